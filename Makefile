@@ -1,0 +1,32 @@
+# Needs Python 3.11 to 3.13, make and PyPI. `make repro` and `make test` set up what they need.
+PYTHON ?= python3
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: repro test lint bench setup requirements
+
+repro: setup  ## run what is out of date, from photographs to the report
+	dvc repro
+
+test: setup  ## the tests
+	pytest
+
+lint: setup  ## formatting and likely mistakes
+	ruff check .
+	ruff format --check .
+
+bench: setup  ## measure extraction and fine-tuning against Keras and the engine
+	python benchmarks/bench.py
+
+setup: .venv/installed  ## the environment, from requirements.txt alone
+
+.venv/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else \
+	  f"thaw: Python 3.11 to 3.13 is needed, $(PYTHON) is {sys.version.split()[0]}: make PYTHON=python3.12 ...")'
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	test -x .venv/bin/uv || { sed -n '/^uv==/,/ # via/p' requirements.txt > .venv/uv.txt && \
+	  .venv/bin/python -m pip install --quiet --require-hashes -r .venv/uv.txt; }
+	.venv/bin/uv pip sync --quiet --require-hashes requirements.txt
+	touch $@
+
+requirements: setup  ## pin anew what pyproject.toml asks for
+	uv pip compile --quiet --upgrade --universal --generate-hashes --group dev pyproject.toml -o requirements.txt

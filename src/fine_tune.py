@@ -1,0 +1,50 @@
+"""Train the layers behind the freeze depth, from the trained head on: `models/model.keras`, its metrics and curves.
+
+The frozen layers are not run: training reads their cached outputs. The saved model is whole: RGB pixels 0-255 in,
+probabilities out, with the class names and the size of its images inside.
+"""
+
+import json
+from pathlib import Path
+
+from dvclive import Live
+
+from thaw import arrays, examples, models, params, training
+from thaw.backbones import registry
+from thaw.errors import run
+from thaw.heads import LinearHead
+
+ACTIVATIONS = Path("data/activations")
+SPLIT = Path("data/split.csv")
+BACKBONE = Path("models/backbone")
+HEAD = Path("models/head")
+OUTPUT = Path("models/model.keras")
+REPORT = Path("reports/fine_tune")
+
+
+def main() -> None:
+    fine_tune = params.load(Path("params.yaml")).fine_tune
+    activations = arrays.open_rows(ACTIVATIONS / "activations.npy")
+    cut = json.loads((ACTIVATIONS / "cut.json").read_text())
+    splits = examples.read(ACTIVATIONS, SPLIT)
+    head = LinearHead.load(HEAD)
+    backbone, _ = models.load(BACKBONE / "backbone.keras")
+    model = training.attach_head(backbone, registry.FEATURES, head.kernel, head.bias)
+    thawed = training.thawed_part(model, cut["layer"])
+
+    with Live(str(REPORT), dvcyaml=None, save_dvc_exp=False, report=None) as live:
+
+        def log(scores: dict[str, float]) -> None:
+            for name, value in scores.items():
+                live.log_metric(name, value)
+            live.next_step()
+
+        epoch = training.fine_tune(thawed, activations, splits["train"], splits["validation"], fine_tune, log)
+        live.summary["best_epoch"] = epoch
+    models.save(model, OUTPUT, {"class_names": head.classes, "cut": cut, "fine_tune": fine_tune.model_dump()})
+    trained = sum(v.shape.num_elements() for v in thawed.trainable_variables)
+    print(f"fine_tune: {trained:,} parameters behind {cut['layer'] or 'the input'} trained; the best epoch was {epoch}")
+
+
+if __name__ == "__main__":
+    run(main)

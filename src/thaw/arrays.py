@@ -1,0 +1,46 @@
+"""Arrays on disk: written row by row into a `.npy` file, read memory-mapped."""
+
+import mmap
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from thaw.errors import ThawError
+
+
+def write_rows(path: Path, batches: Iterable[np.ndarray], rows: int) -> tuple[int, ...]:
+    """Write batches of equal row shape and dtype one after the other as one `.npy` array; return its shape.
+
+    Plain writes, not a memory map: a full disk is then an error of this call and not a bus error later, and what
+    is written does not count as this process' memory. Raises ValueError where the batches do not add up to `rows`.
+    """
+    written, shape = 0, ()
+    with open(path, "wb") as file:
+        for batch in batches:
+            if not written:
+                shape = (rows, *batch.shape[1:])
+                header = {"descr": np.lib.format.dtype_to_descr(batch.dtype), "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_2_0(file, header)
+            if batch.dtype.kind == "f" and not np.isfinite(batch).all():
+                raise ThawError(f"{path.name}: a value is not finite or too large for {batch.dtype}")
+            file.write(np.ascontiguousarray(batch))
+            written += len(batch)
+    if written != rows:
+        raise ValueError(f"{path}: {written} rows were written where {rows} were due")
+    return shape
+
+
+def open_rows(path: Path) -> np.memmap:
+    """Return a `.npy` array as a read-only memory map."""
+    try:
+        return np.load(path, mmap_mode="r")
+    except FileNotFoundError:
+        raise ThawError(f"{path} is missing: run `dvc repro`, or `dvc pull` where a teammate pushed it") from None
+    except ValueError as error:
+        raise ThawError(f"{path} is damaged ({error}): `dvc checkout {path.parent}` brings it back") from error
+
+
+def release(array: np.memmap) -> None:
+    """Give the pages of a memory map back, so that what was read once does not count as memory for good."""
+    array._mmap.madvise(mmap.MADV_DONTNEED)

@@ -1,0 +1,96 @@
+"""Read a PyTorch state dict in the legacy (not zip) format without PyTorch.
+
+The file is five pickles in a row (a magic number, the protocol, the writer's system, the state dict, the
+storages' keys) followed, for each key in that order, by an int64 count and the raw numbers. The state dict
+names its storages by persistent id and rebuilds each tensor as a strided view of one of them.
+"""
+
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from thaw.errors import ThawError
+
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+STORAGE_DTYPES = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
+
+
+@dataclass(frozen=True)
+class StridedView:
+    """A tensor before its numbers are read: which storage, from where, and how it steps through it."""
+
+    storage: str
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]  # in elements, as PyTorch counts them
+
+
+def _rebuild_tensor(storage, offset, shape, strides, *_gradient_state) -> StridedView:
+    return StridedView(storage, offset, tuple(shape), tuple(strides))
+
+
+class _StateDictUnpickler(pickle.Unpickler):
+    """Admits what a state dict of plain tensors needs and nothing else: a pickle is a program otherwise."""
+
+    ALLOWED: dict[tuple[str, str], Callable | np.dtype] = {
+        ("collections", "OrderedDict"): OrderedDict,
+        ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+        **{("torch", name): dtype for name, dtype in STORAGE_DTYPES.items()},
+    }
+
+    def __init__(self, file: BinaryIO):
+        super().__init__(file)
+        self.dtypes: dict[str, np.dtype] = {}
+
+    def find_class(self, module: str, name: str):
+        if (module, name) not in self.ALLOWED:
+            raise pickle.UnpicklingError(f"{module}.{name} is not part of a plain state dict")
+        return self.ALLOWED[module, name]
+
+    def persistent_load(self, pid) -> str:
+        kind, dtype, key, _device, _count, view = pid
+        if kind != "storage" or view is not None:
+            raise pickle.UnpicklingError(f"an unknown persistent id: {kind}")
+        self.dtypes[key] = dtype
+        return key
+
+
+def read_state_dict(path: Path) -> dict[str, np.ndarray]:
+    """Return every tensor of a legacy PyTorch state dict as a C-contiguous array (float32 or int64).
+
+    Raises ThawError where the file is damaged, of another format, or holds anything but tensors.
+    """
+    try:
+        with open(path, "rb") as file:
+            if _StateDictUnpickler(file).load() != LEGACY_MAGIC:
+                raise pickle.UnpicklingError("not PyTorch's legacy format")
+            _StateDictUnpickler(file).load()
+            _StateDictUnpickler(file).load()
+            unpickler = _StateDictUnpickler(file)
+            views = unpickler.load()
+            keys = _StateDictUnpickler(file).load()
+            storages = {key: _read_storage(file, unpickler.dtypes[key]) for key in keys}
+        return {name: _read_view(storages[view.storage], view) for name, view in views.items()}
+    except (pickle.UnpicklingError, EOFError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ThawError(f"{path}: not a readable PyTorch state dict ({error})") from error
+
+
+def _read_storage(file: BinaryIO, dtype: np.dtype) -> np.ndarray:
+    count = int.from_bytes(file.read(8), "little")
+    data = file.read(count * dtype.itemsize)
+    if len(data) != count * dtype.itemsize:
+        raise EOFError("the file ends early")
+    return np.frombuffer(data, dtype)
+
+
+def _read_view(storage: np.ndarray, view: StridedView) -> np.ndarray:
+    last = view.offset + sum((size - 1) * stride for size, stride in zip(view.shape, view.strides, strict=True))
+    if view.offset < 0 or min(view.strides, default=0) < 0 or last >= storage.size:
+        raise ValueError("a tensor reaches outside its storage")
+    strides = [stride * storage.itemsize for stride in view.strides]
+    return np.lib.stride_tricks.as_strided(storage[view.offset :], view.shape, strides).copy()

@@ -1,0 +1,25 @@
+"""Many small photographs on one sheet."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from thaw.files import whole_file
+
+GAP = 4  # pixels between photographs
+
+
+def write(rows: Iterable[np.ndarray], path: Path) -> None:
+    """Write rows of (columns, size, size, 3) uint8 photographs as one JPEG on white."""
+    rows = list(rows)
+    columns, size = rows[0].shape[:2]
+    step = size + GAP
+    sheet = np.full((len(rows) * step + GAP, columns * step + GAP, 3), 255, np.uint8)
+    for i, row in enumerate(rows):
+        for j, photograph in enumerate(row):
+            top, left = GAP + i * step, GAP + j * step
+            sheet[top : top + size, left : left + size] = photograph
+    with whole_file(path) as temporary:
+        Image.fromarray(sheet).save(temporary, "JPEG", quality=88)

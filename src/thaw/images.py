@@ -1,0 +1,84 @@
+"""Photographs from files of any kind to square RGB pixels."""
+
+import io
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from thaw.errors import ThawError
+
+cv2.setNumThreads(1)  # photographs are worked on side by side; threads within one would only compete
+Image.MAX_IMAGE_PIXELS = 200_000_000  # a header may claim any size: refuse what would take gigabytes to decode
+
+IMAGE_ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+
+
+def decode(source: Path | bytes, least: int | None = None) -> np.ndarray:
+    """Return a photograph as (height, width, 3) uint8 RGB, upright as its EXIF orientation says.
+
+    A JPEG may be scaled while it is decoded, to no less than `least` pixels on each side. Of an animation the
+    first frame counts; transparency is laid over white; 16 bits are scaled to 8. Raises ThawError with one line
+    where the file is truncated, empty, or no image.
+    """
+    name = source if isinstance(source, Path) else "image"
+    try:
+        with (
+            warnings.catch_warnings(),
+            Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image,
+        ):
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            if least is not None:
+                image.draft("RGB", (least, least))
+            return _upright_rgb(image)
+    except FileNotFoundError:
+        raise ThawError(f"{name}: no such file") from None
+    except UnidentifiedImageError:
+        raise ThawError(f"{name}: not an image that can be read") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ThawError(f"{name}: over {Image.MAX_IMAGE_PIXELS / 1e6:.0f} megapixels") from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:  # Pillow's plugins raise each of them on damage
+        raise ThawError(f"{name}: damaged ({error})") from None
+
+
+def _upright_rgb(image: Image.Image) -> np.ndarray:
+    if image.mode == "RGB" or image.mode == "L":
+        pass
+    elif image.mode.startswith("I"):  # 16-bit grey: 0-65535 in 16 or 32 bits
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
+    elif image.mode == "F":
+        raise ValueError("floating-point pixels have no known range")
+    elif image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = ImageOps.exif_transpose(image) if image.getexif().get(0x0112, 1) != 1 else image
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def fit(pixels: np.ndarray, size: int, resize: str) -> np.ndarray:
+    """Scale (h, w, 3) pixels to the canvas that `centre` and augmentation take their (size, size, 3) view from.
+
+    `crop`: the short side becomes `size` and the long side keeps what lies beyond the view, so that a shifted view
+    shows the photograph; `pad`: the long side becomes `size`, the rest is black; `squash`: both sides become `size`.
+    """
+    height, width = pixels.shape[:2]
+    scale = size / (max if resize == "pad" else min)(height, width)
+    new = (size, size) if resize == "squash" else (max(1, round(width * scale)), max(1, round(height * scale)))
+    if new != (width, height):
+        # Averaging areas is the filter that does not alias when shrinking; when growing it would give blocks.
+        shrinks = new[0] <= width and new[1] <= height
+        pixels = cv2.resize(pixels, new, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    if resize == "pad":
+        top, left = (size - new[1]) // 2, (size - new[0]) // 2
+        pixels = cv2.copyMakeBorder(
+            pixels, top, size - new[1] - top, left, size - new[0] - left, cv2.BORDER_CONSTANT, value=(0, 0, 0)
+        )
+    return pixels
+
+
+def centre(canvas: np.ndarray, size: int) -> np.ndarray:
+    """Return the middle (size, size, 3) of a canvas of `fit`, as a view."""
+    top, left = (canvas.shape[0] - size) // 2, (canvas.shape[1] - size) // 2
+    return canvas[top : top + size, left : left + size]

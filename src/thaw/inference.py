@@ -1,0 +1,84 @@
+"""The engines: batches of photographs in, features or activations out, in order, at the speed of the machine."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+BATCH = 16  # photographs; of 8, 16 and 32 the fastest or within noise of it, and small in memory
+Batches = Iterable[np.ndarray]
+
+
+def rebatch(arrays: Batches, size: int = BATCH) -> Iterator[np.ndarray]:
+    """Yield the rows of the arrays, in order, in batches of `size`; the last may be shorter."""
+    held, count = [], 0
+    for array in arrays:
+        while count + len(array) >= size:
+            head, array = array[: size - count], array[size - count :]
+            yield np.concatenate([*held, head])
+            held, count = [], 0
+        if len(array):
+            held.append(array)
+            count += len(array)
+    if held:
+        yield np.concatenate(held)
+
+
+def openvino(network: Path, output: str, size: int) -> Callable[[Batches], Iterator[np.ndarray]]:
+    """Compile an OpenVINO network up to one of its outputs, for (n, size, size, 3) uint8 batches of up to BATCH.
+
+    Returns a function that maps batches to float16 arrays, in order, with several requests under way. The
+    arithmetic is float32; the conversions from uint8 and to float16 are part of the compiled network.
+    """
+    import openvino as ov
+    from openvino.preprocess import PrePostProcessor
+
+    core = ov.Core()
+    whole = core.read_model(network)
+    model = ov.Model([whole.output(output)], whole.get_parameters(), output)
+    model.reshape([BATCH, size, size, 3])
+    steps = PrePostProcessor(model)
+    steps.input().tensor().set_element_type(ov.Type.u8)
+    steps.output().tensor().set_element_type(ov.Type.f16)
+    config = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}
+    compiled = core.compile_model(steps.build(), "CPU", config)
+    requests = [
+        compiled.create_infer_request() for _ in range(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") + 1)
+    ]
+
+    def run(batches: Batches) -> Iterator[np.ndarray]:
+        idle, busy = deque(requests), deque()
+
+        def collect() -> np.ndarray:
+            request, count = busy.popleft()
+            request.wait()
+            idle.append(request)
+            return request.get_output_tensor(0).data[:count].copy()
+
+        for batch in batches:
+            if not idle:
+                yield collect()
+            request = idle.popleft()
+            request.get_input_tensor(0).data[: len(batch)] = batch
+            request.start_async()
+            busy.append((request, len(batch)))
+        while busy:
+            yield collect()
+
+    return run
+
+
+def tensorflow(network: Path, output: str) -> Callable[[Batches], Iterator[np.ndarray]]:
+    """The same as `openvino` with TensorFlow, from the backbone's `.keras` file: for machines with a GPU."""
+    from thaw import models
+    from thaw.tensorflow import keras, tf
+
+    whole, _ = models.load(network)
+    frozen = tf.function(keras.Model(whole.input, whole.get_layer(output).output), reduce_retracing=True)
+
+    def run(batches: Batches) -> Iterator[np.ndarray]:
+        for batch in batches:
+            yield tf.cast(frozen(tf.cast(batch, tf.float32), training=False), tf.float16).numpy()
+
+    return run

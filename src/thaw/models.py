@@ -1,0 +1,63 @@
+"""Keras models in files: the same model gives the same bytes, and class names travel inside."""
+
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from thaw.errors import ThawError
+from thaw.files import whole_file
+from thaw.tensorflow import keras
+
+
+def save(model: keras.Model, path: Path, metadata: Mapping[str, object]) -> None:
+    """Write `model` as a `.keras` file with `metadata` (`class_names` and the like) beside Keras' own.
+
+    Keras writes the date and the memory addresses of shared objects; both are taken out, so that equal models are
+    equal files. The file is whole or absent.
+    """
+    with whole_file(path) as temporary:
+        written = temporary.with_name(f"{temporary.name}.keras")  # Keras insists on its ending
+        try:
+            model.save(written)
+            with zipfile.ZipFile(written) as source, zipfile.ZipFile(temporary, "w") as target:
+                for name in sorted(source.namelist()):
+                    data = source.read(name)
+                    if name == "metadata.json":
+                        version = json.loads(data)["keras_version"]
+                        data = _to_json({"keras_version": version, "date_saved": "", **metadata})
+                    elif name == "config.json":
+                        data = _to_json(_number_shared_objects(json.loads(data), {}))
+                    target.writestr(zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0)), data)
+        finally:
+            written.unlink(missing_ok=True)
+
+
+def load(path: Path) -> tuple[keras.Model, dict[str, object]]:
+    """Return the model of a file that `save` wrote, and its metadata."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            metadata = json.loads(file.read("metadata.json"))
+        return keras.saving.load_model(path, compile=False), metadata
+    except FileNotFoundError:
+        raise ThawError(f"{path} is missing: run `dvc repro`, or `dvc pull` where a teammate pushed it") from None
+    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise ThawError(f"{path}: not a model of Thaw's ({error})") from error
+
+
+def _to_json(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode()
+
+
+def _number_shared_objects(value, numbers: dict[int, int]):
+    """Replace each `shared_object_id`, a memory address, by its number in order of appearance."""
+    if isinstance(value, list):
+        return [_number_shared_objects(item, numbers) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: numbers.setdefault(item, len(numbers))
+        if key == "shared_object_id"
+        else _number_shared_objects(item, numbers)
+        for key, item in value.items()
+    }

@@ -1,0 +1,165 @@
+"""params.yaml as typed, validated models: every key, its type and its range.
+
+A stage validates the whole file before it works, so that a mistake in any section is found by the first stage
+that runs. The defaults stand in params.yaml alone: here every key is required, except where a source is not used.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from thaw.errors import ThawError, nearest
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+Amplitude = Annotated[float, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Elpv(Section):
+    threshold: Annotated[float, Field(ge=0, lt=1)]
+
+
+class Folder(Section):
+    path: str | None
+
+
+class Download(Section):
+    source: Literal["elpv", "folder"]
+    elpv: Elpv
+    folder: Folder
+
+    @model_validator(mode="after")
+    def _source_is_described(self):
+        if self.source == "folder" and not self.folder.path:
+            raise ValueError("download.folder.path must name a folder where download.source is folder")
+        return self
+
+
+class Split(Section):
+    validation: Share
+    test: Share
+    seed: Seed
+    keep_subsets: bool
+    group_duplicates: bool
+
+    @model_validator(mode="after")
+    def _training_images_remain(self):
+        if self.validation + self.test >= 1:
+            raise ValueError("split.validation + split.test must be below 1: nothing would be left to train on")
+        return self
+
+
+class Augment(Section):
+    copies: Annotated[int, Field(ge=0, le=1000)]
+    seed: Seed
+    flip_horizontal: bool
+    flip_vertical: bool
+    quarter_turns: bool
+    rotation: Annotated[float, Field(ge=0, le=180)]
+    zoom: Amplitude
+    shear: Annotated[float, Field(ge=0, lt=60)]
+    translation: Amplitude
+    crop: Annotated[float, Field(gt=0, le=1)]
+    brightness: Amplitude
+    contrast: Amplitude
+    saturation: Annotated[float, Field(ge=0, le=1)]
+    hue: Annotated[float, Field(ge=0, le=180)]
+
+
+class Backbone(Section):
+    name: Literal["EfficientNetLite0"]
+    weights: str | None
+    seed: Seed
+
+
+class Image(Section):
+    size: Annotated[int, Field(ge=32, le=2048)]
+    resize: Literal["crop", "pad", "squash"]
+    engine: Literal["openvino", "tensorflow"]
+
+
+class Head(Section):
+    kind: Literal["linear"]
+    class_weight: Literal["balanced"] | None
+    augmented: Annotated[list[bool], Field(min_length=1, max_length=2)]
+    strengths: Annotated[list[Positive], Field(min_length=1)]
+
+
+class FineTune(Section):
+    freeze_depth: str
+    epochs: Annotated[int, Field(ge=1, le=10_000)]
+    patience: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1, le=65_536)]
+    learning_rate: Positive
+    warmup_epochs: Annotated[float, Field(ge=0)]
+    layer_decay: Annotated[float, Field(gt=0, le=1)]
+    weight_decay: Annotated[float, Field(ge=0, lt=1)]
+    class_weight: Literal["balanced"] | None
+    seed: Seed
+
+
+class Evaluate(Section):
+    bootstrap: Annotated[int, Field(ge=100, le=1_000_000)]
+    bins: Annotated[int, Field(ge=2, le=1000)]
+    seed: Seed
+
+
+class Params(Section):
+    download: Download
+    split: Split
+    augment: Augment
+    image: Image
+    backbone: Backbone
+    head: Head
+    fine_tune: FineTune
+    evaluate: Evaluate
+
+
+def load(path: Path) -> Params:
+    """Read and validate a parameter file; raises ThawError with one line that names each wrong key."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ThawError(f"{path} is missing: run from the folder that holds it") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ThawError(f"{path} is not valid YAML: {error}") from error
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        raise ThawError(f"{path}: " + "; ".join(_describe(e) for e in error.errors())) from None
+
+
+def _describe(error: dict) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"unknown parameter {key}{nearest(key, _keys(Params))}"
+    if error["type"] == "missing":
+        return f"{key} is missing"
+    if error["type"] == "value_error":  # a rule over several keys, which names them itself
+        return str(error["ctx"]["error"])
+    message = error["msg"].removeprefix("Input ").replace("valid ", "")
+    hint = ""
+    if error["type"] == "literal_error":
+        hint = nearest(error["input"], _literals(error)) if isinstance(error["input"], str) else ""
+    return f"{key} {message}, not {error['input']!r}{hint}"
+
+
+def _literals(error: dict) -> list[str]:
+    return [part.strip("' ") for part in error["ctx"]["expected"].replace(" or ", ",").split(",")]
+
+
+def _keys(section: type[BaseModel], prefix: str = "") -> list[str]:
+    """List every parameter of a section by its dotted name."""
+    keys = []
+    for name, field in section.model_fields.items():
+        nested = isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+        keys += _keys(field.annotation, f"{prefix}{name}.") if nested else [prefix + name]
+    return keys

@@ -1,0 +1,56 @@
+"""The tables that the stages join on: their columns, their checks, their reading and writing."""
+
+from pathlib import Path
+
+import polars as pl
+
+from thaw.errors import ThawError
+from thaw.files import whole_file
+
+SPLITS = ("train", "validation", "test")
+
+IMAGES = {
+    "image_id": pl.String,  # stable, unique, safe as a file name
+    "path": pl.String,  # below the folder of images.csv
+    "label": pl.String,
+    "weight": pl.Float64,  # 1 unless the source gives a confidence
+    "source": pl.String,
+    "license": pl.String,
+    "author": pl.String,
+    "landing_url": pl.String,
+    "sha256": pl.String,
+    "width": pl.Int64,  # pixels, upright
+    "height": pl.Int64,
+}  # and any column of the source's own, prefixed `meta_`
+SPLIT = {"image_id": pl.String, "label": pl.String, "weight": pl.Float64, "group": pl.String, "split": pl.String}
+ROWS = {"image_id": pl.String, "copy": pl.Int64}  # what a row of an array shows; copy 0 is the plain photograph
+
+
+def write(frame: pl.DataFrame, path: Path) -> None:
+    """Write a table whole or not at all, sorted as it stands."""
+    with whole_file(path) as temporary:
+        frame.write_csv(temporary)
+
+
+def read(path: Path, schema: dict[str, pl.DataType]) -> pl.DataFrame:
+    """Read a table and check that it has the columns of `schema`; further ones are read as text or numbers."""
+    try:
+        header = pl.read_csv(path, n_rows=0, infer_schema=False, glob=False).columns
+        missing = [name for name in schema if name not in header]
+        if missing:
+            raise ThawError(f"{path}: the columns {', '.join(missing)} are missing")
+        known = {name: schema[name] for name in header if name in schema}
+        frame = pl.read_csv(path, schema_overrides=known, infer_schema_length=None, glob=False)
+    except FileNotFoundError:
+        raise ThawError(f"{path} is missing: run `dvc repro`, or `dvc pull` where a teammate pushed it") from None
+    except pl.exceptions.PolarsError as error:
+        raise ThawError(f"{path} is not a readable table ({str(error).splitlines()[0]})") from error
+    duplicated = frame.filter(frame.select("image_id", *(["copy"] if "copy" in header else [])).is_duplicated())
+    if len(duplicated):
+        raise ThawError(f"{path}: the id {duplicated['image_id'][0]} stands more than once")
+    return frame
+
+
+def read_images(raw: Path) -> pl.DataFrame:
+    """Read `images.csv` of a raw data folder, sorted by id."""
+    return read(raw / "images.csv", IMAGES).sort("image_id")

@@ -1,0 +1,183 @@
+"""Near-duplicates share a group, look-alikes do not."""
+
+import cv2
+import numpy as np
+import pytest
+
+from thaw import duplicates
+
+
+def photograph(seed: int) -> np.ndarray:
+    """(180, 240, 3) uint8: discs and bars of any colour on a smooth background."""
+    rng = np.random.default_rng(seed)
+    ground = rng.uniform(40, 200, (3, 4, 3)).astype(np.float32)
+    pixels = cv2.resize(ground, (240, 180), interpolation=cv2.INTER_CUBIC)
+    for _ in range(8):
+        x, y, w, h = (int(v) for v in rng.uniform(0, 1, 4) * (240, 180, 60, 60))
+        color = rng.uniform(30, 220, 3).tolist()
+        cv2.ellipse(pixels, (x, y), (8 + w // 2, 8 + h // 2), float(w), 0, 360, color, -1)
+        cv2.rectangle(pixels, (y, x // 2), (y + h, x // 2 + w // 3), color[::-1], -1)
+    return to_pixels(cv2.GaussianBlur(pixels, (0, 0), 1))
+
+
+def solar_cell(seed: int) -> np.ndarray:
+    """(100, 100, 3) uint8: frame, busbars and shading that all cells share, faint blemishes of its own."""
+    rng = np.random.default_rng(seed)
+    down, across = np.mgrid[-1:1:100j, -1:1:100j]
+    pixels = 150 - 20 * down**2 - 15 * across**2
+    pixels[:3], pixels[-3:], pixels[:, :3], pixels[:, -3:] = 30, 30, 30, 30
+    for busbar in (20, 50, 80):
+        pixels[busbar - 1 : busbar + 1, 5:-5] = 50
+    for x, y in rng.uniform(-0.8, 0.8, (12, 2)):
+        pixels -= 12 * np.exp(-((across - x) ** 2 + (down - y) ** 2) / 0.008)
+    return to_pixels(np.repeat(pixels[:, :, None], 3, axis=2) + rng.normal(0, 2, (100, 100, 1)))
+
+
+def to_pixels(values: np.ndarray) -> np.ndarray:
+    return np.clip(values.round(), 0, 255).astype(np.uint8)
+
+
+def jpeg(pixels: np.ndarray, quality: int) -> np.ndarray:
+    encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+
+
+def noisy(pixels: np.ndarray, sigma: float, seed: int = 0) -> np.ndarray:
+    return to_pixels(pixels + np.random.default_rng(seed).normal(0, sigma, pixels.shape))
+
+
+def group(images: dict[str, np.ndarray]) -> dict[str, str]:
+    thumbnails = np.array([duplicates.thumbnail(pixels) for pixels in images.values()])
+    return dict(zip(images, duplicates.group_near_duplicates(list(images), thumbnails), strict=True))
+
+
+COPIES = {
+    "JPEG at quality 30": lambda pixels: jpeg(pixels, 30),
+    "half the size": lambda pixels: cv2.resize(pixels, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA),
+    "one and a half times the size": lambda pixels: cv2.resize(pixels, None, fx=1.5, fy=1.5),
+    "brighter": lambda pixels: to_pixels(pixels * 1.1),
+    "darker": lambda pixels: to_pixels(pixels - 25.0),
+    "less contrast": lambda pixels: to_pixels(0.9 * pixels + 0.1 * pixels.mean()),
+    "noise": lambda pixels: noisy(pixels, 3),
+    "cropped on the left": lambda pixels: pixels[:, pixels.shape[1] // 50 :],
+    "cropped at the bottom": lambda pixels: pixels[: -(pixels.shape[0] // 50)],
+    "blurred": lambda pixels: cv2.GaussianBlur(pixels, (0, 0), 1),
+    "grey": lambda pixels: np.repeat(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)[:, :, None], 3, axis=2),
+}
+
+
+@pytest.mark.parametrize("count", [1, 20, 150])
+@pytest.mark.parametrize("change", COPIES)
+def test_an_altered_copy_joins_its_original_and_nothing_else(change, count):
+    originals = {f"{seed:03}": photograph(seed) for seed in range(count)}
+    copies = {f"{name}-copy": COPIES[change](pixels) for name, pixels in originals.items()}
+    assert group(originals | copies) == {name: name[:3] for name in originals | copies}
+
+
+def test_look_alikes_stay_apart_and_their_copies_are_found():
+    cells = {f"{seed:03}": solar_cell(seed) for seed in range(150)}
+    copies = {f"{name}-copy": jpeg(pixels, 50) for name, pixels in cells.items()}
+    assert group(cells | copies) == {name: name[:3] for name in cells | copies}
+
+
+def test_two_objects_on_the_same_white_ground_stay_apart():
+    disc, bottle = np.full((2, 100, 100, 3), 255, np.uint8)
+    cv2.circle(disc, (50, 50), 16, (90, 90, 90), -1)
+    cv2.rectangle(bottle, (42, 30), (58, 80), (90, 90, 90), -1)
+    assert group({"bottle": bottle, "disc": disc}) == {"bottle": "bottle", "disc": "disc"}
+
+
+def test_frames_of_one_scene_share_a_group_even_where_they_are_most_of_the_data():
+    frames = {f"frame-{seed:03}": noisy(photograph(0), 3, seed) for seed in range(200)}
+    others = {f"other-{seed:03}": photograph(seed) for seed in range(1, 40)}
+    assert group(frames | others) == dict.fromkeys(frames, "frame-000") | {name: name for name in others}
+
+
+@pytest.mark.filterwarnings("error")
+def test_flat_images_share_a_group_only_where_they_are_the_same():
+    flat = {f"{level:03}": np.full((50, 50, 3), level, np.uint8) for level in (0, 1, 100, 120, 255)}
+    again = {f"{name}-again": pixels for name, pixels in flat.items()}
+    assert group(flat | again) == {name: name[:3] for name in flat | again}
+
+
+@pytest.mark.filterwarnings("error")
+def test_noise_without_a_picture_is_no_duplicate():
+    noise = {f"{seed:02}": noisy(np.full((50, 50, 3), 128, np.uint8), 20, seed) for seed in range(40)}
+    assert group(noise) == {name: name for name in noise}
+
+
+def test_a_chain_of_near_duplicates_is_one_group_under_its_smallest_id():
+    pixels = photograph(3)
+    chain = {"c": pixels, "b": pixels[:, 5:], "a": pixels[:, 10:], "0": photograph(4)}
+    assert group(chain) == {"c": "a", "b": "a", "a": "a", "0": "0"}
+
+
+def test_the_order_of_the_images_changes_no_group():
+    images = {f"{seed:03}": photograph(seed % 60) for seed in range(120)}
+    images |= {f"{seed:03}-copy": jpeg(photograph(seed), 40) for seed in range(60)}
+    shuffled = [list(images)[i] for i in np.random.default_rng(1).permutation(len(images))]
+    assert group({name: images[name] for name in shuffled}) == group(images)
+
+
+@pytest.fixture
+def compared(monkeypatch):
+    """How many pairs each call of `unexplained` got."""
+    calls, unexplained = [], duplicates.unexplained
+
+    def counted(first, second):
+        calls.append(len(first))
+        return unexplained(first, second)
+
+    monkeypatch.setattr(duplicates, "unexplained", counted)
+    return calls
+
+
+def test_exact_copies_cost_no_comparisons(compared):
+    thumbnails = np.array([duplicates.thumbnail(photograph(seed)) for seed in range(10)] * 1000)
+    groups = duplicates.group_near_duplicates([f"{i:05}" for i in range(10_000)], thumbnails)
+    assert sum(compared) <= 45
+    assert groups == [f"{i % 10:05}" for i in range(10_000)]
+
+
+@pytest.mark.parametrize("draw", [photograph, solar_cell])
+def test_of_many_images_few_pairs_are_compared(draw, compared):
+    thumbnails = np.array([duplicates.thumbnail(draw(seed)) for seed in range(600)])
+    duplicates.group_near_duplicates([f"{i:04}" for i in range(600)], thumbnails)
+    assert sum(compared) < 0.05 * 600 * 599 / 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda pixels: pixels[:, 6:],
+        lambda pixels: pixels[8:-8, 8:-8],
+        lambda pixels: to_pixels(255 * (pixels / 255) ** 0.5),
+        lambda pixels: to_pixels(pixels + 60.0),
+    ],
+    ids=["shift", "stretch", "tone curve", "clipped highlights"],
+)
+def test_registration_and_tone_explain_a_difference(change):
+    rng = np.random.default_rng(0)
+    clouds = cv2.GaussianBlur(rng.normal(size=(200, 200, 1)), (0, 0), 6)
+    pixels = to_pixels(np.repeat((130 + 50 * clouds / clouds.std())[:, :, None], 3, axis=2))
+    pair = (duplicates.thumbnail(image)[None] for image in (pixels, change(pixels)))
+    assert duplicates.unexplained(*pair) < 0.09
+
+
+def test_no_images_have_no_groups():
+    assert duplicates.group_near_duplicates([], np.empty((0, 32, 32), np.uint8)) == []
+
+
+def test_a_thumbnail_is_small_square_and_grey():
+    thumbnail = duplicates.thumbnail(np.full((30, 500, 3), (255, 0, 0), np.uint8))
+    assert thumbnail.shape == (32, 32) and thumbnail.dtype == np.uint8
+    assert (thumbnail == 76).all()  # 0.299 x 255: red as ITU-R BT.601 weighs it
+
+
+def test_groups_above_the_share_are_named_the_largest_first():
+    groups = ["b"] * 3 + ["a"] * 3 + ["c"] * 5 + list("defghijkl")
+    assert duplicates.oversized_groups(groups, share=0.1) == [("c", 5), ("a", 3), ("b", 3)]
+
+
+def test_a_single_image_is_never_oversized():
+    assert duplicates.oversized_groups(["a", "b"], share=0.1) == []
