@@ -1,7 +1,7 @@
 """Run every photograph and every planned copy through the frozen layers alone: `data/activations`.
 
 `activations.npy` holds the output of the last frozen layer, (rows, height, width, channels) float16, or the uint8
-pixels where nothing is frozen; `rows.csv` says what each row shows and `cut.json` which layer it is, of images of which size.
+pixels where nothing is frozen; `rows.csv` says what each row shows, `cut.json` of which layer and which image size.
 """
 
 import json

@@ -16,7 +16,7 @@ def write_rows(path: Path, batches: Iterable[np.ndarray], rows: int) -> tuple[in
     is written does not count as this process' memory. Raises ValueError where the batches do not add up to `rows`.
     """
     written, shape = 0, ()
-    with open(path, "wb") as file:
+    with path.open("wb") as file:
         for batch in batches:
             if not written:
                 shape = (rows, *batch.shape[1:])

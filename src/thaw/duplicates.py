@@ -104,8 +104,8 @@ def unexplained(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     ridge = 1e-3 * np.eye(terms.shape[1], dtype=np.float32)  # for pictures without slopes or contrast
     fit = np.linalg.solve(terms @ terms.transpose(0, 2, 1) + ridge, terms @ change[:, :, None])
     rest = change - (fit.transpose(0, 2, 1) @ terms)[:, 0]
-    rounding = 1e-4  # to whole grey levels leaves a difference of this size, squared, blurred and weighted
-    return np.sqrt(((rest**2).mean(axis=1) + rounding) / ((light**2).mean(axis=1) + rounding))
+    least = 1e-4  # decides only where there is no contrast: rounding to whole grey levels leaves 9e-4
+    return np.sqrt(((rest**2).mean(axis=1) + least) / ((light**2).mean(axis=1) + least))
 
 
 # `unexplained` looks at every second pixel, off the border: rows that blur, rows that take the slope as well.

@@ -140,19 +140,19 @@ img { display: block; max-width: 100%; height: auto; border: 1px solid var(--lin
 
 
 class Data(NamedTuple):
-    """What the images are, and how many of each class (in the order of the classes) each split holds."""
+    """What the images are, and how many of each class (in their order) each split holds."""
 
     name: str
     license: str
     citation: str
-    counts: Mapping[str, Mapping[str, int]]  # split → class → images
+    counts: Mapping[str, Sequence[int]]
 
 
 class Picture(NamedTuple):
     """A PNG or JPEG file's bytes, and what is to be seen there."""
 
-    caption: str
     content: bytes
+    caption: str
 
 
 def render(
@@ -207,7 +207,7 @@ def render(
 
 
 def _result(metrics: Metrics, data: Data) -> str:
-    count = sum(data.counts["test"].values())
+    count = sum(data.counts["test"])
     head, tuned = metrics["head"]["test"], metrics["fine_tuned"]["test"]
     if not count:
         return "<p>The test split holds no image: nothing was measured.</p>"
@@ -364,13 +364,14 @@ def _chart(caption: str, rows: Mapping[str, Sequence[Row]], x: str, y: str, *, d
 
 
 def _data(data: Data, classes: Sequence[str]) -> str:
-    def row(name: str, counts: list[int]) -> str:
+    def row(name: str, counts: Sequence[int]) -> str:
         cells = "".join(f"<td>{count:,}</td>" for count in (*counts, sum(counts)))
         return f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>'
 
     splits = "".join(f'<th class="number" scope="col">{escape(name)}</th>' for name in (*data.counts, "all"))
-    rows = [row(name, [counts.get(name, 0) for counts in data.counts.values()]) for name in classes]
-    total = row("all", [sum(counts.values()) for counts in data.counts.values()])
+    by_class = zip(classes, zip(*data.counts.values(), strict=True), strict=True)
+    rows = [row(name, counts) for name, counts in by_class]
+    total = row("all", [sum(counts) for counts in data.counts.values()])
     return (
         f"<p>{escape(data.name)}</p>\n"
         f"{_table('wide', [f'<tr><th>Images</th>{splits}</tr>'], [*rows, total])}\n"

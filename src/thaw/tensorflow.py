@@ -12,14 +12,15 @@ os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
 
 # TensorFlow greets on file descriptor 2 before it has read its log level: keep that off the person's terminal.
 _stderr = os.dup(2)
-with open(os.devnull, "w") as _null:
-    os.dup2(_null.fileno(), 2)
+_null = os.open(os.devnull, os.O_WRONLY)
+os.dup2(_null, 2)
 try:
     import keras
     import tensorflow as tf
 finally:
     os.dup2(_stderr, 2)
     os.close(_stderr)
+    os.close(_null)
 
 tf.config.experimental.enable_op_determinism()
 

@@ -12,7 +12,6 @@ from thaw.examples import Examples, training_weights, weighted_scores
 from thaw.params import FineTune
 from thaw.tensorflow import keras, tf
 
-
 PREDICTION_BATCH = 64  # rows; larger ones are no faster here and hold more memory
 
 

@@ -7,7 +7,6 @@ names its storages by persistent id and rebuilds each tensor as a strided view o
 
 import pickle
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -17,7 +16,6 @@ import numpy as np
 from thaw.errors import ThawError
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-STORAGE_DTYPES = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
 
 
 @dataclass(frozen=True)
@@ -34,23 +32,25 @@ def _rebuild_tensor(storage, offset, shape, strides, *_gradient_state) -> Stride
     return StridedView(storage, offset, tuple(shape), tuple(strides))
 
 
+ALLOWED = {
+    ("collections", "OrderedDict"): OrderedDict,
+    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+    ("torch", "FloatStorage"): np.dtype("<f4"),
+    ("torch", "LongStorage"): np.dtype("<i8"),
+}
+
+
 class _StateDictUnpickler(pickle.Unpickler):
     """Admits what a state dict of plain tensors needs and nothing else: a pickle is a program otherwise."""
-
-    ALLOWED: dict[tuple[str, str], Callable | np.dtype] = {
-        ("collections", "OrderedDict"): OrderedDict,
-        ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-        **{("torch", name): dtype for name, dtype in STORAGE_DTYPES.items()},
-    }
 
     def __init__(self, file: BinaryIO):
         super().__init__(file)
         self.dtypes: dict[str, np.dtype] = {}
 
     def find_class(self, module: str, name: str):
-        if (module, name) not in self.ALLOWED:
+        if (module, name) not in ALLOWED:
             raise pickle.UnpicklingError(f"{module}.{name} is not part of a plain state dict")
-        return self.ALLOWED[module, name]
+        return ALLOWED[module, name]
 
     def persistent_load(self, pid) -> str:
         kind, dtype, key, _device, _count, view = pid
@@ -66,7 +66,7 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     Raises ThawError where the file is damaged, of another format, or holds anything but tensors.
     """
     try:
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             if _StateDictUnpickler(file).load() != LEGACY_MAGIC:
                 raise pickle.UnpicklingError("not PyTorch's legacy format")
             _StateDictUnpickler(file).load()
