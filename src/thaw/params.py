@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from thaw.errors import ThawError, nearest
 
@@ -31,9 +31,43 @@ class Folder(Section):
     path: str | None
 
 
+class OpenImages(Section):
+    classes: Annotated[list[str], Field(min_length=1)]
+    negatives: str | list[str] | None
+    max_per_class: Annotated[int, Field(ge=3)] | None
+    subsets: Annotated[list[Literal["train", "validation", "test"]], Field(min_length=1)]
+    seed: Seed
+    annotations_url: Annotated[str, Field(pattern=r"^https?://[^/\s]+")]
+    images_url: Annotated[str, Field(pattern=r"^https?://[^/\s]+")]
+    cache_dir: Annotated[str, Field(min_length=1)]
+    workers: Annotated[int, Field(ge=1, le=256)]
+
+    @field_validator("negatives", mode="before")
+    @classmethod
+    def _negatives_are_of_a_kind(cls, value: object) -> object:
+        names = isinstance(value, list) and value and all(isinstance(name, str) for name in value)
+        if value is None or value == "verified" or names:
+            return value
+        raise ValueError(f"download.open_images.negatives should be verified, a list of classes or null, not {value!r}")
+
+    @model_validator(mode="after")
+    def _classes_are_told_apart(self):
+        section = "download.open_images"
+        if len(self.classes) == 1 and self.negatives is None:
+            raise ValueError(f"{section}.negatives must be verified or a list of classes where classes names only one")
+        if len(self.classes) > 1 and self.negatives is not None:
+            raise ValueError(f"{section}.negatives must be null where classes names two or more: they are told apart")
+        named = self.classes + (self.negatives if isinstance(self.negatives, list) else [])
+        for names in (named, self.subsets):
+            if repeated := [name for name in names if names.count(name) > 1]:
+                raise ValueError(f"{section} names {repeated[0]!r} more than once")
+        return self
+
+
 class Download(Section):
-    source: Literal["elpv", "folder"]
+    source: Literal["elpv", "open_images", "folder"]
     elpv: Elpv
+    open_images: OpenImages
     folder: Folder
 
     @model_validator(mode="after")

@@ -3,18 +3,24 @@
 import hashlib
 import json
 import os
-import shutil
-from collections import Counter
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import polars as pl
+from PIL import Image
 from tqdm import tqdm
 
 from thaw import images, tables
 from thaw.errors import ThawError
+from thaw.files import clone
+from thaw.sources.fetching import UnreachableError
+
+TURNS = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
 
 
 @dataclass(frozen=True)
@@ -31,64 +37,121 @@ class Source:
 @dataclass(frozen=True)
 class Photograph:
     image_id: str
-    path: Path
+    path: Path  # where the file is, once it was read
     label: str
     weight: float = 1.0
+    license: str = ""  # where it is not the source's
     author: str = ""
+    author_url: str = ""
+    title: str = ""
     landing_url: str = ""
+    turn: int = 0  # degrees, counter-clockwise, that make the stored pixels upright
+    origin: str = ""  # what missing.csv calls it, without a path of this machine
+    left_out: str = ""  # why it cannot be used, where that is known before it is read
     meta: dict[str, str] = field(default_factory=dict)  # the source's own columns, without their prefix
 
 
-def collect(source: Source, photographs: Iterable[Photograph], raw: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
+def read(photograph: Photograph) -> np.ndarray:
+    """Return the pixels of a file that is already here."""
+    return images.decode(photograph.path)
+
+
+def collect(
+    source: Source,
+    photographs: Iterable[Photograph],
+    raw: Path,
+    most: int | None = None,
+    least: int = 1,
+    read: Callable[[Photograph], np.ndarray] = read,
+    workers: int | None = None,
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Copy the photographs into `raw/images`, check that each decodes, write `images.csv` and `source.json`.
 
-    Returns the table of the images (tables.IMAGES and `meta_` columns, sorted by id) and that of the files that
-    were left out (`path`, `reason`; also `missing.csv`). Raises ThawError where two photographs have one id, or a
-    class or all but one are left without any.
+    Of each class the first `most` that can be read count, in the order given, so that a photograph that is gone is
+    replaced by the next; `None` takes all. `read` brings a photograph to its path and returns its pixels, and raises
+    ThawError with the reason where it cannot; it runs in `workers` threads (None: one a core).
+
+    Returns the table of the images (tables.IMAGES and `meta_` columns, sorted by id) and that of those that were
+    left out (`path`, `reason`; also `missing.csv`). Raises ThawError where two photographs have one id, a class is
+    left with fewer than `least`, or there are not two classes; and what `read` raises as UnreachableError.
     """
-    photographs = sorted(photographs, key=lambda p: p.image_id)
+    photographs = list(photographs)
     repeated = [i for i, count in Counter(p.image_id for p in photographs).items() if count > 1]
     if repeated:
-        paths = " and ".join(str(p.path) for p in photographs if p.image_id == repeated[0])
-        raise ThawError(f"two photographs have the id {repeated[0]}: {paths}")
-    (raw / "images").mkdir(parents=True)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        rows = list(
-            tqdm(
-                pool.map(lambda p: _collect_one(source, p, raw), photographs),
-                "photographs", len(photographs), disable=None, unit="image",
-            )
-        )  # fmt: skip
-    missing = pl.DataFrame([row for row in rows if "reason" in row], {"path": pl.String, "reason": pl.String})
-    table = pl.DataFrame([row for row in rows if "reason" not in row], infer_schema_length=None)
-    present = set(table["label"]) if len(table) else set()
-    if absent := [label for label in source.classes if label not in present]:
-        why = f" ({missing['reason'][0]})" if len(missing) else ""
-        raise ThawError(f"no photograph of the class {absent[0]!r} could be read{why}")
-    if len(present) < 2:
+        paths = " and ".join(str(p.path) for p in photographs if p.image_id == min(repeated))
+        raise ThawError(f"two photographs have the id {min(repeated)}: {paths}")
+    if len(source.classes) < 2:
         raise ThawError("a classifier wants at least two classes")
+    (raw / "images").mkdir(parents=True)
+    of_class = defaultdict(list)
+    for photograph in photographs:
+        if not photograph.left_out:
+            of_class[photograph.label].append(photograph)
+    waiting = {label: iter(of_class[label]) for label in source.classes}
+    kept: dict[str, list[dict]] = {label: [] for label in source.classes}
+    missing = [(_origin(p), p.left_out) for p in photographs if p.left_out]
+    total = sum(len(p) if most is None else min(most, len(p)) for p in of_class.values())
+    with (
+        ThreadPoolExecutor(workers or os.cpu_count()) as pool,
+        tqdm(desc="photographs", total=total, disable=None, unit="image") as bar,
+    ):
+        # What a round leaves open the next one fills: what is kept does not depend on which thread was faster.
+        while batch := [
+            p for label in waiting for p in islice(waiting[label], None if most is None else most - len(kept[label]))
+        ]:
+            for photograph, row in zip(
+                batch, pool.map(lambda p: _collect_one(source, p, raw, read), batch), strict=True
+            ):
+                if isinstance(row, str):
+                    missing.append((_origin(photograph), row))
+                else:
+                    kept[photograph.label].append(row)
+                    bar.update()
+    _check_enough(kept, of_class, missing, least)
+    table = pl.DataFrame([row for rows in kept.values() for row in rows], infer_schema_length=None).sort("image_id")
+    left_out = pl.DataFrame(sorted(missing), {"path": pl.String, "reason": pl.String}, orient="row")
     tables.write(table, raw / "images.csv")
-    tables.write(missing, raw / "missing.csv")
+    tables.write(left_out, raw / "missing.csv")
     (raw / "source.json").write_text(json.dumps(asdict(source), indent=1, ensure_ascii=False) + "\n")
-    return table, missing
+    return table, left_out
 
 
-def _collect_one(source: Source, photograph: Photograph, raw: Path) -> dict[str, object]:
+def attribution(table: pl.DataFrame, photographs: Iterable[Photograph]) -> pl.DataFrame:
+    """List who is to be named for the images of `table` that come with a licence, as Creative Commons asks."""
+    by_id = {p.image_id: p for p in photographs}
+    licensed = table.filter(pl.col("license") != "")
+    credits = [by_id[image_id] for image_id in licensed["image_id"]]
+    return licensed.select(
+        "image_id",
+        pl.Series("title", [p.title for p in credits], pl.String),
+        "author",
+        pl.Series("author_url", [p.author_url for p in credits], pl.String),
+        "license",
+        "landing_url",
+        "source",
+    )
+
+
+def _collect_one(source: Source, photograph: Photograph, raw: Path, read: Callable) -> dict[str, object] | str:
     """Copy one file and return its row, or the reason why it is left out."""
     try:
-        height, width = images.decode(photograph.path).shape[:2]
+        height, width = read(photograph).shape[:2]
+    except UnreachableError:
+        raise
     except ThawError as error:
-        reason = str(error).removeprefix(f"{photograph.path}: ")
-        return {"path": str(photograph.path), "reason": reason}
+        return str(error).removeprefix(f"{photograph.path}: ")
     name = f"images/{photograph.image_id}{photograph.path.suffix.lower()}"
-    shutil.copyfile(photograph.path, raw / name)
+    if photograph.turn:
+        width, height = _turn(photograph.path, raw / name, photograph.turn)
+    else:
+        clone(photograph.path, raw / name)
     return {
         "image_id": photograph.image_id,
         "path": name,
         "label": photograph.label,
         "weight": photograph.weight,
         "source": source.name,
-        "license": source.license,
+        "license": photograph.license or source.license,
         "author": photograph.author,
         "landing_url": photograph.landing_url,
         "sha256": hashlib.sha256((raw / name).read_bytes()).hexdigest(),
@@ -96,3 +159,28 @@ def _collect_one(source: Source, photograph: Photograph, raw: Path) -> dict[str,
         "height": height,
         **{f"meta_{key}": value for key, value in photograph.meta.items()},
     }
+
+
+def _turn(source: Path, target: Path, degrees: int) -> tuple[int, int]:
+    """Write a JPEG turned counter-clockwise, without the orientation of its EXIF; returns its width and height."""
+    with Image.open(source) as image:
+        image = image if image.mode in ("L", "RGB", "CMYK") else image.convert("RGB")
+        turned = image.transpose(TURNS[degrees])
+        # The finest setting that is usual: at 95 and full chroma the second encoding is not to be seen.
+        turned.save(target, "JPEG", quality=95, subsampling=0, exif=b"")
+    return turned.size
+
+
+def _origin(photograph: Photograph) -> str:
+    return photograph.origin or photograph.path.name
+
+
+def _check_enough(kept: dict[str, list], of_class: dict[str, list], missing: list[tuple[str, str]], least: int) -> None:
+    for label, rows in kept.items():
+        if len(rows) >= least:
+            continue
+        reasons = dict(missing)
+        why = next((f" ({reasons[_origin(p)]})" for p in of_class[label] if _origin(p) in reasons), "")
+        if not rows:
+            raise ThawError(f"no photograph of the class {label!r} could be read{why}")
+        raise ThawError(f"the class {label!r} is left with {len(rows)} photographs{why}: a split wants {least} or more")

@@ -1,0 +1,225 @@
+"""The annotation tables of Open Images, filtered as they arrive and kept as Parquet for every clone on the machine.
+
+A table is up to 600 MB of CSV. It passes through memory in blocks of BLOCK bytes; of each, the rows and columns that
+a selection may need become a part of the cache file, named by the bytes it covers. So a download that was killed
+goes on behind the last part, and a cache file, put together from the parts, is whole or absent.
+"""
+
+import csv
+import hashlib
+import io
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import polars as pl
+from tqdm import tqdm
+
+from thaw.errors import ThawError
+from thaw.files import whole_file
+from thaw.sources.fetching import ChangedError, FailingError, Fetcher, GoneError, Stream, UnreachableError
+
+BLOCK = 16 << 20  # bytes of CSV that are parsed at a time
+SUBSETS = ("train", "validation", "test")
+LABELS = ("ImageID", "Source", "LabelName", "Confidence")
+IMAGES = (
+    "ImageID", "Subset", "OriginalURL", "OriginalLandingURL", "License", "AuthorProfileURL", "Author", "Title",
+    "OriginalSize", "OriginalMD5", "Thumbnail300KURL", "Rotation",
+)  # fmt: skip
+
+
+class Annotations:
+    """The tables below one address, each fetched when it is first asked for.
+
+    They lie in a folder of `cache` that is named by the address, so that a mirror's tables never pass for another's.
+    Every method raises UnreachableError without a network, and ThawError where the server sends something else.
+    """
+
+    def __init__(self, url: str, cache: Path, fetcher: Fetcher):
+        self.url, self.fetcher = url.rstrip("/"), fetcher
+        self.folder = cache / folder_of(self.url)
+
+    def classes(self) -> dict[str, str]:
+        """Map the display name of each boxable class to its id, such as `Alpaca` to `/m/0pcr`."""
+        path = self.folder / "classes.csv"
+        url = f"{self.url}/v5/class-descriptions-boxable.csv"
+        if path.exists():
+            return _parse_classes(path.read_bytes(), str(path))
+        body = self._get(url)
+        classes = _parse_classes(body, url)
+        with whole_file(path) as temporary:
+            temporary.write_bytes(body)
+        return classes
+
+    def labels(self, subset: str) -> pl.LazyFrame:
+        """Scan the verified labels: `ImageID`, `LabelName`, `present` (true: the class is there, false: it is not)."""
+        url = f"{self.url}/v5/{subset}-annotations-human-imagelabels-boxable.csv"
+        return self._table(url, LABELS, f"labels-{subset}.parquet", _verified)
+
+    def images(self, subset: str) -> pl.LazyFrame:
+        """Scan the images: `ImageID`, `landing_url`, `license`, `author_url`, `author`, `title`, `rotation` (text)."""
+        boxable = "-boxable" if subset == "train" else ""
+        url = f"{self.url}/2018_04/{subset}/{subset}-images{boxable}-with-rotation.csv"
+        return self._table(url, IMAGES, f"images-{subset}.parquet", _described)
+
+    def _get(self, url: str) -> bytes:
+        try:
+            return self.fetcher.get(url)
+        except GoneError:
+            raise ThawError(_not_there(url)) from None
+
+    def _table(self, url: str, header: tuple[str, ...], name: str, keep: Callable) -> pl.LazyFrame:
+        path = self.folder / name
+        if not path.exists():
+            parts = path.with_suffix(".parts")
+            try:
+                _fetch(self.fetcher, url, header, parts, keep)
+            except GoneError:
+                raise ThawError(_not_there(url)) from None
+            with whole_file(path) as temporary:
+                pl.scan_parquet(_parts(parts), glob=False).sink_parquet(temporary, compression="zstd")
+            shutil.rmtree(parts)
+        return pl.scan_parquet(path, glob=False)
+
+
+def folder_of(url: str) -> str:
+    """A folder name for what comes from an address: readable, and its own."""
+    readable = re.sub(r"[^A-Za-z0-9.-]+", "-", urlsplit(url).netloc)
+    return f"{readable}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
+
+
+def _not_there(url: str) -> str:
+    return f"{url} is not there: download.open_images.annotations_url wants the address of Open Images or of a mirror"
+
+
+def _parse_classes(body: bytes, url: str) -> dict[str, str]:
+    try:
+        rows = list(csv.reader(io.StringIO(body.decode("utf-8-sig"))))
+    except (UnicodeDecodeError, csv.Error):
+        rows = []
+    if not rows or not all(len(row) == 2 and row[0].startswith("/") for row in rows):
+        raise ThawError(
+            f"{url} is {_instead(body)}, not the list of classes (rows of an id such as /m/0pcr and a name)"
+        )
+    return {name: class_id for class_id, name in rows}
+
+
+def _instead(body: bytes) -> str:
+    """Say in words what came in the place of a table."""
+    start = body[:200].lstrip()
+    if not start:
+        return "empty"
+    return (
+        "HTML"
+        if start.startswith(b"<")
+        else f"a file that starts with {start.splitlines()[0][:60].decode(errors='replace')!r}"
+    )
+
+
+def _parts(folder: Path) -> list[Path]:
+    """List the parts of a table, each named `<first byte>-<byte behind the last>.parquet`, in their order."""
+    return sorted(folder.glob("*.parquet"))
+
+
+def _fetch(fetcher: Fetcher, url: str, header: tuple[str, ...], parts: Path, keep: Callable) -> None:
+    """Bring what `keep` leaves of a table into `parts`, going on behind those that an earlier run left there.
+
+    Raises ThawError where the table has not the columns of `header` or ends within a row; nothing of it is kept then.
+    """
+    parts.mkdir(parents=True, exist_ok=True)
+    version = parts / "version"
+    while True:
+        done = _parts(parts)
+        offset = int(done[-1].stem.split("-")[1]) if done else 0
+        stream = fetcher.stream(url, offset, version.read_text() if done else "")
+        try:
+            for start, block in _blocks(stream, header, offset):
+                if not done:
+                    version.write_text(stream.version)
+                    done = [parts]
+                frame = _parse(block, header, url)
+                with whole_file(parts / f"{start:015d}-{start + len(block):015d}.parquet") as temporary:
+                    keep(frame, url).write_parquet(temporary, compression="zstd")
+            return
+        except ChangedError:
+            shutil.rmtree(parts)
+            parts.mkdir()
+        except ThawError as error:
+            if not isinstance(error, UnreachableError | FailingError):
+                shutil.rmtree(parts)
+            raise
+
+
+def _blocks(stream: Stream, header: tuple[str, ...], offset: int) -> Iterator[tuple[int, bytes]]:
+    """Cut a table into whole rows of about BLOCK bytes, each with the offset of its first byte."""
+    rest = bytearray()
+    checked = offset > 0
+    with tqdm(
+        desc=Path(urlsplit(stream.url).path).name, disable=None, unit="B", unit_scale=True, initial=offset
+    ) as bar:
+        for chunk in stream:
+            rest += chunk
+            bar.total = stream.length
+            bar.update(len(chunk))
+            if not checked and (b"\n" in rest or len(rest) > 10_000):
+                _check_header(rest, header, stream.url)
+                checked = True
+            if len(rest) >= BLOCK and (cut := _end_of_rows(rest)):
+                yield offset, bytes(rest[:cut])
+                offset += cut
+                del rest[:cut]
+    if not checked:
+        _check_header(rest, header, stream.url)
+    if not rest.endswith(b"\n") and rest:
+        last = rest[rest.rfind(b"\n", 0, len(rest)) + 1 :].decode(errors="replace")
+        if len(next(csv.reader([last]))) < len(header) or rest.count(b'"') % 2:
+            raise ThawError(f"{stream.url} is cut short: its last line is {last[:80]!r}; run again, or tell its host")
+    if rest:
+        yield offset, bytes(rest)
+
+
+def _end_of_rows(block: bytearray) -> int:
+    """Return the offset behind the last row that is whole: behind a line's end that lies within no quotes."""
+    cut = block.rfind(b"\n") + 1
+    while cut and block.count(b'"', 0, cut) % 2:
+        cut = block.rfind(b"\n", 0, cut - 1) + 1
+    return cut
+
+
+def _check_header(start: bytearray, header: tuple[str, ...], url: str) -> None:
+    line = bytes(start).split(b"\n", 1)[0].rstrip(b"\r")
+    if line != ",".join(header).encode():
+        raise ThawError(f"{url} is {_instead(bytes(start))}, not the table with the columns {','.join(header)}")
+
+
+def _parse(block: bytes, header: tuple[str, ...], url: str) -> pl.DataFrame:
+    try:
+        schema = dict.fromkeys(header, pl.String)
+        frame = pl.read_csv(io.BytesIO(block), has_header=False, schema=schema)
+    except pl.exceptions.PolarsError as error:
+        raise ThawError(f"{url} is damaged: {str(error).splitlines()[0]}") from None
+    return frame[1:] if frame.row(0) == header else frame
+
+
+def _verified(labels: pl.DataFrame, url: str) -> pl.DataFrame:
+    """Keep what people verified: a confidence of 1, the class is there, or 0, it is not; not a machine's guess."""
+    confidence = labels["Confidence"].cast(pl.Float32, strict=False)
+    if confidence.null_count():
+        row = ",".join(labels.row(confidence.is_null().arg_max()))
+        raise ThawError(f"{url} is damaged: the row {row!r} has no confidence")
+    kept = labels.select(pl.col("ImageID", "LabelName").fill_null(""), present=confidence == 1)
+    return kept.filter((confidence == 0) | (confidence == 1))
+
+
+def _described(images: pl.DataFrame, url: str) -> pl.DataFrame:
+    return images.select(
+        "ImageID",
+        landing_url="OriginalLandingURL",
+        license="License",
+        author_url="AuthorProfileURL",
+        author="Author",
+        title="Title",
+        rotation="Rotation",
+    ).fill_null("")
