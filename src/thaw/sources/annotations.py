@@ -1,8 +1,8 @@
 """The annotation tables of Open Images, filtered as they arrive and kept as Parquet for every clone on the machine.
 
 A table is up to 600 MB of CSV. It passes through memory in blocks of BLOCK bytes; of each, the rows and columns that
-a selection may need become a part of the cache file, named by the bytes it covers. So a download that was killed
-goes on behind the last part, and a cache file, put together from the parts, is whole or absent.
+a selection may need become a Parquet file, named by the bytes it covers, in a folder that gets its name when the last
+one is there. So a table is whole or absent, and a download that was killed goes on behind the last part.
 """
 
 import csv
@@ -11,6 +11,7 @@ import io
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -56,13 +57,13 @@ class Annotations:
     def labels(self, subset: str) -> pl.LazyFrame:
         """Scan the verified labels: `ImageID`, `LabelName`, `present` (true: the class is there, false: it is not)."""
         url = f"{self.url}/v5/{subset}-annotations-human-imagelabels-boxable.csv"
-        return self._table(url, LABELS, f"labels-{subset}.parquet", _verified)
+        return self._table(url, LABELS, f"labels-{subset}", _verified)
 
     def images(self, subset: str) -> pl.LazyFrame:
         """Scan the images: `ImageID`, `landing_url`, `license`, `author_url`, `author`, `title`, `rotation` (text)."""
         boxable = "-boxable" if subset == "train" else ""
         url = f"{self.url}/2018_04/{subset}/{subset}-images{boxable}-with-rotation.csv"
-        return self._table(url, IMAGES, f"images-{subset}.parquet", _described)
+        return self._table(url, IMAGES, f"images-{subset}", _described)
 
     def _get(self, url: str) -> bytes:
         try:
@@ -71,17 +72,15 @@ class Annotations:
             raise ThawError(_not_there(url)) from None
 
     def _table(self, url: str, header: tuple[str, ...], name: str, keep: Callable) -> pl.LazyFrame:
-        path = self.folder / name
-        if not path.exists():
-            parts = path.with_suffix(".parts")
+        table = self.folder / name
+        if not table.exists():
+            parts = self.folder / f"{name}.incomplete"
             try:
                 _fetch(self.fetcher, url, header, parts, keep)
             except GoneError:
                 raise ThawError(_not_there(url)) from None
-            with whole_file(path) as temporary:
-                pl.scan_parquet(_parts(parts), glob=False).sink_parquet(temporary, compression="zstd")
-            shutil.rmtree(parts)
-        return pl.scan_parquet(path, glob=False)
+            parts.rename(table)
+        return pl.scan_parquet(_parts(table), glob=False)
 
 
 def folder_of(url: str) -> str:
@@ -135,13 +134,17 @@ def _fetch(fetcher: Fetcher, url: str, header: tuple[str, ...], parts: Path, kee
         offset = int(done[-1].stem.split("-")[1]) if done else 0
         stream = fetcher.stream(url, offset, version.read_text() if done else "")
         try:
-            for start, block in _blocks(stream, header, offset):
-                if not done:
-                    version.write_text(stream.version)
-                    done = [parts]
-                frame = _parse(block, header, url)
-                with whole_file(parts / f"{start:015d}-{start + len(block):015d}.parquet") as temporary:
-                    keep(frame, url).write_parquet(temporary, compression="zstd")
+            with ThreadPoolExecutor(1) as pool:  # the next block arrives while this one is parsed
+                storing = None
+                for start, block in _blocks(stream, header, offset):
+                    if storing:
+                        storing.result()
+                    if not done:
+                        version.write_text(stream.version)
+                    done = True
+                    storing = pool.submit(_store, parts, start, block, header, keep, url)
+                if storing:
+                    storing.result()
             return
         except ChangedError:
             shutil.rmtree(parts)
@@ -150,6 +153,13 @@ def _fetch(fetcher: Fetcher, url: str, header: tuple[str, ...], parts: Path, kee
             if not isinstance(error, UnreachableError | FailingError):
                 shutil.rmtree(parts)
             raise
+
+
+def _store(parts: Path, start: int, block: bytes, header: tuple[str, ...], keep: Callable, url: str) -> None:
+    """Write what `keep` leaves of a block of whole rows; the name comes last, so that the part is whole or absent."""
+    frame = keep(_parse(block, header, url), url)
+    with whole_file(parts / f"{start:015d}-{start + len(block):015d}.parquet") as temporary:
+        frame.write_parquet(temporary, compression="zstd")
 
 
 def _blocks(stream: Stream, header: tuple[str, ...], offset: int) -> Iterator[tuple[int, bytes]]:
@@ -205,12 +215,17 @@ def _parse(block: bytes, header: tuple[str, ...], url: str) -> pl.DataFrame:
 
 def _verified(labels: pl.DataFrame, url: str) -> pl.DataFrame:
     """Keep what people verified: a confidence of 1, the class is there, or 0, it is not; not a machine's guess."""
-    confidence = labels["Confidence"].cast(pl.Float32, strict=False)
-    if confidence.null_count():
-        row = ",".join(labels.row(confidence.is_null().arg_max()))
-        raise ThawError(f"{url} is damaged: the row {row!r} has no confidence")
-    kept = labels.select(pl.col("ImageID", "LabelName").fill_null(""), present=confidence == 1)
-    return kept.filter((confidence == 0) | (confidence == 1))
+    confidence = labels["Confidence"]
+    kept = labels.select(pl.col("ImageID", "LabelName").fill_null(""), present=confidence == "1")
+    kept = kept.filter(confidence.is_in(["0", "1"]))
+    if len(kept) < len(labels):  # numbers written in another way, machines' guesses, or damage
+        number = confidence.cast(pl.Float32, strict=False)
+        if number.null_count():
+            row = ",".join(value or "" for value in labels.row(number.is_null().arg_max()))
+            raise ThawError(f"{url} is damaged: the row {row!r} has no confidence")
+        kept = labels.select(pl.col("ImageID", "LabelName").fill_null(""), present=number == 1)
+        kept = kept.filter((number == 0) | (number == 1))
+    return kept
 
 
 def _described(images: pl.DataFrame, url: str) -> pl.DataFrame:
