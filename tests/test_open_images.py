@@ -444,7 +444,7 @@ def test_an_empty_table(tmp_path):
 def test_a_label_without_a_confidence(tmp_path):
     with Replica(alpacas()) as replica:
         replica.files[TRAIN_LABELS] += b"0123456789abcdef,verification,/m/0pcr,yes\n"
-        assert "0123456789abcdef,verification,/m/0pcr,yes' has no confidence" in failing(replica, tmp_path)
+        assert "the label '0123456789abcdef,/m/0pcr,yes' has no confidence" in failing(replica, tmp_path)
 
 
 @pytest.mark.parametrize("image_id", ["../x", "a/b", "..", "", "a b", "x" * 300])

@@ -157,7 +157,12 @@ def _fetch(fetcher: Fetcher, url: str, header: tuple[str, ...], parts: Path, kee
 
 def _store(parts: Path, start: int, block: bytes, header: tuple[str, ...], keep: Callable, url: str) -> None:
     """Write what `keep` leaves of a block of whole rows; the name comes last, so that the part is whole or absent."""
-    frame = keep(_parse(block, header, url), url)
+    schema = dict.fromkeys(header, pl.String)
+    rows = pl.scan_csv(io.BytesIO(block), has_header=False, schema=schema, skip_lines=int(start == 0))
+    try:
+        frame = keep(rows, url)
+    except pl.exceptions.PolarsError as error:
+        raise ThawError(f"{url} is damaged: {str(error).splitlines()[0]}") from None
     with whole_file(parts / f"{start:015d}-{start + len(block):015d}.parquet") as temporary:
         frame.write_parquet(temporary, compression="zstd")
 
@@ -204,37 +209,26 @@ def _check_header(start: bytearray, header: tuple[str, ...], url: str) -> None:
         raise ThawError(f"{url} is {_instead(bytes(start))}, not the table with the columns {','.join(header)}")
 
 
-def _parse(block: bytes, header: tuple[str, ...], url: str) -> pl.DataFrame:
-    try:
-        schema = dict.fromkeys(header, pl.String)
-        frame = pl.read_csv(io.BytesIO(block), has_header=False, schema=schema)
-    except pl.exceptions.PolarsError as error:
-        raise ThawError(f"{url} is damaged: {str(error).splitlines()[0]}") from None
-    return frame[1:] if frame.row(0) == header else frame
-
-
-def _verified(labels: pl.DataFrame, url: str) -> pl.DataFrame:
+def _verified(labels: pl.LazyFrame, url: str) -> pl.DataFrame:
     """Keep what people verified: a confidence of 1, the class is there, or 0, it is not; not a machine's guess."""
+    labels = labels.select(pl.col("ImageID", "LabelName").fill_null(""), "Confidence").collect()
     confidence = labels["Confidence"]
-    kept = labels.select(pl.col("ImageID", "LabelName").fill_null(""), present=confidence == "1")
-    kept = kept.filter(confidence.is_in(["0", "1"]))
-    if len(kept) < len(labels):  # numbers written in another way, machines' guesses, or damage
+    if not confidence.is_in(["0", "1"]).all():  # numbers written in another way, machines' guesses, or damage
         number = confidence.cast(pl.Float32, strict=False)
         if number.null_count():
             row = ",".join(value or "" for value in labels.row(number.is_null().arg_max()))
-            raise ThawError(f"{url} is damaged: the row {row!r} has no confidence")
-        kept = labels.select(pl.col("ImageID", "LabelName").fill_null(""), present=number == 1)
-        kept = kept.filter((number == 0) | (number == 1))
-    return kept
+            raise ThawError(f"{url} is damaged: the label {row!r} has no confidence")
+        labels = labels.with_columns(number.cast(pl.String)).filter((number == 0) | (number == 1))
+    return labels.select("ImageID", "LabelName", present=pl.col("Confidence").is_in(["1", "1.0"]))
 
 
-def _described(images: pl.DataFrame, url: str) -> pl.DataFrame:
-    return images.select(
-        "ImageID",
-        landing_url="OriginalLandingURL",
-        license="License",
-        author_url="AuthorProfileURL",
-        author="Author",
-        title="Title",
-        rotation="Rotation",
-    ).fill_null("")
+def _described(images: pl.LazyFrame, url: str) -> pl.DataFrame:
+    columns = {
+        "landing_url": "OriginalLandingURL",
+        "license": "License",
+        "author_url": "AuthorProfileURL",
+        "author": "Author",
+        "title": "Title",
+        "rotation": "Rotation",
+    }
+    return images.select("ImageID", **columns).fill_null("").collect()

@@ -1,0 +1,248 @@
+"""The source `folder`: people's own photographs, named and arranged as they come."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+
+from thaw.errors import ThawError
+from thaw.params import Folder
+from thaw.sources import folder
+from thaw.sources.photographs import attribution, collect
+
+ROOT = Path(__file__).parents[1]
+
+
+def draw(path: Path, ending: str = ".png") -> Path:
+    """Write an image of 24 × 16 pixels, drawn from its path's name."""
+    seed = int.from_bytes(hashlib.sha256(os.fsencode(path)).digest()[:4])
+    pixels = np.random.default_rng(seed).integers(0, 255, (16, 24, 3), np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(cv2.imencode(ending, pixels)[1].tobytes())
+    return path
+
+
+def two_classes(root: Path, count: int = 3) -> Path:
+    for label in ("cat", "dog"):
+        for number in range(count):
+            draw(root / label / f"{number}.png")
+    return root
+
+
+def take(root: Path, raw: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
+    source, photographs = folder.find(Folder(path=str(root)))
+    return collect(source, photographs, raw)
+
+
+def contents(root: Path) -> dict[str, tuple[bytes, int]]:
+    return {
+        os.fsdecode(p.relative_to(root)): (p.read_bytes(), p.stat().st_mtime_ns) for p in root.rglob("*") if p.is_file()
+    }
+
+
+def test_a_folder_is_a_class(tmp_path):
+    table, missing = take(two_classes(tmp_path / "mine"), tmp_path / "raw")
+    assert table["label"].value_counts(sort=True).sort("label").rows() == [("cat", 3), ("dog", 3)]
+    assert "meta_subset" not in table.columns and not len(missing)
+
+
+def test_ids_are_those_of_the_relative_path(tmp_path):
+    table, _ = take(two_classes(tmp_path / "mine"), tmp_path / "raw")
+    digest = hashlib.sha256(b"cat/0.png").hexdigest()[:8]
+    assert f"0-{digest}" in table["image_id"].to_list()
+
+
+def test_files_are_copied_and_the_folder_is_left_as_it_is(tmp_path):
+    root = two_classes(tmp_path / "mine")
+    (root / "cat/0.png").chmod(0o444)
+    before = contents(root)
+    table, _ = take(root, tmp_path / "raw")
+    assert contents(root) == before
+    for row in table.iter_rows(named=True):
+        copy = tmp_path / "raw" / row["path"]
+        assert hashlib.sha256(copy.read_bytes()).hexdigest() == row["sha256"]
+        assert not copy.is_symlink() and copy.stat().st_nlink == 1
+        copy.write_bytes(b"")  # writable, and no way back to the original
+    assert contents(root) == before
+
+
+def test_subset_folders_are_kept(tmp_path):
+    for subset in ("Train", "val", "test"):
+        two_classes(tmp_path / "mine" / subset)
+    table, _ = take(tmp_path / "mine", tmp_path / "raw")
+    assert set(table["label"]) == {"cat", "dog"}
+    assert table["meta_subset"].value_counts().sort("meta_subset").rows() == [
+        ("test", 6),
+        ("train", 6),
+        ("validation", 6),
+    ]
+
+
+def test_a_class_may_be_called_train_beside_others(tmp_path):
+    for label in ("bus", "car", "train"):
+        draw(tmp_path / "mine" / label / "0.png")
+    table, _ = take(tmp_path / "mine", tmp_path / "raw")
+    assert set(table["label"]) == {"bus", "car", "train"}
+
+
+def test_nested_folders_belong_to_their_class(tmp_path):
+    root = two_classes(tmp_path / "mine")
+    draw(root / "cat/indoors/2024/0.png")
+    table, _ = take(root, tmp_path / "raw")
+    assert len(table.filter(label="cat")) == 4
+
+
+@pytest.mark.parametrize("name", ["A.JPG", "b.JpEg", "c.PNG", "d.WEBP", "e.tiff", "f.bmp"])
+def test_endings_of_any_case_are_images(name, tmp_path):
+    root = two_classes(tmp_path / "mine")
+    draw(root / "cat" / name, Path(name).suffix.lower())
+    table, missing = take(root, tmp_path / "raw")
+    assert len(table) == 7 and not len(missing)
+
+
+ODD = ['a, "b".png', "line\nbreak.png", "ünïcödé 猫.png", "-rf.png", "x" * 240 + ".png", "%s{}$(x).png"]
+
+
+@pytest.mark.parametrize("name", [*ODD, os.fsdecode(b"latin-\xe9.png")])
+def test_odd_names_are_taken(name, tmp_path):
+    root = two_classes(tmp_path / "mine")
+    draw(root / "cat" / name)
+    table, missing = take(root, tmp_path / "raw")
+    assert len(table) == 7 and not len(missing)
+    assert table["image_id"].str.contains(r"^[A-Za-z0-9_-]+$").all()
+    assert pl.read_csv(tmp_path / "raw/images.csv", infer_schema_length=None)["image_id"].equals(table["image_id"])
+
+
+def test_unreadable_files_are_listed_and_counted(tmp_path):
+    root = two_classes(tmp_path / "mine")
+    (root / "cat/empty.png").touch()
+    (root / "cat/cut.png").write_bytes((root / "cat/0.png").read_bytes()[:60])
+    (root / "dog/text.jpg").write_text("no image")
+    (root / "dog/gone.png").symlink_to(tmp_path / "nowhere.png")
+    (root / "dog/notes.txt").write_text("ignored")
+    (root / "dog" / os.fsdecode(b"\xff.txt")).touch()
+    (root / "dog/.DS_Store").touch()
+    table, missing = take(root, tmp_path / "raw")
+    assert len(table) == 6
+    reasons = dict(missing.iter_rows())
+    assert set(reasons) == {
+        "cat/empty.png",
+        "cat/cut.png",
+        "dog/text.jpg",
+        "dog/gone.png",
+        "dog/notes.txt",
+        "dog/\\xff.txt",
+    }
+    assert reasons["dog/notes.txt"] == "not an image by its ending"
+    assert reasons["dog/gone.png"] == "no such file"
+    assert not any(str(tmp_path) in reason for reason in reasons.values())
+
+
+def test_a_folder_of_other_files_is_no_class(tmp_path):
+    root = two_classes(tmp_path / "mine")
+    (root / "annotations").mkdir()
+    (root / "annotations/0.xml").touch()
+    table, _ = take(root, tmp_path / "raw")
+    assert set(table["label"]) == {"cat", "dog"}
+
+
+def test_a_link_to_a_folder_is_followed(tmp_path):
+    elsewhere = two_classes(tmp_path / "elsewhere")
+    root = tmp_path / "mine"
+    root.mkdir()
+    (root / "cat").symlink_to(elsewhere / "cat")
+    (root / "dog").symlink_to(elsewhere / "dog")
+    table, _ = take(root, tmp_path / "raw")
+    assert len(table) == 6
+
+
+def test_nothing_needs_attribution_without_a_licence(tmp_path):
+    source, photographs = folder.find(Folder(path=str(two_classes(tmp_path / "mine"))))
+    table, _ = collect(source, photographs, tmp_path / "raw")
+    assert attribution(table, photographs).is_empty()
+
+
+def test_the_order_of_the_file_system_does_not_matter(tmp_path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    two_classes(one)
+    for path in sorted(p for p in one.rglob("*.png"))[::-1]:
+        target = other / path.relative_to(one)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    take(one, tmp_path / "a")
+    take(other, tmp_path / "b")
+    assert (tmp_path / "a/images.csv").read_bytes() == (tmp_path / "b/images.csv").read_bytes()
+
+
+# What goes wrong
+
+
+def link_up(root: Path) -> None:
+    (root / "cat/back").symlink_to(root)
+
+
+def link_to_itself(root: Path) -> None:
+    (root / "cat/self").symlink_to(root / "cat/self")
+
+
+def link_in_a_circle(root: Path) -> None:
+    (root / "cat/to").mkdir()
+    (root / "dog/fro").mkdir()
+    (root / "cat/to/dog").symlink_to(root / "dog/fro")
+    (root / "dog/fro/cat").symlink_to(root / "cat/to")
+
+
+def link_class_to_root(root: Path) -> None:
+    (root / "all").symlink_to(root)
+
+
+@pytest.mark.parametrize("loop", [link_up, link_to_itself, link_in_a_circle, link_class_to_root])
+def test_links_that_go_round(loop, tmp_path):
+    root = two_classes(tmp_path / "mine")
+    loop(root)
+    with pytest.raises(ThawError, match="is a link"):
+        take(root, tmp_path / "raw")
+
+
+def test_a_folder_whose_name_is_no_text(tmp_path):
+    root = two_classes(tmp_path / "mine")
+    draw(root / os.fsdecode(b"caf\xe9") / "0.png")
+    with pytest.raises(ThawError, match="cannot name a class"):
+        take(root, tmp_path / "raw")
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        (lambda root: None, "is not a folder"),
+        (lambda root: root.mkdir(), "no photograph in a folder of its class"),
+        (lambda root: draw(root / "0.png"), "no photograph in a folder of its class"),
+        (lambda root: draw(root / "cat/0.png"), "one class, 'cat': at least two"),
+        (lambda root: draw(root / "train/cat/0.png"), "one class, 'cat': at least two"),
+        (lambda root: [draw(root / "cat/0.png"), (root / "dog").mkdir()], "one class, 'cat': at least two"),
+        (
+            lambda root: [draw(root / "cat/0.png"), draw(root / "dog/0.png").write_bytes(b"")],
+            "class 'dog' could be read",
+        ),
+    ],
+)
+def test_one_line_and_nothing_half_written(prepare, message, tmp_path):
+    root = tmp_path / "mine"
+    prepare(root)
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values["download"] |= {"source": "folder", "folder": {"path": str(root)}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+    process = subprocess.run(
+        [sys.executable, ROOT / "src/download.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 1 and not process.stdout
+    assert process.stderr.startswith("thaw: ") and process.stderr.count("\n") == 1
+    assert message in process.stderr
+    assert not (tmp_path / "data").exists() or not list((tmp_path / "data").iterdir())
