@@ -160,15 +160,21 @@ class Params(Section):
 def load(path: Path) -> Params:
     """Read and validate a parameter file; raises ThawError with one line that names each wrong key."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return parse(path.read_text(encoding="utf-8"), str(path))
     except FileNotFoundError:
         raise ThawError(f"{path} is missing: run from the folder that holds it") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise ThawError(f"{path} is not valid YAML: {error}") from error
+
+
+def parse(text: str, name: str) -> Params:
+    """Validate parameters as `load` does; errors call them `name`."""
     try:
-        return Params.model_validate(values)
+        return Params.model_validate(yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        raise ThawError(f"{name} is not valid YAML: {error}") from error
     except ValidationError as error:
-        raise ThawError(f"{path}: " + "; ".join(_describe(e) for e in error.errors())) from None
+        raise ThawError(f"{name}: " + "; ".join(_describe(e) for e in error.errors())) from None
 
 
 def _describe(error: dict) -> str:

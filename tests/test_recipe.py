@@ -1,0 +1,87 @@
+"""A recipe is laid over params.yaml: what it names changes, and nothing else does."""
+
+import difflib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from thaw import params
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
+    return tmp_path
+
+
+def recipe(folder: Path, name: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, ROOT / "src/recipe.py", name]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted((ROOT / "recipes").glob("*.yaml"))])
+def test_every_recipe_is_valid_and_takes_over_what_it_names(name, folder):
+    assert recipe(folder, name).returncode == 0
+    after = yaml.safe_load((folder / "params.yaml").read_text())
+    params.load(folder / "params.yaml")
+
+    def covered(part: dict, whole: dict) -> bool:
+        return all(covered(v, whole[k]) if isinstance(v, dict) else whole[k] == v for k, v in part.items())
+
+    assert covered(yaml.safe_load((folder / f"recipes/{name}.yaml").read_text()), after)
+
+
+def test_only_the_lines_that_change_change_and_comments_stay(folder):
+    before = (folder / "params.yaml").read_text()
+    (folder / "recipes/one.yaml").write_text("split: {seed: 7}\nhead:\n  class_weight: balanced\n")
+    output = recipe(folder, "one").stdout
+    assert output.splitlines() == [
+        "split.seed: 1 → 7", "head.class_weight: null → balanced", "recipe: 2 changes in params.yaml",
+    ]  # fmt: skip
+    after = (folder / "params.yaml").read_text()
+    changed = [d for d in difflib.ndiff(before.splitlines(), after.splitlines()) if d[:2] in ("- ", "+ ")]
+    assert [d[2:].split()[:2] for d in changed] == [
+        ["seed:", "1"], ["seed:", "7"], ["class_weight:", "null"], ["class_weight:", "balanced"],
+    ]  # fmt: skip
+    assert "class_weight: balanced" in after and after.count("#") == before.count("#")
+
+
+def test_laid_over_twice_nothing_changes(folder):
+    recipe(folder, "alpaca")
+    before = (folder / "params.yaml").read_bytes()
+    assert recipe(folder, "alpaca").stdout == "recipe: params.yaml has it all already\n"
+    assert (folder / "params.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("spilt: {seed: 1}", "unknown parameter spilt (did you mean split?)"),
+        ("split: {sead: 1}", "unknown parameter split.sead (did you mean split.seed"),
+        ("split: 3", "split is a section"),
+        ("split: {seed: {a: 1}}", "split.seed is a value"),
+        ("split: {seed: many}", "params.yaml with recipes/bad.yaml: split.seed should be a integer, not 'many'"),
+        ("download: {source: open_imges}", "did you mean open_images"),
+        ("download: {open_images: {classes: [A, B]}}", "negatives must be null"),
+        ("split: [", "recipes/bad.yaml is not valid YAML"),
+        ("", "recipes/bad.yaml holds no parameters"),
+    ],
+)
+def test_a_recipe_that_cannot_be_writes_nothing(text, message, folder):
+    before = (folder / "params.yaml").read_bytes()
+    (folder / "recipes/bad.yaml").write_text(text)
+    process = recipe(folder, "bad")
+    assert process.returncode == 1 and not process.stdout
+    assert process.stderr.startswith("thaw: ") and process.stderr.count("\n") == 1 and message in process.stderr
+    assert (folder / "params.yaml").read_bytes() == before
+
+
+def test_a_recipe_that_does_not_exist_suggests_the_nearest(folder):
+    assert "there is no recipe 'alpacca' in recipes (did you mean alpaca?)" in recipe(folder, "alpacca").stderr
