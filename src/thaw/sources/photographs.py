@@ -42,9 +42,9 @@ class Photograph:
 def collect(source: Source, photographs: Iterable[Photograph], raw: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Copy the photographs into `raw/images`, check that each decodes, write `images.csv` and `source.json`.
 
-    Returns the table of the images (tables.IMAGES and `meta_` columns, sorted by id) and that of the files that
-    were left out (`path`, `reason`; also `missing.csv`). Raises ThawError where two photographs have one id, or a
-    class or all but one are left without any.
+    Returns the table of the images (tables.IMAGES and `meta_` columns, sorted by id) and that of the files that were
+    left out (`image_id`, `file`, `reason`; also `missing.csv`). Raises ThawError where two photographs have one id, or
+    a class is left without any.
     """
     photographs = sorted(photographs, key=lambda p: p.image_id)
     repeated = [i for i, count in Counter(p.image_id for p in photographs).items() if count > 1]
@@ -59,7 +59,9 @@ def collect(source: Source, photographs: Iterable[Photograph], raw: Path) -> tup
                 "photographs", len(photographs), disable=None, unit="image",
             )
         )  # fmt: skip
-    missing = pl.DataFrame([row for row in rows if "reason" in row], {"path": pl.String, "reason": pl.String})
+    missing = pl.DataFrame(
+        [row for row in rows if "reason" in row], dict.fromkeys(("image_id", "file", "reason"), pl.String)
+    )
     table = pl.DataFrame([row for row in rows if "reason" not in row], infer_schema_length=None)
     present = set(table["label"]) if len(table) else set()
     if absent := [label for label in source.classes if label not in present]:
@@ -79,7 +81,7 @@ def _collect_one(source: Source, photograph: Photograph, raw: Path) -> dict[str,
         height, width = images.decode(photograph.path).shape[:2]
     except ThawError as error:
         reason = str(error).removeprefix(f"{photograph.path}: ")
-        return {"path": str(photograph.path), "reason": reason}
+        return {"image_id": photograph.image_id, "file": photograph.path.name, "reason": reason}
     name = f"images/{photograph.image_id}{photograph.path.suffix.lower()}"
     shutil.copyfile(photograph.path, raw / name)
     return {
