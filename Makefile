@@ -14,8 +14,10 @@ lint: setup  ## formatting and likely mistakes
 	ruff check .
 	ruff format --check .
 
-bench: setup  ## measure extraction and fine-tuning against Keras and the engine
-	python benchmarks/bench.py
+bench: setup  ## rates, epochs and memory, against Keras and the engine
+	PYTHONPATH=src python benchmarks/extraction.py
+	PYTHONPATH=src python benchmarks/epoch.py
+	PYTHONPATH=src python benchmarks/memory.py
 
 setup: .venv/installed  ## the environment, from requirements.txt alone
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from thaw import models, params, tables
+from thaw import models, openvino, params, tables
 from thaw.backbones import registry
 from thaw.backbones.cut_points import find_cut_points
 from thaw.errors import run
@@ -27,7 +27,7 @@ def main() -> None:
     outputs = {cut.layer: model.get_layer(cut.layer).output for cut in cuts} | {"predictions": model.output}
     with whole_folder(OUTPUT) as folder:
         models.save(model, folder / "backbone.keras", {"class_names": classes["name"].to_list()})
-        keras.Model(model.input, outputs).export(str(folder / "backbone.xml"), format="openvino", verbose=False)
+        openvino.write(keras.Model(model.input, outputs), folder / "backbone.xml")
         tables.write(classes, folder / "classes.csv")
         description = {
             "name": backbone.name,

@@ -23,6 +23,7 @@ MODEL = Path("models/model.keras")
 AUGMENTATIONS = Path("reports/augmentations.jpg")
 METRICS = Path("reports/metrics.json")
 PLOTS = Path("reports/plots")
+ACCURACY = Path("reports/accuracy.svg")
 REPORT = Path("reports/report.html")
 
 
@@ -31,7 +32,7 @@ def main() -> None:
     head = LinearHead.load(HEAD)
     features = arrays.open_rows(FEATURES / "features.npy")
     model, metadata = models.load(MODEL)
-    thawed = training.thawed_part(model, metadata["cut"]["layer"])
+    thawed = training.thawed_part(model, metadata["cut"])
     predict = training.predictor(thawed, arrays.open_rows(ACTIVATIONS / "activations.npy"))
     splits = examples.read(FEATURES, SPLIT)  # rows of the features and of the activations show the same
 
@@ -47,8 +48,8 @@ def main() -> None:
                 bins=evaluate.bins, bootstrap=evaluate.bootstrap, seed=evaluate.seed,
             )  # fmt: skip
     test = splits["test"]
-    with whole_file(METRICS) as temporary:
-        temporary.write_text(json.dumps(metrics, indent=1) + "\n")
+    write_text(METRICS, json.dumps(metrics, indent=1) + "\n")
+    write_text(ACCURACY, plots.accuracy_svg(metrics))
     curves = plots.write_plots(PLOTS, probabilities, test.labels, head.classes, bins=evaluate.bins)
     write_report(metrics, curves, splits, head, metadata)
     print(f"evaluate: of the {len(test.labels):,} test labels, by weight, the head has {sentence(metrics['head'])} and "
@@ -77,11 +78,19 @@ def write_report(metrics: dict, curves: dict, splits: dict, head: LinearHead, me
         metrics=metrics,
         plots=curves,
         data=report.Data(source["name"], source["license"], source["citation"], counts),
-        parameters={"head": {"strength": head.strength}, "image": metadata["cut"], "fine_tune": metadata["fine_tune"]},
+        parameters={
+            "image": metadata["image"],
+            "head": {"strength": head.strength},
+            "fine_tune": metadata["fine_tune"],
+        },
         pictures=[report.Picture(AUGMENTATIONS.read_bytes(), "Training photographs, plain and as augmented")],
     )
-    with whole_file(REPORT) as temporary:
-        temporary.write_text(html, encoding="utf-8")
+    write_text(REPORT, html)
+
+
+def write_text(path: Path, text: str) -> None:
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

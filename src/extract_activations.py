@@ -29,7 +29,7 @@ def main() -> None:
     frozen = engine(BACKBONE, layer, image) if layer else iter  # nothing is frozen: the pixels pass as they are
     with whole_folder(OUTPUT) as folder:
         shape = extract(RAW, SPLIT, AUGMENTATIONS, image, frozen, folder / "activations.npy")
-        (folder / "cut.json").write_text(json.dumps({"layer": layer, **image.model_dump()}) + "\n")
+        (folder / "cut.json").write_text(json.dumps({"layer": layer, "image": image.model_dump()}) + "\n")
     megabytes = prod(shape) * (2 if layer else 1) / 1e6
     print(f"extract_activations: {shape[0]:,} outputs of {layer or 'the input'}, {shape[1:]} each, {megabytes:,.0f} MB")
 

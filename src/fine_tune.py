@@ -41,7 +41,8 @@ def main() -> None:
 
         epoch = training.fine_tune(thawed, activations, splits["train"], splits["validation"], fine_tune, log)
         live.summary["best_epoch"] = epoch
-    models.save(model, OUTPUT, {"class_names": head.classes, "cut": cut, "fine_tune": fine_tune.model_dump()})
+    metadata = {"class_names": head.classes, "image": cut["image"], "fine_tune": fine_tune.model_dump()}
+    models.save(model, OUTPUT, metadata | {"cut": cut["layer"], "best_epoch": epoch})
     trained = sum(v.shape.num_elements() for v in thawed.trainable_variables)
     print(f"fine_tune: {trained:,} parameters behind {cut['layer'] or 'the input'} trained; the best epoch was {epoch}")
 

@@ -131,14 +131,14 @@ def test_unreadable_files_are_listed_and_counted(tmp_path):
     (root / "dog/.DS_Store").touch()
     table, missing = take(root, tmp_path / "raw")
     assert len(table) == 6
-    reasons = dict(missing.iter_rows())
+    reasons = dict(missing.select("file", "reason").iter_rows())
     assert set(reasons) == {
         "cat/empty.png",
         "cat/cut.png",
         "dog/text.jpg",
         "dog/gone.png",
         "dog/notes.txt",
-        "dog/\\xff.txt",
+        "dog/�.txt",
     }
     assert reasons["dog/notes.txt"] == "not an image by its ending"
     assert reasons["dog/gone.png"] == "no such file"
@@ -214,7 +214,7 @@ def test_links_that_go_round(loop, tmp_path):
 def test_a_folder_whose_name_is_no_text(tmp_path):
     root = two_classes(tmp_path / "mine")
     draw(root / os.fsdecode(b"caf\xe9") / "0.png")
-    with pytest.raises(ThawError, match="cannot name a class"):
+    with pytest.raises(ThawError, match="is not UTF-8"):
         take(root, tmp_path / "raw")
 
 

@@ -1,19 +1,34 @@
 """Photographs from files of any kind to square RGB pixels."""
 
 import io
+import struct
 import warnings
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from thaw.errors import ThawError
 
 cv2.setNumThreads(1)  # photographs are worked on side by side; threads within one would only compete
-Image.MAX_IMAGE_PIXELS = 200_000_000  # a header may claim any size: refuse what would take gigabytes to decode
+
+# A header may claim any size: refuse what would take gigabytes to decode. Pillow refuses twice the size it warns at.
+MAX_PIXELS = 200_000_000
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 IMAGE_ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+
+UPRIGHT = {  # the EXIF orientation and what undoes it
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def decode(source: Path | bytes, least: int | None = None) -> np.ndarray:
@@ -25,11 +40,7 @@ def decode(source: Path | bytes, least: int | None = None) -> np.ndarray:
     """
     name = source if isinstance(source, Path) else "image"
     try:
-        with (
-            warnings.catch_warnings(),
-            Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image,
-        ):
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             if least is not None:
                 image.draft("RGB", (least, least))
             return _upright_rgb(image)
@@ -37,33 +48,41 @@ def decode(source: Path | bytes, least: int | None = None) -> np.ndarray:
         raise ThawError(f"{name}: no such file") from None
     except UnidentifiedImageError:
         raise ThawError(f"{name}: not an image that can be read") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ThawError(f"{name}: over {Image.MAX_IMAGE_PIXELS / 1e6:.0f} megapixels") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # Pillow's plugins raise each of them on damage
+    except Image.DecompressionBombError:
+        raise ThawError(f"{name}: over {MAX_PIXELS / 1e6:.0f} megapixels") from None
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:  # Pillow's plugins raise each on damage
         raise ThawError(f"{name}: damaged ({error})") from None
 
 
 def _upright_rgb(image: Image.Image) -> np.ndarray:
-    if image.mode == "RGB" or image.mode == "L":
-        pass
-    elif image.mode.startswith("I"):  # 16-bit grey: 0-65535 in 16 or 32 bits
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
-    elif image.mode == "F":
+    orientation = image.getexif().get(0x0112)
+    if orientation in UPRIGHT:
+        image = image.transpose(UPRIGHT[orientation])
+    if image.mode.startswith("I"):  # 16-bit grey: 0-65535 in 16 or 32 bits
+        return np.repeat((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8)[:, :, None], 3, axis=2)
+    if image.mode == "F":
         raise ValueError("floating-point pixels have no known range")
-    elif image.has_transparency_data:
+    if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = ImageOps.exif_transpose(image) if image.getexif().get(0x0112, 1) != 1 else image
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+LONGEST = 4  # views that fit along the long side of a canvas; no shift of the plan reaches further from the middle
 
 
 def fit(pixels: np.ndarray, size: int, resize: str) -> np.ndarray:
     """Scale (h, w, 3) pixels to the canvas that `centre` and augmentation take their (size, size, 3) view from.
 
     `crop`: the short side becomes `size` and the long side keeps what lies beyond the view, so that a shifted view
-    shows the photograph; `pad`: the long side becomes `size`, the rest is black; `squash`: both sides become `size`.
+    shows the photograph, up to LONGEST views; `pad`: the long side becomes `size`, the rest is black; `squash`: both sides become `size`.
     """
     height, width = pixels.shape[:2]
+    if resize == "crop":
+        longest = LONGEST * min(height, width)
+        top, left = max(0, height - longest) // 2, max(0, width - longest) // 2
+        pixels = pixels[top : top + longest, left : left + longest]
+        height, width = pixels.shape[:2]
     scale = size / (max if resize == "pad" else min)(height, width)
     new = (size, size) if resize == "squash" else (max(1, round(width * scale)), max(1, round(height * scale)))
     if new != (width, height):

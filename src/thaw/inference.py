@@ -31,14 +31,13 @@ def openvino(network: Path, output: str, size: int) -> Callable[[Batches], Itera
     Returns a function that maps batches to float16 arrays, in order, with several requests under way. The
     arithmetic is float32; the conversions from uint8 and to float16 are part of the compiled network.
     """
-    import openvino as ov
-    from openvino.preprocess import PrePostProcessor
+    from thaw.openvino import ov
 
     core = ov.Core()
     whole = core.read_model(network)
     model = ov.Model([whole.output(output)], whole.get_parameters(), output)
     model.reshape([BATCH, size, size, 3])
-    steps = PrePostProcessor(model)
+    steps = ov.preprocess.PrePostProcessor(model)
     steps.input().tensor().set_element_type(ov.Type.u8)
     steps.output().tensor().set_element_type(ov.Type.f16)
     config = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}

@@ -1,6 +1,7 @@
-"""The curves of the test split as CSV files for `dvc plots`."""
+"""The curves of the test split as CSV files for `dvc plots`, and the accuracies as a picture."""
 
 import csv
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -49,3 +50,44 @@ def write_plots(
                 writer.writeheader()
                 writer.writerows(rows[kind][model])
     return rows
+
+
+def accuracy_svg(metrics: Mapping[str, Mapping[str, Mapping[str, float | None]]]) -> str:
+    """Return a picture of the weighted accuracies and their 95 % intervals, from the content of metrics.json."""
+    bars = [(model, split, values) for model, of_model in metrics.items() for split, values in of_model.items()]
+    bars = [(model, split, values) for model, split, values in bars if values["accuracy_weighted"] is not None]
+    lows = [values["accuracy_weighted_low"] or values["accuracy_weighted"] for *_, values in bars]
+    start = math.floor(min(lows, default=0) * 20) / 20  # the axis begins at the 5 % below the lowest interval
+    left, width, height = 170, 430, 34
+
+    def x(share: float) -> float:
+        return round(left + (share - start) / (1 - start) * width, 1)
+
+    lines = []
+    for i in range(round((1 - start) * 20) + 1):
+        share = start + i / 20
+        lines.append(f'<path d="M{x(share)} 12V{20 + height * len(bars)}" class="grid"/>')
+        lines.append(f'<text x="{x(share)}" y="{38 + height * len(bars)}" text-anchor="middle">{share:.0%}</text>')
+    for i, (model, split, values) in enumerate(bars):
+        y = 32 + height * i
+        value = values["accuracy_weighted"]
+        low, high = values["accuracy_weighted_low"], values["accuracy_weighted_high"]
+        lines.append(f'<text x="{left - 14}" y="{y + 4}" text-anchor="end">{model.replace("_", "-")}, {split}</text>')
+        if low is not None:
+            lines.append(f'<path d="M{x(low)} {y}H{x(high)}" class="interval"/>')
+        lines.append(f'<circle cx="{x(value)}" cy="{y}" r="5"/>')
+        lines.append(f'<text x="{x(value)}" y="{y - 9}" text-anchor="middle" class="value">{value:.1%}</text>')
+    body = "\n".join(lines)
+    return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 640 {50 + height * len(bars)}">
+<title>Weighted accuracy with its 95 % interval</title>
+<style>
+text {{ font: 13px system-ui, sans-serif; fill: #555 }}
+.value {{ font-weight: 600 }}
+.grid {{ stroke: #8883 }}
+.interval {{ stroke: #4a7fb5; stroke-width: 5; stroke-linecap: round; opacity: .45 }}
+circle {{ fill: #2f6ba8 }}
+@media (prefers-color-scheme: dark) {{ text {{ fill: #bbb }} circle {{ fill: #7db3e6 }} }}
+</style>
+{body}
+</svg>
+"""

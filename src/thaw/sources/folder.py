@@ -81,14 +81,14 @@ def _is_folder(path: Path) -> bool:
 
 
 def _check_name(folder: Path) -> None:
-    if _printable(folder) != str(folder) or not folder.name.isprintable():
-        raise ThawError(f"the folder {_printable(folder)!r} cannot name a class: its name is not readable text")
+    if _printable(folder.name) != folder.name:
+        raise ThawError(f"the name of the folder {_printable(folder)} is not UTF-8: it cannot name a class")
 
 
 def _photograph(path: Path, root: Path, label: str, meta: dict[str, str]) -> Photograph:
     relative = path.relative_to(root)
     left_out = "" if path.suffix.lower() in IMAGE_ENDINGS else NO_IMAGE
-    return Photograph(_image_id(relative, 8), path, label, origin=_printable(relative), left_out=left_out, meta=meta)
+    return Photograph(_image_id(relative, 8), path, label, origin=str(relative), left_out=left_out, meta=meta)
 
 
 def _with_ids_of_their_own(photographs: list[Photograph], root: Path) -> list[Photograph]:
@@ -106,6 +106,6 @@ def _image_id(relative: Path, digits: int) -> str:
     return f"{readable}-{hashlib.sha256(os.fsencode(relative.as_posix())).hexdigest()[:digits]}"
 
 
-def _printable(path: Path) -> str:
-    """A path as text that can be written anywhere: names may hold any bytes."""
+def _printable(path: Path | str) -> str:
+    """A path as text that can be printed anywhere: names may hold any bytes."""
     return os.fsencode(path).decode(errors="backslashreplace")

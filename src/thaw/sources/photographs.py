@@ -72,8 +72,8 @@ def collect(
     ThawError with the reason where it cannot; it runs in `workers` threads (None: one a core).
 
     Returns the table of the images (tables.IMAGES and `meta_` columns, sorted by id) and that of those that were
-    left out (`path`, `reason`; also `missing.csv`). Raises ThawError where two photographs have one id, a class is
-    left with fewer than `least`, or there are not two classes; and what `read` raises as UnreachableError.
+    left out (`image_id`, `file`, `reason`; also `missing.csv`). Raises ThawError where two photographs have one id, a
+    class is left with fewer than `least`, or there are not two classes; and what `read` raises as UnreachableError.
     """
     photographs = list(photographs)
     repeated = [i for i, count in Counter(p.image_id for p in photographs).items() if count > 1]
@@ -89,7 +89,7 @@ def collect(
             of_class[photograph.label].append(photograph)
     waiting = {label: iter(of_class[label]) for label in source.classes}
     kept: dict[str, list[dict]] = {label: [] for label in source.classes}
-    missing = [(_origin(p), p.left_out) for p in photographs if p.left_out]
+    missing = {p.image_id: (p.origin or p.path.name, p.left_out) for p in photographs if p.left_out}
     total = sum(len(p) if most is None else min(most, len(p)) for p in of_class.values())
     with (
         ThreadPoolExecutor(workers or os.cpu_count()) as pool,
@@ -103,16 +103,18 @@ def collect(
                 batch, pool.map(lambda p: _collect_one(source, p, raw, read), batch), strict=True
             ):
                 if isinstance(row, str):
-                    missing.append((_origin(photograph), row))
+                    missing[photograph.image_id] = (photograph.origin or photograph.path.name, row)
                 else:
                     kept[photograph.label].append(row)
                     bar.update()
     _check_enough(kept, of_class, missing, least)
     table = pl.DataFrame([row for rows in kept.values() for row in rows], infer_schema_length=None).sort("image_id")
-    left_out = pl.DataFrame(sorted(missing), {"path": pl.String, "reason": pl.String}, orient="row")
+    rows = sorted((image_id, _text(file), reason) for image_id, (file, reason) in missing.items())
+    left_out = pl.DataFrame(rows, dict.fromkeys(("image_id", "file", "reason"), pl.String), orient="row")
     tables.write(table, raw / "images.csv")
     tables.write(left_out, raw / "missing.csv")
-    (raw / "source.json").write_text(json.dumps(asdict(source), indent=1, ensure_ascii=False) + "\n")
+    description = json.dumps(asdict(source), indent=1, ensure_ascii=False) + "\n"
+    (raw / "source.json").write_text(description, encoding="utf-8")
     return table, left_out
 
 
@@ -171,16 +173,17 @@ def _turn(source: Path, target: Path, degrees: int) -> tuple[int, int]:
     return turned.size
 
 
-def _origin(photograph: Photograph) -> str:
-    return photograph.origin or photograph.path.name
+def _text(name: str) -> str:
+    """A file's name as text that can be written: a name may hold any bytes."""
+    return os.fsencode(name).decode(errors="replace")
 
 
-def _check_enough(kept: dict[str, list], of_class: dict[str, list], missing: list[tuple[str, str]], least: int) -> None:
+def _check_enough(kept: dict[str, list], of_class: dict[str, list], missing: dict[str, tuple], least: int) -> None:
     for label, rows in kept.items():
         if len(rows) >= least:
             continue
-        reasons = dict(missing)
-        why = next((f" ({reasons[_origin(p)]})" for p in of_class[label] if _origin(p) in reasons), "")
+        reasons = [missing[p.image_id][1] for p in of_class[label] if p.image_id in missing]
+        why = f" ({reasons[0]})" if reasons else ""
         if not rows:
             raise ThawError(f"no photograph of the class {label!r} could be read{why}")
         raise ThawError(f"the class {label!r} is left with {len(rows)} photographs{why}: a split wants {least} or more")
