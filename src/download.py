@@ -12,7 +12,7 @@ import polars as pl
 from thaw import params, tables
 from thaw.errors import run
 from thaw.files import whole_folder
-from thaw.sources import elpv, folder, open_images
+from thaw.sources import elpv, fiftyone, folder, open_images
 from thaw.sources.fetching import Fetcher
 from thaw.sources.photographs import Photograph, Source, attribution, collect
 
@@ -26,6 +26,8 @@ def main() -> None:
         source, photographs = elpv.find(download.elpv)
     elif download.source == "folder":
         source, photographs = folder.find(download.folder)
+    elif download.source == "fiftyone":
+        source, photographs = fiftyone.find(download.fiftyone)
     else:
         with open_images.locked(download.open_images):
             fetcher = Fetcher(download.open_images.workers)

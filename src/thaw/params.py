@@ -64,16 +64,24 @@ class OpenImages(Section):
         return self
 
 
+class FiftyOne(Section):
+    dataset: str | None
+    label_field: Annotated[str, Field(min_length=1)]
+
+
 class Download(Section):
-    source: Literal["elpv", "open_images", "folder"]
+    source: Literal["elpv", "open_images", "folder", "fiftyone"]
     elpv: Elpv
     open_images: OpenImages
     folder: Folder
+    fiftyone: FiftyOne
 
     @model_validator(mode="after")
     def _source_is_described(self):
         if self.source == "folder" and not self.folder.path:
             raise ValueError("download.folder.path must name a folder where download.source is folder")
+        if self.source == "fiftyone" and not self.fiftyone.dataset:
+            raise ValueError("download.fiftyone.dataset must name a dataset where download.source is fiftyone")
         return self
 
 

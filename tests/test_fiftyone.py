@@ -1,0 +1,130 @@
+"""The source `fiftyone`, with FiftyOne and its database as they are; the tests that want them skip where they miss."""
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import cv2
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+
+from thaw.errors import ThawError
+from thaw.params import FiftyOne
+from thaw.sources import fiftyone
+from thaw.sources.photographs import collect
+
+ROOT = Path(__file__).parents[1]
+installed = pytest.mark.skipif(
+    not find_spec("fiftyone"), reason="FiftyOne is not installed: pip install --group fiftyone"
+)
+
+
+def workspace(folder: Path, **changes) -> subprocess.CompletedProcess:
+    """Run the stage in a folder of its own."""
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values["download"]["source"] = "fiftyone"
+    values["download"]["fiftyone"] |= changes
+    (folder / "params.yaml").write_text(yaml.safe_dump(values))
+    return subprocess.run(
+        [sys.executable, ROOT / "src/download.py"], cwd=folder, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory) -> Path:
+    """Three datasets in a database of their own; returns the folder of their photographs."""
+    home = tmp_path_factory.mktemp("fiftyone")
+    os.environ |= {"FIFTYONE_DATABASE_DIR": str(home / "db"), "FIFTYONE_DO_NOT_TRACK": "true"}
+    os.environ |= {"FIFTYONE_CONFIG_PATH": str(home / "config.json"), "FIFTYONE_DATASET_ZOO_DIR": str(home)}
+    import fiftyone as fo
+
+    rng = np.random.default_rng(0)
+    pets = fo.Dataset("pets", persistent=True)
+    for number, (label, tags) in enumerate(
+        [("cat", ["train"]), ("cat", ["validation", "nice"]), ("cat", ["test"]), ("dog", ["train"]), ("dog", []),
+         ("dog", ["test"]), (None, ["train"]), ("cat", ["train", "test"])]
+    ):  # fmt: skip
+        path = home / f"photographs/{number % 2}/{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), rng.integers(0, 255, (16, 24, 3), np.uint8))
+        sample = fo.Sample(filepath=str(path), tags=tags)
+        if label:
+            sample["ground_truth"] = fo.Classification(label=label)
+        sample["boxes"] = fo.Detections(detections=[])
+        pets.add_sample(sample)
+    gone = fo.Sample(filepath=str(home / "photographs/0/gone.png"), ground_truth=fo.Classification(label="dog"))
+    pets.add_sample(gone)
+    fo.Dataset("nothing", persistent=True)
+    boxes = fo.Dataset("boxes", persistent=True)
+    boxes.add_sample(fo.Sample(filepath=str(home / "photographs/0/0.png"), boxes=fo.Detections(detections=[])))
+    one = fo.Dataset("one", persistent=True)
+    one.add_sample(fo.Sample(filepath=str(home / "photographs/0/0.png"), ground_truth=fo.Classification(label="cat")))
+    return home / "photographs"
+
+
+@installed
+def test_labels_and_tags_become_classes_and_subsets(photographs, tmp_path):
+    source, found = fiftyone.find(FiftyOne(dataset="pets", label_field="ground_truth"))
+    table, missing = collect(source, found, tmp_path / "raw")
+    rows = {row["image_id"].split("-")[0]: (row["label"], row["meta_subset"]) for row in table.iter_rows(named=True)}
+    assert rows == {
+        "0": ("cat", "train"), "1": ("cat", "validation"), "2": ("cat", "test"),
+        "3": ("dog", "train"), "4": ("dog", ""), "5": ("dog", "test"),
+    }  # fmt: skip
+    assert dict(missing.select("file", "reason").iter_rows()) == {
+        "0/6.png": "no label in the dataset",
+        "1/7.png": "tagged with two subsets",
+        "0/gone.png": "no such file",
+    }
+
+
+@installed
+def test_the_stage_runs_with_nothing_but_its_own_line(photographs, tmp_path):
+    process = workspace(tmp_path, dataset="pets")
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.startswith("download: 6 photographs from fiftyone: 3 cat, 3 dog; 3 left out")
+    assert len(process.stdout.splitlines()) == 1
+    assert len(pl.read_csv(tmp_path / "data/raw/images.csv")) == 6
+
+
+@installed
+@pytest.mark.parametrize(
+    ("dataset", "label_field", "message"),
+    [
+        ("petz", "ground_truth", r"no dataset 'petz' \(did you mean pets\?\)"),
+        ("pets", "groundtruth", r"have no field 'groundtruth' \(did you mean ground_truth\?\)"),
+        ("pets", "boxes", r"the field 'boxes' .* is no Classification"),
+        ("boxes", "boxes", "no field of the FiftyOne dataset 'boxes' is a Classification"),
+        ("nothing", "ground_truth", "no field of the FiftyOne dataset 'nothing' is a Classification"),
+        ("one", "ground_truth", "holds one class, 'cat': two are needed"),
+    ],
+)
+def test_what_does_not_fit_is_named_with_what_would(dataset, label_field, message, photographs):
+    with pytest.raises(ThawError, match=message):
+        fiftyone.find(FiftyOne(dataset=dataset, label_field=label_field))
+
+
+@installed
+def test_a_database_that_does_not_answer_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("FIFTYONE_DATABASE_URI", "mongodb://127.0.0.1:9/?serverSelectionTimeoutMS=300")
+    process = workspace(tmp_path, dataset="pets")
+    assert process.returncode == 1 and not process.stdout
+    assert process.stderr.startswith("thaw: FiftyOne's database does not answer (") and process.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(find_spec("fiftyone") is not None, reason="FiftyOne is installed")
+def test_without_fiftyone_one_line_says_what_to_install(tmp_path):
+    process = workspace(tmp_path, dataset="pets")
+    assert process.returncode == 1 and not process.stdout
+    assert process.stderr == (
+        "thaw: download.source fiftyone wants the package fiftyone: run `.venv/bin/uv pip install --group fiftyone`\n"
+    )
+
+
+def test_a_dataset_must_be_named(tmp_path):
+    process = workspace(tmp_path, dataset=None)
+    assert process.returncode == 1 and "download.fiftyone.dataset must name a dataset" in process.stderr
