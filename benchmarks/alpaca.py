@@ -52,10 +52,8 @@ def main() -> None:
         check(arguments.sample, clone, turns)
         for name, parts in json.loads((clone / "reports/metrics.json").read_text()).items():
             test = parts["test"]
-            print(
-                f"{name}: accuracy {test['accuracy']:.3f} on test",
-                {k: round(v, 3) for k, v in test.items() if "accuracy" in k},
-            )
+            low, high = test["accuracy_low"], test["accuracy_high"]
+            print(f"{name}: accuracy {test['accuracy']:.3f} ({low:.3f} to {high:.3f}) on test")
 
 
 def serve(sample: Path) -> tuple[Replica, dict[str, int]]:
@@ -106,16 +104,14 @@ def check(sample: Path, clone: Path, turns: dict[str, int]) -> None:
     differences = []
     for image_id, path in table.select("image_id", "path").iter_rows():
         with Image.open(clone / "data/raw" / path) as stored, Image.open(sample / f"images/{image_id}.jpg") as original:
-            same_size = stored.size == original.size
-            difference = (
-                np.abs(np.asarray(stored.convert("L"), int) - np.asarray(original.convert("L"), int)).mean()
-                if same_size
-                else 255
-            )
-            differences.append((difference, turns[image_id]))
+            distance = 255.0
+            if stored.size == original.size:
+                distance = np.abs(np.asarray(stored.convert("L"), int) - np.asarray(original.convert("L"), int)).mean()
+            differences.append((distance, turns[image_id]))
     rotated = [d for d, turn in differences if turn]
-    print(f"rotated: {len(rotated)}, of which upright again: {sum(d < 4 for d in rotated)}; "
-          f"as they were sent: {sum(d == 0 for d, turn in differences if not turn)} of {len(differences) - len(rotated)}")  # fmt: skip
+    plain = [d for d, turn in differences if not turn]
+    print(f"rotated: {len(rotated)}, of which upright again: {sum(d < 4 for d in rotated)}")
+    print(f"not rotated: {len(plain)}, of which as they were sent: {sum(d == 0 for d in plain)}")
 
 
 if __name__ == "__main__":

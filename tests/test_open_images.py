@@ -44,6 +44,7 @@ def alpacas(count: int = 12) -> Data:
 
 
 def parameters(replica: Replica, cache: Path, **changes) -> params.OpenImages:
+    """The parameters of params.yaml for a replica, its cache and subset `train`, with `changes`."""
     default = params.load(ROOT / "params.yaml").download.open_images.model_dump()
     own = {"annotations_url": replica.url, "images_url": replica.url, "cache_dir": str(cache), "subsets": ["train"]}
     return params.OpenImages.model_validate({**default, **own, **changes})
@@ -482,6 +483,15 @@ def test_the_network_lost_on_the_way_keeps_what_arrived(tmp_path):
     source, photographs = open_images.find(chosen, fetcher)
     with pytest.raises(UnreachableError, match="was not reached"):
         collect(source, photographs, tmp_path / "raw", **open_images.collecting(chosen, fetcher))
+
+
+def test_a_cache_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    with Replica(alpacas()) as replica:
+        process = start(workspace(tmp_path / "clone", replica, cache_dir=str(tmp_path / "file/cache")))
+    _, error = process.communicate()
+    assert process.returncode == 1 and error.count("\n") == 1
+    assert "download.open_images.cache_dir" in error and "cannot be made" in error
 
 
 def test_a_damaged_file_in_the_cache_is_fetched_anew(tmp_path):

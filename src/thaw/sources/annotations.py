@@ -164,7 +164,9 @@ def _store(parts: Path, start: int, block: bytes, header: tuple[str, ...], keep:
     except pl.exceptions.PolarsError as error:
         raise ThawError(f"{url} is damaged: {str(error).splitlines()[0]}") from None
     with whole_file(parts / f"{start:015d}-{start + len(block):015d}.parquet") as temporary:
-        frame.write_parquet(temporary, compression="zstd")
+        table = io.BytesIO()  # written by Python: polars' own error on a full disk does not say that it is one
+        frame.write_parquet(table, compression="zstd")
+        temporary.write_bytes(table.getbuffer())
 
 
 def _blocks(stream: Stream, header: tuple[str, ...], offset: int) -> Iterator[tuple[int, bytes]]:

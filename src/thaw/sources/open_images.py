@@ -122,7 +122,10 @@ def _read(url: str, fetcher: Fetcher, photograph: Photograph) -> np.ndarray:
 def locked(params: OpenImages) -> Iterator[None]:
     """Keep the cache to one download at a time: a second one waits, and then finds there what the first fetched."""
     cache = _cache(params)
-    cache.mkdir(parents=True, exist_ok=True)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ThawError(f"download.open_images.cache_dir {params.cache_dir} cannot be made: {error.strerror}") from None
     with (cache / "lock").open("w") as lock:  # released by the system even when the process is killed
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

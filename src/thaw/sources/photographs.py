@@ -119,9 +119,9 @@ def collect(
 
 
 def attribution(table: pl.DataFrame, photographs: Iterable[Photograph]) -> pl.DataFrame:
-    """List who is to be named for the images of `table` that come with a licence, as Creative Commons asks."""
+    """List who is to be named for which image of `table`, as Creative Commons licences ask; not where nobody is."""
     by_id = {p.image_id: p for p in photographs}
-    licensed = table.filter(pl.col("license") != "")
+    licensed = table.filter(pl.any_horizontal(pl.col("license", "author", "landing_url") != ""))
     credits = [by_id[image_id] for image_id in licensed["image_id"]]
     return licensed.select(
         "image_id",
