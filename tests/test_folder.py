@@ -145,6 +145,15 @@ def test_unreadable_files_are_listed_and_counted(tmp_path):
     assert not any(str(tmp_path) in reason for reason in reasons.values())
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_a_file_that_may_not_be_read_is_listed_without_a_path_of_this_machine(tmp_path):
+    root = two_classes(tmp_path / "mine")
+    (root / "cat/0.png").chmod(0)
+    _, missing = take(root, tmp_path / "raw")
+    assert missing["file"].to_list() == ["cat/0.png"]
+    assert "Permission denied" in missing["reason"][0] and str(tmp_path) not in missing["reason"][0]
+
+
 def test_a_folder_of_other_files_is_no_class(tmp_path):
     root = two_classes(tmp_path / "mine")
     (root / "annotations").mkdir()

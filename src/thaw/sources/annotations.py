@@ -165,7 +165,7 @@ def _store(parts: Path, start: int, block: bytes, header: tuple[str, ...], keep:
         raise ThawError(f"{url} is damaged: {str(error).splitlines()[0]}") from None
     with whole_file(parts / f"{start:015d}-{start + len(block):015d}.parquet") as temporary:
         table = io.BytesIO()  # written by Python: polars' own error on a full disk does not say that it is one
-        frame.write_parquet(table, compression="zstd")
+        frame.write_parquet(table, compression="zstd", compression_level=1, statistics=False)
         temporary.write_bytes(table.getbuffer())
 
 
@@ -200,6 +200,8 @@ def _blocks(stream: Stream, header: tuple[str, ...], offset: int) -> Iterator[tu
 def _end_of_rows(block: bytearray) -> int:
     """Return the offset behind the last row that is whole: behind a line's end that lies within no quotes."""
     cut = block.rfind(b"\n") + 1
+    if b'"' not in block:  # the usual case, and ten times as fast as counting
+        return cut
     while cut and block.count(b'"', 0, cut) % 2:
         cut = block.rfind(b"\n", 0, cut - 1) + 1
     return cut

@@ -141,7 +141,8 @@ def _collect_one(source: Source, photograph: Photograph, raw: Path, read: Callab
     except UnreachableError:
         raise
     except ThawError as error:
-        return str(error).removeprefix(f"{photograph.path}: ")
+        # The system's own errors name the path, too; no path of this machine belongs into an output.
+        return str(error).removeprefix(f"{photograph.path}: ").replace(str(photograph.path), photograph.path.name)
     name = f"images/{photograph.image_id}{photograph.path.suffix.lower()}"
     if photograph.turn:
         width, height = _turn(photograph.path, raw / name, photograph.turn)
