@@ -10,8 +10,9 @@ import hashlib
 import io
 import re
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -23,6 +24,7 @@ from thaw.files import whole_file
 from thaw.sources.fetching import ChangedError, FailingError, Fetcher, GoneError, Stream, UnreachableError
 
 BLOCK = 16 << 20  # bytes of CSV that are parsed at a time
+WRITERS = 2  # blocks that are parsed and written while the next one arrives
 SUBSETS = ("train", "validation", "test")
 LABELS = ("ImageID", "Source", "LabelName", "Confidence")
 IMAGES = (
@@ -130,21 +132,19 @@ def _fetch(fetcher: Fetcher, url: str, header: tuple[str, ...], parts: Path, kee
     parts.mkdir(parents=True, exist_ok=True)
     version = parts / "version"
     while True:
-        done = _parts(parts)
-        offset = int(done[-1].stem.split("-")[1]) if done else 0
-        stream = fetcher.stream(url, offset, version.read_text() if done else "")
+        offset = _end(parts)
+        stream = fetcher.stream(url, offset, version.read_text() if offset else "")
         try:
-            with ThreadPoolExecutor(1) as pool:  # the next block arrives while this one is parsed
-                storing = None
+            with ThreadPoolExecutor(WRITERS) as pool:
+                storing: deque[Future] = deque()
                 for start, block in _blocks(stream, header, offset):
-                    if storing:
-                        storing.result()
-                    if not done:
+                    if start == 0:
                         version.write_text(stream.version)
-                    done = True
-                    storing = pool.submit(_store, parts, start, block, header, keep, url)
-                if storing:
-                    storing.result()
+                    if len(storing) == WRITERS:
+                        storing.popleft().result()
+                    storing.append(pool.submit(_store, parts, start, block, header, keep, url))
+                for last in storing:
+                    last.result()
             return
         except ChangedError:
             shutil.rmtree(parts)
@@ -153,6 +153,18 @@ def _fetch(fetcher: Fetcher, url: str, header: tuple[str, ...], parts: Path, kee
             if not isinstance(error, UnreachableError | FailingError):
                 shutil.rmtree(parts)
             raise
+
+
+def _end(parts: Path) -> int:
+    """Return the offset behind the parts that follow one another from byte 0; removes those behind a gap."""
+    end = 0
+    for part in _parts(parts):
+        start, stop = (int(number) for number in part.stem.split("-"))
+        if start == end:
+            end = stop
+        else:
+            part.unlink()
+    return end
 
 
 def _store(parts: Path, start: int, block: bytes, header: tuple[str, ...], keep: Callable, url: str) -> None:
