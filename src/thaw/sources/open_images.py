@@ -47,11 +47,11 @@ def find(params: OpenImages, fetcher: Fetcher) -> tuple[Source, list[Photograph]
     try:
         chosen = choose(labels.filter(pl.col("LabelName").is_in(wanted)).collect(engine="streaming"), params, ids)
         candidates = _in_order(chosen, params.seed)
+        _check(candidates, params)
         described = _describe(candidates, params, annotations)
     except pl.exceptions.PolarsError as error:
         why = str(error).splitlines()[0]
         raise ThawError(f"the tables in {annotations.folder} cannot be read ({why}): delete that folder") from None
-    _check(candidates, params)
     folder = _cache(params) / folder_of(params.images_url)
     with_shows = isinstance(params.negatives, list)  # only there does it say more than the label
     photographs = [_photograph(row, folder, with_shows) for row in described.iter_rows(named=True)]
