@@ -57,7 +57,7 @@ def accuracy_svg(metrics: Mapping[str, Mapping[str, Mapping[str, float | None]]]
     bars = [(model, split, values) for model, of_model in metrics.items() for split, values in of_model.items()]
     bars = [(model, split, values) for model, split, values in bars if values["accuracy_weighted"] is not None]
     lows = [values["accuracy_weighted_low"] or values["accuracy_weighted"] for *_, values in bars]
-    start = math.floor(min(lows, default=0) * 20) / 20  # the axis begins at the 5 % below the lowest interval
+    start = min(0.95, math.floor(min(lows, default=0) * 20) / 20)  # the 5 % below the lowest
     left, width, height = 170, 430, 34
 
     def x(share: float) -> float:

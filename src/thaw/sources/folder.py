@@ -18,7 +18,7 @@ def find(params: Folder) -> tuple[Source, list[Photograph]]:
 
     Where every folder is named `train`, `validation` (`val`, `valid`) or `test`, the classes are theirs and the
     column `meta_subset` keeps which. Files that are no image by their ending, and hidden ones, are passed over.
-    Raises ThawError where the folder is missing or holds fewer than two classes.
+    Raises ThawError where the folder is missing, holds fewer than two classes, or names one in no UTF-8.
     """
     root = Path(params.path)
     if not root.is_dir():
@@ -34,6 +34,8 @@ def find(params: Folder) -> tuple[Source, list[Photograph]]:
                 image_id = _image_id(path.relative_to(root))
                 photographs.append(Photograph(image_id, path, folder.name, meta=meta))
     classes = tuple(sorted({p.label for p in photographs}))
+    if unnamed := [label for label in classes if label.encode(errors="replace").decode() != label]:
+        raise ThawError(f"download.folder.path {params.path}: the name of the folder {unnamed[0]!r} is not UTF-8")
     if len(classes) < 2:
         found = f"one class, {classes[0]!r}" if classes else "no photograph in a folder of its class"
         raise ThawError(
@@ -43,7 +45,10 @@ def find(params: Folder) -> tuple[Source, list[Photograph]]:
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    """List the folders in a folder, sorted; a symbolic link back to one that holds it is none."""
+    around = {folder.resolve(), *folder.resolve().parents}
+    inside = [p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")]
+    return sorted(p for p in inside if p.resolve() not in around)
 
 
 def _images(folder: Path) -> list[Path]:
@@ -62,4 +67,4 @@ def _images(folder: Path) -> list[Path]:
 def _image_id(relative: Path) -> str:
     """A readable name that is safe as a file's, unique by the hash of the whole relative path."""
     readable = re.sub(r"[^A-Za-z0-9_-]+", "-", relative.stem)[:60]
-    return f"{readable}-{hashlib.sha256(relative.as_posix().encode()).hexdigest()[:8]}"
+    return f"{readable}-{hashlib.sha256(os.fsencode(relative)).hexdigest()[:8]}"

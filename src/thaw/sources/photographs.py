@@ -65,13 +65,16 @@ def collect(source: Source, photographs: Iterable[Photograph], raw: Path) -> tup
     table = pl.DataFrame([row for row in rows if "reason" not in row], infer_schema_length=None)
     present = set(table["label"]) if len(table) else set()
     if absent := [label for label in source.classes if label not in present]:
-        why = f" ({missing['reason'][0]})" if len(missing) else ""
+        ids = [p.image_id for p in photographs if p.label == absent[0]]
+        reasons = missing.filter(pl.col("image_id").is_in(ids))["reason"]
+        why = f" ({reasons[0]})" if len(reasons) else ""
         raise ThawError(f"no photograph of the class {absent[0]!r} could be read{why}")
     if len(present) < 2:
         raise ThawError("a classifier wants at least two classes")
     tables.write(table, raw / "images.csv")
     tables.write(missing, raw / "missing.csv")
-    (raw / "source.json").write_text(json.dumps(asdict(source), indent=1, ensure_ascii=False) + "\n")
+    description = json.dumps(asdict(source), indent=1, ensure_ascii=False) + "\n"
+    (raw / "source.json").write_text(description, encoding="utf-8")
     return table, missing
 
 
@@ -81,7 +84,8 @@ def _collect_one(source: Source, photograph: Photograph, raw: Path) -> dict[str,
         height, width = images.decode(photograph.path).shape[:2]
     except ThawError as error:
         reason = str(error).removeprefix(f"{photograph.path}: ")
-        return {"image_id": photograph.image_id, "file": photograph.path.name, "reason": reason}
+        file = os.fsencode(photograph.path.name).decode(errors="replace")  # a name may be any bytes
+        return {"image_id": photograph.image_id, "file": file, "reason": reason}
     name = f"images/{photograph.image_id}{photograph.path.suffix.lower()}"
     shutil.copyfile(photograph.path, raw / name)
     return {
