@@ -17,6 +17,8 @@ from thaw.errors import run
 
 RAW = Path("data/raw")
 OUTPUT = Path("data/split.csv")
+BLOCK = 512  # photographs handed to the threads at a time: what waits for its turn is memory, too
+LEAST = 128  # pixels a side to decode: four for each of a thumbnail's
 
 
 def main() -> None:
@@ -42,9 +44,18 @@ def main() -> None:
 
 def thumbnails(paths: list[Path]) -> np.ndarray:
     """Return the (n, s, s) uint8 thumbnails by which near-duplicates are found."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        small = pool.map(lambda path: duplicates.thumbnail(images.decode(path, least=128)), paths)
-        return np.stack(list(tqdm(small, "near-duplicates", len(paths), disable=None, unit="image")))
+    small = np.empty((len(paths), duplicates.SIDE, duplicates.SIDE), np.uint8)
+    with (
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+        tqdm(desc="near-duplicates", total=len(paths), disable=None, unit="image") as bar,
+    ):
+        for start in range(0, len(paths), BLOCK):
+            block = paths[start : start + BLOCK]
+            decoded = pool.map(lambda path: duplicates.thumbnail(images.decode(path, least=LEAST)), block)
+            for i, thumbnail in enumerate(decoded, start):
+                small[i] = thumbnail
+            bar.update(len(block))
+    return small
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ def test_laid_over_twice_nothing_changes(folder):
         ("split: {sead: 1}", "unknown parameter split.sead (did you mean split.seed"),
         ("split: 3", "split is a section"),
         ("split: {seed: {a: 1}}", "split.seed is a value"),
-        ("split: {seed: many}", "params.yaml with recipes/bad.yaml: split.seed should be a integer, not 'many'"),
+        ("split: {seed: many}", "params.yaml with recipes/bad.yaml: split.seed should be a whole number, not 'many'"),
         ("download: {source: open_imges}", "did you mean open_images"),
         ("download: {open_images: {classes: [A, B]}}", "negatives must be null"),
         ("split: [", "recipes/bad.yaml is not valid YAML"),

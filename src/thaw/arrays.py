@@ -37,7 +37,7 @@ def open_rows(path: Path) -> np.memmap:
         return np.load(path, mmap_mode="r")
     except FileNotFoundError:
         raise ThawError(f"{path} is missing: run `dvc repro`, or `dvc pull` where a teammate pushed it") from None
-    except ValueError as error:
+    except (ValueError, EOFError) as error:
         raise ThawError(f"{path} is damaged ({error}): `dvc checkout {path.parent}` brings it back") from error
 
 

@@ -1,5 +1,6 @@
 """Many small photographs on one sheet."""
 
+import io
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -21,5 +22,8 @@ def write(rows: Iterable[np.ndarray], path: Path) -> None:
         for j, photograph in enumerate(row):
             top, left = GAP + i * step, GAP + j * step
             sheet[top : top + size, left : left + size] = photograph
+    # Encoded in memory: on a full disk, Pillow leaves a truncated file and says nothing.
+    jpeg = io.BytesIO()
+    Image.fromarray(sheet).save(jpeg, "JPEG", quality=88)
     with whole_file(path) as temporary:
-        Image.fromarray(sheet).save(temporary, "JPEG", quality=88)
+        temporary.write_bytes(jpeg.getvalue())

@@ -26,7 +26,8 @@ def run(main: Callable[[], None]) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
             raise
-        where = f": {error.filename}" if error.filename else ""
+        file = error.filename2 or error.filename  # of a copy, the second is the one that is written
+        where = f": {file}" if file else ""
         sys.exit(f"thaw: cannot write{where}: {error.strerror}; nothing half-written was kept, run again once mended")
     except KeyboardInterrupt:
         sys.exit("thaw: interrupted; the next run starts this stage again")

@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
+from thaw import arrays
 from thaw.files import whole_folder
 
 # Enough for convergence at every strength that was tried; a warm start from the weaker one needs far fewer.
@@ -32,14 +33,16 @@ class LinearHead:
 
     def save(self, folder: Path) -> None:
         with whole_folder(folder) as temporary:
-            np.save(temporary / "kernel.npy", self.kernel)
-            np.save(temporary / "bias.npy", self.bias)
+            for name, array in (("kernel", self.kernel), ("bias", self.bias)):
+                arrays.write_rows(temporary / f"{name}.npy", [array], len(array))
             description = {"kind": "linear", "classes": self.classes, "strength": self.strength}
-            (temporary / "head.json").write_text(json.dumps(description, ensure_ascii=False, indent=1) + "\n")
+            (temporary / "head.json").write_text(
+                json.dumps(description, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
+            )
 
     @classmethod
     def load(cls, folder: Path) -> "LinearHead":
-        description = json.loads((folder / "head.json").read_text())
+        description = json.loads((folder / "head.json").read_text(encoding="utf-8"))
         kernel, bias = np.load(folder / "kernel.npy"), np.load(folder / "bias.npy")
         return cls(kernel, bias, tuple(description["classes"]), description["strength"])
 

@@ -1,7 +1,6 @@
 """Photographs from files of any kind to square RGB pixels."""
 
 import io
-import struct
 import warnings
 from pathlib import Path
 
@@ -50,7 +49,7 @@ def decode(source: Path | bytes, least: int | None = None) -> np.ndarray:
         raise ThawError(f"{name}: not an image that can be read") from None
     except Image.DecompressionBombError:
         raise ThawError(f"{name}: over {MAX_PIXELS / 1e6:.0f} megapixels") from None
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:  # Pillow's plugins raise each on damage
+    except (OSError, SyntaxError, ValueError, EOFError) as error:  # Pillow's plugins raise each on damage
         raise ThawError(f"{name}: damaged ({error})") from None
 
 
@@ -74,8 +73,9 @@ LONGEST = 4  # views that fit along the long side of a canvas; no shift of the p
 def fit(pixels: np.ndarray, size: int, resize: str) -> np.ndarray:
     """Scale (h, w, 3) pixels to the canvas that `centre` and augmentation take their (size, size, 3) view from.
 
-    `crop`: the short side becomes `size` and the long side keeps what lies beyond the view, so that a shifted view
-    shows the photograph, up to LONGEST views; `pad`: the long side becomes `size`, the rest is black; `squash`: both sides become `size`.
+    `crop`: the short side becomes `size` and the long side keeps what lies beyond the view, up to LONGEST views, so
+    that a shifted view shows the photograph; `pad`: the long side becomes `size`, the rest is black; `squash`: both
+    sides become `size`.
     """
     height, width = pixels.shape[:2]
     if resize == "crop":

@@ -41,7 +41,7 @@ def load(path: Path) -> tuple[keras.Model, dict[str, object]]:
         return keras.saving.load_model(path, compile=False), metadata
     except FileNotFoundError:
         raise ThawError(f"{path} is missing: run `dvc repro`, or `dvc pull` where a teammate pushed it") from None
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
         raise ThawError(f"{path}: not a model of Thaw's ({error})") from error
 
 

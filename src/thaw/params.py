@@ -4,6 +4,7 @@ A stage validates the whole file before it works, so that a mistake in any secti
 that runs. The defaults stand in params.yaml alone: here every key is required, except where a source is not used.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -118,7 +119,7 @@ class Augment(Section):
 
 class Backbone(Section):
     name: Literal["EfficientNetLite0"]
-    weights: str | None
+    weights: Literal["imagenet", None]
     seed: Seed
 
 
@@ -130,7 +131,7 @@ class Image(Section):
 
 class Head(Section):
     kind: Literal["linear"]
-    class_weight: Literal["balanced"] | None
+    class_weight: Literal["balanced", None]
     augmented: Annotated[list[bool], Field(min_length=1, max_length=2)]
     strengths: Annotated[list[Positive], Field(min_length=1)]
 
@@ -144,7 +145,7 @@ class FineTune(Section):
     warmup_epochs: Annotated[float, Field(ge=0)]
     layer_decay: Annotated[float, Field(gt=0, le=1)]
     weight_decay: Annotated[float, Field(ge=0, lt=1)]
-    class_weight: Literal["balanced"] | None
+    class_weight: Literal["balanced", None]
     seed: Seed
 
 
@@ -165,6 +166,15 @@ class Params(Section):
     evaluate: Evaluate
 
 
+class _Loader(yaml.SafeLoader):
+    """Takes 1e-5 for a number as DVC does, who also writes the file: by YAML 1.1, which PyYAML follows, it is text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
 def load(path: Path) -> Params:
     """Read and validate a parameter file; raises ThawError with one line that names each wrong key."""
     try:
@@ -178,22 +188,29 @@ def load(path: Path) -> Params:
 def parse(text: str, name: str) -> Params:
     """Validate parameters as `load` does; errors call them `name`."""
     try:
-        return Params.model_validate(yaml.safe_load(text))
+        values = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
-        raise ThawError(f"{name} is not valid YAML: {error}") from error
+        raise ThawError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ThawError(f"{name} holds no parameters: it should have the sections {', '.join(Params.model_fields)}")
+    try:
+        return Params.model_validate(values)
     except ValidationError as error:
         raise ThawError(f"{name}: " + "; ".join(_describe(e) for e in error.errors())) from None
 
 
 def _describe(error: dict) -> str:
     key = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
+    if error["type"] in ("extra_forbidden", "invalid_key"):
         return f"unknown parameter {key}{nearest(key, _keys(Params))}"
     if error["type"] == "missing":
         return f"{key} is missing"
     if error["type"] == "value_error":  # a rule over several keys, which names them itself
         return str(error["ctx"]["error"])
-    message = error["msg"].removeprefix("Input ").replace("valid ", "")
+    if error["type"] == "model_type":
+        return f"{key} should be a section with parameters of its own, not {error['input']!r}"
+    message = error["msg"].replace("a valid integer", "a whole number").replace(" None", " null")
+    message = re.sub(r"^(Input|List) |valid | after validation.*", "", message)
     hint = ""
     if error["type"] == "literal_error":
         hint = nearest(error["input"], _literals(error)) if isinstance(error["input"], str) else ""

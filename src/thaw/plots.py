@@ -56,8 +56,9 @@ def accuracy_svg(metrics: Mapping[str, Mapping[str, Mapping[str, float | None]]]
     """Return a picture of the weighted accuracies and their 95 % intervals, from the content of metrics.json."""
     bars = [(model, split, values) for model, of_model in metrics.items() for split, values in of_model.items()]
     bars = [(model, split, values) for model, split, values in bars if values["accuracy_weighted"] is not None]
-    lows = [values["accuracy_weighted_low"] or values["accuracy_weighted"] for *_, values in bars]
-    start = math.floor(min(lows, default=0) * 20) / 20  # the axis begins at the 5 % below the lowest interval
+    lows = [values[key] for *_, values in bars for key in ("accuracy_weighted_low", "accuracy_weighted")]
+    lowest = min((low for low in lows if low is not None), default=0)
+    start = min(0.95, math.floor(lowest * 20) / 20)  # the axis begins at a multiple of 5 %
     left, width, height = 170, 430, 34
 
     def x(share: float) -> float:

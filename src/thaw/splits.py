@@ -1,6 +1,7 @@
 """Draw train, validation and test: stratified, groups whole, and stable against small changes of the data."""
 
 import hashlib
+from collections.abc import Container
 
 import polars as pl
 
@@ -43,7 +44,7 @@ def draw(images: pl.DataFrame, params: Split) -> pl.Series:
     split = images.select("group").join(pl.concat([*fixed, drawn]), on="group", how="left", maintain_order="left")[
         "split"
     ]
-    _check_every_class(images["label"], split, params)
+    _check_every_class(images["label"], split, kept, params)
     return split
 
 
@@ -51,11 +52,16 @@ def _hash(seed: int, image_id: str) -> str:
     return hashlib.sha256(f"{seed}/{image_id}".encode()).hexdigest()
 
 
-def _check_every_class(labels: pl.Series, split: pl.Series, params: Split) -> None:
+def _check_every_class(labels: pl.Series, split: pl.Series, kept: Container[str], params: Split) -> None:
     counts = pl.DataFrame({"label": labels, "split": split}).group_by("label", "split").len()
     for label in labels.unique().sort():
         of_label = counts.filter(label=label)
         missing = [part for part in SPLITS if part not in of_label["split"]]
+        if lacking := [part for part in missing if part in kept]:
+            raise ThawError(
+                f"the class {label!r} has no image in the source's own {' and '.join(lacking)}; "
+                "with split.keep_subsets: false the splits are drawn anew"
+            )
         if missing:
             raise ThawError(
                 f"the class {label!r} has too few images to split: {of_label['len'].sum()}, of which none fell into "

@@ -28,18 +28,23 @@ ROWS = {"image_id": pl.String, "copy": pl.Int64}  # what a row of an array shows
 
 def write(frame: pl.DataFrame, path: Path) -> None:
     """Write a table whole or not at all, sorted as it stands."""
-    with whole_file(path) as temporary:
-        frame.write_csv(temporary)
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        # Written by Python: polars' own error on a full disk does not say that it is one.
+        file.write(frame.clear().write_csv().encode())
+        for rows in frame.iter_slices(100_000):
+            file.write(rows.write_csv(include_header=False).encode())
 
 
 def read(path: Path, schema: dict[str, pl.DataType]) -> pl.DataFrame:
-    """Read a table and check that it has the columns of `schema`; further ones are read as text or numbers."""
+    """Read a table and check that it has the columns of `schema`; further ones are numbers where all of their values
+    are, but `meta_` columns text."""
     try:
         header = pl.read_csv(path, n_rows=0, infer_schema=False, glob=False).columns
         missing = [name for name in schema if name not in header]
         if missing:
             raise ThawError(f"{path}: the columns {', '.join(missing)} are missing")
-        known = {name: schema[name] for name in header if name in schema}
+        known = {name: pl.String for name in header if name.startswith("meta_")}
+        known |= {name: schema[name] for name in header if name in schema}
         frame = pl.read_csv(path, schema_overrides=known, infer_schema_length=None, glob=False)
     except FileNotFoundError:
         raise ThawError(f"{path} is missing: run `dvc repro`, or `dvc pull` where a teammate pushed it") from None

@@ -61,7 +61,7 @@ def resolve(freeze_depth: str, layers: list[str]) -> str | None:
 
 def block_of(layer: str, block: str) -> bool:
     """Say whether a layer belongs to a block by its name: `block5b_add` to `block5` and `block5b`, not to `block`."""
-    return re.match(rf"{re.escape(block)}([a-z]?_|[a-z]?$)", layer) is not None
+    return re.match(rf"{re.escape(block)}((?<=\d)[a-z])?(_|$)", layer) is not None
 
 
 def _as_list(tensors) -> list:

@@ -5,6 +5,8 @@ storages' keys) followed, for each key in that order, by an int64 count and the 
 names its storages by persistent id and rebuilds each tensor as a strided view of one of them.
 """
 
+import math
+import os
 import pickle
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -76,21 +78,20 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
             keys = _StateDictUnpickler(file).load()
             storages = {key: _read_storage(file, unpickler.dtypes[key]) for key in keys}
         return {name: _read_view(storages[view.storage], view) for name, view in views.items()}
-    except (pickle.UnpicklingError, EOFError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # a damaged pickle raises almost anything
         raise ThawError(f"{path}: not a readable PyTorch state dict ({error})") from error
 
 
 def _read_storage(file: BinaryIO, dtype: np.dtype) -> np.ndarray:
-    count = int.from_bytes(file.read(8), "little")
-    data = file.read(count * dtype.itemsize)
-    if len(data) != count * dtype.itemsize:
+    size = int.from_bytes(file.read(8), "little") * dtype.itemsize
+    if size > os.fstat(file.fileno()).st_size - file.tell():
         raise EOFError("the file ends early")
-    return np.frombuffer(data, dtype)
+    return np.frombuffer(file.read(size), dtype)
 
 
 def _read_view(storage: np.ndarray, view: StridedView) -> np.ndarray:
     last = view.offset + sum((size - 1) * stride for size, stride in zip(view.shape, view.strides, strict=True))
-    if view.offset < 0 or min(view.strides, default=0) < 0 or last >= storage.size:
+    if view.offset < 0 or min(view.strides, default=0) < 0 or max(last + 1, math.prod(view.shape)) > storage.size:
         raise ValueError("a tensor reaches outside its storage")
     strides = [stride * storage.itemsize for stride in view.strides]
     return np.lib.stride_tricks.as_strided(storage[view.offset :], view.shape, strides).copy()

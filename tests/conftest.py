@@ -1,0 +1,185 @@
+"""A scratch repository with drawn photographs, in which the real pipeline has run once, for the tests of the pipeline.
+
+DVC, Git and the stages are the real ones; only the photographs are few (49, of 64 to 90 pixels) and the network's
+input small (32), so that the whole run takes under a minute.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+SMALL = {  # the parameters in which the scratch repository differs from params.yaml
+    "download.source": "folder",
+    "download.folder.path": "photographs",
+    "augment.copies": 2,
+    "image.size": 32,
+    "fine_tune.epochs": 2,
+    "fine_tune.batch_size": 8,  # with no warm-up and this rate, the few steps there are improve on the head
+    "fine_tune.warmup_epochs": 0,
+    "fine_tune.learning_rate": 1e-3,
+    "evaluate.bootstrap": 100,
+}
+
+
+class Checkout:
+    """A working copy of the scratch repository."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    @property
+    def lock(self) -> bytes:
+        return (self.path / "dvc.lock").read_bytes()
+
+    def run(self, *command: str, **options) -> subprocess.CompletedProcess:
+        """Run a command in the checkout, stdout and stderr as text in the result; it may fail."""
+        return subprocess.run(command, cwd=self.path, capture_output=True, text=True, timeout=600, **options)
+
+    def dvc(self, *arguments: str) -> subprocess.CompletedProcess:
+        return self.run(sys.executable, "-m", "dvc", *arguments)
+
+    def repro(self, *arguments: str) -> list[str]:
+        """Run `dvc repro` to its end and return the stages whose scripts ran."""
+        result = self.dvc("repro", *arguments)
+        assert result.returncode == 0, result.stdout + result.stderr
+        return scripts_run(result.stdout)
+
+    def set(self, **parameters: object) -> None:
+        """Change parameters, named `section__key`, in params.yaml; its comments stay."""
+        path = self.path / "params.yaml"
+        lines = path.read_text().splitlines(keepends=True)
+        for name, value in parameters.items():
+            *sections, key = name.split("__")
+            at = 0
+            for section in sections:
+                at = next(i for i in range(at, len(lines)) if re.match(rf"\s*{section}:\s*$", lines[i])) + 1
+            at = next(i for i in range(at, len(lines)) if re.match(rf"\s*{key}:", lines[i]))
+            plain = yaml.safe_dump(value, default_flow_style=True).removesuffix("...\n").strip()
+            lines[at] = re.sub(r":.*?(?=\s+#|$)", lambda _, plain=plain: f": {plain}", lines[at], count=1)
+        path.write_text("".join(lines))
+
+    def forget(self, stage: str) -> None:
+        """Make one stage out of date, whatever it reads, and keep the run cache from bringing it back."""
+        text = self.lock.decode()
+        command = f"    cmd: python src/{stage}.py\n"
+        assert command in text
+        (self.path / "dvc.lock").write_text(text.replace(command, command.replace("python", "python3")))
+        shutil.rmtree(self.path / ".dvc" / "cache" / "runs")
+
+    def partials(self) -> list[str]:
+        """The temporary files and folders beside the outputs, of which a finished run leaves none."""
+        found = [p for d in ("data", "models", "reports") for p in (self.path / d).rglob("*.partial*")]
+        return sorted(p.relative_to(self.path).as_posix() for p in found)
+
+
+def scripts_run(output: str) -> list[str]:
+    """The stages whose scripts were started, as `dvc repro` says."""
+    return re.findall(r"^> python src/(\w+)\.py$", output, re.MULTILINE)
+
+
+@pytest.fixture(scope="session")
+def dvc_of_its_own(tmp_path_factory):
+    """No setting, cache or identity of the person who runs the tests reaches DVC and Git, and none is left behind."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("DVC_SITE_CACHE_DIR", "DVC_GLOBAL_CONFIG_DIR", "DVC_SYSTEM_CONFIG_DIR"):
+            patch.setenv(name, str(home / name.lower()))
+        patch.setenv("DVC_NO_ANALYTICS", "1")
+        patch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+        for who in ("AUTHOR", "COMMITTER"):
+            patch.setenv(f"GIT_{who}_NAME", "tests")
+            patch.setenv(f"GIT_{who}_EMAIL", "tests@localhost")
+        patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+        yield
+
+
+@pytest.fixture(scope="session")
+def source_dir(tmp_path_factory, dvc_of_its_own):
+    """A Git and DVC repository with this checkout's pipeline and the drawn photographs, in which nothing has run."""
+    checkout = Checkout(tmp_path_factory.mktemp("scratch") / "source")
+    shutil.copytree(ROOT / "src", checkout.path / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("dvc.yaml", "params.yaml", ".gitignore", ".dvcignore"):
+        shutil.copyfile(ROOT / name, checkout.path / name)
+    draw_photographs(checkout.path / "photographs")
+    checkout.set(**{name.replace(".", "__"): value for name, value in SMALL.items()})
+    for command in (
+        ["git", "init", "--quiet"],
+        [sys.executable, "-m", "dvc", "init", "--quiet"],
+        ["git", "add", "--all"],
+        ["git", "commit", "--quiet", "--message", "pipeline"],
+    ):
+        checkout.run(*command, check=True)
+    yield checkout.path
+    shutil.rmtree(checkout.path)
+
+
+@pytest.fixture(scope="session")
+def run_dir(source_dir):
+    """The scratch repository after one `dvc repro`, its results committed. Not to be changed: see `finished`."""
+    path = source_dir.with_name("finished")
+    shutil.copytree(source_dir, path)
+    checkout = Checkout(path)
+    checkout.repro()
+    checkout.run("git", "add", "--all", check=True)
+    checkout.run("git", "commit", "--quiet", "--message", "results", check=True)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def fresh(source_dir, tmp_path):
+    """A copy of the scratch repository in which nothing has run, to work on."""
+    yield from _copy(source_dir, tmp_path / "fresh")
+
+
+@pytest.fixture
+def finished(run_dir, tmp_path):
+    """A copy of the finished scratch repository, its cache and run cache too, to work on."""
+    yield from _copy(run_dir, tmp_path / "finished")
+
+
+@pytest.fixture(scope="module")
+def finished_once(run_dir, tmp_path_factory):
+    """The same for tests of a module that go on from one another's result."""
+    yield from _copy(run_dir, tmp_path_factory.mktemp("shared") / "finished")
+
+
+def _copy(source: Path, target: Path):
+    shutil.copytree(source, target, symlinks=True)
+    yield Checkout(target)
+    shutil.rmtree(target)
+
+
+def draw_photographs(folder: Path) -> None:
+    """Draw 24 photographs of each of two textures that a network can tell apart, of all colours and sizes.
+
+    JPEG and PNG, one of each class grey and one with transparency; one more is the exact duplicate of another, and
+    one is a JPEG cut off in the middle.
+    """
+    generator = np.random.default_rng(1)
+    for label in ("blobs", "stripes"):
+        (folder / label).mkdir(parents=True)
+        for number in range(24):
+            height, width = generator.integers(64, 91, size=2)
+            y, x = np.mgrid[:height, :width]
+            angle, period = generator.uniform(0, 2 * np.pi), generator.uniform(6, 12)
+            if label == "stripes":
+                wave = np.sin(2 * np.pi * (x * np.cos(angle) + y * np.sin(angle)) / period)
+            else:
+                wave = np.sin(np.pi * x / period + angle) * np.sin(np.pi * y / period + angle)
+            colour, noise = generator.uniform(0.3, 1, size=3), generator.normal(0, 12, size=(height, width, 3))
+            image = Image.fromarray((127 + 60 * wave[..., None] * colour + noise).clip(0, 255).astype(np.uint8))
+            image = image.convert({3: "L", 4: "RGBA"}.get(number, "RGB"))
+            image.save(folder / label / f"{label}{number:02}.{'jpg' if number % 4 == 1 else 'png'}", quality=90)
+    whole = (folder / "blobs" / "blobs01.jpg").read_bytes()
+    (folder / "blobs" / "again.jpg").write_bytes(whole)
+    (folder / "stripes" / "cut.jpg").write_bytes(whole[: len(whole) // 2])

@@ -1,0 +1,86 @@
+"""What the source says of itself: the modules a file imports, the parameters a script reads, the paths it names."""
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+SRC = ROOT / "src"
+
+
+@cache
+def parse(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+def imports(file: Path, lazy: bool = True) -> set[Path]:
+    """The files of the library that a file imports itself; without `lazy`, only those that it imports when imported."""
+    nodes = ast.walk(parse(file)) if lazy else _when_imported(parse(file))
+    names = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{file}: `from .` is not followed here; write `from thaw…`"
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return {path for name in names if (path := SRC.joinpath(*name.split(".")).with_suffix(".py")).exists()}
+
+
+def _when_imported(node: ast.AST) -> Iterator[ast.AST]:
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield child
+            yield from _when_imported(child)
+
+
+def closure(file: Path, lazy: bool = True) -> set[Path]:
+    """A file and all files of the repository that it imports, transitively."""
+    seen, ahead = set(), [file]
+    while ahead:
+        if (file := ahead.pop()) not in seen:
+            seen.add(file)
+            ahead += imports(file, lazy)
+    return seen
+
+
+def parameters_read(file: Path) -> set[str]:
+    """The dotted parameters that a script takes from `params.load(…)`.
+
+    Two forms are understood: `params.load(…).section` is the whole section, and of `p = params.load(…)` every
+    `p.section` or `p.section.key` that is not followed further. Any other use counts as reading everything, `*`.
+    """
+    nodes = list(ast.walk(parse(file)))
+    assigned = [node for node in nodes if isinstance(node, ast.Assign) and _loads(node.value)]
+    loaded = {ast.unparse(target) for node in assigned for target in node.targets}
+    part_of_more = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)} | {
+        id(a.value) for a in assigned
+    }
+    read = set()
+    for node in nodes:
+        if id(node) in part_of_more:
+            continue
+        names, base = [], node
+        while isinstance(base, ast.Attribute):
+            names.insert(0, base.attr)
+            base = base.value
+        if _loads(base) or (isinstance(base, ast.Name) and base.id in loaded and isinstance(base.ctx, ast.Load)):
+            read.add(".".join(names) or "*")
+    return read
+
+
+def _loads(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and ast.unparse(node.func) == "params.load"
+
+
+def strings(file: Path) -> list[str]:
+    """The strings of a file's code, without its docstrings."""
+    tree = parse(file)
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, documented) and node.body and isinstance(node.body[0], ast.Expr)
+    }
+    constants = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str))
+    return [node.value for node in constants if id(node) not in docstrings]

@@ -1,0 +1,111 @@
+"""Arrays are written row by row, whole or with an error, and read memory-mapped."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from thaw import arrays
+from thaw.errors import ThawError
+
+SRC = Path(__file__).parent.parent / "src"
+
+
+def batches(*sizes: int, dtype=np.float16) -> list[np.ndarray]:
+    """Batches of (size, 2, 3) that count up, one after the other."""
+    counted = np.arange(sum(sizes) * 6).astype(dtype).reshape(-1, 2, 3)
+    return np.split(counted, np.cumsum(sizes)[:-1])
+
+
+@pytest.mark.parametrize("sizes", [(5,), (2, 3), (1, 1, 1, 2), (3, 0, 2)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32])
+def test_batches_read_back_as_one_array(tmp_path, sizes, dtype):
+    shape = arrays.write_rows(tmp_path / "a.npy", iter(batches(*sizes, dtype=dtype)), 5)
+    assert shape == (5, 2, 3)
+    np.testing.assert_array_equal(arrays.open_rows(tmp_path / "a.npy"), batches(5, dtype=dtype)[0], strict=True)
+
+
+def test_numpy_reads_what_was_written(tmp_path):
+    arrays.write_rows(tmp_path / "a.npy", batches(2, 3), 5)
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), batches(5)[0], strict=True)
+
+
+def test_how_the_rows_are_batched_does_not_change_the_bytes(tmp_path):
+    arrays.write_rows(tmp_path / "a.npy", batches(5), 5)
+    arrays.write_rows(tmp_path / "b.npy", batches(1, 4), 5)
+    assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
+
+
+def test_rows_that_lie_apart_in_memory_are_written_in_order(tmp_path):
+    array = np.arange(24, dtype=np.float32).reshape(4, 6)
+    arrays.write_rows(tmp_path / "a.npy", [array.T[:3], array.T[3:]], 6)
+    np.testing.assert_array_equal(arrays.open_rows(tmp_path / "a.npy"), array.T)
+
+
+@pytest.mark.parametrize("due", [4, 6])
+def test_rows_that_do_not_add_up_are_an_error(tmp_path, due):
+    with pytest.raises(ValueError, match=f"5 rows were written where {due} were due"):
+        arrays.write_rows(tmp_path / "a.npy", batches(2, 3), due)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("row", [0, 4])
+def test_a_value_that_is_not_finite_is_refused(tmp_path, value, row):
+    rows = batches(5)[0]
+    rows[row, 1, 1] = value
+    with pytest.raises(ThawError, match=r"a\.npy: .*not finite.*float16"):
+        arrays.write_rows(tmp_path / "a.npy", [rows[:2], rows[2:]], 5)
+
+
+def test_an_array_is_read_from_the_disk_and_cannot_be_changed(tmp_path):
+    arrays.write_rows(tmp_path / "a.npy", batches(5), 5)
+    array = arrays.open_rows(tmp_path / "a.npy")
+    assert isinstance(array, np.memmap)
+    with pytest.raises(ValueError, match="read-only"):
+        array[0] = 1
+
+
+def test_what_was_read_can_be_released_and_read_again(tmp_path):
+    arrays.write_rows(tmp_path / "a.npy", batches(5), 5)
+    array = arrays.open_rows(tmp_path / "a.npy")
+    before = array[:].copy()
+    arrays.release(array)
+    np.testing.assert_array_equal(array, before)
+
+
+def test_a_missing_array_is_one_line(tmp_path):
+    with pytest.raises(ThawError, match="is missing: run `dvc repro`"):
+        arrays.open_rows(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize("kept", [0, 3, 20, 100, 150])
+def test_a_damaged_array_is_one_line(tmp_path, kept):
+    path = tmp_path / "a.npy"
+    arrays.write_rows(path, batches(5), 5)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(ThawError, match=r"a\.npy is damaged") as caught:
+        arrays.open_rows(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_array_that_could_run_a_program_is_refused(tmp_path):
+    np.save(tmp_path / "a.npy", np.array([{}, None], dtype=object))
+    with pytest.raises(ThawError, match="damaged"):
+        arrays.open_rows(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize("limit", [0, 64, 4096])
+def test_a_full_disk_is_an_error_of_the_write(tmp_path, limit):
+    program = (
+        "import resource, numpy as np; from pathlib import Path; from thaw import arrays\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
+        "try:\n    arrays.write_rows(Path('a.npy'), [np.zeros((10, 100))] * 2, 20)\n"
+        "except OSError as error:\n    print(error.errno)\n"
+    )
+    environment = {"PYTHONPATH": str(SRC), "PYTHONDONTWRITEBYTECODE": "1"}  # truncated byte code would stay
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "27", done.stderr  # EFBIG

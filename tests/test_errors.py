@@ -1,0 +1,136 @@
+"""A person's mistake and a full disk end a script with one line and exit status 1; a fault of Thaw's is not hidden."""
+
+import errno
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from thaw.errors import nearest, run
+
+SRC = Path(__file__).parent.parent / "src"
+
+# What each module writes, with room for one kilobyte.
+WRITERS = {
+    "a short table": "tables.write(pl.DataFrame({'image_id': [str(i) for i in range(1000)]}), Path('output'))",
+    "a long table": "tables.write(pl.DataFrame({'image_id': [str(i) for i in range(300_000)]}), Path('output'))",
+    "an array": "arrays.write_rows(Path('output'), [np.zeros((10, 1000))] * 2, 20)",
+    "a head": "head.save(Path('output'))",
+    "a short contact sheet": "contact_sheet.write(noise, Path('output'))",
+    "a long contact sheet": "contact_sheet.write(noise * 40, Path('output'))",
+    "photographs": "collect(source, photographs, Path('raw'))",
+}
+FULL_DISK = """
+import json, resource, sys
+from pathlib import Path
+import numpy as np
+import polars as pl
+from PIL import Image
+from thaw import arrays, contact_sheet, tables
+from thaw.errors import run
+from thaw.heads import LinearHead
+from thaw.sources.photographs import Photograph, Source, collect
+
+noise = [np.random.default_rng(0).integers(0, 256, (2, 50, 50, 3), np.uint8)]
+for name in "ab":
+    Image.fromarray(noise[0][0]).save(f"{name}.png")
+source = Source("test", "", "", ("a", "b"))
+photographs = [Photograph(name, Path(f"{name}.png"), name) for name in "ab"]
+head = LinearHead(np.zeros((1280, 2), np.float32), np.zeros(2, np.float32), ("a", "b"), 1.0)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
+endings = {}
+for writer, line in json.loads(sys.argv[1]).items():
+    try:
+        run(lambda: exec(line))
+        ending = "no error"
+    except BaseException as error:
+        ending = f"{type(error).__name__}: {error}"
+    left = [path.name for path in Path().iterdir() if "output" in path.name or "partial" in path.name]
+    endings[writer] = ending, left
+    Path("output").unlink(missing_ok=True)
+print(json.dumps(endings))
+"""
+
+
+def ending(error: BaseException) -> str:
+    def main() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        run(main)
+    assert "\n" not in caught.value.code
+    return caught.value.code
+
+
+def script(tmp_path: Path, program: str, *arguments: str) -> subprocess.CompletedProcess:
+    (tmp_path / "script.py").write_text(program)
+    # Without byte code, that no truncated piece of it stays behind in the environment.
+    environment = {"PYTHONPATH": str(SRC), "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(
+        [sys.executable, "script.py", *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+
+
+def stage(tmp_path: Path, line: str) -> subprocess.CompletedProcess:
+    """Run a script whose `main` is the given line, as people run a stage."""
+    return script(tmp_path, f"from thaw.errors import *\ndef main():\n    {line}\nrun(main)\n")
+
+
+@pytest.fixture(scope="module")
+def full_disk(tmp_path_factory) -> dict[str, tuple[str, list[str]]]:
+    """How each writer ends on a full disk, and what it leaves."""
+    done = script(tmp_path_factory.mktemp("full"), FULL_DISK, json.dumps(WRITERS))
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_a_script_without_a_mistake_ends_well(tmp_path):
+    done = stage(tmp_path, "print('made')")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "made\n", "")
+
+
+def test_a_mistake_is_one_line_without_a_traceback(tmp_path):
+    done = stage(tmp_path, r"raise ThawError('the first line\n  and the second')")
+    assert (done.returncode, done.stderr) == (1, "thaw: the first line and the second\n")
+
+
+def test_a_mistake_with_a_name_in_any_bytes_is_one_line(tmp_path):
+    done = stage(tmp_path, r"raise ThawError('no file \udcff.jpg')")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES])
+def test_what_keeps_a_file_from_being_written_is_one_line_that_names_it(number):
+    line = ending(OSError(number, "no room", "data/split.csv"))
+    assert line.startswith("thaw: cannot write: data/split.csv: no room")
+
+
+def test_an_interruption_is_one_line():
+    assert ending(KeyboardInterrupt()).startswith("thaw: interrupted")
+
+
+@pytest.mark.parametrize("error", [ValueError("a fault"), OSError(errno.EIO, "input/output error"), KeyError("x")])
+def test_a_fault_of_thaws_own_is_raised(error):
+    def main() -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        run(main)
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(full_disk, writer):
+    ending, left = full_disk[writer]
+    assert ending.startswith("SystemExit: thaw: cannot write")
+    assert "\n" not in ending
+    assert left == (["output"] if writer == "an array" else [])  # an array stands in a folder, whole or absent
+
+
+def test_the_nearest_names_come_with_a_wrong_one():
+    assert nearest("blokc5", ["block4", "block5", "stem"]) == " (did you mean block5, block4?)"
+
+
+def test_the_valid_names_come_with_one_that_is_near_none():
+    assert nearest("xyz", ["block4", "stem"]) == " (valid: block4, stem)"

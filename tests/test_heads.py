@@ -1,0 +1,140 @@
+"""The linear head is scikit-learn's logistic regression, in the form in which Keras carries it on."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from thaw.heads import LinearHead, fit_path
+
+NAMES = ("a", "b", "c")
+STRENGTHS = [0.01, 1.0]
+
+
+def examples(classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """120 features of 5 channels of different scale, and labels that they tell apart, though not quite."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(120) % classes
+    features = rng.normal(0, 1, (120, 5)) + np.eye(classes, 5)[labels]
+    return (features * [1, 10, 0.1, 1, 1] + [0, 5, 0, -3, 0]).astype(np.float32), labels
+
+
+def fit(features, labels, weights=None, strengths=STRENGTHS) -> list[LinearHead]:
+    weights = np.ones(len(labels)) if weights is None else weights
+    return list(fit_path(features, labels, weights, NAMES[: labels.max() + 1], strengths))
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("step", [0, 1])
+def test_the_fit_is_scikit_learns_on_standardised_features(classes, step):
+    features, labels = examples(classes)
+    standardised = StandardScaler().fit_transform(features.astype(np.float64))
+    expected = LogisticRegression(C=STRENGTHS[step], tol=1e-8, max_iter=10_000).fit(standardised, labels)
+    found = fit(features, labels)[step].probabilities(features)
+    np.testing.assert_allclose(found, expected.predict_proba(standardised), atol=1e-3)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_probabilities_are_one_a_class_and_sum_to_one(classes):
+    features, labels = examples(classes)
+    for head in fit(features, labels):
+        assert head.kernel.shape == (5, classes)
+        assert head.bias.shape == (classes,)
+        assert head.kernel.dtype == head.bias.dtype == np.float32
+        np.testing.assert_allclose(head.probabilities(features).sum(axis=1), 1, atol=1e-12)
+        assert head.probabilities(features).shape == (120, classes)
+
+
+def test_probabilities_are_the_softmax_of_the_kernel():
+    head = LinearHead(np.array([[1.0, 2.0, 0.0]], np.float32), np.array([0.0, 0.0, 1.0], np.float32), NAMES, 1.0)
+    exponentials = np.exp([3.0, 6.0, 1.0])
+    np.testing.assert_allclose(head.probabilities(np.array([[3.0]])), [exponentials / exponentials.sum()])
+
+
+def test_probabilities_of_huge_logits_are_finite():
+    head = LinearHead(np.array([[1000.0, -1000.0]], np.float32), np.zeros(2, np.float32), ("a", "b"), 1.0)
+    assert head.probabilities(np.array([[50.0], [-50.0]])).tolist() == [[1, 0], [0, 1]]
+
+
+def test_features_in_half_precision_are_taken():
+    features, labels = examples(2)
+    head = fit(features, labels)[0]
+    half = features.astype(np.float16)
+    np.testing.assert_array_equal(head.probabilities(half), head.probabilities(half.astype(np.float64)))
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_weight_of_two_is_a_row_that_stands_twice(classes):
+    features, labels = examples(classes)
+    weights = np.ones(120)
+    weights[:40] = 2
+    repeated = np.concatenate([np.arange(120), np.arange(40)])
+    for one, two in zip(fit(features, labels, weights), fit(features[repeated], labels[repeated]), strict=True):
+        np.testing.assert_allclose(one.kernel, two.kernel, rtol=1e-2, atol=1e-3)
+        np.testing.assert_allclose(one.probabilities(features), two.probabilities(features), atol=1e-3)
+
+
+def test_a_weight_of_nothing_is_a_row_that_is_not_there():
+    features, labels = examples(2)
+    outliers = np.concatenate([features, np.full((30, 5), 50, np.float32)])
+    weights = np.concatenate([np.ones(120), np.zeros(30)])
+    one = fit(outliers, np.concatenate([labels, np.zeros(30, int)]), weights)[1]
+    np.testing.assert_allclose(one.probabilities(features), fit(features, labels)[1].probabilities(features), atol=1e-3)
+
+
+def test_the_path_is_ascending_and_a_stronger_penalty_gives_a_smaller_kernel():
+    features, labels = examples(2)
+    heads = fit(features, labels, strengths=[1.0, 1e-4, 1e-2])
+    assert [head.strength for head in heads] == [1e-4, 1e-2, 1.0]
+    sizes = [np.abs(head.kernel).sum() for head in heads]
+    assert sizes == sorted(sizes)
+
+
+def test_the_heads_of_a_path_are_not_changed_by_those_that_follow():
+    features, labels = examples(2)
+    path = fit_path(features, labels, np.ones(120), ("a", "b"), [1e-4, 1.0])
+    first = next(path)
+    before = first.kernel.copy(), first.bias.copy()
+    next(path)
+    np.testing.assert_array_equal(first.kernel, before[0])
+    np.testing.assert_array_equal(first.bias, before[1])
+
+
+def test_the_scale_of_a_channel_does_not_matter():
+    features, labels = examples(2)
+    one, two = fit(features, labels)[0], fit(features * np.float32(1000), labels)[0]
+    np.testing.assert_allclose(one.probabilities(features), two.probabilities(features * np.float32(1000)), atol=1e-3)
+
+
+@pytest.mark.parametrize("value", [0.0, 7.25])
+def test_a_constant_channel_is_harmless(value):
+    features, labels = examples(2)
+    with_constant = np.column_stack([features, np.full(120, value, np.float32)])
+    for one, two in zip(fit(with_constant, labels), fit(features, labels), strict=True):
+        assert np.isfinite(one.kernel).all()
+        np.testing.assert_allclose(one.probabilities(with_constant), two.probabilities(features), atol=1e-3)
+
+
+def test_the_same_examples_give_the_same_bytes():
+    one, two = (fit(*examples(3))[1] for _ in range(2))
+    assert one.kernel.tobytes() == two.kernel.tobytes()
+    assert one.bias.tobytes() == two.bias.tobytes()
+
+
+def test_a_head_reads_back_as_it_was_saved(tmp_path):
+    features, labels = examples(3)
+    head = fit(features, labels)[0]
+    named = LinearHead(head.kernel, head.bias, ("é漢", 'a"b', "c,d"), head.strength)
+    named.save(tmp_path / "head")
+    loaded = LinearHead.load(tmp_path / "head")
+    assert loaded.probabilities(features).tobytes() == named.probabilities(features).tobytes()
+    assert (loaded.classes, loaded.strength) == (named.classes, named.strength)
+    assert loaded.kernel.dtype == np.float32
+
+
+def test_a_head_saved_twice_is_the_same_bytes(tmp_path):
+    for name in ("one", "two"):
+        fit(*examples(3))[0].save(tmp_path / name)
+    one, two = ({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} for name in ("one", "two"))
+    assert one == two
+    assert len(one) == 3

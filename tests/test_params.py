@@ -1,0 +1,245 @@
+"""params.yaml is checked whole before any work; a mistake is one line that names the key and what it may be."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from thaw import params
+from thaw.errors import ThawError
+
+DEFAULTS = yaml.safe_load((Path(__file__).parent.parent / "params.yaml").read_text(encoding="utf-8"))
+
+
+def write(path: Path, changes: dict, remove: tuple[str, ...] = ()) -> Path:
+    """Write the repository's own params.yaml with some dotted keys changed, added or removed."""
+    values = copy.deepcopy(DEFAULTS)
+    for key, value in changes.items():
+        *sections, name = key.split(".")
+        section = values
+        for part in sections:
+            section = section[part]
+        section[name] = value
+    for key in remove:
+        *sections, name = key.split(".")
+        section = values
+        for part in sections:
+            section = section[part]
+        del section[name]
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return path
+
+
+def message(tmp_path: Path, changes: dict, remove: tuple[str, ...] = ()) -> str:
+    with pytest.raises(ThawError) as caught:
+        params.load(write(tmp_path / "params.yaml", changes, remove))
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+def test_the_file_of_the_repository_is_valid(tmp_path):
+    assert params.load(write(tmp_path / "params.yaml", {})).image.size == DEFAULTS["image"]["size"]
+
+
+def test_every_parameter_of_the_file_is_one_that_is_read(tmp_path):
+    loaded = params.load(write(tmp_path / "params.yaml", {}))
+    assert loaded.model_dump() == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "meant"),
+    [
+        ("image.sizes", "image.size"),
+        ("fine_tune.freeze_dept", "fine_tune.freeze_depth"),
+        ("fine_tune.learningrate", "fine_tune.learning_rate"),
+        ("augment.flip_horizontally", "augment.flip_horizontal"),
+        ("split.seeds", "split.seed"),
+        ("download.elpv.treshold", "download.elpv.threshold"),
+        ("fintune", "fine_tune"),
+        ("augmentation", "augment"),
+    ],
+)
+def test_a_misspelt_parameter_is_named_with_the_nearest_one(tmp_path, misspelt, meant):
+    text = message(tmp_path, {misspelt: 1})
+    assert f"unknown parameter {misspelt} (did you mean {meant}" in text
+
+
+def test_a_parameter_in_the_wrong_section_is_named_with_its_own(tmp_path):
+    text = message(tmp_path, {"image.batch_size": 1})
+    assert "unknown parameter image.batch_size (did you mean" in text
+    assert "fine_tune.batch_size" in text
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "allowed"),
+    [
+        ("image.size", "224", "whole number"),
+        ("image.size", 224.5, "whole number"),
+        ("image.size", True, "whole number"),
+        ("image.size", None, "whole number"),
+        ("image.size", [224], "whole number"),
+        ("split.seed", 1.0, "whole number"),
+        ("split.validation", "a tenth", "number"),
+        ("split.validation", True, "number"),
+        ("split.keep_subsets", "yes", "boolean"),
+        ("split.keep_subsets", 1, "boolean"),
+        ("backbone.weights", 5, "'imagenet' or null"),
+        ("backbone.weights", "imagnet", "'imagenet' or null"),
+        ("fine_tune.freeze_depth", 5, "string"),
+        ("fine_tune.freeze_depth", None, "string"),
+        ("image.resize", "cropp", "'crop', 'pad' or 'squash'"),
+        ("image.resize", None, "'crop', 'pad' or 'squash'"),
+        ("image.engine", "onnx", "'openvino' or 'tensorflow'"),
+        ("head.class_weight", "equal", "'balanced' or null"),
+        ("download.source", "imagenet", "'folder' or 'fiftyone'"),
+        ("head.strengths", 1.0, "list"),
+        ("download.folder", "photographs", "section"),
+        ("augment", None, "section"),
+        ("augment", [1, 2], "section"),
+    ],
+)
+def test_a_value_of_the_wrong_type_names_the_key_the_value_and_what_it_may_be(tmp_path, key, value, allowed):
+    text = message(tmp_path, {key: value})
+    assert f"{key} should be" in text
+    assert allowed in text
+    assert f"not {value!r}" in text
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "limit"),
+    [
+        ("image.size", 31, "32"),
+        ("image.size", 2049, "2048"),
+        ("split.validation", 0.0, "0"),
+        ("split.test", 1.0, "1"),
+        ("split.seed", -1, "0"),
+        ("split.seed", 2**32, "4294967296"),
+        ("augment.copies", -1, "0"),
+        ("augment.rotation", 180.5, "180"),
+        ("augment.zoom", 1.0, "1"),
+        ("augment.crop", 0.0, "0"),
+        ("augment.crop", 1.01, "1"),
+        ("augment.brightness", -0.1, "0"),
+        ("head.strengths", [], "1"),
+        ("head.augmented", [], "1"),
+        ("fine_tune.epochs", 0, "1"),
+        ("fine_tune.learning_rate", 0.0, "0"),
+        ("fine_tune.layer_decay", 0.0, "0"),
+        ("fine_tune.weight_decay", 1.0, "1"),
+        ("evaluate.bins", 1, "2"),
+        ("download.elpv.threshold", 1.0, "1"),
+    ],
+)
+def test_a_value_out_of_range_names_the_key_the_value_and_the_limit(tmp_path, key, value, limit):
+    text = message(tmp_path, {key: value})
+    assert f"{key} should" in text
+    assert limit in text.split(f"{key} should")[1].removesuffix(repr(value))
+    assert text.endswith(f", not {value!r}")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("key", ["fine_tune.learning_rate", "fine_tune.warmup_epochs", "augment.rotation"])
+def test_a_number_that_is_not_finite_is_refused(tmp_path, key, value):
+    assert f"{key} should be" in message(tmp_path, {key: value})
+
+
+def test_a_value_within_a_list_is_named_by_its_position(tmp_path):
+    assert "head.strengths.1 should be greater than 0, not -1.0" in message(tmp_path, {"head.strengths": [1.0, -1.0]})
+
+
+@pytest.mark.parametrize(
+    "key", ["fine_tune.learning_rate", "augment.rotation", "augment.crop", "download.elpv.threshold"]
+)
+def test_a_whole_number_will_do_where_a_fraction_may_stand(tmp_path, key):
+    value = 0 if key == "download.elpv.threshold" else 1
+    assert params.load(write(tmp_path / "params.yaml", {key: value}))
+
+
+def test_a_missing_parameter_is_named(tmp_path):
+    assert "fine_tune.seed is missing" in message(tmp_path, {}, remove=("fine_tune.seed",))
+
+
+def test_a_missing_section_is_named(tmp_path):
+    assert "evaluate is missing" in message(tmp_path, {}, remove=("evaluate",))
+
+
+def test_several_mistakes_are_all_named(tmp_path):
+    text = message(
+        tmp_path,
+        {"image.size": "big", "split.seed": -1, "augment.blur": 1, "download.source": "web"},
+        remove=("head.kind",),
+    )
+    for key in ("image.size", "split.seed", "augment.blur", "download.source", "head.kind"):
+        assert key in text
+
+
+def test_shares_that_leave_nothing_to_train_on_are_refused(tmp_path):
+    text = message(tmp_path, {"split.validation": 0.5, "split.test": 0.5})
+    assert "split.validation + split.test must be below 1" in text
+
+
+def test_a_folder_source_without_a_path_is_refused(tmp_path):
+    assert "download.folder.path must name a folder" in message(tmp_path, {"download.source": "folder"})
+
+
+def test_a_folder_source_with_a_path_is_taken(tmp_path):
+    path = write(tmp_path / "params.yaml", {"download.source": "folder", "download.folder.path": "photographs"})
+    assert params.load(path).download.folder.path == "photographs"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"# nothing but a comment\n",
+        b"just words",
+        b"- a\n- list\n",
+        b"image: {size: 224",
+        b"image:\n\tsize: 224\n",
+        b"\xff\xfe\x00binary",
+        b"image: {size: 224}\x00",
+        b"!!python/object/apply:os.system ['true']",
+        b"*unknown",
+    ],
+)
+def test_a_file_that_holds_no_parameters_is_one_line(tmp_path, content):
+    path = tmp_path / "params.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ThawError) as caught:
+        params.load(path)
+    assert "params.yaml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_message_about_an_empty_file_says_what_is_wanted(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_bytes(b"")
+    with pytest.raises(ThawError, match=r"params\.yaml .*sections"):
+        params.load(path)
+
+
+def test_a_key_that_is_no_text_is_named(tmp_path):
+    assert "unknown parameter image.7" in message(tmp_path, {"image": DEFAULTS["image"] | {7: 1}})
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e-5", 1e-5), ("1e-05", 1e-5), ("2E-4", 2e-4), ("3.e-3", 3e-3), ("1.0e-4", 1e-4), ("+1e2", 1e2)],
+)
+def test_a_number_with_an_exponent_is_a_number_however_it_is_written(tmp_path, text, value):
+    path = write(tmp_path / "params.yaml", {"fine_tune.learning_rate": "RATE"})
+    path.write_text(path.read_text().replace("RATE", text))
+    assert params.load(path).fine_tune.learning_rate == value
+
+
+def test_text_that_begins_like_a_number_stays_text(tmp_path):
+    path = write(tmp_path / "params.yaml", {"fine_tune.freeze_depth": "DEPTH"})
+    path.write_text(path.read_text().replace("DEPTH", "1e5x"))
+    assert params.load(path).fine_tune.freeze_depth == "1e5x"
+
+
+def test_a_missing_file_is_one_line(tmp_path):
+    with pytest.raises(ThawError, match="is missing"):
+        params.load(tmp_path / "params.yaml")

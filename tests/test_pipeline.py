@@ -1,0 +1,357 @@
+"""The pipeline's promises, on the real pipeline with drawn photographs: what reruns, what comes out, what survives.
+
+The network is the real one at 32 pixels; the first test waits about a minute for the one run that all share.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import zipfile
+from pathlib import Path
+
+import polars as pl
+import pytest
+import yaml
+from conftest import ROOT, scripts_run
+
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+DEFAULTS = yaml.safe_load((ROOT / "params.yaml").read_text())
+ALL = set(STAGES)
+
+# What a change reruns: the table of the README. The longest name that fits a parameter counts.
+RERUNS = {
+    "download": ALL - {"backbone"},
+    "split": ALL - {"backbone", "download"},
+    "augment": {"augment", "extract_features", "train_head", "extract_activations", "fine_tune", "evaluate"},
+    "image": {"extract_features", "train_head", "extract_activations", "fine_tune", "evaluate"},
+    "backbone": {"backbone", "extract_features", "train_head", "extract_activations", "fine_tune", "evaluate"},
+    "head": {"train_head", "fine_tune", "evaluate"},
+    "fine_tune": {"fine_tune", "evaluate"},
+    "fine_tune.freeze_depth": {"extract_activations", "fine_tune", "evaluate"},
+    "evaluate": {"evaluate"},
+}
+
+
+def parameters(section, prefix=""):
+    """Every parameter of params.yaml by its dotted name, with its value."""
+    for key, value in section.items():
+        if isinstance(value, dict):
+            yield from parameters(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def row_of(parameter):
+    return max((row for row in RERUNS if f"{parameter}.".startswith(f"{row}.")), key=len)
+
+
+def another(value):
+    """A value that is not the given one; DVC compares and does not ask whether it is valid."""
+    match value:
+        case bool():
+            return not value
+        case int() | float():
+            return value + 1
+        case str():
+            return f"{value}x"
+        case list():
+            return value[:-1]
+        case None:
+            return "x"
+
+
+def followers(stages):
+    """The stages given and all that read, directly or not, what they write."""
+    reads, writes = {}, {}
+    for name, stage in STAGES.items():
+        entries = [stage.get(kind, []) for kind in ("outs", "metrics", "plots")]
+        writes[name] = {e if isinstance(e, str) else next(iter(e)) for kind in entries for e in kind}
+        reads[name] = set(stage.get("deps", []))
+    reached = set(stages)
+    for name in STAGES:  # dvc.yaml lists every stage behind those that it reads from
+        outputs = {f"{path}/" for earlier in reached for path in writes[earlier]}
+        if any(f"{dep}/".startswith(tuple(outputs)) for dep in reads[name]):
+            reached.add(name)
+    return reached
+
+
+# --- What reruns ---
+
+
+def test_a_second_run_runs_nothing(finished):
+    before = finished.lock
+    assert finished.repro() == []
+    assert finished.lock == before
+
+
+@pytest.mark.parametrize("row", RERUNS)
+def test_a_changed_parameter_makes_the_stages_of_the_table_out_of_date(finished_once, monkeypatch, row):
+    """By `dvc status`, which tells what changed itself; what reads from those follows by the graph.
+
+    Each parameter of the row is changed alone. (`dvc repro --dry` is no help: it takes what follows for unchanged.)
+    """
+    from dvc.repo import Repo
+
+    monkeypatch.chdir(finished_once.path)
+    original = Path("params.yaml").read_text()
+    values = dict(parameters(yaml.safe_load(original)))
+    of_row = [name for name in values if row_of(name) == row]
+    assert of_row
+    for name in of_row:
+        finished_once.set(**{name.replace(".", "__"): another(values[name])})
+        with Repo() as repo:
+            changed = set(repo.status())
+        Path("params.yaml").write_text(original)
+        assert changed, name
+        assert followers(changed) == RERUNS[row], name
+
+
+def test_another_head_runs_the_stages_of_the_table_alone(finished):
+    finished.set(head__strengths=[0.003])
+    assert finished.repro() == ["train_head", "fine_tune", "evaluate"]
+
+
+def test_another_evaluation_runs_evaluate_alone(finished):
+    finished.set(evaluate__bins=7)
+    assert finished.repro() == ["evaluate"]
+
+
+def test_a_stage_that_writes_the_same_bytes_reruns_nothing_behind_it(finished):
+    finished.set(split__keep_subsets=not DEFAULTS["split"]["keep_subsets"])  # these photographs have no subsets
+    assert finished.repro() == ["split"]
+
+
+def test_another_freeze_depth_runs_its_stages_alone_and_the_way_back_computes_nothing(finished):
+    before = finished.lock
+    finished.set(fine_tune__freeze_depth="block6")
+    assert finished.repro() == ["extract_activations", "fine_tune", "evaluate"]
+    assert finished.lock != before
+    finished.set(fine_tune__freeze_depth=DEFAULTS["fine_tune"]["freeze_depth"])
+    assert finished.repro() == []
+    assert finished.lock == before
+
+
+def test_a_clone_that_pulls_the_results_runs_nothing(finished, tmp_path):
+    for command in (
+        ["remote", "add", "--default", "store", str(tmp_path / "store")],
+        ["push", "--quiet"],
+    ):
+        result = finished.dvc(*command)
+        assert result.returncode == 0, result.stderr
+    finished.run("git", "commit", "--all", "--quiet", "--message", "remote", check=True)
+    clone = type(finished)(tmp_path / "clone")
+    finished.run("git", "clone", "--quiet", ".", str(clone.path), check=True)
+    pulled = clone.dvc("pull", "--quiet")
+    assert pulled.returncode == 0, pulled.stderr
+    assert clone.repro() == []
+    assert clone.lock == finished.lock
+
+
+# --- What comes out ---
+
+
+def test_two_forced_runs_write_the_same_bytes(finished):
+    before = finished.lock
+    scores = json.loads((finished.path / "reports" / "fine_tune" / "metrics.json").read_text())
+    assert scores["best_epoch"] > 0, "the run trains nothing, so that it says nothing of training"
+    assert set(finished.repro("--force")) == ALL
+    assert finished.lock == before
+
+
+def test_no_group_stands_in_two_splits(run_dir):
+    split = pl.read_csv(run_dir / "data" / "split.csv")
+    assert (split.group_by("group").agg(pl.col("split").n_unique())["split"] == 1).all()
+    assert set(split["split"]) == {"train", "validation", "test"}
+
+
+def test_an_exact_duplicate_shares_the_group_of_its_original(run_dir):
+    split = pl.read_csv(run_dir / "data" / "split.csv")
+    groups = {
+        name: split.filter(pl.col("image_id").str.starts_with(f"{name}-"))["group"].to_list()
+        for name in ("again", "blobs01")
+    }
+    assert len(groups["again"]) == 1
+    assert groups["again"] == groups["blobs01"]
+
+
+def test_a_truncated_photograph_is_left_out_and_listed(run_dir):
+    missing = pl.read_csv(run_dir / "data" / "raw" / "missing.csv")
+    assert missing["file"].to_list() == ["cut.jpg"]
+    assert "truncated" in missing["reason"][0]
+    assert not list((run_dir / "data" / "raw" / "images").glob("cut*"))
+
+
+def test_a_finished_run_leaves_no_temporary_file(finished):
+    assert finished.partials() == []
+
+
+def test_outputs_carry_no_path_of_this_machine(run_dir):
+    machine = [str(path).encode() for path in (run_dir, run_dir.parent, ROOT, sys.prefix)]
+    files = [path for d in ("data", "models", "reports") for path in sorted((run_dir / d).rglob("*")) if path.is_file()]
+    assert {".csv", ".json", ".keras", ".xml", ".html", ".tsv"} <= {path.suffix for path in files}
+    for path in [*files, run_dir / "dvc.lock"]:
+        contents = [path.read_bytes()]
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as file:
+                contents += [file.read(name) for name in file.namelist()]
+        assert not any(name in content for name in machine for content in contents), path
+
+
+def test_the_folder_that_photographs_come_from_leaves_no_trace(finished):
+    raw = pl.read_csv(finished.path / "data" / "raw" / "missing.csv")
+    moved = shutil.move(finished.path / "photographs", finished.path / "elsewhere")
+    finished.set(download__folder__path=str(moved))
+    assert finished.repro("--single-item", "download") == ["download"]
+    assert pl.read_csv(finished.path / "data" / "raw" / "missing.csv").equals(raw)
+    assert finished.repro() == []
+
+
+# --- Mistakes ---
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("  learning_rate:", "  learning_rat:", ["fine_tune.learning_rat", "fine_tune.learning_rate"]),
+        ("  copies: 2", "  copies: two", ["augment.copies", "a whole number", "'two'"]),
+        ("  rotation: ", "  rotation: -", ["augment.rotation", "not -5", "0"]),
+        ("  resize: crop", "  resize: crp", ["image.resize", "'crp'", "did you mean crop"]),
+        ("  validation: ", "  validation: 0.9  # ", ["split.validation", "split.test", "below 1"]),
+    ],
+)  # fmt: skip
+def test_a_wrong_parameter_is_one_line_before_any_work(fresh, old, new, said):
+    path = fresh.path / "params.yaml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    result = fresh.dvc("repro")
+    assert_one_line(result, said)
+    assert len(scripts_run(result.stdout)) == 1
+    assert not [p for d in ("data", "models", "reports") for p in (fresh.path / d).glob("[!.]*")]
+    assert fresh.partials() == []
+
+
+def test_a_freeze_depth_that_is_no_cut_point_names_the_nearest(finished):
+    finished.set(fine_tune__freeze_depth="blok5")
+    result = finished.dvc("repro")
+    assert_one_line(result, ["fine_tune.freeze_depth", "'blok5'", "did you mean block5"])
+    assert scripts_run(result.stdout) == ["extract_activations"]
+
+
+def assert_one_line(result, said):
+    """The run failed, and a single line, which is no traceback, says what `said` lists."""
+    assert result.returncode != 0
+    ours = [line for line in result.stderr.splitlines() if line and not line.startswith("ERROR: failed to reproduce")]
+    assert len(ours) == 1, result.stderr
+    assert ours[0].startswith("thaw: ")
+    assert [words for words in said if words not in ours[0]] == [], ours[0]
+
+
+# --- Accidents ---
+
+# At which of its own acts each stage is killed: an event of Python's audit hooks and the path it begins with.
+MOMENTS = {
+    "download": "open data/.raw.partial/images/stripes1",  # about half of the photographs are there
+    "split": "os.rename data/.split.csv.partial",
+    "augment": "os.rename reports/.augmentations.jpg.partial",  # the table is in place
+    "backbone": "open models/.backbone.partial/backbone.json",  # the networks are written
+    "extract_features": "open data/.features.partial/features.npy",
+    "train_head": "open models/.head.partial/head.json",  # kernel and bias are written, the curves are in place
+    "extract_activations": "open data/.activations.partial/cut.json",  # the array is written
+    "fine_tune": "os.rename models/.model.keras.partial",  # the curves are in place
+    "evaluate": "os.rename reports/.report.html.partial",  # metrics and plots are in place
+}
+
+KILLER = """
+    import os, signal, sys
+
+    event, begins = os.environ["KILL_AT"].split(" ", 1)
+
+    def kill(name, arguments):
+        if name == event and str(arguments[0]).startswith(begins):
+            os.killpg(0, signal.SIGKILL)
+
+    sys.addaudithook(kill)
+"""
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_run_goes_on_after_a_kill_in_mid_write(finished, tmp_path, stage):
+    """DVC and the script are killed together while the stage writes: the next run mends it all."""
+    before = finished.lock
+    finished.forget(stage)
+    (tmp_path / "sitecustomize.py").write_text(textwrap.dedent(KILLER))  # Python imports it before it runs a script
+    run = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro"],
+        cwd=finished.path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path), "KILL_AT": MOMENTS[stage]},
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    output, _ = run.communicate(timeout=300)
+    assert run.returncode == -signal.SIGKILL, output
+    assert scripts_run(output) == [stage]
+    assert finished.partials()
+
+    assert finished.repro() == [stage]
+    assert finished.lock == before
+    assert finished.partials() == []
+
+
+@pytest.fixture
+def small_disk(finished):
+    """Put folders of the finished run on file systems of their own, as large as their contents and no larger."""
+    mounted = []
+
+    def shrink(folder, room):
+        path, aside = finished.path / folder, finished.path / f"{folder}-aside"
+        path.rename(aside)
+        path.mkdir()
+        mount = finished.run("mount", "-t", "tmpfs", "-o", "size=256m", "tmpfs", str(path))
+        if mount.returncode:
+            pytest.skip(f"a small file system cannot be mounted here: {mount.stderr.strip()}")
+        mounted.append(path)
+        shutil.copytree(aside, path, dirs_exist_ok=True)
+        shutil.rmtree(aside)
+        resize(path, shutil.disk_usage(path).used + room)
+        return lambda: resize(path, 256 * 2**20)
+
+    def resize(path, size):
+        finished.run("mount", "-o", f"remount,size={size}", str(path), check=True)
+
+    yield shrink
+    for path in mounted:
+        subprocess.run(["umount", str(path)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("stage", "folder", "output", "room"),
+    [
+        ("download", "data", "data/raw", 100_000),
+        ("split", "data", "data/split.csv", 0),
+        ("augment", "data", "data/augmentations.csv", 0),
+        ("augment", "reports", "reports/augmentations.jpg", 0),
+        ("extract_features", "data", "data/features", 100_000),
+        ("train_head", "models", "models/head", 8_000),
+    ],
+)
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(finished, small_disk, stage, folder, output, room):
+    before = finished.lock
+    finished.forget(stage)
+    path = finished.path / output
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    make_room = small_disk(folder, room)
+    result = finished.dvc("repro")
+    assert_one_line(result, ["cannot write", "No space left on device"])
+    assert "photographs" not in result.stderr  # what cannot be written is the copy, not the original
+    assert not path.exists()
+    assert finished.partials() == []
+    make_room()
+    assert finished.repro() == [stage]
+    assert finished.lock == before

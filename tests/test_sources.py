@@ -1,0 +1,356 @@
+"""Every source lists its photographs; what is collected from it is checked, copied and described."""
+
+import hashlib
+import json
+import os
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+from thaw import tables
+from thaw.errors import ThawError
+from thaw.params import Elpv, Folder
+from thaw.sources import elpv, folder
+from thaw.sources.photographs import Photograph, Source, collect
+
+SOURCE = Source("test", "CC BY 4.0", "A. Uthor", ("cat", "dog"))
+
+
+def draw(path: Path, seed: int = 0, size: tuple[int, int] = (6, 9), **options) -> Path:
+    """Write a small photograph of noise, (height, width) pixels."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
+    Image.fromarray(pixels).save(path, "PNG" if path.suffix.lower() == ".png" else "JPEG", **options)
+    return path
+
+
+def find(root: Path) -> list[Photograph]:
+    return folder.find(Folder(path=str(root)))[1]
+
+
+def listed(root: Path) -> list[tuple[str, str]]:
+    return [(p.path.relative_to(root).as_posix(), p.label) for p in find(root)]
+
+
+def refusal(call, *arguments) -> str:
+    with pytest.raises(ThawError) as caught:
+        call(*arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.fixture
+def pets(tmp_path) -> Path:
+    """Two photographs of each of two classes."""
+    for i, name in enumerate(("cat/a.jpg", "cat/b.jpg", "dog/a.jpg", "dog/b.png")):
+        draw(tmp_path / "pets" / name, i)
+    return tmp_path / "pets"
+
+
+@pytest.fixture(scope="module")
+def cells() -> dict[float, list[Photograph]]:
+    return {threshold: elpv.find(Elpv(threshold=threshold))[1] for threshold in (0.0, 0.5)}
+
+
+# Solar cells
+
+
+def test_the_cells_are_those_of_the_publication(cells):
+    assert Counter(p.meta["probability"] for p in cells[0.5]) == {
+        "0.000": 1508, "0.333": 295, "0.667": 106, "1.000": 715,
+    }  # fmt: skip
+    assert Counter(p.meta["cell_type"] for p in cells[0.5]) == {"mono": 1074, "poly": 1550}
+
+
+def test_above_one_half_a_cell_is_defective_and_weighs_its_distance(cells):
+    found = Counter((p.meta["probability"], p.label, round(p.weight, 6)) for p in cells[0.5])
+    assert found == {
+        ("0.000", "functional", 1.0): 1508,
+        ("0.333", "functional", 0.333333): 295,
+        ("0.667", "defective", 0.333333): 106,
+        ("1.000", "defective", 1.0): 715,
+    }
+
+
+def test_above_zero_a_cell_is_defective_and_weighs_its_probability(cells):
+    found = Counter((p.meta["probability"], p.label, round(p.weight, 6)) for p in cells[0.0])
+    assert found == {
+        ("0.000", "functional", 1.0): 1508,
+        ("0.333", "defective", 0.333333): 295,
+        ("0.667", "defective", 0.666667): 106,
+        ("1.000", "defective", 1.0): 715,
+    }
+
+
+@pytest.mark.parametrize("probability", [0, 0.2, 1 / 3, 0.5, 2 / 3, 0.9, 1])
+def test_at_one_half_a_label_weighs_twice_the_distance_of_its_probability(probability):
+    assert elpv.label_weight(probability, 0.5) == pytest.approx(abs(2 * probability - 1))
+
+
+@pytest.mark.parametrize("threshold", [0, 0.1, 0.5, 0.9])
+@pytest.mark.parametrize("probability", [0, 1 / 3, 2 / 3, 1])
+def test_a_weight_is_a_share(probability, threshold):
+    assert 0 <= elpv.label_weight(probability, threshold) <= 1
+
+
+def test_the_ids_of_the_cells_are_unique_and_safe_as_file_names(cells):
+    ids = [p.image_id for p in cells[0.5]]
+    assert len(set(ids)) == 2624
+    assert all(image_id.replace("_", "").replace("-", "").isalnum() for image_id in ids)
+
+
+def test_the_cells_come_with_their_licence_and_strata():
+    source, _ = elpv.find(Elpv(threshold=0.5))
+    assert source.license == "CC BY-NC-SA 4.0"
+    assert source.classes == ("functional", "defective")
+    assert source.strata == ("meta_cell_type", "meta_probability")
+
+
+def test_the_threshold_changes_the_labels_alone(cells):
+    for one, other in zip(*cells.values(), strict=True):
+        assert (one.image_id, one.path, one.meta) == (other.image_id, other.path, other.meta)
+
+
+# Folders
+
+
+def test_a_folder_is_a_class(pets):
+    assert listed(pets) == [("cat/a.jpg", "cat"), ("cat/b.jpg", "cat"), ("dog/a.jpg", "dog"), ("dog/b.png", "dog")]
+
+
+def test_what_lies_deeper_belongs_to_its_class(pets):
+    draw(pets / "cat" / "2024" / "may" / "c.jpg")
+    assert ("cat/2024/may/c.jpg", "cat") in listed(pets)
+
+
+@pytest.mark.parametrize(
+    "name", ["A.JPG", "b.JpEg", "c.PNG", "d e.jpg", "é漢😀.jpg", "f.tar.jpg", "-g.jpg", "$(h).jpg"]
+)
+def test_a_photograph_may_have_any_name(pets, tmp_path, name):
+    draw(pets / "cat" / name)
+    assert (f"cat/{name}", "cat") in listed(pets)
+    table, missing = collect(*folder.find(Folder(path=str(pets))), tmp_path / "raw")
+    assert len(table) == 5
+    assert len(missing) == 0
+    assert all((tmp_path / "raw" / path).is_file() for path in table["path"])
+
+
+def test_a_photograph_may_have_a_name_that_is_no_text(pets, tmp_path):
+    draw(pets / "cat" / "c.jpg").rename(os.fsdecode(os.fsencode(pets) + b"/cat/\xff.jpg"))
+    (pets / "cat" / os.fsdecode(b"\xfe.jpg")).touch()
+    table, missing = collect(*folder.find(Folder(path=str(pets))), tmp_path / "raw")
+    assert len(table) == 5
+    assert missing["file"].to_list() == ["cat/�.jpg"]
+
+
+def test_a_class_whose_name_is_no_text_is_named(pets):
+    draw(pets / "x" / "c.jpg").parent.rename(os.fsdecode(os.fsencode(pets) + b"/\xff"))
+    assert "is not UTF-8" in refusal(find, pets)
+
+
+@pytest.mark.parametrize("name", ["é漢😀", "a b", "a,b", 'a"b', "001", "null", "train"])
+def test_a_class_may_have_any_name(pets, tmp_path, name):
+    (pets / "cat").rename(pets / name)
+    table, _ = collect(*folder.find(Folder(path=str(pets))), tmp_path / "raw")
+    assert set(table["label"]) == {name, "dog"}
+    assert tables.read_images(tmp_path / "raw").select(table.columns).equals(table)
+
+
+@pytest.mark.parametrize(
+    "name", ["cat/.c.jpg", "cat/.thumbnails/c.jpg", ".git/c.jpg", "c.jpg", "cat/notes.txt", "cat/jpg"]
+)
+def test_hidden_stray_and_other_files_are_passed_over(pets, name):
+    draw(pets / name)
+    assert len([p for p in find(pets) if not p.left_out]) == 4
+
+
+def test_two_photographs_of_one_name_in_a_class_are_two(pets, tmp_path):
+    draw(pets / "cat" / "a.png", 7)
+    draw(pets / "cat" / "deep" / "a.jpg", 8)
+    table, _ = collect(*folder.find(Folder(path=str(pets))), tmp_path / "raw")
+    assert len(table) == 6
+    assert table["image_id"].n_unique() == table["path"].n_unique() == 6
+
+
+def test_an_id_is_safe_as_a_file_name_and_stays_where_the_photograph_does(pets):
+    draw(pets / "cat" / ("é/; $" * 10).replace("/", "-")).rename(pets / "cat" / "é; $(rm -rf).jpg")
+    before = {p.path: p.image_id for p in find(pets)}
+    assert all(
+        set(i) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") for i in before.values()
+    )
+    draw(pets / "cat" / "0.jpg")
+    assert {p.path: p.image_id for p in find(pets)}.items() > before.items()
+
+
+def test_an_id_does_not_depend_on_where_the_folder_lies(pets, tmp_path):
+    before = [p.image_id for p in find(pets)]
+    pets.rename(tmp_path / "moved")
+    assert [p.image_id for p in find(tmp_path / "moved")] == before
+
+
+def test_a_class_may_be_a_link_to_a_folder_elsewhere(pets, tmp_path):
+    (pets / "cat").rename(tmp_path / "elsewhere")
+    (pets / "cat").symlink_to(tmp_path / "elsewhere")
+    assert [label for _, label in listed(pets)] == ["cat", "cat", "dog", "dog"]
+
+
+def test_one_class_is_too_few(pets):
+    (pets / "dog").rename(pets.parent / "dog")
+    assert "holds one class, 'cat': at least two folders" in refusal(find, pets)
+
+
+def test_a_folder_without_photographs_is_no_class(pets):
+    (pets / "empty").mkdir()
+    assert folder.find(Folder(path=str(pets)))[0].classes == ("cat", "dog")
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    assert "holds no photograph" in refusal(find, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["missing", "cat/a.jpg"])
+def test_what_is_no_folder_is_refused(pets, name):
+    assert f"download.folder.path {pets / name} is not a folder" in refusal(find, pets / name)
+
+
+@pytest.mark.parametrize(
+    ("names", "kept"),
+    [
+        (("train", "test"), {"train", "test"}),
+        (("train", "val", "test"), {"train", "validation", "test"}),
+        (("Train", "Validation"), {"train", "validation"}),
+        (("train", "valid"), {"train", "validation"}),
+    ],
+)
+def test_subsets_are_kept(tmp_path, names, kept):
+    for seed, name in enumerate(names):
+        draw(tmp_path / name / "cat" / "a.jpg", 2 * seed)
+        draw(tmp_path / name / "dog" / "a.jpg", 2 * seed + 1)
+    source, photographs = folder.find(Folder(path=str(tmp_path)))
+    assert source.classes == ("cat", "dog")
+    assert {p.meta["subset"] for p in photographs} == kept
+    assert len({p.image_id for p in photographs}) == len(photographs)
+
+
+def test_folders_that_are_no_subsets_alone_are_classes(tmp_path):
+    for name in ("train", "test", "plane"):
+        draw(tmp_path / name / "a.jpg")
+    source, photographs = folder.find(Folder(path=str(tmp_path)))
+    assert source.classes == ("plane", "test", "train")
+    assert not any(p.meta for p in photographs)
+
+
+# Collecting
+
+
+def photographs(root: Path, count: int = 2) -> list[Photograph]:
+    return [
+        Photograph(f"{label}-{i}", draw(root / label / f"{i}.jpg", 10 * j + i), label, meta={"serial": f"00{i}"})
+        for j, label in enumerate(SOURCE.classes)
+        for i in range(count)
+    ]
+
+
+def test_the_table_has_its_columns_and_reads_back(tmp_path):
+    table, missing = collect(SOURCE, reversed(photographs(tmp_path)), tmp_path / "raw")
+    assert table.columns == [*tables.IMAGES, "meta_serial"]
+    assert tables.read_images(tmp_path / "raw").equals(table)
+    assert table["image_id"].to_list() == ["cat-0", "cat-1", "dog-0", "dog-1"]
+    assert table["meta_serial"].to_list() == ["000", "001"] * 2
+    assert missing.columns == ["image_id", "file", "reason"]
+
+
+def test_each_photograph_is_copied_as_it_is(tmp_path):
+    originals = {p.image_id: p.path.read_bytes() for p in photographs(tmp_path)}
+    table, _ = collect(SOURCE, photographs(tmp_path), tmp_path / "raw")
+    for row in table.iter_rows(named=True):
+        copy = (tmp_path / "raw" / row["path"]).read_bytes()
+        assert copy == originals[row["image_id"]]
+        assert row["sha256"] == hashlib.sha256(copy).hexdigest()
+
+
+def test_the_size_is_that_of_the_upright_photograph(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    found = photographs(tmp_path)
+    draw(found[0].path, size=(6, 9), exif=exif)
+    table, _ = collect(SOURCE, found, tmp_path / "raw")
+    assert table.select("height", "width").rows()[:2] == [(9, 6), (6, 9)]
+
+
+def test_the_source_is_described(tmp_path):
+    collect(Source("test", "frei für alle", "漢", ("cat", "dog")), photographs(tmp_path), tmp_path / "raw")
+    description = json.loads((tmp_path / "raw" / "source.json").read_text(encoding="utf-8"))
+    assert description["license"] == "frei für alle"
+    assert description["classes"] == ["cat", "dog"]
+
+
+def test_collecting_twice_gives_the_same_bytes(tmp_path):
+    for name in ("one", "two"):
+        collect(SOURCE, photographs(tmp_path, 12), tmp_path / name)
+    one, two = (
+        {p.relative_to(tmp_path / name): p.read_bytes() for p in (tmp_path / name).rglob("*") if p.is_file()}
+        for name in ("one", "two")
+    )
+    assert one == two
+    assert len(one) == 24 + 3
+
+
+def test_the_originals_are_not_changed_and_their_protection_is_not_copied(tmp_path):
+    found = photographs(tmp_path)
+    for photograph in found:
+        photograph.path.chmod(0o444)
+        os.utime(photograph.path, (1, 1))
+    before = [(p.path.read_bytes(), p.path.stat()) for p in found]
+    table, _ = collect(SOURCE, found, tmp_path / "raw")
+    for photograph, (data, status) in zip(found, before, strict=True):
+        assert photograph.path.read_bytes() == data
+        now = photograph.path.stat()
+        assert (now.st_mode, now.st_mtime, now.st_ino) == (status.st_mode, status.st_mtime, status.st_ino)
+    for path in table["path"]:
+        assert (tmp_path / "raw" / path).stat().st_mode & 0o200
+
+
+def test_what_cannot_be_read_is_left_out_and_listed(tmp_path):
+    found = photographs(tmp_path, 3)
+    found[0].path.write_bytes(found[0].path.read_bytes()[:200])
+    found[1].path.write_bytes(b"")
+    found[3].path.unlink()
+    table, missing = collect(SOURCE, found, tmp_path / "raw")
+    assert table["image_id"].to_list() == ["cat-2", "dog-1", "dog-2"]
+    assert missing["image_id"].to_list() == ["cat-0", "cat-1", "dog-0"]
+    assert missing["file"].to_list() == ["0.jpg", "1.jpg", "0.jpg"]
+    for reason, expected in zip(missing["reason"], ("damaged", "not an image", "no such file"), strict=True):
+        assert reason.startswith(expected)
+    assert pl.read_csv(tmp_path / "raw" / "missing.csv").equals(missing)
+    assert len(list((tmp_path / "raw" / "images").iterdir())) == 3
+
+
+def test_a_class_of_which_nothing_can_be_read_is_named_with_the_reason(tmp_path):
+    found = photographs(tmp_path)
+    found[0].path.unlink()
+    for photograph in found[2:]:
+        photograph.path.write_bytes(b"")
+    assert refusal(collect, SOURCE, found, tmp_path / "raw") == (
+        "no photograph of the class 'dog' could be read (not an image that can be read)"
+    )
+
+
+def test_nothing_that_can_be_read_is_one_line(tmp_path):
+    found = photographs(tmp_path)
+    for photograph in found:
+        photograph.path.write_bytes(b"")
+    assert "'cat' could be read" in refusal(collect, SOURCE, found, tmp_path / "raw")
+
+
+def test_two_photographs_with_one_id_are_named(tmp_path):
+    found = photographs(tmp_path)
+    twice = [*found, Photograph("cat-0", found[3].path, "dog")]
+    text = refusal(collect, SOURCE, twice, tmp_path / "raw")
+    assert "two photographs have the id cat-0" in text
+    assert str(found[0].path) in text
+    assert str(found[3].path) in text

@@ -1,0 +1,216 @@
+"""Splits are stratified, keep groups whole, and move few photographs when few change."""
+
+import polars as pl
+import pytest
+
+from thaw import splits
+from thaw.errors import ThawError
+from thaw.params import Split
+
+
+def parameters(**changes) -> Split:
+    defaults = {"validation": 0.15, "test": 0.25, "seed": 1, "keep_subsets": True, "group_duplicates": True}
+    return Split(**defaults | changes)
+
+
+def photographs(labels: str, groups: dict[int, str] | None = None, subsets: dict[int, str] | None = None):
+    """A table with a photograph for each letter, which is its label and stratum."""
+    ids = [f"photograph-{i:04d}" for i in range(len(labels))]
+    return pl.DataFrame(
+        {
+            "image_id": ids,
+            "label": list(labels),
+            "stratum": list(labels),
+            "group": [(groups or {}).get(i, image_id) for i, image_id in enumerate(ids)],
+            "subset": [(subsets or {}).get(i, "") for i in range(len(ids))],
+        }
+    )
+
+
+def draw(table: pl.DataFrame, **changes) -> dict[str, str]:
+    """The split of each id."""
+    return dict(zip(table["image_id"], splits.draw(table, parameters(**changes)), strict=True))
+
+
+def moved(one: dict[str, str], other: dict[str, str]) -> int:
+    return sum(one[image_id] != other[image_id] for image_id in one.keys() & other.keys())
+
+
+def counts(table: pl.DataFrame, **changes) -> dict[str, dict[str, int]]:
+    """The number of photographs of each label in each split."""
+    found = {}
+    for label, split in zip(table["label"], splits.draw(table, parameters(**changes)), strict=True):
+        of_label = found.setdefault(label, dict.fromkeys(("train", "validation", "test"), 0))
+        of_label[split] += 1
+    return found
+
+
+# Shares and strata
+
+
+@pytest.mark.parametrize(("validation", "test"), [(0.15, 0.25), (0.1, 0.1), (0.4, 0.4), (0.5, 0.3)])
+def test_every_class_has_its_shares_to_the_photograph(validation, test):
+    for label, count in (("a", 600), ("b", 200), ("c", 37)):
+        found = counts(photographs("a" * 600 + "b" * 200 + "c" * 37), validation=validation, test=test)[label]
+        assert abs(found["validation"] - validation * count) <= 1
+        assert abs(found["test"] - test * count) <= 1
+        assert sum(found.values()) == count
+
+
+def test_every_stratum_of_a_class_has_its_shares():
+    table = photographs("a" * 400 + "b" * 400).with_columns(
+        stratum=pl.Series([f"{label}/{i % 4}" for i, label in enumerate("a" * 400 + "b" * 400)])
+    )
+    split = splits.draw(table, parameters())
+    by_stratum = table.with_columns(split=split).group_by("stratum", "split").len()
+    assert by_stratum.filter(split="test")["len"].to_list() == [25] * 8
+    assert by_stratum.filter(split="validation")["len"].to_list() == [15] * 8
+
+
+def test_the_splits_come_in_the_order_of_the_rows():
+    table = photographs("ab" * 50)
+    assert len(splits.draw(table, parameters())) == 100
+    assert splits.draw(table, parameters()).null_count() == 0
+
+
+# Stability
+
+
+def test_the_same_seed_draws_the_same():
+    assert draw(photographs("ab" * 200)) == draw(photographs("ab" * 200))
+
+
+def test_the_order_of_the_rows_moves_none():
+    table = photographs("ab" * 200, {i: f"group-{i // 5}" for i in range(400)})
+    assert draw(table.sample(fraction=1, shuffle=True, seed=0)) == draw(table)
+    assert draw(table.reverse()) == draw(table)
+
+
+def test_another_seed_moves_many():
+    table = photographs("ab" * 200)
+    assert moved(draw(table), draw(table, seed=2)) > 150
+
+
+@pytest.mark.parametrize("place", [0, 117, 399])
+def test_one_photograph_more_or_less_moves_only_few(place):
+    table = photographs("ab" * 200)
+    without = pl.concat([table[:place], table[place + 1 :]])
+    assert moved(draw(table), draw(without)) <= 2
+
+
+def test_a_tenth_more_photographs_moves_only_a_small_share():
+    table = photographs("ab" * 220)
+    assert moved(draw(table), draw(table[:400])) < 0.06 * 400
+
+
+def test_a_class_more_moves_none_of_the_others():
+    table = photographs("ab" * 100 + "c" * 50)
+    assert moved(draw(table), draw(table[:200])) == 0
+
+
+def test_a_greater_test_share_takes_none_out_of_the_test_split():
+    table = photographs("ab" * 200)
+    small, great = draw(table, test=0.1), draw(table, test=0.3)
+    assert {i for i, s in small.items() if s == "test"} < {i for i, s in great.items() if s == "test"}
+
+
+def test_a_photograph_that_joins_a_group_moves_few_others():
+    table = photographs("ab" * 200)
+    joined = photographs("ab" * 200, {7: "photograph-0003"})
+    assert moved(draw(table), draw(joined)) <= 4
+
+
+# Groups
+
+
+def test_no_group_stands_in_two_splits():
+    table = photographs("ab" * 200, {i: f"group-{i // 7}" for i in range(400)})
+    split = pl.DataFrame({"group": table["group"], "split": splits.draw(table, parameters())})
+    assert split.group_by("group").n_unique()["split"].max() == 1
+
+
+def test_shares_hold_by_photographs_where_groups_are_large():
+    table = photographs("a" * 400, {i: f"group-{i // 20}" for i in range(400)})
+    found = counts(table)["a"]
+    assert abs(found["test"] - 100) <= 20
+    assert abs(found["validation"] - 60) <= 20
+
+
+def test_a_group_may_span_labels():
+    table = photographs("ab" * 100, {0: "same", 1: "same", 2: "same", 3: "same"})
+    drawn = draw(table)
+    assert len({drawn[f"photograph-000{i}"] for i in range(4)}) == 1
+
+
+def test_every_photograph_has_a_split_where_groups_span_strata():
+    table = photographs("ab" * 200, {i: f"group-{i // 3}" for i in range(400)})
+    assert splits.draw(table, parameters()).null_count() == 0
+
+
+# Subsets of the source's own
+
+
+def test_subsets_are_kept_to_the_photograph():
+    kept = {i: ("train", "validation", "test")[i % 3] for i in range(60)}
+    drawn = draw(photographs("abcd" * 15, subsets=kept))
+    assert drawn == {f"photograph-{i:04d}": part for i, part in kept.items()}
+
+
+def test_a_near_duplicate_of_a_test_photograph_leaves_training_with_it():
+    kept = {i: ("train", "validation", "test")[i % 3] for i in range(60)}
+    table = photographs("abcd" * 15, {0: "same", 2: "same", 3: "two", 4: "two"}, kept)
+    drawn = draw(table)
+    assert drawn["photograph-0000"] == drawn["photograph-0002"] == "test"
+    assert drawn["photograph-0003"] == drawn["photograph-0004"] == "validation"
+    assert moved(drawn, {f"photograph-{i:04d}": part for i, part in kept.items()}) == 2
+
+
+def test_a_split_that_no_subset_names_is_drawn_from_training():
+    kept = {i: "test" if i % 4 == 0 else "train" for i in range(400)}
+    table = photographs("a" * 400, subsets=kept)
+    drawn = draw(table)
+    assert all((drawn[f"photograph-{i:04d}"] == "test") == (part == "test") for i, part in kept.items())
+    assert abs(sum(split == "validation" for split in drawn.values()) - 0.15 * 300) <= 1
+
+
+def test_photographs_of_no_subset_are_drawn_among_those_that_are_trained_on():
+    kept = dict.fromkeys(range(0, 400, 4), "test") | dict.fromkeys(range(1, 400, 4), "validation")
+    drawn = draw(photographs("a" * 400, subsets=kept))
+    assert sum(split == "train" for split in drawn.values()) == 200
+
+
+def test_subsets_that_name_training_alone_leave_the_rest_to_the_draw():
+    table = photographs("ab" * 100)
+    assert draw(table.with_columns(subset=pl.lit("train"))) == draw(table)
+
+
+# Classes too small
+
+
+@pytest.mark.parametrize("labels", ["a" * 100 + "b", "a" * 100 + "bb", "a"])
+def test_a_class_that_is_too_small_is_one_line_that_names_it(labels):
+    with pytest.raises(ThawError) as caught:
+        draw(photographs(labels))
+    assert f"the class {labels[-1]!r} has too few images to split: {labels.count(labels[-1])}, " in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("validation", "test"), [(0.15, 0.25), (0.05, 0.3), (0.1, 0.1), (0.3, 0.6), (0.01, 0.5)])
+def test_the_number_that_is_said_to_suffice_does(validation, test):
+    with pytest.raises(ThawError) as caught:
+        draw(photographs("a" * 200 + "b"), validation=validation, test=test)
+    enough = int(str(caught.value).split("at least ")[1].split()[0])
+    for seed in range(20):
+        found = counts(photographs("a" * 200 + "b" * enough), validation=validation, test=test, seed=seed)
+        assert min(found["b"].values()) >= 1
+
+
+def test_a_class_in_one_group_is_too_small():
+    with pytest.raises(ThawError, match="near-duplicates"):
+        draw(photographs("a" * 100 + "b" * 50, dict.fromkeys(range(100, 150), "same")))
+
+
+def test_a_class_that_a_kept_subset_lacks_is_named():
+    kept = {i: ("train", "validation", "test")[i % 3] for i in range(60)} | dict.fromkeys(range(60, 90), "train")
+    with pytest.raises(ThawError, match=r"'b' has no image in the source's own .*test.*split\.keep_subsets: false"):
+        draw(photographs("a" * 60 + "b" * 30, subsets=kept))

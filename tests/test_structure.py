@@ -1,0 +1,165 @@
+"""The rules of the house, read from the source: what stages declare, what modules may import, what is committed."""
+
+import re
+import subprocess
+import tomllib
+
+import pytest
+import yaml
+from dependencies import ROOT, SRC, closure, imports, parameters_read, strings
+
+from thaw import params
+
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+STAGES = PIPELINE["stages"]
+LIBRARY = sorted((SRC / "thaw").rglob("*.py"))
+TRAINING = {"backbone", "fine_tune", "evaluate"}  # the stages that build or run a Keras model
+ARTIFACT = re.compile(r"(data|models|reports)/\S+")
+
+each_stage = pytest.mark.parametrize("stage", STAGES)
+
+
+def script(stage):
+    return SRC / f"{stage}.py"
+
+
+def relative(paths):
+    return sorted(path.relative_to(ROOT).as_posix() for path in paths)
+
+
+def declared(stage, kinds=("deps", "outs", "metrics", "plots")):
+    """The paths of a stage."""
+    entries = [entry for kind in kinds for entry in STAGES[stage].get(kind, [])]
+    return {entry if isinstance(entry, str) else next(iter(entry)) for entry in entries}
+
+
+def outputs(stage):
+    return declared(stage, ("outs", "metrics", "plots"))
+
+
+def is_within(path, whole):
+    return f"{path}/".startswith(f"{whole}/")
+
+
+@each_stage
+def test_stage_depends_on_exactly_the_modules_it_imports(stage):
+    found = [dep for dep in STAGES[stage]["deps"] if dep.startswith("src/")]
+    expected = relative(closure(script(stage)))
+    listing = "\n".join(f"      - {dep}" for dep in expected)
+    assert sorted(found) == expected, f"in dvc.yaml, the deps of {stage} in src/ should be:\n{listing}"
+
+
+@each_stage
+def test_stage_names_exactly_the_parameters_it_reads(stage):
+    read = parameters_read(script(stage))
+    assert read, f"no `params.load(…).section` was found in {stage}.py"
+    assert set(STAGES[stage]["params"]) == read
+
+
+@each_stage
+def test_stage_declares_every_path_its_script_names(stage):
+    named = {string for string in strings(script(stage)) if ARTIFACT.fullmatch(string)}
+    undeclared = {path for path in named if not any(is_within(path, whole) for whole in declared(stage))}
+    folders_of_outputs = {path for path in undeclared if any(is_within(out, path) for out in outputs(stage))}
+    assert not undeclared - folders_of_outputs
+
+
+@each_stage
+def test_stage_uses_every_path_it_declares(stage):
+    named = {string for string in strings(script(stage)) if ARTIFACT.fullmatch(string)}
+    artifacts = {path for path in declared(stage) if ARTIFACT.fullmatch(path)}
+    assert not {path for path in artifacts if not any(is_within(path, name) for name in named)}
+
+
+@each_stage
+def test_stage_runs_the_script_of_its_name_and_says_what_it_does(stage):
+    assert STAGES[stage]["cmd"] == f"python src/{stage}.py"
+    assert STAGES[stage].get("desc")
+
+
+def test_pipeline_has_the_nine_stages():
+    assert list(STAGES) == [
+        "download", "split", "augment", "backbone", "extract_features", "train_head", "extract_activations",
+        "fine_tune", "evaluate",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage not in TRAINING])
+def test_stage_that_does_not_train_imports_no_tensorflow(stage):
+    at_start = closure(script(stage), lazy=False)
+    assert SRC / "thaw" / "tensorflow.py" not in at_start
+    heavy = re.compile(r"^(?:import|from) (tensorflow|keras)\b", re.MULTILINE)
+    assert not [path for path in at_start if heavy.search(path.read_text())]
+
+
+@pytest.mark.parametrize("module", LIBRARY, ids=lambda path: path.relative_to(SRC).as_posix())
+def test_library_names_no_fixed_path(module):
+    artifacts = {"data", "params.yaml", "dvc.yaml"} | set().union(*map(outputs, STAGES))
+    named = [s for s in strings(module) if "/" in s or s.endswith(".yaml")]
+    assert not [path for path in named if any(is_within(path, artifact) for artifact in artifacts)]
+
+
+def test_library_imports_no_script():
+    scripts = set(SRC.glob("*.py"))
+    assert not {module.name: found for module in LIBRARY if (found := imports(module) & scripts)}
+
+
+@pytest.mark.parametrize("room", ["sources", "backbones", "metrics"])
+def test_rooms_know_nothing_of_one_another(room):
+    home = SRC / "thaw" / room
+    modules = list(home.rglob("*.py")) or [home.with_suffix(".py")]
+    reached = {path for module in modules for path in closure(module)}
+    others = {"sources", "backbones", "metrics"} - {room}
+    strangers = {path for path in reached if path.relative_to(SRC / "thaw").with_suffix("").parts[0] in others}
+    assert modules and not strangers
+
+
+def test_no_committed_file_names_a_package_registry():
+    registry = re.compile(
+        rb"--(?:extra-)?index-url|--find-l[i]nks|files\.pythonhosted|pypi\.org/simple|https?://\S*/(?:simple\b|packages/)"
+    )
+    committed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
+    files = [ROOT / name.decode() for name in committed.split(b"\0") if name]
+    assert files
+    assert not [path for path in files if path.is_file() and registry.search(path.read_bytes())]
+
+
+def requirements():
+    """The blocks of requirements.txt, one a package, by name."""
+    text = (ROOT / "requirements.txt").read_text()
+    return {block.partition("==")[0]: block for block in re.split(r"^(?=[a-zA-Z0-9])", text, flags=re.MULTILINE)[1:]}
+
+
+def test_every_requirement_is_pinned_and_hashed():
+    loose = [name for name, block in requirements().items() if not re.search(r"==\S[\s\S]*--hash=sha256:\w{64}", block)]
+    assert requirements() and not loose
+
+
+def test_requirements_are_what_the_project_asks_for():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wanted = project["project"]["dependencies"] + project["dependency-groups"]["dev"]
+    names = {re.match(r"[\w.-]+", line)[0].lower(): line for line in wanted}
+    pinned = requirements()
+    assert not set(names) - set(pinned), "run `make requirements`"
+    exact = {name: line.partition("==")[2] for name, line in names.items() if "==" in line}
+    assert not {name for name, version in exact.items() if not pinned[name].startswith(f"{name}=={version} ")}
+    asked = {name for name, block in pinned.items() if re.search(r"# via(?: thaw|[^#]*#   thaw)", block)}
+    assert not asked - set(names), "requirements.txt holds more than pyproject.toml asks for: run `make requirements`"
+
+
+def test_default_parameters_are_valid():
+    params.load(ROOT / "params.yaml")
+
+
+def test_every_parameter_is_explained_where_it_stands():
+    """On its line, or on a line of comment right before or after it."""
+    lines = (ROOT / "params.yaml").read_text().splitlines()
+    bare, section = [], ""
+    for before, line, after in zip(lines, lines[1:], [*lines[2:], ""], strict=False):
+        if not line.startswith(" "):
+            section = line.rstrip(":")
+        elif re.match(r"\s+\w+:\s+[^#\s]", line):
+            key = line.partition(":")[0].strip()
+            if not ("#" in line or before.strip().startswith("#") or after.strip().startswith("#")):
+                bare.append(f"{section}.{key}")
+    assert not bare
