@@ -180,7 +180,7 @@ def test_an_exact_duplicate_shares_the_group_of_its_original(run_dir):
 
 def test_a_truncated_photograph_is_left_out_and_listed(run_dir):
     missing = pl.read_csv(run_dir / "data" / "raw" / "missing.csv")
-    assert missing["file"].to_list() == ["cut.jpg"]
+    assert missing["file"].to_list() == ["stripes/cut.jpg"]
     assert "truncated" in missing["reason"][0]
     assert not list((run_dir / "data" / "raw" / "images").glob("cut*"))
 
