@@ -32,3 +32,4 @@ setup: .venv/installed  ## the environment, from requirements.txt alone
 
 requirements: setup  ## pin anew what pyproject.toml asks for
 	uv pip compile --quiet --upgrade --universal --generate-hashes --group dev pyproject.toml -o requirements.txt
+	uv pip compile --quiet --universal --generate-hashes --group fiftyone -c requirements.txt -o requirements-fiftyone.txt

@@ -18,9 +18,7 @@ from thaw.sources import fiftyone
 from thaw.sources.photographs import collect
 
 ROOT = Path(__file__).parents[1]
-installed = pytest.mark.skipif(
-    not find_spec("fiftyone"), reason="FiftyOne is not installed: pip install --group fiftyone"
-)
+installed = pytest.mark.skipif(not find_spec("fiftyone"), reason="FiftyOne is not installed: requirements-fiftyone.txt")
 
 
 def workspace(folder: Path, **changes) -> subprocess.CompletedProcess:
@@ -121,7 +119,8 @@ def test_without_fiftyone_one_line_says_what_to_install(tmp_path):
     process = workspace(tmp_path, dataset="pets")
     assert process.returncode == 1 and not process.stdout
     assert process.stderr == (
-        "thaw: download.source fiftyone wants the package fiftyone: run `.venv/bin/uv pip install --group fiftyone`\n"
+        "thaw: download.source fiftyone wants the package fiftyone: run "
+        "`.venv/bin/uv pip install --require-hashes -r requirements-fiftyone.txt`\n"
     )
 
 

@@ -62,7 +62,8 @@ def _fiftyone() -> ModuleType:
         import fiftyone
     except ModuleNotFoundError:
         raise ThawError(
-            "download.source fiftyone wants the package fiftyone: run `.venv/bin/uv pip install --group fiftyone`"
+            "download.source fiftyone wants the package fiftyone: run "
+            "`.venv/bin/uv pip install --require-hashes -r requirements-fiftyone.txt`"
         ) from None
     return fiftyone
 
