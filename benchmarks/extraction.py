@@ -1,29 +1,30 @@
 """How fast features are extracted, against `keras.Model.predict` and against the engine's own rate.
 
-Ours is the whole way from files on disk to an array on disk: decoding, scaling, the network, float16, writing. The
-other two are given their pixels in memory. The three alternate; the medians and the ratios of each round count.
-Wants a finished `dvc repro`.
+Ours is the whole way from files on disk to an array on disk: decoding, scaling, warping the planned copies, the
+network, float16, writing. The other two are given the same pixels in memory. The three alternate; the medians and
+the ratios of each round count. Wants a finished `dvc repro`.
 """
 
 import argparse
-import itertools
 import tempfile
 import time
 from pathlib import Path
 from statistics import median
 
 import numpy as np
+import polars as pl
 
 from thaw import inference, models, params, tables, views
 from thaw.extraction import engine, extract
 from thaw.tensorflow import keras
 
-RAW, SPLIT, BACKBONE = Path("data/raw"), Path("data/split.csv"), Path("models/backbone")
+RAW, BACKBONE = Path("data/raw"), Path("models/backbone")
+SPLIT, PLAN = Path("data/split.csv"), Path("data/augmentations.csv")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=1024)
+    parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     image = params.load(Path("params.yaml")).image
@@ -35,10 +36,12 @@ def main() -> None:
         folder = Path(scratch)
         split = tables.read(SPLIT, tables.SPLIT).sort("image_id").head(arguments.images)
         tables.write(split, folder / "split.csv")
-        (folder / "augmentations.csv").write_text("image_id,copy\n")
+        plan = tables.read(PLAN, tables.ROWS).filter(pl.col("image_id").is_in(split["image_id"].implode()))
+        tables.write(plan, folder / "augmentations.csv")
         paths = dict(tables.read_images(RAW).select("image_id", "path").iter_rows())
         files = [RAW / paths[image_id] for image_id in split["image_id"]]
-        pixels = np.concatenate(list(views.draw(files, itertools.repeat([], len(files)), image.size, image.resize)))
+        plans = [plan.filter(image_id=image_id).sort("copy").to_dicts() for image_id in split["image_id"]]
+        pixels = np.concatenate(list(views.draw(files, plans, image.size, image.resize)))
 
         def ours() -> None:
             extract(RAW, folder / "split.csv", folder / "augmentations.csv", image, frozen, folder / "features.npy")
@@ -57,7 +60,7 @@ def main() -> None:
                 start = time.perf_counter()
                 run()
                 if turn:  # the first round warms up
-                    rates[name].append(len(files) / (time.perf_counter() - start))
+                    rates[name].append(len(pixels) / (time.perf_counter() - start))
     for name, values in rates.items():
         ratios = [ours / other for ours, other in zip(rates["extract_features"], values, strict=True)]
         print(f"{name:22} {median(values):6.0f} images/s, extract_features is {median(ratios):.2f} times that")

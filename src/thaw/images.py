@@ -64,6 +64,8 @@ def _upright_rgb(image: Image.Image) -> np.ndarray:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    elif image.mode == "L":
+        return cv2.cvtColor(np.asarray(image), cv2.COLOR_GRAY2RGB)  # the same bytes as Pillow, faster
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
