@@ -55,15 +55,19 @@ def openvino(network: Path, output: str, size: int) -> Callable[[Batches], Itera
             idle.append(request)
             return request.get_output_tensor(0).data[:count].copy()
 
-        for batch in batches:
-            if not idle:
+        try:
+            for batch in batches:
+                if not idle:
+                    yield collect()
+                request = idle.popleft()
+                request.get_input_tensor(0).data[: len(batch)] = batch
+                request.start_async()
+                busy.append((request, len(batch)))
+            while busy:
                 yield collect()
-            request = idle.popleft()
-            request.get_input_tensor(0).data[: len(batch)] = batch
-            request.start_async()
-            busy.append((request, len(batch)))
-        while busy:
-            yield collect()
+        finally:  # a reader may have broken off: the next one wants every request idle
+            for request, _ in busy:
+                request.wait()
 
     return run
 
