@@ -115,9 +115,7 @@ def test_rooms_know_nothing_of_one_another(room):
 
 
 def test_no_committed_file_names_a_package_registry():
-    hosts = [
-        r"\.".join(parts) for parts in (("files", "pythonhosted"), ("pypi", "org/simple"))
-    ]  # not named here either
+    hosts = [r"\.".join(parts) for parts in (("files", "pythonhosted"), ("pypi", "org/simple"))]
     patterns = ["--(?:extra-)?index-url", "--find-l[i]nks", *hosts, r"https?://\S*/(?:simple\b|packages/)"]
     address = re.compile("|".join(patterns).encode())
     committed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
