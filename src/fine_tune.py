@@ -9,10 +9,9 @@ from pathlib import Path
 
 from dvclive import Live
 
-from thaw import arrays, examples, models, params, training
+from thaw import arrays, examples, heads, models, params, training
 from thaw.backbones import registry
 from thaw.errors import run
-from thaw.heads import LinearHead
 
 ACTIVATIONS = Path("data/activations")
 SPLIT = Path("data/split.csv")
@@ -27,10 +26,9 @@ def main() -> None:
     activations = arrays.open_rows(ACTIVATIONS / "activations.npy")
     cut = json.loads((ACTIVATIONS / "cut.json").read_text())
     splits = examples.read(ACTIVATIONS, SPLIT)
-    head = LinearHead.load(HEAD)
+    head = heads.load(HEAD)
     backbone, _ = models.load(BACKBONE / "backbone.keras")
-    model = training.attach_head(backbone, registry.FEATURES, head.kernel, head.bias)
-    thawed = training.thawed_part(model, cut["layer"])
+    model = head.attach(backbone, registry.FEATURES)
 
     with Live(str(REPORT), dvcyaml=None, save_dvc_exp=False, report=None) as live:
 
@@ -39,10 +37,14 @@ def main() -> None:
                 live.log_metric(name, value)
             live.next_step()
 
-        epoch = training.fine_tune(thawed, activations, splits["train"], splits["validation"], fine_tune, log)
+        epoch = training.fit(
+            model, cut["layer"], cut.get("thaw", [cut["layer"]]), activations, splits["train"], splits["validation"],
+            fine_tune, log, layer_decay=fine_tune.layer_decay, ema=fine_tune.ema,
+        )  # fmt: skip
         live.summary["best_epoch"] = epoch
     metadata = {"class_names": head.classes, "image": cut["image"], "fine_tune": fine_tune.model_dump()}
     models.save(model, OUTPUT, metadata | {"cut": cut["layer"], "best_epoch": epoch})
+    thawed = training.thawed_part(model, cut["layer"])
     trained = sum(v.shape.num_elements() for v in thawed.trainable_variables)
     print(f"fine_tune: {trained:,} parameters behind {cut['layer'] or 'the input'} trained; the best epoch was {epoch}")
 
