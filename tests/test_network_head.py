@@ -54,9 +54,8 @@ def data(tmp_path, shape: tuple[int, ...], classes: int = 2, copies: int = 1):
         first += count * views
     array = rng.uniform(0, 1, (first, *shape)).astype(np.float16)
     for part in parts:
-        array[part.views.ravel(), ..., 0] += part.labels.repeat(part.views.shape[1]).reshape(
-            -1, *[1] * (len(shape) - 1)
-        )
+        for views, label in zip(part.views, part.labels, strict=True):
+            array[views, ..., 0] += 3 * label
     np.save(tmp_path / "features.npy", array)
     return np.load(tmp_path / "features.npy", mmap_mode="r"), *parts
 
@@ -137,12 +136,12 @@ def test_a_head_with_another_seed_begins_elsewhere(tf):
 @pytest.mark.parametrize("output", ["softmax", "sigmoid"])
 @pytest.mark.parametrize(("shape", "blocks"), [((CHANNELS,), []), ((6, 6, CHANNELS), [8])])
 def test_a_head_learns(tf, tmp_path, output, shape, blocks):
-    head, best, logged = train(tf, tmp_path, shape, output=output, conv_blocks=blocks, epochs=15, learning_rate=0.03)
-    assert logged[best]["validation_loss"] < 0.5 * logged[0]["validation_loss"]
+    head, best, logged = train(tf, tmp_path, shape, output=output, conv_blocks=blocks, epochs=30)
+    assert logged[best]["validation_loss"] < 0.7 * logged[0]["validation_loss"]
     features, _, validation = data(tmp_path, shape)
     p = head.probabilities(features[validation.views[:, 0]])
     assert -np.log(p[np.arange(8), validation.labels]).mean() == pytest.approx(
-        logged[best]["validation_loss"], rel=1e-5
+        logged[best]["validation_loss"], rel=1e-5, abs=1e-6
     )
 
 
