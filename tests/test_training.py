@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from thaw.errors import ThawError
 from thaw.examples import Examples
@@ -440,6 +441,18 @@ def test_patience_counts_from_the_last_thawing(tf, build, data):
     )  # fmt: skip
     assert best == 0
     assert len(logged) == 1 + 4 + 2
+
+
+@pytest.mark.parametrize("value", [5, [], ["all", 5], [["all"]], None])
+def test_a_depth_is_a_name_or_a_list_of_names(value):
+    with pytest.raises(ValidationError, match=r"fine_tune\.freeze_depth should be a string or a list of strings, not"):
+        parameters(freeze_depth=value)
+    assert parameters(freeze_depth=["all", "block6"]).freeze_depth == ["all", "block6"]
+
+
+def test_more_depths_than_epochs_are_refused():
+    with pytest.raises(ValidationError, match=r"fine_tune\.epochs must be at least the number of depths"):
+        parameters(freeze_depth=["all", "block6", "block5"], epochs=2)
 
 
 # Dropout and batch normalisation
