@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from thaw.backbones.names import BACKBONES, WEIGHT_FILES
 from thaw.errors import ThawError, nearest
 
 
@@ -118,13 +119,25 @@ class Augment(Section):
 
 
 class Backbone(Section):
-    name: Literal["EfficientNetLite0"]
-    weights: Literal["imagenet", None]
+    name: Literal[tuple(BACKBONES)]
+    weights: str | None
+    cut: str | None
+    pooling: Literal["avg", "max", None]
     seed: Seed
+
+    @field_validator("weights")
+    @classmethod
+    def _weights_are_of_a_kind(cls, value: str | None) -> str | None:
+        if value in (None, "imagenet") or value.endswith(WEIGHT_FILES):
+            return value
+        raise ValueError(
+            f"backbone.weights should be imagenet, null, or a file that ends in {', '.join(WEIGHT_FILES[:-1])} or "
+            f"{WEIGHT_FILES[-1]}, not {value!r}"
+        )
 
 
 class Image(Section):
-    size: Annotated[int, Field(ge=32, le=2048)]
+    size: Annotated[int, Field(ge=32, le=2048)] | None
     resize: Literal["crop", "pad", "squash"]
     engine: Literal["openvino", "tensorflow"]
 
@@ -138,6 +151,7 @@ class Head(Section):
 
 class FineTune(Section):
     freeze_depth: str
+    cache: bool
     epochs: Annotated[int, Field(ge=1, le=10_000)]
     patience: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=1, le=65_536)]
@@ -164,6 +178,13 @@ class Params(Section):
     head: Head
     fine_tune: FineTune
     evaluate: Evaluate
+
+    @model_validator(mode="after")
+    def _photographs_are_large_enough(self):
+        least = BACKBONES[self.backbone.name].least
+        if self.image.size is not None and self.image.size < least:
+            raise ValueError(f"image.size should be at least {least} for {self.backbone.name}, not {self.image.size}")
+        return self
 
 
 class _Loader(yaml.SafeLoader):
@@ -213,7 +234,10 @@ def _describe(error: dict) -> str:
     message = re.sub(r"^(Input|List) |valid | after validation.*", "", message)
     hint = ""
     if error["type"] == "literal_error":
-        hint = nearest(error["input"], _literals(error)) if isinstance(error["input"], str) else ""
+        literals = _literals(error)
+        hint = nearest(error["input"], literals) if isinstance(error["input"], str) else ""
+        if len(literals) > 8:
+            message = f"should be one of {len(literals)} names"
     return f"{key} {message}, not {error['input']!r}{hint}"
 
 
