@@ -14,9 +14,8 @@ import time
 from pathlib import Path
 from statistics import median
 
-from thaw import arrays, examples, models, params, tables, training
-from thaw.backbones import registry
-from thaw.heads import LinearHead
+from thaw import arrays, examples, heads, models, params, tables, training
+from thaw.backbones.names import FEATURES
 from thaw.tensorflow import keras, tf
 
 ACTIVATIONS, BACKBONE, HEAD = Path("data/activations"), Path("models/backbone"), Path("models/head")
@@ -56,9 +55,9 @@ def our_epoch(cut: str, fine_tune: params.FineTune) -> float:
     splits = examples.read(ACTIVATIONS, SPLIT)
     times = []
     two = fine_tune.model_copy(update={"epochs": 2})
-    training.fine_tune(
-        training.thawed_part(model, cut), activations, splits["train"], splits["validation"], two,
-        lambda scores: times.append(time.perf_counter()),
+    training.fit(
+        model, cut, [cut], activations, splits["train"], splits["validation"], two,
+        lambda scores: times.append(time.perf_counter()), layer_decay=two.layer_decay, ema=two.ema,
     )  # fmt: skip
     return times[2] - times[1]
 
@@ -98,9 +97,8 @@ def keras_script(folder: Path, cut: str, parameters: params.Params):
 
 
 def model_with_head() -> keras.Model:
-    head = LinearHead.load(HEAD)
     backbone, _ = models.load(BACKBONE / "backbone.keras")
-    return training.attach_head(backbone, registry.FEATURES, head.kernel, head.bias)
+    return heads.load(HEAD).attach(backbone, FEATURES)
 
 
 if __name__ == "__main__":

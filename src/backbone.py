@@ -18,7 +18,7 @@ import polars as pl
 from thaw import inference, models, openvino, params, tables
 from thaw.backbones import costs, registry
 from thaw.backbones.cut_points import find_cut_points
-from thaw.backbones.names import BACKBONES
+from thaw.backbones.names import BACKBONES, FEATURES
 from thaw.errors import run
 from thaw.files import whole_folder
 from thaw.params import Backbone
@@ -45,10 +45,10 @@ def main() -> None:
 def write(backbone: Backbone, folder: Path) -> keras.Model:
     """Write all that `models/backbone` holds into `folder`; return the model."""
     model, behind_cut = registry.build(backbone.name, backbone.weights, backbone.seed, backbone.cut, backbone.pooling)
-    cuts = find_cut_points(model, registry.FEATURES)
+    cuts = find_cut_points(model, FEATURES)
     outputs = {cut.layer: model.get_layer(cut.layer).output for cut in cuts}
     metadata = {}
-    if model.output is not outputs[registry.FEATURES]:
+    if model.output is not outputs[FEATURES]:
         classes = pl.DataFrame(registry.imagenet_classes(), ["wordnet_id", "name"], orient="row")
         tables.write(classes, folder / "classes.csv")
         metadata["class_names"] = classes["name"].to_list()
@@ -81,12 +81,12 @@ def list_cut_points() -> None:
     with tempfile.TemporaryDirectory() as folder:
         network = Path(folder) / "backbone.xml"
         model = write(backbone, Path(folder))
-        cuts = find_cut_points(model, registry.FEATURES)
+        cuts = find_cut_points(model, FEATURES)
         shapes = inference.output_shapes(network, [cut.layer for cut in cuts], size)
         work = costs.multiply_adds(network, size)
     learnt = {None: 0} | {cut.layer: cut.parameters_before for cut in cuts}
     done = {None: 0} | {cut.layer: work[cut.layer] for cut in cuts}
-    behind = [work[registry.FEATURES] - before for before in done.values()]
+    behind = [work[FEATURES] - before for before in done.values()]
     seconds = costs.training_seconds(model, {layer: shapes[layer] for layer in done}, behind)
 
     print(f"{backbone.name} at {size} pixels: what lies before and behind each cut point, the size of its output, and")
@@ -94,7 +94,7 @@ def list_cut_points() -> None:
     print(f"{'':40}{'parameters, M':>16}{'multiply-adds, M':>18}{'output':>10}{'epoch':>9}")
     for (layer, before), additions, rest, epoch in zip(learnt.items(), done.values(), behind, seconds, strict=True):
         size = prod(shapes[layer]) * (2 if layer else 1) / 1000
-        of_parameters = f"{before / 1e6:.2f} {(learnt[registry.FEATURES] - before) / 1e6:7.2f}"
+        of_parameters = f"{before / 1e6:.2f} {(learnt[FEATURES] - before) / 1e6:7.2f}"
         print(f"{layer or 'none':40}{of_parameters:>16}{f'{additions / 1e6:,.0f} {rest / 1e6:8,.0f}':>18}"
               f"{size:7,.0f} kB{1000 * epoch:7,.1f} s")  # fmt: skip
 

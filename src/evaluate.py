@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from thaw import arrays, examples, models, params, plots, report, training
+from thaw import arrays, examples, heads, models, params, plots, report, training
 from thaw.errors import run
 from thaw.files import whole_file
 from thaw.heads import LinearHead
@@ -29,7 +29,7 @@ REPORT = Path("reports/report.html")
 
 def main() -> None:
     evaluate = params.load(Path("params.yaml")).evaluate
-    head = LinearHead.load(HEAD)
+    head = heads.load(HEAD)
     features = arrays.open_rows(FEATURES / "features.npy")
     model, metadata = models.load(MODEL)
     thawed = training.thawed_part(model, metadata["cut"])

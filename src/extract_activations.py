@@ -2,7 +2,7 @@
 
 `activations.npy` holds the output of the last frozen layer, (rows, height, width, channels) float16, or the uint8
 pixels where nothing is frozen; with `fine_tune.cache: false` it is left out, and training computes its rows anew.
-`rows.csv` says what each row shows, `cut.json` of which layer and which image size.
+`rows.csv` says what each row shows, `cut.json` of which layer and image size, and what thaws when.
 """
 
 import json
@@ -24,9 +24,11 @@ REMEDY = "freeze deeper, draw fewer copies, or set fine_tune.cache to false"
 def main() -> None:
     parameters = params.load(Path("params.yaml"))
     image, cache = extraction.sized(parameters.image, BACKBONE), parameters.fine_tune.cache
-    description = json.loads((BACKBONE / "backbone.json").read_text())
-    layers = [point["layer"] for point in description["cut_points"]]
-    layer = resolve(parameters.fine_tune.freeze_depth, layers, description["behind_cut"])
+    depths, backbone = parameters.fine_tune.freeze_depth, json.loads((BACKBONE / "backbone.json").read_text())
+    layers = [point["layer"] for point in backbone["cut_points"]]
+    named = depths if isinstance(depths, list) else [depths]
+    thaw = [resolve(depth, layers, backbone["behind_cut"]) for depth in named]
+    layer = min(thaw, key=[None, *layers].index)  # the one nearest the input: from it on something trains
     seen = extraction.Views(RAW, SPLIT, AUGMENTATIONS, image)
     shapes = inference.output_shapes(BACKBONE / "backbone.xml", layers, image.size)
     with whole_folder(OUTPUT) as folder:
@@ -34,7 +36,8 @@ def main() -> None:
             size = extraction.check_space(folder, len(seen.rows), layer, shapes, REMEDY)
             extraction.extract(seen, extraction.engine(BACKBONE, layer, image), folder / "activations.npy")
         extraction.describe(folder, RAW, seen.rows)
-        (folder / "cut.json").write_text(json.dumps({"layer": layer, "image": image.model_dump()}) + "\n")
+        cut = {"layer": layer, "thaw": thaw, "image": image.model_dump()}
+        (folder / "cut.json").write_text(json.dumps(cut) + "\n")
     print(
         f"extract_activations: {len(seen.rows):,} outputs of {layer or 'the input'}, "
         f"{extraction.shape_text(shapes[layer])} each, {size if cache else 'computed while training'}"

@@ -7,6 +7,7 @@
 from pathlib import Path
 
 from thaw import extraction, inference, params
+from thaw.backbones.names import FEATURES
 from thaw.errors import run
 from thaw.files import whole_folder
 
@@ -15,19 +16,18 @@ SPLIT = Path("data/split.csv")
 AUGMENTATIONS = Path("data/augmentations.csv")
 BACKBONE = Path("models/backbone")
 OUTPUT = Path("data/features")
-LAYER = "features"  # every backbone ends with it, before its classes
 REMEDY = "cut the backbone deeper, pool its map, or draw fewer copies"
 
 
 def main() -> None:
     image = extraction.sized(params.load(Path("params.yaml")).image, BACKBONE)
     seen = extraction.Views(RAW, SPLIT, AUGMENTATIONS, image)
-    shapes = inference.output_shapes(BACKBONE / "backbone.xml", [LAYER], image.size)
+    shapes = inference.output_shapes(BACKBONE / "backbone.xml", [FEATURES], image.size)
     with whole_folder(OUTPUT) as folder:
-        size = extraction.check_space(folder, len(seen.rows), LAYER, shapes, REMEDY)
+        size = extraction.check_space(folder, len(seen.rows), FEATURES, shapes, REMEDY)
         extraction.describe(folder, RAW, seen.rows)
-        extraction.extract(seen, extraction.engine(BACKBONE, LAYER, image), folder / "features.npy")
-    print(f"extract_features: {len(seen.rows):,} embeddings of {extraction.shape_text(shapes[LAYER])}, {size}")
+        extraction.extract(seen, extraction.engine(BACKBONE, FEATURES, image), folder / "features.npy")
+    print(f"extract_features: {len(seen.rows):,} embeddings of {extraction.shape_text(shapes[FEATURES])}, {size}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Train the layers behind the freeze depth, from the trained head on: `models/model.keras`, its metrics and curves.
 
-The frozen layers are not run: training reads their cached outputs. The saved model is whole: RGB pixels 0-255 in,
+The frozen layers are not run: training reads their cached outputs, or with `fine_tune.cache: false` computes them anew
+in each epoch. The saved model is whole: RGB pixels 0-255 in,
 probabilities out, with the class names and the size of its images inside.
 """
 
@@ -9,13 +10,14 @@ from pathlib import Path
 
 from dvclive import Live
 
-from thaw import arrays, examples, models, params, training
-from thaw.backbones import registry
+from thaw import examples, extraction, heads, models, params, training
+from thaw.backbones.names import FEATURES
 from thaw.errors import run
-from thaw.heads import LinearHead
 
-ACTIVATIONS = Path("data/activations")
+RAW = Path("data/raw")
 SPLIT = Path("data/split.csv")
+AUGMENTATIONS = Path("data/augmentations.csv")
+ACTIVATIONS = Path("data/activations")
 BACKBONE = Path("models/backbone")
 HEAD = Path("models/head")
 OUTPUT = Path("models/model.keras")
@@ -24,13 +26,12 @@ REPORT = Path("reports/fine_tune")
 
 def main() -> None:
     fine_tune = params.load(Path("params.yaml")).fine_tune
-    activations = arrays.open_rows(ACTIVATIONS / "activations.npy")
+    activations = extraction.open_activations(ACTIVATIONS, RAW, SPLIT, AUGMENTATIONS, BACKBONE)
     cut = json.loads((ACTIVATIONS / "cut.json").read_text())
     splits = examples.read(ACTIVATIONS, SPLIT)
-    head = LinearHead.load(HEAD)
+    head = heads.load(HEAD)
     backbone, _ = models.load(BACKBONE / "backbone.keras")
-    model = training.attach_head(backbone, registry.FEATURES, head.kernel, head.bias)
-    thawed = training.thawed_part(model, cut["layer"])
+    model = head.attach(backbone, FEATURES)
 
     with Live(str(REPORT), dvcyaml=None, save_dvc_exp=False, report=None) as live:
 
@@ -39,10 +40,14 @@ def main() -> None:
                 live.log_metric(name, value)
             live.next_step()
 
-        epoch = training.fine_tune(thawed, activations, splits["train"], splits["validation"], fine_tune, log)
+        epoch = training.fit(
+            model, cut["layer"], cut["thaw"], activations, splits["train"], splits["validation"],
+            fine_tune, log, layer_decay=fine_tune.layer_decay, ema=fine_tune.ema,
+        )  # fmt: skip
         live.summary["best_epoch"] = epoch
     metadata = {"class_names": head.classes, "image": cut["image"], "fine_tune": fine_tune.model_dump()}
     models.save(model, OUTPUT, metadata | {"cut": cut["layer"], "best_epoch": epoch})
+    thawed = training.thawed_part(model, cut["layer"])
     trained = sum(v.shape.num_elements() for v in thawed.trainable_variables)
     print(f"fine_tune: {trained:,} parameters behind {cut['layer'] or 'the input'} trained; the best epoch was {epoch}")
 

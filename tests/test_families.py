@@ -12,7 +12,7 @@ from thaw import inference, openvino, training
 from thaw.backbones import costs, registry
 from thaw.backbones import weights as files
 from thaw.backbones.cut_points import find_cut_points, resolve
-from thaw.backbones.names import BACKBONES, KERAS, LITE
+from thaw.backbones.names import BACKBONES, FEATURES, KERAS, LITE
 from thaw.backbones.preprocessing import preprocess
 from thaw.errors import ThawError
 from thaw.tensorflow import keras
@@ -63,7 +63,7 @@ class Family:
     def __init__(self, name: str):
         self.model, _ = registry.build(name, None, 1)
         draw_weights(self.model)
-        self.cuts = [cut.layer for cut in find_cut_points(self.model, registry.FEATURES)]
+        self.cuts = [cut.layer for cut in find_cut_points(self.model, FEATURES)]
         self.size = max(64, BACKBONES[name].least)
         self.pixels = np.random.default_rng(2).integers(0, 256, (2, self.size, self.size, 3)).astype(np.float32)
         self.pixels[1] *= 0.3  # the second is darker: a network that answered both alike would prove little
@@ -148,7 +148,7 @@ def test_at_its_own_size_a_network_is_that_of_keras(name):
 def test_a_cut_keeps_the_network_up_to_a_layer_as_a_map():
     model, behind = registry.build("VGG16", None, 1, "block1_pool", None)
     assert model.output.shape == (None, None, None, 64)
-    assert [layer.name for layer in model.layers[-2:]] == ["block1_pool", registry.FEATURES]
+    assert [layer.name for layer in model.layers[-2:]] == ["block1_pool", FEATURES]
     assert behind[0] == "block2_conv1"
     assert behind[-1] == "block5_pool"
 

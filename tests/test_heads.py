@@ -1,10 +1,14 @@
 """The linear head is scikit-learn's logistic regression, in the form in which Keras carries it on."""
 
+import sys
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from thaw import heads
+from thaw.errors import ThawError
 from thaw.heads import LinearHead, fit_path
 
 NAMES = ("a", "b", "c")
@@ -126,7 +130,7 @@ def test_a_head_reads_back_as_it_was_saved(tmp_path):
     head = fit(features, labels)[0]
     named = LinearHead(head.kernel, head.bias, ("é漢", 'a"b', "c,d"), head.strength)
     named.save(tmp_path / "head")
-    loaded = LinearHead.load(tmp_path / "head")
+    loaded = heads.load(tmp_path / "head")
     assert loaded.probabilities(features).tobytes() == named.probabilities(features).tobytes()
     assert (loaded.classes, loaded.strength) == (named.classes, named.strength)
     assert loaded.kernel.dtype == np.float32
@@ -138,3 +142,21 @@ def test_a_head_saved_twice_is_the_same_bytes(tmp_path):
     one, two = ({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} for name in ("one", "two"))
     assert one == two
     assert len(one) == 3
+
+
+def test_a_linear_head_is_fitted_and_read_without_tensorflow(tmp_path, monkeypatch):
+    for module in ("thaw.tensorflow", "thaw.network_head", "tensorflow", "keras"):
+        monkeypatch.setitem(sys.modules, module, None)  # whoever imports it now fails
+    fit(*examples(3))[0].save(tmp_path / "head")
+    assert heads.load(tmp_path / "head").probabilities(examples(3)[0]).shape == (120, 3)
+
+
+def test_a_head_that_is_missing_is_one_line(tmp_path):
+    with pytest.raises(ThawError, match="head is missing: run `dvc repro`"):
+        heads.load(tmp_path / "head")
+
+
+def test_maps_are_refused_with_what_would_mend_it():
+    with pytest.raises(ThawError, match=r"maps of 7 x 7 x 5: set backbone\.pooling"):
+        heads.require_pooled(np.zeros((2, 7, 7, 5), np.float16))
+    heads.require_pooled(np.zeros((2, 5), np.float16))

@@ -59,7 +59,7 @@ def another(value):
         case str():
             return f"{value}x"
         case list():
-            return value[:-1]
+            return value[:-1] or ["x"]
         case None:
             return "x"
 

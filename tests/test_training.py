@@ -1,12 +1,15 @@
 """Fine-tuning changes what it should, by as much as it should, and nothing else; twice it is the same."""
 
 import dataclasses
+import threading
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from thaw.errors import ThawError
 from thaw.examples import Examples
+from thaw.heads import LinearHead
 from thaw.params import FineTune
 
 CHANNELS = 4
@@ -17,7 +20,8 @@ BIAS = np.array([0.1, -0.1], np.float32)
 def parameters(**changes) -> FineTune:
     defaults = {
         "freeze_depth": "block1", "epochs": 3, "patience": 10, "batch_size": 8, "learning_rate": 0.01,
-        "warmup_epochs": 0.0, "layer_decay": 1.0, "weight_decay": 0.0, "class_weight": None, "seed": 1,
+        "warmup_epochs": 0.0, "layer_decay": 1.0, "weight_decay": 0.0, "label_smoothing": 0.0, "ema": None,
+        "class_weight": None, "seed": 1,
     }  # fmt: skip
     return FineTune(**defaults | changes)
 
@@ -76,7 +80,7 @@ def build(tf):
         for i, block in enumerate(("block1", "block2a", "block2b")):
             values = (1.5, 0.2, 0.3, 2.0 + i)
             backbone.get_layer(f"{block}_bn").set_weights([np.full(CHANNELS, v, np.float32) for v in values])
-        return tf.training.attach_head(backbone, "features", KERNEL, BIAS)
+        return LinearHead(KERNEL, BIAS, ("a", "b"), 1.0).attach(backbone, "features")
 
     return build
 
@@ -99,18 +103,19 @@ def data(tmp_path):
 
 
 def weights_of(model) -> dict[str, np.ndarray]:
-    return {variable.path: np.asarray(variable).copy() for variable in model.variables}
+    return {variable.path: np.asarray(variable).copy() for variable in model.weights}
 
 
 def moved(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> set[str]:
     return {path for path in before if not np.array_equal(before[path], after[path])}
 
 
-def train(tf, model, data, cut="block1_activation", **changes) -> tuple[int, list[dict[str, float]]]:
-    """Fine-tune what lies behind the cut; return the best epoch and what was logged."""
-    logged = []
-    thawed = tf.training.thawed_part(model, cut)
-    best = tf.training.fine_tune(thawed, *data, parameters(**changes), lambda scores: logged.append(dict(scores)))
+def train(tf, model, data, cut="block1_activation", depths=None, **changes) -> tuple[int, list[dict[str, float]]]:
+    """Train what lies behind the cut; return the best epoch and what was logged."""
+    params, logged = parameters(**changes), []
+    best = tf.training.fit(
+        model, cut, depths or [cut], *data, params, logged.append, layer_decay=params.layer_decay, ema=params.ema
+    )
     return best, logged
 
 
@@ -185,26 +190,91 @@ def step_sizes(tf, build, data, **changes) -> dict[str, float]:
     model = build()
     before = weights_of(model)
     activations, *rest = data()
-    groups_and_step(tf, model, activations, rest[0], **changes)
+    one_step(tf, model, activations, rest[0], **changes)
     after = weights_of(model)
     return {path: float(np.abs(after[path] - before[path]).mean()) for path in moved(before, after)}
 
 
-def groups_and_step(tf, model, activations, part, **changes):
+def one_step(tf, model, activations, part, **changes) -> float:
+    """Take one step on the plain views of all photographs; return its loss."""
     params = parameters(**changes)
-    thawed = tf.training.thawed_part(model, "block1_activation")
-    groups = tf.training.rate_groups(thawed, params.layer_decay)
-    optimizers = [tf.training.adamw(v, params.learning_rate * factor, 100, params) for factor, v in groups]
-    step = tf.training._training_step(thawed, activations, groups, optimizers)
-    step(np.asarray(activations)[part.views[:, 0]], part.labels, np.ones(len(part.labels), np.float32))
-    return groups
+    groups = tf.training.rate_groups(model, ["block1_activation"], params.layer_decay)
+    optimizers = [tf.training.adamw(group.variables, params.weight_decay) for group in groups]
+    step = tf.training._training_step(
+        model, "block1_activation", activations, 0, groups, optimizers, [], params.label_smoothing
+    )
+    ones = np.ones(len(part.labels), np.float32)
+    return float(step(np.asarray(activations)[part.views[:, 0]], part.labels, ones, params.learning_rate, 0.0))
+
+
+def blocks(groups) -> list[tuple[float, set[str]]]:
+    """Of each group the factor and what stands before the first `_` in the names of its layers."""
+    return [(round(g.factor, 6), {v.path.split("/")[-2].split("_")[0] for v in g.variables}) for g in groups]
 
 
 def test_blocks_are_grouped_from_the_head_down_with_their_factors(tf, build):
-    groups = tf.training.rate_groups(tf.training.thawed_part(build(), "block1_activation"), 0.1)
-    assert [(round(factor, 6), {v.path.split("_")[0].split("/")[0] for v in group}) for factor, group in groups] == [
-        (1, {"probabilities"}), (0.1, {"block2b"}), (0.01, {"block2a"}),
+    groups = tf.training.rate_groups(build(), ["block1_activation"], 0.1)
+    assert blocks(groups) == [(1, {"probabilities"}), (0.1, {"block2b"}), (0.01, {"block2a"})]
+
+
+def test_variables_of_a_block_that_thaw_at_different_times_are_groups_of_their_own(tf, build):
+    groups = tf.training.rate_groups(build(), ["features", "block2b_conv", "block1_activation"], 0.1)
+    layers = [(round(g.factor, 6), sorted({v.path.split("/")[0] for v in g.variables}), g.parts) for g in groups]
+    assert layers == [
+        (1, ["probabilities"], (True, True, True)),
+        (0.1, ["block2b_bn"], (False, True, True)),
+        (0.1, ["block2b_conv"], (False, False, True)),
+        (0.01, ["block2a_bn", "block2a_conv"], (False, False, True)),
+    ]
+
+
+def headed(backbone) -> object:
+    """A backbone of keras.applications, which ends in its pooled features, with a head of two classes."""
+    channels = backbone.output.shape[-1]
+    kernel = np.zeros((channels, 2), np.float32)
+    return LinearHead(kernel, BIAS, ("a", "b"), 1.0).attach(backbone, backbone.layers[-1].name)
+
+
+def test_blocks_of_efficientnet_lite_are_those_of_its_names(tf):
+    from thaw.backbones import efficientnet_lite
+
+    backbone = efficientnet_lite.build("EfficientNetLite0")
+    kernel = np.zeros((1280, 2), np.float32)
+    model = LinearHead(kernel, BIAS, ("a", "b"), 1.0).attach(backbone, "features")
+    found = blocks(tf.training.rate_groups(model, [None], 0.5))
+    assert [block for _, block in found] == [
+        {name} for name in [
+            "probabilities", "top", "block7a", "block6d", "block6c", "block6b", "block6a", "block5c", "block5b",
+            "block5a", "block4c", "block4b", "block4a", "block3b", "block3a", "block2b", "block2a", "block1a", "stem",
+        ]
     ]  # fmt: skip
+    assert [factor for factor, _ in found] == [round(0.5**depth, 6) for depth in range(19)]
+    behind = tf.training.rate_groups(model, ["block5c_add"], 0.5)
+    assert blocks(behind) == found[:7]
+
+
+def test_blocks_of_mobilenet_are_those_between_its_cut_points(tf):
+    backbone = tf.keras.applications.MobileNetV2((32, 32, 3), 0.35, include_top=False, weights=None, pooling="avg")
+    groups = tf.training.rate_groups(headed(backbone), ["block_12_add"], 0.5)
+    layers = [sorted({v.path.split("/")[0] for v in group.variables}) for group in groups]
+    parts = ["depthwise", "depthwise_BN", "expand", "expand_BN", "project", "project_BN"]
+    assert layers == [
+        ["probabilities"],
+        ["Conv_1", "Conv_1_bn"],
+        *([f"block_{number}_{part}" for part in parts] for number in (16, 15, 14, 13)),
+    ]
+    assert [group.factor for group in groups] == [0.5**depth for depth in range(6)]
+
+
+def test_blocks_of_resnet_are_those_between_its_cut_points(tf):
+    backbone = tf.keras.applications.ResNet50(include_top=False, weights=None, input_shape=(32, 32, 3), pooling="avg")
+    groups = tf.training.rate_groups(headed(backbone), ["conv4_block5_out"], 0.5)
+    names = [{"_".join(v.path.split("/")[0].split("_")[:2]) for v in group.variables} for group in groups]
+    assert names == [
+        {"probabilities"}, {"conv5_block3"}, {"conv5_block2"}, {"conv5_block1"}, {"conv4_block6"},
+    ]  # fmt: skip
+    every = {v.path for group in tf.training.rate_groups(headed(backbone), [None], 0.5) for v in group.variables}
+    assert {v.path for v in backbone.trainable_variables} <= every
 
 
 def test_a_layer_with_a_tenth_of_the_rate_moves_a_tenth_as_far(tf, build, data):
@@ -223,17 +293,14 @@ def test_weight_decay_pulls_at_kernels_and_spares_biases_and_norms(tf, build, da
 
 
 def test_the_rate_rises_over_the_warm_up_and_falls_to_nothing(tf):
-    variable = tf.keras.Variable(np.zeros((2, 2), np.float32))
-    optimizer = tf.training.adamw([variable], 0.5, 10, parameters(epochs=5, warmup_epochs=2.0))
-    rates = []
-    for _ in range(50):
-        rates.append(float(optimizer.learning_rate))
-        optimizer.apply([np.ones((2, 2), np.float32)], [variable])
-    np.testing.assert_allclose(np.diff(rates[:20]), 0.5 / 20, rtol=1e-3)
-    assert rates[20] == pytest.approx(0.5)
+    params = parameters(epochs=5, warmup_epochs=2.0, learning_rate=0.5)
+    rates = np.array([tf.training.learning_rate(step, 10, params) for step in range(50)])
+    np.testing.assert_allclose(np.diff(rates[:21]), 0.5 / 21)
+    assert rates[0] == pytest.approx(0.5 / 21)
+    assert rates[20] == 0.5
     assert (np.diff(rates[20:]) < 0).all()
-    assert rates[35] == pytest.approx(0.25, rel=1e-3)
-    assert rates[-1] < 0.01
+    assert rates[35] == pytest.approx(0.25)
+    assert 0 < rates[-1] < 0.01
 
 
 @pytest.mark.parametrize("warmup", [0.0, 5.0, 9.0])
@@ -282,6 +349,153 @@ def test_every_epoch_and_the_start_are_logged(tf, build, data):
     assert "train_loss" not in logged[0]
     for scores in logged[1:]:
         assert set(scores) == {"validation_loss", "validation_accuracy_weighted", "train_loss"}
+
+
+# Smoothing and averages
+
+
+def test_smoothed_labels_are_shared_out_over_the_classes(tf, build, data):
+    activations, part, _ = data()
+    model = build()
+    predict = tf.training.predictor(tf.training.thawed_part(model, "block1_activation"), activations)
+    p = predict(part.views[:, 0]).astype(np.float64)
+    targets = 0.8 * np.eye(2)[part.labels] + 0.1
+    loss = one_step(tf, model, activations, part, label_smoothing=0.2)
+    assert loss == pytest.approx(-(targets * np.log(p)).sum(axis=1).mean(), rel=1e-5)
+
+
+def test_the_average_of_the_weights_is_what_is_kept(tf, build, data):
+    plain, averaged = build(), build()
+    before, cached = weights_of(plain), data()
+    changes = {"epochs": 1, "batch_size": 16, "learning_rate": 0.003}
+    assert [train(tf, plain, cached, **changes)[0], train(tf, averaged, cached, ema=0.99, **changes)[0]] == [1, 1]
+    after, kept = weights_of(plain), weights_of(averaged)
+    for path in moved(before, after):  # after one step the average holds a tenth of the start
+        np.testing.assert_allclose(kept[path], 0.1 * before[path] + 0.9 * after[path], rtol=1e-4, atol=1e-6)
+
+
+def test_the_average_of_the_weights_is_what_is_validated(tf, build, data):
+    model = build()
+    activations, part, validation = data()
+    best, logged = train(tf, model, (activations, part, validation), ema=0.5, epochs=2, learning_rate=0.003)
+    assert best == 2
+    predict = tf.training.predictor(tf.training.thawed_part(model, "block1_activation"), activations)
+    p = predict(validation.views[:, 0])
+    assert -np.log(p[np.arange(8), validation.labels]).mean() == pytest.approx(logged[2]["validation_loss"], rel=1e-5)
+
+
+def test_an_average_does_not_touch_the_training(tf, build, data):
+    cached = data()
+    plain, averaged = (train(tf, build(), cached, ema=ema)[1] for ema in (None, 0.9))
+    assert [scores["train_loss"] for scores in plain[1:]] == [scores["train_loss"] for scores in averaged[1:]]
+    assert [s["validation_loss"] for s in plain[1:]] != [s["validation_loss"] for s in averaged[1:]]
+
+
+# Gradual thawing
+
+
+@pytest.mark.parametrize(
+    ("depths", "trained"),
+    [
+        (["features", "block2a_activation", "block1_activation"], [{}, {"block2b"}, {"block2b", "block2a"}]),
+        (["block1_activation", "features", "block2a_activation"], [{"block2b", "block2a"}, {}, {"block2b"}]),
+    ],
+)
+def test_each_part_trains_what_lies_behind_its_depth(tf, build, data, depths, trained):
+    model, seen = build(), []
+    tf.training.fit(
+        model, "block1_activation", depths, *data(), parameters(epochs=6), lambda _: seen.append(weights_of(model))
+    )
+    for epoch in range(6):
+        blocks = {path.split("/")[0].split("_")[0] for path in moved(seen[epoch], seen[epoch + 1])}
+        assert blocks == {"probabilities", *trained[epoch // 2]}
+
+
+def test_a_block_that_thaws_late_begins_with_steps_of_the_common_size(tf, build, data):
+    """Adam's first step is as long as its rate; moments that had waited would make it more than three times that."""
+    model, seen = build(), []
+    params = parameters(epochs=2, batch_size=16, warmup_epochs=0.0)
+    depths = ["features", "block1_activation"]
+    tf.training.fit(model, "block1_activation", depths, *data(), params, lambda _: seen.append(weights_of(model)))
+    step = np.abs(seen[2]["block2a_conv/kernel"] - seen[1]["block2a_conv/kernel"])
+    assert np.median(step) == pytest.approx(tf.training.learning_rate(1, 1, params), rel=0.01)
+
+
+def test_one_schedule_spans_all_parts(tf, build, data):
+    """The head, which trains in both, moves as it does without parts as long as nothing else trains."""
+    plain, parted, cached = build(), build(), data()
+    train(tf, plain, cached, depths=["features"], epochs=4)
+    train(tf, parted, cached, depths=["features", "features"], epochs=4)
+    assert not moved(weights_of(plain), weights_of(parted))
+
+
+def test_patience_counts_from_the_last_thawing(tf, build, data):
+    activations, part, validation = data()
+    opposite = dataclasses.replace(part, labels=1 - part.labels)
+    model = build()
+    train(tf, model, (activations, part, validation), epochs=5, learning_rate=0.03)
+    best, logged = train(
+        tf, model, (activations, opposite, validation), depths=["features", "block1_activation"], epochs=8,
+        patience=2, learning_rate=0.03,
+    )  # fmt: skip
+    assert best == 0
+    assert len(logged) == 1 + 4 + 2
+
+
+# Dropout and batch normalisation
+
+
+@pytest.fixture
+def build_with_dropout(tf):
+    """A function that builds a network that drops out in its body and in its head, a model of its own."""
+
+    def build(in_body: float, in_head: float):
+        layers = tf.keras.layers
+        tf.keras.utils.set_random_seed(0)
+        x = image = tf.keras.Input((None, None, 3), name="image")
+        x = layers.Conv2D(CHANNELS, 3, padding="same", name="block1_activation")(x)
+        x = layers.Conv2D(CHANNELS, 3, padding="same", name="block2_conv")(x)
+        x = layers.Dropout(in_body, seed=1, name="block2_dropout")(x)
+        x = layers.GlobalAveragePooling2D(name="features")(x)
+        inputs = tf.keras.Input((CHANNELS,), name="features_of_head")
+        y = layers.Dropout(in_head, seed=1, name="dropout")(inputs)
+        head = tf.keras.Model(inputs, layers.Dense(2, activation="softmax", name="dense")(y), name="head")
+        return tf.keras.Model(image, head(x))
+
+    return build
+
+
+def test_a_head_drops_out_while_it_trains_and_a_body_does_not(tf, build_with_dropout, data):
+    cached = data()
+    losses = {
+        (body, head): [scores.get("train_loss") for scores in train(tf, build_with_dropout(body, head), cached)[1]]
+        for body, head in ((0.0, 0.0), (0.9, 0.0), (0.0, 0.5))
+    }
+    assert losses[0.0, 0.0] == losses[0.9, 0.0]
+    assert losses[0.0, 0.0] != losses[0.0, 0.5]
+
+
+def test_a_head_that_is_a_model_is_one_group(tf, build_with_dropout):
+    groups = tf.training.rate_groups(build_with_dropout(0.0, 0.5), ["block1_activation"], 0.5)
+    assert [(g.factor, sorted(v.path for v in g.variables)) for g in groups] == [
+        (1, ["dense/bias", "dense/kernel"]),
+        (0.5, ["block2_conv/bias", "block2_conv/kernel"]),
+    ]
+
+
+# What goes wrong
+
+
+def test_a_rate_far_too_high_is_one_line(tf, build_with_dropout, data):
+    with pytest.raises(ThawError, match=r"fine_tune\.learning_rate, 1e\+30, is too high") as caught:
+        train(tf, build_with_dropout(0.0, 0.0), data(), learning_rate=1e30)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_batch_may_be_larger_than_the_data(tf, build, data):
+    _, logged = train(tf, build(), data(), batch_size=1000, warmup_epochs=1.0)
+    assert len(logged) == 4
+    assert logged[3]["validation_loss"] < logged[0]["validation_loss"]
 
 
 # Which views and weights
@@ -347,6 +561,62 @@ def test_balanced_classes_weigh_the_same(tf, build, data):
         np.testing.assert_allclose(one[path], two[path], rtol=1e-4, atol=1e-6)
 
 
+# Reading ahead
+
+
+def test_batches_come_in_order_and_release_what_they_read(tf, data):
+    activations, *_ = data()
+    batches = [np.array([3, 1]), np.array([0]), np.array([5, 5, 2])]
+    found = list(tf.training.read_ahead(activations, batches))
+    for rows, x in zip(batches, found, strict=True):
+        np.testing.assert_array_equal(x, np.asarray(activations)[rows])
+
+
+def test_the_next_batch_is_read_while_one_is_used(tf):
+    read = [threading.Event() for _ in range(3)]
+
+    class Source:
+        shape, dtype = (3, 1), np.dtype(np.float16)
+
+        def __getitem__(self, rows):
+            read[rows[0]].set()
+            return np.zeros((len(rows), 1), np.float16)
+
+    batches = tf.training.read_ahead(Source(), (np.array([row]) for row in range(3)))
+    next(batches)
+    assert read[1].wait(10)
+    assert not read[2].is_set()
+    assert len(list(batches)) == 2
+
+
+def test_an_error_of_the_source_is_raised_where_its_batch_is_due(tf):
+    class Source:
+        def __getitem__(self, rows):
+            if rows[0] == 1:
+                raise ThawError("gone")
+            return rows
+
+    batches = tf.training.read_ahead(Source(), (np.array([row]) for row in range(3)))
+    assert next(batches) == 0
+    with pytest.raises(ThawError, match="gone"):
+        next(batches)
+
+
+def test_activations_may_come_from_anything_with_rows(tf, build, data):
+    activations, *parts = data(copies=1)
+
+    class Source:
+        shape, dtype = activations.shape, activations.dtype
+
+        def __getitem__(self, rows):
+            return np.asarray(activations)[rows]
+
+    models = build(), build()
+    for model, source in zip(models, (activations, Source()), strict=True):
+        train(tf, model, (source, *parts))
+    assert not moved(*map(weights_of, models))
+
+
 # Twice the same
 
 
@@ -358,3 +628,14 @@ def test_two_runs_give_the_same_bytes_and_another_seed_gives_others(tf, build, d
     one, two, other = map(weights_of, models)
     assert not moved(one, two)
     assert moved(one, other)
+
+
+def test_two_runs_with_dropout_averages_and_thawing_give_the_same_bytes(tf, build_with_dropout, data):
+    models, cached = [build_with_dropout(0.0, 0.5) for _ in range(2)], data(copies=1)
+    changes = {"depths": ["features", "block1_activation"], "ema": 0.9, "label_smoothing": 0.1, "epochs": 4}
+    before = weights_of(models[0])
+    scores = [train(tf, model, cached, learning_rate=0.003, **changes) for model in models]
+    assert scores[0] == scores[1]
+    assert scores[0][0] > 2, "the best epoch lies before the thawing: nothing is compared"
+    assert not moved(*map(weights_of, models))
+    assert moved(before, weights_of(models[0]))

@@ -1,4 +1,8 @@
-"""The linear head: logistic regression on frozen features, as scikit-learn fits it and as Keras carries it on."""
+"""Heads: the linear one, logistic regression on frozen features as scikit-learn fits it and Keras carries it on.
+
+A head has `classes`, (n, classes) float64 `probabilities` of features or maps, and stands behind a backbone once it
+is told to `attach` itself. `load` reads one of any kind; the other kind is that of `network_head`.
+"""
 
 import json
 from collections.abc import Iterator
@@ -10,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from thaw import arrays
+from thaw.errors import ThawError
 from thaw.files import whole_folder
 
 # Enough for convergence at every strength that was tried; a warm start from the weaker one needs far fewer.
@@ -31,6 +36,15 @@ class LinearHead:
         exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
         return exponentials / exponentials.sum(axis=1, keepdims=True)
 
+    def attach(self, backbone, features: str):
+        """Return the Keras model `backbone` up to its layer `features` with this head behind it."""
+        from thaw.tensorflow import keras
+
+        dense = keras.layers.Dense(len(self.bias), activation="softmax", name="probabilities")
+        model = keras.Model(backbone.input, dense(backbone.get_layer(features).output), name=backbone.name)
+        dense.set_weights([self.kernel, self.bias])
+        return model
+
     def save(self, folder: Path) -> None:
         with whole_folder(folder) as temporary:
             for name, array in (("kernel", self.kernel), ("bias", self.bias)):
@@ -45,6 +59,26 @@ class LinearHead:
         description = json.loads((folder / "head.json").read_text(encoding="utf-8"))
         kernel, bias = np.load(folder / "kernel.npy"), np.load(folder / "bias.npy")
         return cls(kernel, bias, tuple(description["classes"]), description["strength"])
+
+
+def load(folder: Path):
+    """Return the head that a folder holds, a LinearHead or a NetworkHead; TensorFlow is imported for the latter."""
+    try:
+        kind = json.loads((folder / "head.json").read_text(encoding="utf-8"))["kind"]
+    except FileNotFoundError:
+        raise ThawError(f"{folder} is missing: run `dvc repro`, or `dvc pull` where a teammate pushed it") from None
+    if kind == "linear":
+        return LinearHead.load(folder)
+    from thaw.network_head import NetworkHead
+
+    return NetworkHead.load(folder)
+
+
+def require_pooled(features: np.ndarray) -> None:
+    """Raise ThawError where the features are maps, which a linear head does not take."""
+    if features.ndim > 2:
+        shape = " x ".join(str(side) for side in features.shape[1:])
+        raise ThawError(f"head.kind linear wants pooled features and these are maps of {shape}: set backbone.pooling")
 
 
 def fit_path(

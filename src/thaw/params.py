@@ -6,7 +6,7 @@ that runs. The defaults stand in params.yaml alone: here every key is required, 
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -23,6 +23,7 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 Amplitude = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Positive = Annotated[float, Field(gt=0)]
+Units = Annotated[int, Field(ge=1, le=65_536)]
 
 
 class Elpv(Section):
@@ -142,25 +143,54 @@ class Image(Section):
     engine: Literal["openvino", "tensorflow"]
 
 
-class Head(Section):
-    kind: Literal["linear"]
+class Training(Section):
+    """What the head, where it is a network, and fine-tuning have in common."""
+
+    section: ClassVar[str]
+
     class_weight: Literal["balanced", None]
-    augmented: Annotated[list[bool], Field(min_length=1, max_length=2)]
-    strengths: Annotated[list[Positive], Field(min_length=1)]
-
-
-class FineTune(Section):
-    freeze_depth: str
-    cache: bool
     epochs: Annotated[int, Field(ge=1, le=10_000)]
     patience: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=1, le=65_536)]
     learning_rate: Positive
     warmup_epochs: Annotated[float, Field(ge=0)]
-    layer_decay: Annotated[float, Field(gt=0, le=1)]
-    weight_decay: Annotated[float, Field(ge=0, lt=1)]
-    class_weight: Literal["balanced", None]
+    weight_decay: Amplitude
+    label_smoothing: Amplitude
     seed: Seed
+
+
+class Head(Training):
+    section = "head"
+
+    kind: Literal["linear", "network"]
+    augmented: Annotated[list[bool], Field(min_length=1, max_length=2)]
+    strengths: Annotated[list[Positive], Field(min_length=1)]
+    conv_blocks: list[Units]
+    hidden: list[Units]
+    dropout: Amplitude
+    output: Literal["softmax", "sigmoid"]
+
+
+class FineTune(Training):
+    section = "fine_tune"
+
+    freeze_depth: str | list[str]
+    cache: bool
+    layer_decay: Annotated[float, Field(gt=0, le=1)]
+    ema: Share | None
+
+    @field_validator("freeze_depth", mode="before")
+    @classmethod
+    def _depths_are_names(cls, value: object) -> object:
+        if isinstance(value, str) or (isinstance(value, list) and value and all(isinstance(d, str) for d in value)):
+            return value
+        raise ValueError(f"fine_tune.freeze_depth should be a string or a list of strings, not {value!r}")
+
+    @model_validator(mode="after")
+    def _every_depth_has_an_epoch(self):
+        if isinstance(self.freeze_depth, list) and len(self.freeze_depth) > self.epochs:
+            raise ValueError("fine_tune.epochs must be at least the number of depths in fine_tune.freeze_depth")
+        return self
 
 
 class Evaluate(Section):
@@ -178,6 +208,14 @@ class Params(Section):
     head: Head
     fine_tune: FineTune
     evaluate: Evaluate
+
+    @model_validator(mode="after")
+    def _head_fits_the_backbone(self):
+        if self.head.kind == "linear" and self.backbone.pooling is None:
+            raise ValueError("head.kind linear wants pooled features: set backbone.pooling to avg or max")
+        if self.head.kind == "network" and self.head.conv_blocks and self.backbone.pooling:
+            raise ValueError("head.conv_blocks wants maps: set backbone.pooling to null, or head.conv_blocks to []")
+        return self
 
     @model_validator(mode="after")
     def _photographs_are_large_enough(self):

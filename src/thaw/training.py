@@ -1,26 +1,25 @@
-"""Fine-tune the layers behind the cut on cached activations: a flat loop with AdamW."""
+"""Train a head, or a head and the layers behind the cut, on cached activations: a flat loop with AdamW."""
 
+import contextlib
 import math
 import re
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 from tqdm import tqdm
 
 from thaw import arrays
+from thaw.backbones.cut_points import find_cut_points
+from thaw.errors import ThawError
 from thaw.examples import Examples, training_weights, weighted_scores
-from thaw.params import FineTune
+from thaw.params import Training
 from thaw.tensorflow import keras, tf
 
 PREDICTION_BATCH = 64  # rows; larger ones are no faster here and hold more memory
-
-
-def attach_head(backbone: keras.Model, features: str, kernel: np.ndarray, bias: np.ndarray) -> keras.Model:
-    """Return the backbone up to its layer `features` with a softmax layer of the given weights behind it."""
-    dense = keras.layers.Dense(len(bias), activation="softmax", name="probabilities")
-    model = keras.Model(backbone.input, dense(backbone.get_layer(features).output), name=backbone.name)
-    dense.set_weights([kernel, bias])
-    return model
 
 
 def thawed_part(model: keras.Model, cut: str | None) -> keras.Model:
@@ -28,111 +27,236 @@ def thawed_part(model: keras.Model, cut: str | None) -> keras.Model:
     return keras.Model(model.get_layer(cut).output, model.output) if cut else model
 
 
-def fine_tune(
-    thawed: keras.Model,
-    activations: np.memmap,
+def fit(
+    model: keras.Model,
+    cut: str | None,
+    depths: list[str | None],
+    activations: np.ndarray,
     train: Examples,
     validation: Examples,
-    params: FineTune,
+    params: Training,
     log: Callable[[dict[str, float]], None],
+    *,
+    layer_decay: float = 1.0,
+    ema: float | None = None,
 ) -> int:
-    """Train `thawed` in place and leave it with the weights of its best epoch, which is returned (0: as given).
+    """Train `model` behind `depths` in place and leave it with its best epoch's weights; return that (0: as given).
 
-    activations (rows, ...) float16 or uint8. An epoch shows each photograph once, as the view that is its turn, so
-    that 1 + copies epochs show them all. Batch normalisation keeps its statistics (it runs in inference mode); the
-    loss is the weighted cross-entropy. The best epoch is that of the lowest validation loss; epoch 0 is the start.
+    The last layer of `model`, which may be a model itself, is the head. activations (rows, ...) float16 or uint8,
+    a memory map or anything with its shape, dtype and rows, are the outputs of the layer `cut` (None: the input).
+    The epochs fall into one equal part for each of `depths`, in which all behind that layer trains (None: all); a
+    depth may lie before or behind the one before it, though none before the cut.
+
+    An epoch shows each photograph once, as the view that is its turn, so that 1 + copies epochs show them all. The
+    head drops out while it trains; the layers before it run in inference mode, so that batch normalisation keeps
+    its statistics. The loss is the weighted cross-entropy. With `ema`, what is validated and kept is the exponential
+    moving average of the weights. The best epoch is that of the lowest validation loss; epoch 0 is the start.
+    Patience counts from the last thawing on. Raises ThawError where a loss is not finite.
     """
     generator = np.random.default_rng(params.seed)
     keras.utils.set_random_seed(params.seed)
     weights = training_weights(train, params.class_weight).astype(np.float32)
     steps = math.ceil(len(train.labels) / params.batch_size)
-    groups = rate_groups(thawed, params.layer_decay)
-    optimizers = [adamw(variables, params.learning_rate * factor, steps, params) for factor, variables in groups]
-    step = _training_step(thawed, activations, groups, optimizers)
+    groups = rate_groups(model, depths, layer_decay)
+    optimizers = [adamw(group.variables, params.weight_decay) for group in groups]
+    variables = [variable for group in groups for variable in group.variables]
+    averages = [tf.Variable(variable) for variable in variables] if ema else []
+    step_of_part = [
+        _training_step(model, cut, activations, part, groups, optimizers, averages, params.label_smoothing)
+        for part in range(len(depths))
+    ]
+    thawed = thawed_part(model, cut)
     predict = predictor(thawed, activations)
 
     first = generator.integers(train.views.shape[1], size=len(train.labels))  # the view each photograph begins with
+    last_thawing = params.epochs * (len(depths) - 1) // len(depths)
     best, best_epoch, best_weights = math.inf, 0, []
     for epoch in range(params.epochs + 1):
-        order = generator.permutation(len(train.labels)) if epoch else []
+        part = max(0, epoch - 1) * len(depths) // params.epochs
+        order = generator.permutation(len(train.labels)) if epoch else np.array([], int)
+        batches = [order[start : start + params.batch_size] for start in range(0, len(order), params.batch_size)]
+        rows = (train.views[batch, (first[batch] + epoch) % train.views.shape[1]] for batch in batches)
+        bar = tqdm(batches, f"epoch {epoch}", disable=None, leave=False)
         losses = []
-        for start in tqdm(range(0, len(order), params.batch_size), f"epoch {epoch}", disable=None, leave=False):
-            batch = order[start : start + params.batch_size]
-            rows = train.views[batch, (first[batch] + epoch) % train.views.shape[1]]
-            losses.append(float(step(activations[rows], train.labels[batch], weights[batch])))
-            arrays.release(activations)
-        loss, accuracy = weighted_scores(predict(validation.views[:, 0]), validation)
-        scores = {"validation_loss": loss, "validation_accuracy_weighted": accuracy}
-        log(scores | ({"train_loss": float(np.mean(losses))} if losses else {}))
-        if loss < best:
-            best, best_epoch, best_weights = loss, epoch, thawed.get_weights()
-        elif epoch - best_epoch >= params.patience:
+        for batch, x in zip(bar, read_ahead(activations, rows), strict=True):
+            done = (epoch - 1) * steps + len(losses)
+            rate = learning_rate(done, steps, params)
+            decay = min(ema or 0.0, (1 + done) / (10 + done))  # a young average forgets the start sooner
+            loss = float(step_of_part[part](x, train.labels[batch], weights[batch], rate, decay))
+            losses.append(_finite(loss, epoch, params))
+        with averaged(variables, averages):
+            loss, accuracy = weighted_scores(predict(validation.views[:, 0]), validation)
+            scores = {"validation_loss": _finite(loss, epoch, params), "validation_accuracy_weighted": accuracy}
+            log(scores | ({"train_loss": float(np.mean(losses))} if losses else {}))
+            if loss < best:
+                best, best_epoch, best_weights = loss, epoch, thawed.get_weights()
+        if epoch - max(best_epoch, last_thawing) >= params.patience:
             break
     thawed.set_weights(best_weights)
     return best_epoch
 
 
-def predictor(thawed: keras.Model, activations: np.memmap) -> Callable[[np.ndarray], np.ndarray]:
+def predictor(thawed: keras.Model, activations: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """Return a function from rows of `activations` to their (n, classes) float32 probabilities."""
     function = tf.function(
         lambda x: thawed(tf.cast(x, tf.float32), training=False), input_signature=[_batch_of(activations)]
     )
 
     def predict(rows: np.ndarray) -> np.ndarray:
-        outputs = []
-        for start in range(0, len(rows), PREDICTION_BATCH):
-            outputs.append(function(activations[rows[start : start + PREDICTION_BATCH]]).numpy())
-            arrays.release(activations)
-        return np.concatenate(outputs)
+        batches = (rows[start : start + PREDICTION_BATCH] for start in range(0, len(rows), PREDICTION_BATCH))
+        return np.concatenate([function(x).numpy() for x in read_ahead(activations, batches)])
 
     return predict
 
 
-def _training_step(thawed: keras.Model, activations: np.memmap, groups: list, optimizers: list) -> Callable:
-    variables = [variable for _, group in groups for variable in group]
+def read_ahead(activations: np.ndarray, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield the activations of each batch of rows, in order, while a thread reads those of the next one."""
 
-    def step(x, labels, weights):
+    def read(rows: np.ndarray) -> np.ndarray:
+        x = activations[rows]
+        if isinstance(activations, np.memmap):
+            arrays.release(activations)
+        return x
+
+    with ThreadPoolExecutor(1) as pool:
+        pending = deque()
+        for rows in batches:
+            pending.append(pool.submit(read, rows))
+            if len(pending) > 1:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+def learning_rate(step: int, steps: int, params: Training) -> float:
+    """Return the head's rate at a step counted from 0, where an epoch has `steps`.
+
+    It rises to its peak over the first `params.warmup_epochs`, then falls to 0 along a cosine until the last epoch.
+    """
+    warmup = round(params.warmup_epochs * steps)
+    if step < warmup:
+        return params.learning_rate * (step + 1) / (warmup + 1)
+    fallen = (step - warmup) / max(1, steps * params.epochs - warmup)
+    return params.learning_rate * (1 + math.cos(math.pi * fallen)) / 2
+
+
+@dataclass(frozen=True)
+class RateGroup:
+    """Variables of one block that train in the same parts of the training, with one optimizer for them."""
+
+    factor: float  # on the rate
+    variables: list
+    parts: tuple[bool, ...]  # in which of them it trains
+
+
+def rate_groups(model: keras.Model, depths: list[str | None], decay: float) -> list[RateGroup]:
+    """Group the trainable variables behind any of `depths` by block, from the head down.
+
+    The head's factor on the rate is 1, and each block's `decay` times that of the block behind it; blocks without
+    weights count for nothing. A block is what lies between two cut points, or between more where the names of those
+    that end it say that they are of one block.
+    """
+    *body, head = model.layers
+    position = {layer.name: index for index, layer in enumerate(model.layers)}
+    frozen = [position[depth] if depth else -1 for depth in depths]
+    features = body[-1].name  # a cut point that is not found as one where the head is a model itself
+    ends = {cut.layer for cut in find_cut_points(model, features)} | {features}
+    layers = [("", head)]
+    for layer in reversed(body):
+        layers.append((_block(layer.name) if layer.name in ends else layers[-1][0], layer))
+
+    blocks = []
+    for _, block in groupby(layers, key=lambda pair: pair[0]):
+        variables: dict[tuple[bool, ...], list] = {}
+        for _, layer in block:
+            parts = tuple(position[layer.name] > last for last in frozen)
+            if any(parts) and layer.trainable_variables:
+                variables.setdefault(parts, []).extend(layer.trainable_variables)
+        if variables:
+            blocks.append(variables)
+    return [
+        RateGroup(decay**depth, variables, parts)
+        for depth, block in enumerate(blocks)
+        for parts, variables in block.items()
+    ]
+
+
+def _block(layer: str) -> str:
+    """Return what a layer's name says of its block: all up to its last number (`block_16`, `conv5_block3`, `block6a`),
+    or up to its first `_` (`stem`)."""
+    return (re.match(r".*\d+[a-z]?(?=[_/]|$)", layer) or re.match(r"[^_]*", layer))[0]
+
+
+def adamw(variables: list, weight_decay: float) -> keras.optimizers.Optimizer:
+    """Return AdamW for one group of variables, so that a factor on its rate is a true factor on its steps.
+
+    The rate is set at each step. Biases and norms are not decayed.
+    """
+    optimizer = keras.optimizers.AdamW(0.0, weight_decay=weight_decay)
+    optimizer.exclude_from_weight_decay(var_list=[v for v in variables if len(v.shape) < 2])
+    optimizer.build(variables)
+    return optimizer
+
+
+@contextlib.contextmanager
+def averaged(variables: list, averages: list) -> Iterator[None]:
+    """Give the variables the values of their averages, where there are any, until the block ends."""
+    trained = [variable.numpy() for variable, _ in zip(variables, averages, strict=False)]
+    for variable, average in zip(variables, averages, strict=False):
+        variable.assign(average)
+    yield
+    for variable, value in zip(variables, trained, strict=False):
+        variable.assign(value)
+
+
+def _training_step(
+    model: keras.Model,
+    cut: str | None,
+    activations: np.ndarray,
+    part: int,
+    groups: list[RateGroup],
+    optimizers: list[keras.optimizers.Optimizer],
+    averages: list,
+    smoothing: float,
+) -> Callable:
+    """Return the step of one part of the training: (x, labels, weights, rate, decay of the averages) to the loss."""
+    *_, features, head = model.layers
+    begins = model.get_layer(cut).output if cut else model.input
+    body = keras.Model(begins, features.output) if cut != features.name else None
+    classes = model.output.shape[-1]
+    training = [(o, group) for o, group in zip(optimizers, groups, strict=True) if group.parts[part]]
+    variables = [variable for _, group in training for variable in group.variables]
+    everything = [variable for group in groups for variable in group.variables]
+
+    def step(x, labels, weights, rate, decay):
+        x = tf.cast(x, tf.float32)
         with tf.GradientTape() as tape:
-            probabilities = thawed(tf.cast(x, tf.float32), training=False)
-            loss = tf.reduce_mean(weights * keras.losses.sparse_categorical_crossentropy(labels, probabilities))
+            probabilities = head(body(x, training=False) if body else x, training=True)
+            losses = keras.losses.categorical_crossentropy(
+                tf.one_hot(labels, classes), probabilities, label_smoothing=smoothing
+            )
+            loss = tf.reduce_mean(weights * losses)
         gradients = iter(tape.gradient(loss, variables))
-        for optimizer, (_, group) in zip(optimizers, groups, strict=True):
-            optimizer.apply([next(gradients) for _ in group], group)
+        for optimizer, group in training:
+            optimizer.learning_rate = rate * group.factor
+            optimizer.apply([next(gradients) for _ in group.variables], group.variables)
+        for average, variable in zip(averages, everything, strict=False):
+            average.assign_sub((1 - decay) * (average - variable))
         return loss
 
+    one = tf.TensorSpec([], tf.float32)
     labels, weights = tf.TensorSpec([None], tf.int64), tf.TensorSpec([None], tf.float32)
-    return tf.function(step, input_signature=[_batch_of(activations), labels, weights])
+    return tf.function(step, input_signature=[_batch_of(activations), labels, weights, one, one])
 
 
 def _batch_of(activations: np.ndarray) -> tf.TensorSpec:
     return tf.TensorSpec([None, *activations.shape[1:]], activations.dtype)
 
 
-def rate_groups(thawed: keras.Model, decay: float) -> list[tuple[float, list]]:
-    """Group the trainable variables by block, from the head down, each with its factor `decay`**depth on the rate.
-
-    A block is the layers whose names share what stands before the first `_` (`block6a`); blocks without weights
-    count for nothing.
-    """
-    groups: dict[str, list] = {}
-    for layer in reversed(thawed.layers):
-        if layer.trainable_variables:
-            groups.setdefault(re.match(r"[^_]*", layer.name)[0], []).extend(layer.trainable_variables)
-    return [(decay**depth, variables) for depth, variables in enumerate(groups.values())]
-
-
-def adamw(variables: list, peak: float, steps: int, params: FineTune) -> keras.optimizers.Optimizer:
-    """Return AdamW for one group of variables, so that a factor on its rate is a true factor on its steps.
-
-    The rate rises to `peak` over the first `params.warmup_epochs` of `steps` steps each, then falls to 0 along a
-    cosine. Biases and norms are not decayed.
-    """
-    warmup = round(params.warmup_epochs * steps)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0 if warmup else peak, max(1, steps * params.epochs - warmup), warmup_target=peak if warmup else None,
-        warmup_steps=warmup,
-    )  # fmt: skip
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=params.weight_decay)
-    optimizer.exclude_from_weight_decay(var_list=[v for v in variables if len(v.shape) < 2])
-    optimizer.build(variables)
-    return optimizer
+def _finite(loss: float, epoch: int, params: Training) -> float:
+    if not math.isfinite(loss):
+        raise ThawError(
+            f"the loss is no longer a number in epoch {epoch}: {params.section}.learning_rate, "
+            f"{params.learning_rate:g}, is too high"
+        )
+    return loss

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+FEATURES = "features"  # the layer whose output is the embedding, the last cut point of every backbone
+
 
 class Input(NamedTuple):
     size: int  # pixels of the side that it was trained on

