@@ -20,6 +20,7 @@ AUGMENTATIONS = Path("data/augmentations.csv")
 ACTIVATIONS = Path("data/activations")
 BACKBONE = Path("models/backbone")
 HEAD = Path("models/head")
+START = HEAD / "start"  # of those heads that saw augmented copies, the best
 OUTPUT = Path("models/model.keras")
 REPORT = Path("reports/fine_tune")
 
@@ -29,7 +30,7 @@ def main() -> None:
     activations = extraction.open_activations(ACTIVATIONS, RAW, SPLIT, AUGMENTATIONS, BACKBONE)
     cut = json.loads((ACTIVATIONS / "cut.json").read_text())
     splits = examples.read(ACTIVATIONS, SPLIT)
-    head = heads.load(HEAD)
+    head = heads.load(START)
     backbone, _ = models.load(BACKBONE / "backbone.keras")
     model = head.attach(backbone, FEATURES)
 
