@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 
 from thaw import arrays, examples, heads, models, params, tables, training
-from thaw.backbones.names import FEATURES
+from thaw.backbone_names import FEATURES
 from thaw.tensorflow import keras, tf
 
 ACTIVATIONS, BACKBONE, HEAD = Path("data/activations"), Path("models/backbone"), Path("models/head")

@@ -3,7 +3,8 @@
 `backbone.keras` is the network, an EfficientNet-Lite's with its 1000-class top; `backbone.xml` and `.bin` are the same
 for the engine, with an output at every cut point; `backbone.json` lists the cut points and `classes.csv` the classes.
 
-`python src/backbone.py --list` builds nothing that lasts: it prints what each cut point costs at `image.size`.
+`python src/backbone.py --list` builds nothing that lasts: it prints what each cut point costs, from what it takes to
+keep its output to what it takes to train the rest.
 """
 
 import argparse
@@ -18,8 +19,8 @@ import polars as pl
 from thaw import inference, models, openvino, params, tables
 from thaw.backbones import costs, registry
 from thaw.backbones.cut_points import find_cut_points
-from thaw.backbones.names import BACKBONES, FEATURES
-from thaw.errors import run
+from thaw.backbone_names import BACKBONES, FEATURES
+from thaw.errors import ThawError, run
 from thaw.files import whole_folder
 from thaw.params import Backbone
 from thaw.tensorflow import keras
@@ -31,10 +32,12 @@ OUTPUT = Path("models/backbone")
 def main() -> None:
     parser = argparse.ArgumentParser(description="Build the backbone of params.yaml.")
     parser.add_argument("--list", action="store_true", help="print what each cut point costs, and build nothing")
-    if parser.parse_args().list:
-        list_cut_points()
-        return
+    parser.add_argument("--size", type=int, help="of the photographs for --list; else what it was trained on")
+    arguments = parser.parse_args()
     backbone = params.load(PARAMS).backbone
+    if arguments.list:
+        list_cut_points(backbone, arguments.size or BACKBONES[backbone.name].size)
+        return
     with whole_folder(OUTPUT) as folder:
         model = write(backbone, folder)
     cuts = json.loads((OUTPUT / "backbone.json").read_text())["cut_points"]
@@ -74,10 +77,10 @@ def fingerprint(weights: str | None) -> str | None:
         return f"{Path(weights).name} sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
-def list_cut_points() -> None:
-    parameters = params.load(PARAMS)
-    backbone = parameters.backbone.model_copy(update={"weights": None})  # whatever they are, they cost the same
-    size = parameters.image.size or BACKBONES[backbone.name].size
+def list_cut_points(backbone: Backbone, size: int) -> None:
+    if size < BACKBONES[backbone.name].least:
+        raise ThawError(f"--size should be at least {BACKBONES[backbone.name].least} for {backbone.name}, not {size}")
+    backbone = backbone.model_copy(update={"weights": None})  # whatever they are, they cost the same
     with tempfile.TemporaryDirectory() as folder:
         network = Path(folder) / "backbone.xml"
         model = write(backbone, Path(folder))

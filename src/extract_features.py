@@ -7,7 +7,7 @@
 from pathlib import Path
 
 from thaw import extraction, inference, params
-from thaw.backbones.names import FEATURES
+from thaw.backbone_names import FEATURES
 from thaw.errors import run
 from thaw.files import whole_folder
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from dvclive import Live
 
 from thaw import examples, extraction, heads, models, params, training
-from thaw.backbones.names import FEATURES
+from thaw.backbone_names import FEATURES
 from thaw.errors import run
 
 RAW = Path("data/raw")

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from thaw.backbones.names import BACKBONES, WEIGHT_FILES
+from thaw.backbone_names import BACKBONES, WEIGHT_FILES
 from thaw.errors import ThawError, nearest
 
 
@@ -126,10 +126,10 @@ class Backbone(Section):
     pooling: Literal["avg", "max", None]
     seed: Seed
 
-    @field_validator("weights")
+    @field_validator("weights", mode="before")
     @classmethod
-    def _weights_are_of_a_kind(cls, value: str | None) -> str | None:
-        if value in (None, "imagenet") or value.endswith(WEIGHT_FILES):
+    def _weights_are_of_a_kind(cls, value: object) -> object:
+        if value in (None, "imagenet") or (isinstance(value, str) and value.endswith(WEIGHT_FILES)):
             return value
         raise ValueError(
             f"backbone.weights should be imagenet, null, or a file that ends in {', '.join(WEIGHT_FILES[:-1])} or "

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from thaw.backbones import efficientnet_lite, torch_weights
-from thaw.backbones.names import WEIGHT_FILES
+from thaw.backbone_names import WEIGHT_FILES
 from thaw.errors import ThawError
 from thaw.tensorflow import keras
 
