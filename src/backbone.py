@@ -17,9 +17,9 @@ from pathlib import Path
 import polars as pl
 
 from thaw import inference, models, openvino, params, tables
+from thaw.backbone_names import BACKBONES, FEATURES
 from thaw.backbones import costs, registry
 from thaw.backbones.cut_points import find_cut_points
-from thaw.backbone_names import BACKBONES, FEATURES
 from thaw.errors import ThawError, run
 from thaw.files import whole_folder
 from thaw.params import Backbone

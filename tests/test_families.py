@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from thaw import inference, openvino, training
+from thaw.backbone_names import BACKBONES, FEATURES, KERAS, LITE
 from thaw.backbones import costs, registry
 from thaw.backbones import weights as files
 from thaw.backbones.cut_points import find_cut_points, resolve
-from thaw.backbone_names import BACKBONES, FEATURES, KERAS, LITE
 from thaw.backbones.preprocessing import preprocess
 from thaw.errors import ThawError
 from thaw.tensorflow import keras

@@ -6,10 +6,10 @@ import os
 import warnings
 from pathlib import Path
 
+from thaw.backbone_names import BACKBONES, FEATURES, LITE
 from thaw.backbones import efficientnet_lite
 from thaw.backbones import weights as files
 from thaw.backbones.cut_points import blocks_of, find_cut_points, resolve
-from thaw.backbone_names import BACKBONES, FEATURES, LITE
 from thaw.backbones.preprocessing import DEVIATION, preprocess
 from thaw.errors import ThawError
 from thaw.tensorflow import keras

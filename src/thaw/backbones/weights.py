@@ -8,8 +8,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from thaw.backbones import efficientnet_lite, torch_weights
 from thaw.backbone_names import WEIGHT_FILES
+from thaw.backbones import efficientnet_lite, torch_weights
 from thaw.errors import ThawError
 from thaw.tensorflow import keras
 
