@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 
 from thaw import arrays, examples, heads, models, params, tables, training
-from thaw.backbones import registry
+from thaw.backbone_names import FEATURES
 from thaw.tensorflow import keras, tf
 
 ACTIVATIONS, BACKBONE, HEAD = Path("data/activations"), Path("models/backbone"), Path("models/head")
@@ -98,7 +98,7 @@ def keras_script(folder: Path, cut: str, parameters: params.Params):
 
 def model_with_head() -> keras.Model:
     backbone, _ = models.load(BACKBONE / "backbone.keras")
-    return heads.load(HEAD).attach(backbone, registry.FEATURES)
+    return heads.load(HEAD).attach(backbone, FEATURES)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from thaw import inference, models, params, tables, views
-from thaw.extraction import engine, extract
+from thaw.extraction import Views, engine, extract
 from thaw.tensorflow import keras
 
 RAW, BACKBONE = Path("data/raw"), Path("models/backbone")
@@ -40,11 +40,12 @@ def main() -> None:
         tables.write(plan, folder / "augmentations.csv")
         paths = dict(tables.read_images(RAW).select("image_id", "path").iter_rows())
         files = [RAW / paths[image_id] for image_id in split["image_id"]]
-        plans = [plan.filter(image_id=image_id).sort("copy").to_dicts() for image_id in split["image_id"]]
+        plans = [[None, *plan.filter(image_id=image_id).sort("copy").to_dicts()] for image_id in split["image_id"]]
         pixels = np.concatenate(list(views.draw(files, plans, image.size, image.resize)))
 
         def ours() -> None:
-            extract(RAW, folder / "split.csv", folder / "augmentations.csv", image, frozen, folder / "features.npy")
+            seen = Views(RAW, folder / "split.csv", folder / "augmentations.csv", image)
+            extract(seen, frozen, folder / "features.npy")
 
         def raw_engine() -> None:
             for _ in frozen(inference.rebatch([pixels])):

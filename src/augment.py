@@ -33,7 +33,7 @@ def write_sheet(training: pl.DataFrame, plan: pl.DataFrame, copies: int) -> None
     each = max(1, SHEET_PHOTOGRAPHS // training["label"].n_unique())
     shown = training.group_by("label", maintain_order=True).head(each).sort("image_id").head(8)
     paths = dict(tables.read_images(RAW).select("image_id", "path").iter_rows())
-    plans = [plan.filter(image_id=i).head(copies).to_dicts() for i in shown["image_id"]]
+    plans = [[None, *plan.filter(image_id=i).head(copies).to_dicts()] for i in shown["image_id"]]
     photographs = [RAW / paths[image_id] for image_id in shown["image_id"]]
     contact_sheet.write(views.draw(photographs, plans, SHEET_SIZE, "crop"), SHEET)
 

@@ -1,17 +1,16 @@
 """Run every photograph and every planned copy through the frozen layers alone: `data/activations`.
 
 `activations.npy` holds the output of the last frozen layer, (rows, height, width, channels) float16, or the uint8
-pixels where nothing is frozen; `rows.csv` says what each row shows, `cut.json` of which layer and which image size.
+pixels where nothing is frozen; with `fine_tune.cache: false` it is left out, and training computes its rows anew.
+`rows.csv` says what each row shows, `cut.json` of which layer and image size, and what thaws when.
 """
 
 import json
-from math import prod
 from pathlib import Path
 
-from thaw import params
+from thaw import extraction, inference, params
 from thaw.backbones.cut_points import resolve
 from thaw.errors import run
-from thaw.extraction import engine, extract
 from thaw.files import whole_folder
 
 RAW = Path("data/raw")
@@ -19,19 +18,30 @@ SPLIT = Path("data/split.csv")
 AUGMENTATIONS = Path("data/augmentations.csv")
 BACKBONE = Path("models/backbone")
 OUTPUT = Path("data/activations")
+REMEDY = "freeze deeper, draw fewer copies, or set fine_tune.cache to false"
 
 
 def main() -> None:
     parameters = params.load(Path("params.yaml"))
-    image = parameters.image
-    cut_points = json.loads((BACKBONE / "backbone.json").read_text())["cut_points"]
-    layer = resolve(parameters.fine_tune.freeze_depth, [cut["layer"] for cut in cut_points])
-    frozen = engine(BACKBONE, layer, image) if layer else iter  # nothing is frozen: the pixels pass as they are
+    image, cache = extraction.sized(parameters.image, BACKBONE), parameters.fine_tune.cache
+    depths, backbone = parameters.fine_tune.freeze_depth, json.loads((BACKBONE / "backbone.json").read_text())
+    layers = [point["layer"] for point in backbone["cut_points"]]
+    named = depths if isinstance(depths, list) else [depths]
+    thaw = [resolve(depth, layers, backbone["behind_cut"]) for depth in named]
+    layer = min(thaw, key=[None, *layers].index)  # the one nearest the input: from it on something trains
+    seen = extraction.Views(RAW, SPLIT, AUGMENTATIONS, image)
+    shapes = inference.output_shapes(BACKBONE / "backbone.xml", layers, image.size)
     with whole_folder(OUTPUT) as folder:
-        shape = extract(RAW, SPLIT, AUGMENTATIONS, image, frozen, folder / "activations.npy")
-        (folder / "cut.json").write_text(json.dumps({"layer": layer, "image": image.model_dump()}) + "\n")
-    megabytes = prod(shape) * (2 if layer else 1) / 1e6
-    print(f"extract_activations: {shape[0]:,} outputs of {layer or 'the input'}, {shape[1:]} each, {megabytes:,.0f} MB")
+        if cache:
+            size = extraction.check_space(folder, len(seen.rows), layer, shapes, REMEDY)
+            extraction.extract(seen, extraction.engine(BACKBONE, layer, image), folder / "activations.npy")
+        extraction.describe(folder, RAW, seen.rows)
+        cut = {"layer": layer, "thaw": thaw, "image": image.model_dump()}
+        (folder / "cut.json").write_text(json.dumps(cut) + "\n")
+    print(
+        f"extract_activations: {len(seen.rows):,} outputs of {layer or 'the input'}, "
+        f"{extraction.shape_text(shapes[layer])} each, {size if cache else 'computed while training'}"
+    )
 
 
 if __name__ == "__main__":

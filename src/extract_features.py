@@ -1,13 +1,14 @@
 """Run every photograph and every planned copy through the whole frozen backbone: `data/features`.
 
-`features.npy` holds the pooled embeddings, (rows, channels) float16; `rows.csv` says what each row shows.
+`features.npy` holds the pooled embeddings, (rows, channels) float16, or with `backbone.pooling: null` the maps,
+(rows, height, width, channels); `rows.csv` says what each row shows.
 """
 
 from pathlib import Path
 
-from thaw import params
+from thaw import extraction, inference, params
+from thaw.backbone_names import FEATURES
 from thaw.errors import run
-from thaw.extraction import engine, extract
 from thaw.files import whole_folder
 
 RAW = Path("data/raw")
@@ -15,15 +16,18 @@ SPLIT = Path("data/split.csv")
 AUGMENTATIONS = Path("data/augmentations.csv")
 BACKBONE = Path("models/backbone")
 OUTPUT = Path("data/features")
-LAYER = "features"  # every backbone ends with it, before its classes
+REMEDY = "cut the backbone deeper, pool its map, or draw fewer copies"
 
 
 def main() -> None:
-    image = params.load(Path("params.yaml")).image
+    image = extraction.sized(params.load(Path("params.yaml")).image, BACKBONE)
+    seen = extraction.Views(RAW, SPLIT, AUGMENTATIONS, image)
+    shapes = inference.output_shapes(BACKBONE / "backbone.xml", [FEATURES], image.size)
     with whole_folder(OUTPUT) as folder:
-        frozen = engine(BACKBONE, LAYER, image)
-        rows, channels = extract(RAW, SPLIT, AUGMENTATIONS, image, frozen, folder / "features.npy")
-    print(f"extract_features: {rows:,} embeddings of {channels:,} channels, {2 * rows * channels / 1e6:.0f} MB")
+        size = extraction.check_space(folder, len(seen.rows), FEATURES, shapes, REMEDY)
+        extraction.describe(folder, RAW, seen.rows)
+        extraction.extract(seen, extraction.engine(BACKBONE, FEATURES, image), folder / "features.npy")
+    print(f"extract_features: {len(seen.rows):,} embeddings of {extraction.shape_text(shapes[FEATURES])}, {size}")
 
 
 if __name__ == "__main__":

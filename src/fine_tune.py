@@ -1,6 +1,7 @@
 """Train the layers behind the freeze depth, from the trained head on: `models/model.keras`, its metrics and curves.
 
-The frozen layers are not run: training reads their cached outputs. The saved model is whole: RGB pixels 0-255 in,
+The frozen layers are not run: training reads their cached outputs, or with `fine_tune.cache: false` computes them anew
+in each epoch. The saved model is whole: RGB pixels 0-255 in,
 probabilities out, with the class names and the size of its images inside.
 """
 
@@ -9,26 +10,29 @@ from pathlib import Path
 
 from dvclive import Live
 
-from thaw import arrays, examples, heads, models, params, training
-from thaw.backbones import registry
+from thaw import examples, extraction, heads, models, params, training
+from thaw.backbone_names import FEATURES
 from thaw.errors import run
 
-ACTIVATIONS = Path("data/activations")
+RAW = Path("data/raw")
 SPLIT = Path("data/split.csv")
+AUGMENTATIONS = Path("data/augmentations.csv")
+ACTIVATIONS = Path("data/activations")
 BACKBONE = Path("models/backbone")
 HEAD = Path("models/head")
+START = HEAD / "start"  # of those heads that saw augmented copies, the best
 OUTPUT = Path("models/model.keras")
 REPORT = Path("reports/fine_tune")
 
 
 def main() -> None:
     fine_tune = params.load(Path("params.yaml")).fine_tune
-    activations = arrays.open_rows(ACTIVATIONS / "activations.npy")
+    activations = extraction.open_activations(ACTIVATIONS, RAW, SPLIT, AUGMENTATIONS, BACKBONE)
     cut = json.loads((ACTIVATIONS / "cut.json").read_text())
     splits = examples.read(ACTIVATIONS, SPLIT)
-    head = heads.load(HEAD)
+    head = heads.load(START)
     backbone, _ = models.load(BACKBONE / "backbone.keras")
-    model = head.attach(backbone, registry.FEATURES)
+    model = head.attach(backbone, FEATURES)
 
     with Live(str(REPORT), dvcyaml=None, save_dvc_exp=False, report=None) as live:
 
@@ -38,7 +42,7 @@ def main() -> None:
             live.next_step()
 
         epoch = training.fit(
-            model, cut["layer"], cut.get("thaw", [cut["layer"]]), activations, splits["train"], splits["validation"],
+            model, cut["layer"], cut["thaw"], activations, splits["train"], splits["validation"],
             fine_tune, log, layer_decay=fine_tune.layer_decay, ema=fine_tune.ema,
         )  # fmt: skip
         live.summary["best_epoch"] = epoch

@@ -2,17 +2,20 @@
 
 A linear head is fitted at every strength of `head.strengths`, a network is trained with Keras; either on the plain
 photographs and on their augmented copies as `head.augmented` lists. The one with the lowest loss on the validation
-split is kept.
+split is kept. In `start` stands the best of those that saw the augmented copies: fine-tuning, which sees them too,
+begins with it, since from a head of plain photographs its first steps would go astray.
 """
 
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from dvclive import Live
 
 from thaw import arrays, examples, heads, params
 from thaw.errors import run
+from thaw.files import whole_folder
 
 FEATURES = Path("data/features")
 SPLIT = Path("data/split.csv")
@@ -27,13 +30,25 @@ def main() -> None:
     splits = examples.read(FEATURES, SPLIT)
     train = fit_linear if head.kind == "linear" else train_network
     with Live(str(REPORT), dvcyaml=None, save_dvc_exp=False, report=None) as live:
-        fitted, scores, sentence = train(head, features, classes, splits, live)
-    fitted.save(OUTPUT)
-    right = scores["validation_accuracy_weighted"]
-    print(f"train_head: {sentence}, {right:.1%} of the weighted validation labels right")
+        trained = train(head, features, classes, splits, live)
+    best = lowest_loss(trained)
+    with whole_folder(OUTPUT) as folder:
+        best.head.save(folder)
+        lowest_loss([one for one in trained if one.augmented] or trained).head.save(folder / "start")
+    right = best.scores["validation_accuracy_weighted"]
+    print(f"train_head: {best.sentence}, {right:.1%} of the weighted validation labels right")
 
 
-def fit_linear(head: params.Head, features: np.memmap, classes: tuple[str, ...], splits: dict, live: Live):
+class Trained(NamedTuple):
+    head: heads.LinearHead  # or a NetworkHead, which does the same
+    augmented: bool
+    scores: dict[str, float]
+    sentence: str
+
+
+def fit_linear(
+    head: params.Head, features: np.memmap, classes: tuple[str, ...], splits: dict, live: Live
+) -> list[Trained]:
     heads.require_pooled(features)
     train, validation = splits["train"], splits["validation"]
     weights = examples.training_weights(train, head.class_weight)
@@ -48,12 +63,13 @@ def fit_linear(head: params.Head, features: np.memmap, classes: tuple[str, ...],
             scores = {"validation_loss": loss, "validation_accuracy_weighted": accuracy}
             record(live, name(augmented), step, {"strength": fitted.strength} | scores)
             sentence = f"logistic regression at C = {fitted.strength:g} on {name(augmented)} photographs"
-            found.append((fitted, scores, sentence))
-    fitted, scores, sentence = lowest_loss(found)
-    return fitted, scores, f"{sentence}, {x.nbytes / 1e6:.0f} MB of features held"
+            found.append(Trained(fitted, augmented, scores, f"{sentence} ({x.nbytes / 1e6:.0f} MB of features)"))
+    return found
 
 
-def train_network(head: params.Head, features: np.memmap, classes: tuple[str, ...], splits: dict, live: Live):
+def train_network(
+    head: params.Head, features: np.memmap, classes: tuple[str, ...], splits: dict, live: Live
+) -> list[Trained]:
     from thaw import network_head
 
     found = []
@@ -68,8 +84,8 @@ def train_network(head: params.Head, features: np.memmap, classes: tuple[str, ..
         fitted, epoch = network_head.train(features, train, splits["validation"], classes, head, log)
         parameters = fitted.network.count_params()
         sentence = f"a network of {parameters:,} parameters after epoch {epoch} on {name(augmented)} photographs"
-        found.append((fitted, history[epoch], sentence))
-    return lowest_loss(found)
+        found.append(Trained(fitted, augmented, history[epoch], sentence))
+    return found
 
 
 def name(augmented: bool) -> str:
@@ -82,8 +98,8 @@ def record(live: Live, training: str, step: int, scores: dict[str, float]) -> No
         live.log_metric(f"{training}/{key}", value)
 
 
-def lowest_loss(found: list[tuple]) -> tuple:
-    return min(found, key=lambda entry: entry[1]["validation_loss"])
+def lowest_loss(trained: list[Trained]) -> Trained:
+    return min(trained, key=lambda one: one.scores["validation_loss"])
 
 
 if __name__ == "__main__":

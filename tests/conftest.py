@@ -107,6 +107,7 @@ def source_dir(tmp_path_factory, dvc_of_its_own):
     """A Git and DVC repository with this checkout's pipeline and the drawn photographs, in which nothing has run."""
     checkout = Checkout(tmp_path_factory.mktemp("scratch") / "source")
     shutil.copytree(ROOT / "src", checkout.path / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "recipes", checkout.path / "recipes")
     for name in ("dvc.yaml", "params.yaml", ".gitignore", ".dvcignore"):
         shutil.copyfile(ROOT / name, checkout.path / name)
     draw_photographs(checkout.path / "photographs")

@@ -270,7 +270,7 @@ def keras():
 def imagenet():
     from thaw.backbones import registry
 
-    return registry.build("EfficientNetLite0", "imagenet", 1)
+    return registry.pretrained("EfficientNetLite0", "imagenet", 1)
 
 
 @pytest.fixture(scope="module")
@@ -278,7 +278,7 @@ def drawn(keras):
     """A backbone of random weights, its batch norms not trivial, its output not squeezed by a softmax."""
     from thaw.backbones import registry
 
-    model = registry.build("EfficientNetLite0", None, 1)
+    model = registry.pretrained("EfficientNetLite0", None, 1)
     rng = np.random.default_rng(0)
     for layer in model.layers:
         if isinstance(layer, (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)):
@@ -350,7 +350,7 @@ def test_a_layer_that_the_input_passes_is_no_cut_point(keras):
 
 def test_the_cut_points_of_the_backbone_are_those_known(drawn):
     layers = [cut.layer for cut in cut_points.find_cut_points(drawn, "features")]
-    assert layers[:4] == ["preprocess", "stem_conv", "stem_bn", "stem_activation"]
+    assert layers[:3] == ["stem_conv", "stem_bn", "stem_activation"]
     assert layers[-4:] == ["top_conv", "top_bn", "top_activation", "features"]
     inside = [layer for layer in layers if re.match(r"block\d[b-h]_", layer)]
     assert inside == [f"block{block}_add" for block in ["2b", "3b", "4b", "4c", "5b", "5c", "6b", "6c", "6d"]]
@@ -389,7 +389,7 @@ def test_the_engine_computes_what_keras_does_at_every_cut_point(network, outputs
         assert relative_error(found[compiled.output(name)], expected) < 1e-4, name
 
 
-@pytest.mark.parametrize("layer", ["preprocess", "block2b_add", "block5c_add", "block6a_expand_activation", "features"])
+@pytest.mark.parametrize("layer", ["stem_conv", "block2b_add", "block5c_add", "block6a_expand_activation", "features"])
 def test_the_frozen_part_on_the_engine_is_keras_in_half_precision(network, outputs, pixels, layer):
     from thaw import inference
 
@@ -402,7 +402,8 @@ def test_random_weights_are_those_of_the_seed(keras):
     from thaw.backbones import registry
 
     one, two, other = (
-        registry.build("EfficientNetLite0", None, seed).get_layer("stem_conv").get_weights()[0] for seed in (1, 1, 2)
+        registry.pretrained("EfficientNetLite0", None, seed).get_layer("stem_conv").get_weights()[0]
+        for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(one, two)
     assert (one != other).mean() > 0.99
@@ -472,7 +473,7 @@ def test_weights_read_without_their_strides_would_be_noticed(monkeypatch, keras)
     from thaw.backbones import registry
 
     monkeypatch.setattr(torch_weights, "_read_view", contiguous)
-    assert of_temples(registry.build("EfficientNetLite0", "imagenet", 1)) < 0.05
+    assert of_temples(registry.pretrained("EfficientNetLite0", "imagenet", 1)) < 0.05
 
 
 def test_kernels_with_height_and_width_exchanged_would_be_noticed(monkeypatch, keras):
@@ -485,13 +486,13 @@ def test_kernels_with_height_and_width_exchanged_would_be_noticed(monkeypatch, k
         return kernel.swapaxes(0, 1) if kernel.ndim == 4 else kernel
 
     monkeypatch.setattr(efficientnet_lite, "_keras_layout", exchanged)
-    assert of_temples(registry.build("EfficientNetLite0", "imagenet", 1)) < 0.2
+    assert of_temples(registry.pretrained("EfficientNetLite0", "imagenet", 1)) < 0.2
 
 
 def test_the_first_convolution_takes_red_green_and_blue_as_the_weights_do(keras, imagenet):
     from thaw.backbones import registry
 
-    state = torch_weights.read_state_dict(registry.package_file(*registry.WEIGHTS["EfficientNetLite0"]))
+    state = torch_weights.read_state_dict(registry.package_file(*registry.PACKAGES["EfficientNetLite0"]))
     kernel = next(iter(state.values()))  # (out, in, height, width)
     patch = np.random.default_rng(0).integers(0, 256, (9, 9, 3)).astype(np.float32)
     stem = keras.Model(imagenet.input, imagenet.get_layer("stem_conv").output)

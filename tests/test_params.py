@@ -78,15 +78,15 @@ def test_a_parameter_in_the_wrong_section_is_named_with_its_own(tmp_path):
         ("image.size", "224", "whole number"),
         ("image.size", 224.5, "whole number"),
         ("image.size", True, "whole number"),
-        ("image.size", None, "whole number"),
         ("image.size", [224], "whole number"),
         ("split.seed", 1.0, "whole number"),
         ("split.validation", "a tenth", "number"),
         ("split.validation", True, "number"),
         ("split.keep_subsets", "yes", "boolean"),
         ("split.keep_subsets", 1, "boolean"),
-        ("backbone.weights", 5, "'imagenet' or null"),
-        ("backbone.weights", "imagnet", "'imagenet' or null"),
+        ("backbone.weights", 5, "imagenet, null, or a file"),
+        ("backbone.weights", "imagnet", "imagenet, null, or a file"),
+        ("backbone.weights", "weights.pt", ".weights.h5, .keras, .h5 or .pth"),
         ("fine_tune.freeze_depth", 5, "string"),
         ("fine_tune.freeze_depth", None, "string"),
         ("image.resize", "cropp", "'crop', 'pad' or 'squash'"),
@@ -243,3 +243,31 @@ def test_text_that_begins_like_a_number_stays_text(tmp_path):
 def test_a_missing_file_is_one_line(tmp_path):
     with pytest.raises(ThawError, match="is missing"):
         params.load(tmp_path / "params.yaml")
+
+
+def test_a_backbone_that_does_not_exist_comes_with_the_nearest_names(tmp_path):
+    text = message(tmp_path, {"backbone.name": "EficientNetV2B0"})
+    assert "backbone.name should be one of 43 names, not 'EficientNetV2B0' (did you mean EfficientNetV2B0" in text
+
+
+@pytest.mark.parametrize(("name", "least"), [("InceptionV3", 75), ("Xception", 71), ("VGG16", 32)])
+def test_a_size_too_small_for_the_backbone_says_the_least(tmp_path, name, least):
+    text = message(tmp_path, {"backbone.name": name, "image.size": least - 1})
+    assert str(least) in text
+    params.load(write(tmp_path / "params.yaml", {"backbone.name": name, "image.size": least}))
+
+
+def test_the_size_may_be_left_to_the_backbone(tmp_path):
+    assert params.load(write(tmp_path / "params.yaml", {"image.size": None})).image.size is None
+
+
+def test_a_linear_head_on_maps_says_what_to_set(tmp_path):
+    assert "set backbone.pooling to avg or max" in message(tmp_path, {"backbone.pooling": None})
+
+
+def test_convolutions_on_pooled_features_say_what_to_set(tmp_path):
+    text = message(tmp_path, {"head.kind": "network", "head.conv_blocks": [64]})
+    assert "set backbone.pooling to null" in text
+    params.load(write(tmp_path / "params.yaml", {
+        "head.kind": "network", "head.conv_blocks": [64], "backbone.pooling": None,
+    }))  # fmt: skip

@@ -32,6 +32,7 @@ RERUNS = {
     "head": {"train_head", "fine_tune", "evaluate"},
     "fine_tune": {"fine_tune", "evaluate"},
     "fine_tune.freeze_depth": {"extract_activations", "fine_tune", "evaluate"},
+    "fine_tune.cache": {"extract_activations", "fine_tune", "evaluate"},
     "evaluate": {"evaluate"},
 }
 
@@ -133,6 +134,34 @@ def test_another_freeze_depth_runs_its_stages_alone_and_the_way_back_computes_no
     finished.set(fine_tune__freeze_depth=DEFAULTS["fine_tune"]["freeze_depth"])
     assert finished.repro() == []
     assert finished.lock == before
+
+
+def test_without_the_cache_the_outcome_is_the_same(finished):
+    before = (finished.path / "reports" / "metrics.json").read_bytes()
+    finished.set(fine_tune__cache=False)
+    assert finished.repro() == ["extract_activations", "fine_tune", "evaluate"]
+    assert not (finished.path / "data" / "activations" / "activations.npy").exists()
+    assert (finished.path / "reports" / "metrics.json").read_bytes() == before
+
+
+def test_the_first_block_of_another_backbone_with_a_head_of_convolutions_that_thaws_in_steps(finished):
+    """The recipe `vgg16-single-block`, smaller and with random weights."""
+    result = finished.run(sys.executable, "src/recipe.py", "vgg16-single-block")
+    assert result.returncode == 0, result.stderr
+    finished.set(
+        image__size=32, backbone__weights=None, head__conv_blocks=[8], head__hidden=[16, 8], head__epochs=2,
+        fine_tune__freeze_depth=["all", "block1_conv2"],
+    )  # fmt: skip
+    assert finished.repro()[-1] == "evaluate"
+    backbone = json.loads((finished.path / "models" / "backbone" / "backbone.json").read_text())
+    assert [cut["layer"] for cut in backbone["cut_points"]] == [
+        "block1_conv1",
+        "block1_conv2",
+        "block1_pool",
+        "features",
+    ]
+    cut = json.loads((finished.path / "data" / "activations" / "cut.json").read_text())
+    assert (cut["layer"], cut["thaw"]) == ("block1_conv2", ["features", "block1_conv2"])
 
 
 def test_a_clone_that_pulls_the_results_runs_nothing(finished, tmp_path):

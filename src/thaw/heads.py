@@ -15,7 +15,6 @@ from threadpoolctl import threadpool_limits
 
 from thaw import arrays
 from thaw.errors import ThawError
-from thaw.files import whole_folder
 
 # Enough for convergence at every strength that was tried; a warm start from the weaker one needs far fewer.
 ITERATIONS = 2000
@@ -46,13 +45,13 @@ class LinearHead:
         return model
 
     def save(self, folder: Path) -> None:
-        with whole_folder(folder) as temporary:
-            for name, array in (("kernel", self.kernel), ("bias", self.bias)):
-                arrays.write_rows(temporary / f"{name}.npy", [array], len(array))
-            description = {"kind": "linear", "classes": self.classes, "strength": self.strength}
-            (temporary / "head.json").write_text(
-                json.dumps(description, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
-            )
+        """Write the head into a folder, which is made where there is none."""
+        folder.mkdir(exist_ok=True)
+        for name, array in (("kernel", self.kernel), ("bias", self.bias)):
+            arrays.write_rows(folder / f"{name}.npy", [array], len(array))
+        description = {"kind": "linear", "classes": self.classes, "strength": self.strength}
+        text = json.dumps(description, ensure_ascii=False, indent=1)
+        (folder / "head.json").write_text(text + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> "LinearHead":

@@ -72,6 +72,15 @@ def openvino(network: Path, output: str, size: int) -> Callable[[Batches], Itera
     return run
 
 
+def output_shapes(network: Path, layers: Iterable[str], size: int) -> dict[str | None, tuple[int, ...]]:
+    """Return the shapes of the outputs of `layers` for one photograph of `size`, after the input's under None."""
+    from thaw.openvino import ov
+
+    model = ov.Core().read_model(network)
+    model.reshape([1, size, size, 3])
+    return {None: (size, size, 3), **{layer: tuple(model.output(layer).shape)[1:] for layer in layers}}
+
+
 def tensorflow(network: Path, output: str) -> Callable[[Batches], Iterator[np.ndarray]]:
     """The same as `openvino` with TensorFlow, from the backbone's `.keras` file: for machines with a GPU."""
     from thaw import models

@@ -10,7 +10,6 @@ import numpy as np
 from thaw import models, training
 from thaw.errors import ThawError
 from thaw.examples import Examples
-from thaw.files import whole_folder
 from thaw.params import Head
 from thaw.tensorflow import keras
 
@@ -33,10 +32,11 @@ class NetworkHead:
         return keras.Model(backbone.input, self.network(backbone.get_layer(features).output), name=backbone.name)
 
     def save(self, folder: Path) -> None:
-        with whole_folder(folder) as temporary:
-            models.save(self.network, temporary / "head.keras", {"class_names": self.classes})
-            description = json.dumps({"kind": "network", "classes": self.classes}, ensure_ascii=False, indent=1)
-            (temporary / "head.json").write_text(description + "\n", encoding="utf-8")
+        """Write the head into a folder, which is made where there is none."""
+        folder.mkdir(exist_ok=True)
+        models.save(self.network, folder / "head.keras", {"class_names": self.classes})
+        description = json.dumps({"kind": "network", "classes": self.classes}, ensure_ascii=False, indent=1)
+        (folder / "head.json").write_text(description + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> "NetworkHead":

@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from thaw.backbone_names import BACKBONES, WEIGHT_FILES
 from thaw.errors import ThawError, nearest
 
 
@@ -119,13 +120,25 @@ class Augment(Section):
 
 
 class Backbone(Section):
-    name: Literal["EfficientNetLite0"]
-    weights: Literal["imagenet", None]
+    name: Literal[tuple(BACKBONES)]
+    weights: str | None
+    cut: str | None
+    pooling: Literal["avg", "max", None]
     seed: Seed
+
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _weights_are_of_a_kind(cls, value: object) -> object:
+        if value in (None, "imagenet") or (isinstance(value, str) and value.endswith(WEIGHT_FILES)):
+            return value
+        raise ValueError(
+            f"backbone.weights should be imagenet, null, or a file that ends in {', '.join(WEIGHT_FILES[:-1])} or "
+            f"{WEIGHT_FILES[-1]}, not {value!r}"
+        )
 
 
 class Image(Section):
-    size: Annotated[int, Field(ge=32, le=2048)]
+    size: Annotated[int, Field(ge=32, le=2048)] | None
     resize: Literal["crop", "pad", "squash"]
     engine: Literal["openvino", "tensorflow"]
 
@@ -162,6 +175,7 @@ class FineTune(Training):
     section = "fine_tune"
 
     freeze_depth: str | list[str]
+    cache: bool
     layer_decay: Annotated[float, Field(gt=0, le=1)]
     ema: Share | None
 
@@ -194,6 +208,21 @@ class Params(Section):
     head: Head
     fine_tune: FineTune
     evaluate: Evaluate
+
+    @model_validator(mode="after")
+    def _head_fits_the_backbone(self):
+        if self.head.kind == "linear" and self.backbone.pooling is None:
+            raise ValueError("head.kind linear wants pooled features: set backbone.pooling to avg or max")
+        if self.head.kind == "network" and self.head.conv_blocks and self.backbone.pooling:
+            raise ValueError("head.conv_blocks wants maps: set backbone.pooling to null, or head.conv_blocks to []")
+        return self
+
+    @model_validator(mode="after")
+    def _photographs_are_large_enough(self):
+        least = BACKBONES[self.backbone.name].least
+        if self.image.size is not None and self.image.size < least:
+            raise ValueError(f"image.size should be at least {least} for {self.backbone.name}, not {self.image.size}")
+        return self
 
 
 class _Loader(yaml.SafeLoader):
@@ -243,7 +272,10 @@ def _describe(error: dict) -> str:
     message = re.sub(r"^(Input|List) |valid | after validation.*", "", message)
     hint = ""
     if error["type"] == "literal_error":
-        hint = nearest(error["input"], _literals(error)) if isinstance(error["input"], str) else ""
+        literals = _literals(error)
+        hint = nearest(error["input"], literals) if isinstance(error["input"], str) else ""
+        if len(literals) > 8:
+            message = f"should be one of {len(literals)} names"
     return f"{key} {message}, not {error['input']!r}{hint}"
 
 

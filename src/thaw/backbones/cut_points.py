@@ -19,49 +19,61 @@ class CutPoint:
 def find_cut_points(model, last: str) -> list[CutPoint]:
     """List the cut points of a functional Keras model from the input to the layer `last`, in order of computation.
 
-    Walking the layers in topological order, a layer is a cut point where its output is the only tensor computed so
-    far that a later layer still needs: no skip connection passes it.
+    Walking the graph in topological order, a layer is a cut point where its output is the only tensor computed so
+    far that a later one still needs: no skip connection passes it. The pre-processing, ahead of the first layer that
+    learns, has none: to keep its output would be to keep the photographs.
     """
-    layers = [layer for layer in model.layers if layer.output is not None]
-    inputs = {layer.name: [id(t) for t in _as_list(layer.input)] for layer in layers}
-    outputs = {layer.name: [id(t) for t in _as_list(layer.output)] for layer in layers}
-    last_use = {tensor: position for position, layer in enumerate(layers) for tensor in inputs[layer.name]}
+    steps = (
+        model.operations
+    )  # the layers, and the bare additions and products that stand between those of some networks
+    inputs = [{id(tensor) for tensor in _as_list(step.input)} for step in steps]
+    outputs = [{id(tensor) for tensor in _as_list(step.output)} for step in steps]
+    last_use = {tensor: position for position, tensors in enumerate(inputs) for tensor in tensors}
+    last_use |= {id(tensor): len(steps) for tensor in model.outputs}
     total = model.count_params()
-    cuts, open_tensors, before = [], set(), 0
-    for position, layer in enumerate(layers):
-        open_tensors = {
-            tensor for tensor in open_tensors | set(outputs[layer.name]) if last_use.get(tensor, -1) > position
-        }
-        before += layer.count_params()
-        if open_tensors == set(outputs[layer.name]) and len(open_tensors) == 1 and position > 0:
-            cuts.append(CutPoint(layer.name, tuple(layer.output.shape[1:]), before, total - before))
-        if layer.name == last:
+    cuts, open_tensors, before, learnt = [], set(), 0, False
+    for position, step in enumerate(steps):
+        open_tensors = {t for t in open_tensors | outputs[position] if last_use.get(t, -1) > position}
+        if hasattr(step, "count_params"):  # a layer
+            before += step.count_params()
+            learnt = learnt or bool(step.trainable_weights)
+            if learnt and len(open_tensors) == 1 and open_tensors == outputs[position]:
+                cuts.append(CutPoint(step.name, tuple(step.output.shape[1:]), before, total - before))
+        if step.name == last:
             break
     return cuts
 
 
-def resolve(freeze_depth: str, layers: list[str]) -> str | None:
-    """Return the last frozen layer that `freeze_depth` names: a cut point, a block (its last cut point), `all`
-    (the last of all), or `none` (None). Raises ThawError that names the nearest ones otherwise."""
-    if freeze_depth == "all":
+def resolve(
+    depth: str, layers: list[str], behind_cut: list[str] = (), parameter: str = "fine_tune.freeze_depth"
+) -> str | None:
+    """Return the layer that a depth names: a cut point, a block (its last cut point), `all` (the last of all), or
+    `none` (None). Raises ThawError that names the wrong `parameter` otherwise, and the nearest right values, or that
+    the depth is one of those that `backbone.cut` left out."""
+    if depth == "all":
         return layers[-1]
-    if freeze_depth == "none":
+    if depth == "none":
         return None
-    if freeze_depth in layers:
-        return freeze_depth
-    within = [layer for layer in layers if block_of(layer, freeze_depth)]
-    if within:
-        return within[-1]
-    blocks = sorted({match[0] for layer in layers if (match := re.match(r"[a-z]+\d*", layer))})
+    if within := [layer for layer in layers if layer == depth or within_block(layer, depth)]:
+        return depth if depth in within else within[-1]
+    if any(layer == depth or within_block(layer, depth) for layer in behind_cut):
+        raise ThawError(f"{parameter} {depth!r} lies behind backbone.cut: the last that is left is {layers[-2]}")
+    blocks = dict.fromkeys(block for layer in layers for block in blocks_of(layer))
     raise ThawError(
-        f"fine_tune.freeze_depth {freeze_depth!r} is no cut point of this backbone"
-        f"{nearest(freeze_depth, ['all', 'none', *blocks, *layers])}"
+        f"{parameter} {depth!r} is no cut point of this backbone{nearest(depth, ['all', 'none', *blocks, *layers])}"
     )
 
 
-def block_of(layer: str, block: str) -> bool:
+def blocks_of(layer: str) -> list[str]:
+    """List the blocks that a layer belongs to by its name, the innermost first: `block5b_add` to `block5b` and
+    `block5`, `conv4_block2_out` to `conv4_block2` and `conv4`."""
+    ends = [match.end() for match in re.finditer(r"\d+(?=[_/a-z]|$)|(?<=\d)[a-z](?=[_/]|$)", layer)]
+    return [layer[:end] for end in reversed(ends)] or [re.split("[_/]", layer)[0]]
+
+
+def within_block(layer: str, block: str) -> bool:
     """Say whether a layer belongs to a block by its name: `block5b_add` to `block5` and `block5b`, not to `block`."""
-    return re.match(rf"{re.escape(block)}((?<=\d)[a-z])?(_|$)", layer) is not None
+    return re.match(rf"{re.escape(block)}((?<=\d)[a-z])?([_/]|$)", layer) is not None
 
 
 def _as_list(tensors) -> list:

@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 
+from thaw.backbones.preprocessing import preprocess
 from thaw.tensorflow import keras
 
 layers = keras.layers
@@ -34,8 +35,7 @@ def build(name: str, classes: int = 1000) -> keras.Model:
     """
     width, depth = WIDTH_DEPTH[name]
     image = keras.Input((None, None, 3), name="image")
-    x = layers.Rescaling(1 / 128, offset=-127 / 128, name="preprocess")(image)
-    x = _convolution(x, 32, 3, 2, "stem")  # Lite scales neither the stem nor the top
+    x = _convolution(preprocess(image, "lite"), 32, 3, 2, "stem")  # Lite scales neither the stem nor the top
     for number, (kernel, stride, expansion, channels, repeats) in enumerate(BLOCKS, start=1):
         scaled = number not in (1, len(BLOCKS))  # Lite repeats the first and the last block once, at any depth
         for repeat in range(math.ceil(repeats * depth) if scaled else repeats):
@@ -74,15 +74,9 @@ def _inverted_residual(x, kernel: int, stride: int, expansion: int, channels: in
     return x
 
 
-def assign_state_dict(model: keras.Model, state: dict[str, np.ndarray]) -> None:
-    """Copy a PyTorch state dict of the same network into `model`.
-
-    Both keep their tensors in the order of the computation, and within a layer in the same order (weight, bias,
-    mean, variance), so they pair off one to one. Raises ValueError where their number or a shape differs.
-    """
-    tensors = [_keras_layout(name, t) for name, t in state.items() if not name.endswith("num_batches_tracked")]
-    for variable, tensor in zip(model.weights, tensors, strict=True):
-        variable.assign(tensor)
+def keras_tensors(state: dict[str, np.ndarray]) -> list[tuple[str, np.ndarray]]:
+    """List names and tensors of a PyTorch state dict of the same network, turned into Keras' layout, in its order."""
+    return [(name, _keras_layout(name, t)) for name, t in state.items() if not name.endswith("num_batches_tracked")]
 
 
 def _keras_layout(name: str, tensor: np.ndarray) -> np.ndarray:

@@ -1,0 +1,40 @@
+"""How far the frozen and the thawed part, put together, are from the whole, and OpenVINO from Keras: every cut point.
+
+`python benchmarks/cut_points.py [BACKBONE …]`; without names, twelve backbones of different families, with random
+weights and batch norms that are not fresh. Run from the repository root with PYTHONPATH=src:tests.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from test_families import FAMILIES, Family, relative_error
+
+from thaw import openvino, training
+from thaw.openvino import ov
+from thaw.tensorflow import keras
+
+
+def main() -> None:
+    print(f"{'backbone':20}{'cut points':>11}{'frozen, then thawed':>21}{'engine against Keras':>22}")
+    for name in sys.argv[1:] or FAMILIES:
+        family = Family(name)
+        parts = [
+            relative_error(np.asarray(training.thawed_part(family.model, layer)(output, training=False)), family.whole)
+            for layer, output in family.outputs.items()
+            if layer != family.model.layers[-1].name
+        ]
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "backbone.xml"
+            openvino.write(keras.Model(family.model.input, family.tensors), path)
+            network = ov.Core().read_model(path)
+            network.reshape(list(family.pixels.shape))
+            compiled = ov.Core().compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+            found = compiled(family.pixels)
+        engine = [relative_error(found[compiled.output(layer)], output) for layer, output in family.outputs.items()]
+        print(f"{name:20}{len(family.cuts):11}{max(parts):21.1e}{max(engine):22.1e}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
