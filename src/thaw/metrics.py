@@ -15,7 +15,7 @@ from sklearn.metrics import precision_recall_curve as sk_precision_recall_curve
 from sklearn.metrics import roc_auc_score
 from sklearn.metrics import roc_curve as sk_roc_curve
 
-Row = dict[str, str | float | int]
+Row = dict[str, str | float | int | None]
 
 METRICS = (
     *("accuracy", "accuracy_low", "accuracy_high"),
@@ -77,6 +77,35 @@ def classification_metrics(
         np.abs(confidence - accuracy) @ sizes / count,
     )
     return {name: None if value is None else float(value) for name, value in zip(METRICS, values, strict=True)}
+
+
+def names(classes: int) -> tuple[str, ...]:
+    """Return the keys of `classification_metrics` for a number of classes, in their order.
+
+    For each measure X: `X`, `X_low`, `X_high`, `X_weighted`, `X_weighted_low`, `X_weighted_high`; the measures are
+    accuracy, balanced_accuracy, macro_f1, roc_auc, pr_auc, log_loss, brier, ece and, with more than five classes,
+    top_5_accuracy.
+    """
+    raise NotImplementedError
+
+
+def per_class(
+    probabilities: NDArray[np.float64],
+    labels: NDArray[np.integer],
+    groups: NDArray[np.str_] | NDArray[np.integer],
+    classes: Sequence[str],
+    *,
+    bootstrap: int,
+    seed: int,
+) -> list[Row]:
+    """Return a row for each class, in their order, each image counted once.
+
+    `class`, `support` (images of it), `predicted` (images taken for it), and `precision`, `recall`, `f1`, `roc_auc`,
+    `pr_auc` of the class against the rest, each with `X_low` and `X_high` (95 %, bootstrap over groups). None where
+    undefined: the precision of a class that is never predicted, all but that of one without an image, and an interval
+    where resamples say nothing (one group, or every resample the same).
+    """
+    raise NotImplementedError
 
 
 def wilson(hits: int, count: int) -> tuple[float, float]:
