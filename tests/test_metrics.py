@@ -6,7 +6,6 @@ from scipy.stats import binomtest
 from sklearn import metrics as sk
 
 from thaw import metrics
-from thaw.plots import write_plots
 
 pytestmark = pytest.mark.filterwarnings("error")
 EXACT = {"rel": 0, "abs": 1e-9}
@@ -200,26 +199,3 @@ def test_curves_are_short_and_keep_their_area(classes, count):
     assert np.trapezoid(*np.array(roc).T[::-1]) == pytest.approx(sk.roc_auc_score(truth, scores), abs=2e-3)
     precision, recall, _ = sk.precision_recall_curve(truth, scores)
     assert np.trapezoid(*np.array(curve).T[::-1]) == pytest.approx(sk.auc(recall, precision), abs=2e-3)
-
-
-def test_plots_are_one_file_a_kind_and_model_with_the_same_bytes_twice(tmp_path):
-    probabilities, labels = example()
-    models = {"head": probabilities, "fine_tuned": np.sqrt(probabilities)}
-    models["fine_tuned"] /= models["fine_tuned"].sum(axis=1, keepdims=True)
-    folders = tmp_path / "one", tmp_path / "two"
-    rows, _ = (write_plots(folder, models, labels, ["a,b", "c"], bins=10) for folder in folders)
-    names = sorted(path.name for path in folders[0].iterdir())
-    kinds = ("calibration", "confusion", "precision_recall", "roc")
-    assert names == sorted(f"{kind}_{model}.csv" for kind in kinds for model in models)
-    assert all((folders[0] / name).read_bytes() == (folders[1] / name).read_bytes() for name in names)
-    lines = (folders[0] / "confusion_head.csv").read_bytes().split(b"\n")
-    assert lines[0] == b"actual,predicted" and len(lines) == len(labels) + 2 and lines[-1] == b""
-    assert b'"a,b"' in lines[1] + lines[2] + lines[3] + lines[4] + lines[5]
-    assert rows["roc"]["head"] == metrics.roc_curve(probabilities, labels)
-    assert rows["confusion"]["head"] == metrics.confusion(labels, probabilities.argmax(axis=1), ["a,b", "c"])
-
-
-def test_an_undefined_curve_is_a_file_of_its_header(tmp_path):
-    probabilities, labels = example()
-    write_plots(tmp_path, {"head": probabilities[labels == 1]}, labels[labels == 1], ["a", "b"], bins=10)
-    assert (tmp_path / "roc_head.csv").read_text() == "false_positive_rate,true_positive_rate\n"
