@@ -6,6 +6,7 @@ what is chosen on validation for those who use the model: a temperature and a th
 """
 
 import json
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,6 @@ from thaw import (
     failures,
     health,
     label_errors,
-    learning_curve,
     models,
     params,
     plots,
@@ -49,7 +49,6 @@ PLOTS = Path("reports/plots")
 ACCURACY = Path("reports/accuracy.svg")
 MODEL_CARD = Path("reports/model_card.md")
 REPORT = Path("reports/report.html")
-MISSING_COLUMNS = dict.fromkeys(("image_id", "file", "reason"), pl.String)
 READ = (RAW / "images.csv", SPLIT, FEATURES, ACTIVATIONS, HEAD, MODEL)
 
 
@@ -76,60 +75,37 @@ def main() -> None:
     )  # fmt: skip
     predictions.write(PREDICTIONS, photographs, classes, probabilities, self_confidence)
 
-    temperatures = evaluation.temperatures(photographs, probabilities)
-    calibrated = evaluation.calibrated(probabilities, temperatures)
-    thresholds = evaluation.thresholds(photographs, calibrated, evaluate.threshold)
-    untrained, neighbours = evaluation.baselines(features, photographs, len(classes))
-    measured = evaluation.quality(photographs, probabilities, evaluate)
-    after = evaluation.quality(photographs, calibrated, evaluate)
-    scores = measured | {
-        "baselines": evaluation.quality(photographs, untrained, evaluate),
-        "comparison": evaluation.comparisons(photographs, probabilities | untrained, evaluate),
-        "calibration": evaluation.calibration_scores(temperatures, measured, after),
-        "threshold": evaluation.threshold_scores(thresholds),
-    }
-    write_json(METRICS, scores)
-    write_json(DECISION, evaluation.decision(classes, temperatures, thresholds, evaluate.threshold))
-    write_text(ACCURACY, plots.accuracy_svg(measured))
-
-    per_class = evaluation.by_class(photographs, probabilities, classes, evaluate)
-    slices = evaluation.by_slice(photographs, images, probabilities, evaluate)
-    curve = learning_curve.learning_curve(
-        features, splits, classes, class_weight=parameters.head.class_weight, strengths=parameters.head.strengths,
-        seed=evaluate.seed,
+    measured = evaluation.measure(
+        splits, images, features, classes, probabilities, evaluate,
+        class_weight=parameters.head.class_weight, strengths=parameters.head.strengths,
     )  # fmt: skip
-    test = photographs.of("test")
-    curves = plots.curves(
-        {m: p[test] for m, p in probabilities.items()}, {m: p[test] for m, p in calibrated.items()},
-        photographs.labels[test], classes, evaluate.bins,
-    )  # fmt: skip
-    tabular = {"per_class": per_class, "slices": {m: plots.named(rows) for m, rows in slices.items()}}
-    plots.write(PLOTS, curves | tabular | {"learning_curve": {"": curve}})
-
-    shown = failures.choose(photographs, probabilities["fine_tuned"], self_confidence, evaluate.shown)
-    positions = sorted({int(position) for sheet in shown.values() for position in sheet})
-    near = failures.nearest(features, photographs, positions)
-    wanted = {*positions, *(neighbour for of_one in near.values() for neighbour in of_one)}
-    seen = see(photographs.image_ids, images, wanted, metadata["image"])
-    evidence = where_it_looked(
-        model, metadata["cut"], photographs, positions, probabilities["fine_tuned"], seen, activations
+    write_json(METRICS, measured.metrics)
+    write_json(DECISION, evaluation.decision(measured, classes, evaluate.threshold))
+    write_text(ACCURACY, plots.accuracy_svg(measured.metrics))
+    plots.write(
+        PLOTS,
+        {**measured.curves, "per_class": measured.per_class, "slices": plots.named(measured.slices)},
+        {"learning_curve": measured.learning_curve, "comparisons": plots.flat(measured.comparisons)},
     )
-    cards = failures.show(positions, photographs, classes, probabilities, self_confidence, near, seen, evidence)
 
-    missing = tables.read(RAW / "missing.csv", MISSING_COLUMNS)
+    chosen = failures.choose(photographs, probabilities["fine_tuned"], self_confidence, evaluate.shown)
+    shown = sorted({int(position) for sheet in chosen.values() for position in sheet})
+    near = failures.nearest(features, photographs, shown)
+    seen = see(photographs.image_ids, images, {*shown, *chain.from_iterable(near.values())}, metadata["image"])
+    evidence = where_it_looked(
+        model, metadata["cut"], photographs, shown, probabilities["fine_tuned"], seen, activations
+    )  # fmt: skip
+    cards = failures.show(shown, photographs, classes, probabilities, self_confidence, near, seen, evidence)
+
     results = Results(
         source=json.loads((RAW / "source.json").read_text(encoding="utf-8")),
         classes=classes,
         weighted=len(set(photographs.weights)) > 1,
-        metrics=scores,
-        per_class=per_class,
-        curves=curves,
-        learning_curve=curve,
-        slices=slices,
-        neighbours=neighbours,
-        thresholds=thresholds,
-        sheets={name: [cards[int(position)] for position in sheet] for name, sheet in shown.items()},
-        health=health.describe(images, tables.read(SPLIT, tables.SPLIT), missing, classes),
+        measured=measured,
+        sheets={name: [cards[int(position)] for position in sheet] for name, sheet in chosen.items()},
+        health=health.describe(
+            images, tables.read(SPLIT, tables.SPLIT), tables.read(RAW / "missing.csv", tables.MISSING), classes
+        ),
         parameters={
             "model": {"backbone": model.name, "cut": metadata["cut"], "best_epoch": metadata["best_epoch"]},
             "image": metadata["image"],
@@ -142,8 +118,9 @@ def main() -> None:
     )
     write_text(MODEL_CARD, model_card.write(results))
     write_text(REPORT, page.render(results))
-    print(f"evaluate: of the {len(test):,} test labels, by weight, the head has {sentence(scores['head'])} and "
-          f"the fine-tuned model {sentence(scores['fine_tuned'])} right; {REPORT}")  # fmt: skip
+    right = [sentence(measured.metrics[model]["test"]) for model in ("head", "fine_tuned")]
+    print(f"evaluate: of the {len(photographs.of('test')):,} test labels, by weight, the head has {right[0]} and the "
+          f"fine-tuned model {right[1]} right; {REPORT}")  # fmt: skip
 
 
 def normalised(probabilities: np.ndarray) -> np.ndarray:
@@ -178,11 +155,11 @@ def where_it_looked(
     return dict(zip(positions, attention.evidence(model, start, inputs, answers, others), strict=True))
 
 
-def sentence(metrics: dict) -> str:
-    test = metrics["test"]
-    return (
-        f"{test['accuracy_weighted']:.1%} ({test['accuracy_weighted_low']:.1%} to {test['accuracy_weighted_high']:.1%})"
-    )
+def sentence(scores: dict) -> str:
+    share, low, high = (scores[f"accuracy_weighted{end}"] for end in ("", "_low", "_high"))
+    if share is None:
+        return "nothing to say"
+    return f"{share:.1%}" if low is None or high is None else f"{share:.1%} ({low:.1%} to {high:.1%})"
 
 
 def write_json(path: Path, value: object) -> None:

@@ -12,15 +12,18 @@ from thaw import metrics
 from thaw.files import whole_folder
 from thaw.metrics import Row
 
+Rows = Sequence[Row]
 Curves = dict[str, dict[str, list[Row]]]  # kind → model → rows
 
-COLUMNS = {  # of the kinds that may have no row; the others have their own
+COLUMNS = {  # at least; slices and classes have more
     "confusion": ("actual", "predicted"),
     "roc": ("false_positive_rate", "true_positive_rate"),
     "precision_recall": ("recall", "precision"),
     "calibration": ("confidence", "accuracy", "count"),
     "calibrated": ("confidence", "accuracy", "count"),
     "slices": ("slice", "column", "value", "count", "share", "accuracy", "accuracy_low", "accuracy_high", "p_value"),
+    "per_class": ("class", "support", "predicted", "precision", "recall", "f1"),
+    "comparisons": ("pair", "measure", "difference", "low", "high"),
     "learning_curve": ("images", "draws", "accuracy", "accuracy_low", "accuracy_high"),
 }
 DIGITS = 6  # of the numbers in the files: finer ones would make a difference of two runs of what is none
@@ -43,26 +46,40 @@ def curves(
     }
 
 
-def write(directory: Path, kinds: Mapping[str, Mapping[str, Sequence[Row]]]) -> None:
-    """Write `{kind}_{model}.csv` for each kind and each of its models, `{kind}.csv` where the model is "".
+def write(directory: Path, of_models: Mapping[str, Mapping[str, Rows]], further: Mapping[str, Rows]) -> None:
+    """Write `{kind}_{model}.csv` for each kind of `of_models` and each model, `{kind}.csv` for each of `further`.
 
     What is undefined leaves a file of the header alone. Each model has files of its own, since DVC's templates tell
     curves apart by file or by column, not by a value in a column.
     """
     with whole_folder(directory) as temporary:
-        for kind, of_kind in kinds.items():
+        for kind, of_kind in of_models.items():
             for model, rows in of_kind.items():
-                columns = list(rows[0]) if rows else COLUMNS[kind]
-                name = f"{kind}_{model}.csv" if model else f"{kind}.csv"
-                with (temporary / name).open("w", encoding="utf-8", newline="") as file:
-                    writer = csv.writer(file, lineterminator="\n")
-                    writer.writerow(columns)
-                    writer.writerows([_rounded(row[column]) for column in columns] for row in rows)
+                _write_rows(temporary / f"{kind}_{model}.csv", rows, COLUMNS[kind])
+        for kind, rows in further.items():
+            _write_rows(temporary / f"{kind}.csv", rows, COLUMNS[kind])
 
 
-def named(slices: Sequence[Row]) -> list[Row]:
-    """Return the slices with a first column `slice` that names each in one text, as a plot's axis wants it."""
-    return [{"slice": f"{row['column']}: {row['value']}", **row} for row in slices]
+def named(slices: Mapping[str, Rows]) -> dict[str, list[Row]]:
+    """Return model → slices with a first column `slice` that names each in one text, as a plot's axis wants it."""
+    return {m: [{"slice": f"{row['column']}: {row['value']}", **row} for row in rows] for m, rows in slices.items()}
+
+
+def flat(comparisons: Mapping[str, Mapping]) -> list[Row]:
+    """Return the differences of `evaluation.comparisons`, a row for each pair and measure."""
+    return [
+        {"pair": pair, "measure": measure, **of_measure}
+        for pair, known in comparisons.items()
+        for measure, of_measure in known["differences"].items()
+    ]
+
+
+def _write_rows(path: Path, rows: Rows, columns: Sequence[str]) -> None:
+    columns = list(rows[0]) if rows else columns
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([_rounded(row[column]) for column in columns] for row in rows)
 
 
 def _rounded(value: str | float | int | None) -> str | float | int | None:

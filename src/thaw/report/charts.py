@@ -75,7 +75,11 @@ def intervals(
                 marks.append(f'<line class="{e.kind}" x1="{at(e.low)}" x2="{at(e.high)}" y1="{middle}" y2="{middle}"/>')
             marks.append(f'<circle class="{e.kind}" cx="{at(e.value)}" cy="{middle}" r="4.5"/>')
             number = elements.value(e.value, unit) if bounded else elements.points(e.value)
-            between = elements.interval(e.low, e.high, unit) if bounded else signed_interval(e.low, e.high)
+            between = (
+                elements.interval(e.low, e.high, unit)
+                if bounded
+                else elements.signed_interval(e.low, e.high, elements.points)
+            )
             texts.append(f'<span class="{e.kind}">{number}<small>{between}</small></span>')
         small = f"<small>{escape(note)}</small>" if note else ""
         drawing = f'<svg role="img" aria-label="{escape(name)}">{grid}{"".join(marks)}</svg>'
@@ -90,10 +94,6 @@ def intervals(
     axis = f'<span></span><span class="track"><svg aria-hidden="true">{labels}</svg></span><span></span>'
     body = "\n".join([*lines, f'<div class="estimate axis">{axis}</div>'])
     return f'<div class="estimates">\n{body}\n</div>'
-
-
-def signed_interval(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f"{elements.points(low)} to {elements.points(high)}"
 
 
 class Axis(NamedTuple):

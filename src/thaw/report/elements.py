@@ -1,7 +1,7 @@
 """The small parts that the sections of the report are made of. Each escapes the text it is given."""
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 
 MODELS = {"head": "Head", "fine_tuned": "Fine-tuned"}  # key in metrics.json, which is also its colour's class → name
@@ -47,6 +47,11 @@ def interval(low: float | None, high: float | None, unit: str) -> str:
     return f"{number(low)}–{number(high)}"
 
 
+def signed_interval(low: float | None, high: float | None, written: Callable[[float], str]) -> str:
+    """Return an interval of differences, each as `points` or `signed` writes it; nothing where there is none."""
+    return "" if low is None or high is None else f"{written(low)} to {written(high)}"
+
+
 def value(amount: float | None, unit: str) -> str:
     return percent(amount) if unit else number(amount)
 
@@ -67,8 +72,8 @@ def paragraph(html: str, kind: str = "") -> str:
 
 def table(kind: str, head: Sequence[str], rows: Iterable[str]) -> str:
     """Return a table of `<tr>` rows; one that is too wide scrolls in its own box, not the page."""
-    lines = ["<thead>", *head, "</thead>", "<tbody>", *rows, "</tbody>"]
-    body = "\n".join(lines if head else lines[3:])
+    names = ["<thead>", *head, "</thead>"] if head else []
+    body = "\n".join([*names, "<tbody>", *rows, "</tbody>"])
     # To be scrolled by keyboard, a box must take the focus.
     return f'<div class="scroll" tabindex="0"><table class="{kind}">\n{body}\n</table></div>'
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from html import escape
 
 from thaw.report import elements, quality
 from thaw.report.data import flat
@@ -22,15 +23,19 @@ def write(results: Results) -> str:
         "Where it is weaker": _weaknesses(results),
         "Provenance": _provenance(results),
     }
-    name = elements.listed([escaped(c) for c in results.classes], "or") if len(results.classes) <= 4 else None
-    title = name or f"{len(results.classes):,} classes of {escaped(results.source['name'])}"
+    if len(results.classes) <= quality.CLASSES_NAMED:
+        title = " or ".join(escaped(name) for name in results.classes)
+    else:
+        title = f"{len(results.classes):,} classes of {escaped(results.source['name'])}"
     parts = "\n\n".join(f"## {name}\n{body}" for name, body in sections.items())
     return f"# {title}: a model card\n{parts}\n"
 
 
 def escaped(text: object) -> str:
-    """Return text in which Markdown and HTML see nothing to act on, on one line."""
-    return re.sub(r"([\\`*_{}\[\]<>()#+!|~&$-])", r"\\\1", " ".join(str(text).split()))
+    """Return text in which neither Markdown nor HTML sees anything to act on, on one line."""
+    line = escape(" ".join(str(text).split()), quote=False)
+    line = re.sub(r"([\\`*_\[\]|~$])", r"\\\1", line)
+    return re.sub(r"^(\d*)([#+.)-])", r"\1\\\2", line)  # what begins a heading or a list
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -52,14 +57,14 @@ def _model(results: Results) -> str:
 
 
 def _use(results: Results) -> str:
-    temperature = results.metrics["calibration"]["fine_tuned"]["temperature"]
+    temperature = results.measured.metrics["calibration"]["fine_tuned"]["temperature"]
     text = (
         "It tells photographs of these classes apart, of the kind it was trained on; it gives every picture one of "
         "them, also one that shows something else. Its probabilities p become calibrated as "
         f"p^(1/{temperature:.3f}), scaled to sum to 1 (`decision.json`)."
     )
-    if results.thresholds:
-        chosen = results.thresholds["fine_tuned"]["validation"]
+    if results.measured.thresholds:
+        chosen = results.measured.thresholds["fine_tuned"]["validation"]
         text += (
             f" {escaped(results.classes[1])} is called where its calibrated probability lies above {chosen.value:.3f} "
             f"(aim: {escaped(chosen.aim)}{'' if chosen.reached else ', not reached'}; chosen on validation)."
@@ -92,7 +97,7 @@ def _data(results: Results) -> str:
 
 
 def _quality(results: Results) -> str:
-    test = {model: results.metrics[model]["test"] for model in elements.MODELS}
+    test = {model: results.measured.metrics[model]["test"] for model in elements.MODELS}
     if test["fine_tuned"]["accuracy"] is None:
         return "The test split holds no photograph: nothing was measured."
     rows = []
@@ -111,14 +116,14 @@ def _estimate(values: Mapping[str, float | None], key: str, unit: str) -> str:
 
 
 def _weaknesses(results: Results) -> str:
-    rows = [row for row in results.per_class["fine_tuned"] if row["f1"] is not None]
+    rows = [row for row in results.measured.per_class["fine_tuned"] if row["f1"] is not None]
     worst = sorted(rows, key=lambda row: row["f1"])[:CLASSES_LISTED]
     body = [
         [escaped(row["class"]), f"{row['support']:,}", *(_estimate(row, key, "%") for key in ("precision", "recall"))]
         for row in worst
     ]
     parts = [_table(["Class", "Test photographs", "Precision", "Recall"], body)] if body else []
-    slices = results.slices["fine_tuned"][:SLICES_LISTED]
+    slices = results.measured.slices["fine_tuned"][:SLICES_LISTED]
     if slices:
         said = [
             [f"{escaped(row['column'])}: {escaped(row['value'])}", f"{row['count']:,}", _estimate(row, "accuracy", "%")]

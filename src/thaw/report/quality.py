@@ -36,7 +36,7 @@ def title(results: Results) -> str:
 
 def summary(results: Results) -> str:
     """Say how good the model is, how surely, and whether fine-tuning helped; below, one plot of it."""
-    test = results.metrics["fine_tuned"]["test"]
+    test = results.measured.metrics["fine_tuned"]["test"]
     count = sum(results.health.counts["test"])
     if test["accuracy"] is None:
         return elements.paragraph("The test split holds no photograph: nothing was measured.", "lead")
@@ -46,9 +46,11 @@ def summary(results: Results) -> str:
     )
     if results.weighted:
         lead += f" By the weight of their labels, it is {elements.percent(test['accuracy_weighted'])}."
-    rows = [("Majority class", "", [_estimate("base", results.metrics["baselines"]["majority"]["test"])])]
-    rows.append(("Nearest neighbours", "", [_estimate("base", results.metrics["baselines"]["neighbours"]["test"])]))
-    rows += [(name, "", [_estimate(model, results.metrics[model]["test"])]) for model, name in MODELS.items()]
+    rows = [("Majority class", "", [_estimate("base", results.measured.metrics["baselines"]["majority"]["test"])])]
+    rows.append(
+        ("Nearest neighbours", "", [_estimate("base", results.measured.metrics["baselines"]["neighbours"]["test"])])
+    )
+    rows += [(name, "", [_estimate(model, results.measured.metrics[model]["test"])]) for model, name in MODELS.items()]
     return (
         f"{elements.paragraph(lead, 'lead')}\n{elements.paragraph(verdict(results), 'second')}\n"
         f"{elements.figure('Accuracy on the test split, with its 95 % interval', charts.intervals(rows, '%'))}"
@@ -57,15 +59,14 @@ def summary(results: Results) -> str:
 
 def verdict(results: Results) -> str:
     """Say in a sentence whether fine-tuning helped."""
-    against = results.metrics["comparison"]["fine_tuned_against_head"]
-    difference, low, high = (against[f"accuracy{end}"] for end in ("", "_low", "_high"))
+    against = results.measured.comparisons["fine_tuned_against_head"]
+    difference, low, high = (against["differences"]["accuracy"][key] for key in ("difference", "low", "high"))
     amount = f"{abs(round(100 * difference, 1)):.1f} points"
     if low is None or high is None:
         return f"Whether fine-tuning helped, this split cannot tell (it {_moved(difference, amount)})."
-    spread = (
-        f"95{NARROW_SPACE}% interval of the difference {charts.signed_interval(low, high)}; McNemar’s p "
-        f"{elements.equals(against['mcnemar_p'])}"
-    )
+    between = elements.signed_interval(low, high, elements.points)
+    chance = elements.equals(against["mcnemar_p"])
+    spread = f"95{NARROW_SPACE}% interval of the difference {between}; McNemar’s p {chance}"
     if low > 0:
         return f"Fine-tuning helped: {amount} more than the head on frozen features ({spread})."
     if high < 0:
@@ -99,7 +100,7 @@ def metrics(results: Results) -> str:
 
 
 def _metrics_table(results: Results, split: str) -> str:
-    differences = results.metrics["comparison"]["fine_tuned_against_head"] if split == "test" else {}
+    differences = results.measured.comparisons["fine_tuned_against_head"]["differences"] if split == "test" else {}
     columns = [*MODELS.values(), *(["Difference"] if differences else [])]
     rows = []
     for suffix in ("", "_weighted") if results.weighted else ("",):
@@ -107,11 +108,11 @@ def _metrics_table(results: Results, split: str) -> str:
             rows.append(elements.part("Each photograph by the weight of its label", len(columns) + 1))
         for key, (name, unit, better) in MEASURES.items():
             measure = f"{key}{suffix}"
-            if measure not in results.metrics["head"][split]:
+            if measure not in results.measured.metrics["head"][split]:
                 continue
-            cells = [_number_cell(results.metrics[model][split], measure, unit) for model in MODELS]
+            cells = [_number_cell(results.measured.metrics[model][split], measure, unit) for model in MODELS]
             if differences:
-                cells.append(_difference_cell(differences, measure, unit))
+                cells.append(_difference_cell(differences[measure], unit))
             rows.append(elements.row(f"{name} {better}", cells))
     return elements.figure(
         {"test": "Test", "validation": "Validation"}[split],
@@ -124,18 +125,19 @@ def _number_cell(values: Mapping[str, float | None], key: str, unit: str) -> str
     return elements.cell(elements.value(values[key], unit), between)
 
 
-def _difference_cell(values: Mapping[str, float | None], key: str, unit: str) -> str:
-    low, high = values[f"{key}_low"], values[f"{key}_high"]
+def _difference_cell(of_measure: Mapping[str, float | None], unit: str) -> str:
+    difference, low, high = (of_measure[key] for key in ("difference", "low", "high"))
     clear = low is not None and high is not None and (low > 0 or high < 0)
     if unit:
-        return elements.cell(elements.points(values[key]), charts.signed_interval(low, high), clear)
-    between = "" if low is None or high is None else f"{elements.signed(low)} to {elements.signed(high)}"
-    return elements.cell(elements.signed(values[key]), between, clear)
+        return elements.cell(elements.points(difference), elements.signed_interval(low, high, elements.points), clear)
+    return elements.cell(elements.signed(difference), elements.signed_interval(low, high, elements.signed), clear)
 
 
 def classes(results: Results) -> str:
     """List precision, recall and F1 of each class on test; of many classes the worst."""
-    rows = {model: {str(row["class"]): row for row in of_model} for model, of_model in results.per_class.items()}
+    rows = {
+        model: {str(row["class"]): row for row in of_model} for model, of_model in results.measured.per_class.items()
+    }
     order = list(rows["fine_tuned"])
     if len(order) > CLASSES_LISTED:
 
@@ -167,7 +169,9 @@ def confusion(results: Results) -> str:
     figures = [
         elements.figure(
             f"{name}: what was taken for what",
-            draw(Counter((row["actual"], row["predicted"]) for row in results.curves["confusion"][model]), names),
+            draw(
+                Counter((row["actual"], row["predicted"]) for row in results.measured.curves["confusion"][model]), names
+            ),
         )
         for model, name in MODELS.items()
     ]
@@ -209,8 +213,8 @@ def curves(results: Results) -> str:
     asked = "Both curves ask each image once for each class (micro average)."
     if len(results.classes) == 2:
         asked = f"The positive class is {escape(results.classes[1])}."
-    roc = _series(results.curves["roc"], "false_positive_rate", "true_positive_rate")
-    precision = _series(results.curves["precision_recall"], "recall", "precision")
+    roc = _series(results.measured.curves["roc"], "false_positive_rate", "true_positive_rate")
+    precision = _series(results.measured.curves["precision_recall"], "recall", "precision")
     unit = charts.unit_axis
     figures = [
         charts.lines("ROC", roc, unit("false positive rate"), unit("true positive rate"), diagonal=True),

@@ -15,16 +15,16 @@ DOT = 0.02  # what marks a point: as large as one of 2 % of the photographs
 
 def comparisons(results: Results) -> str:
     rows = []
-    for pair, values in results.metrics["comparison"].items():
+    for pair, known in results.measured.comparisons.items():
         first, second = pair.split("_against_")
         name = f"{NAMES[first].capitalize()} − {NAMES[second]}"
-        estimate = Estimate(first, *(values[f"accuracy{end}"] for end in ("", "_low", "_high")))
-        rows.append((name, f"p {elements.equals(values['mcnemar_p'])}", [estimate]))
+        estimate = Estimate(first, *(known["differences"]["accuracy"][key] for key in ("difference", "low", "high")))
+        rows.append((name, f"p {elements.equals(known['mcnemar_p'])}", [estimate]))
     note = (
         "Measured on the same test photographs, so that what makes them easy for both cancels out; "
         "p is that of McNemar’s exact test. "
-        f"The neighbours are the {results.neighbours} nearest training photographs by their frozen features, a number "
-        "chosen on validation; the majority is the most frequent class."
+        f"The neighbours are the {results.measured.neighbours} nearest training photographs by their frozen features, "
+        "a number chosen on validation; the majority is the most frequent class."
     )
     chart = charts.intervals(rows, "%", 0.0, bounded=False)
     figure = elements.figure("Difference in accuracy, in percentage points", chart)
@@ -34,10 +34,10 @@ def comparisons(results: Results) -> str:
 
 def _agreement(results: Results) -> str:
     """Count on which test photographs the two models are right."""
-    values = results.metrics["comparison"]["fine_tuned_against_head"]
+    counts = results.measured.comparisons["fine_tuned_against_head"]["counts"]
     table = {
-        "Head right": (values["both_right"], values["only_head_right"]),
-        "Head wrong": (values["only_fine_tuned_right"], values["both_wrong"]),
+        "Head right": (counts["both_right"], counts["only_head_right"]),
+        "Head wrong": (counts["only_fine_tuned_right"], counts["both_wrong"]),
     }
     total = sum(map(sum, table.values())) or 1
 
@@ -52,7 +52,7 @@ def _agreement(results: Results) -> str:
 
 def _learning(results: Results) -> str:
     name = "What more labels bring to the head"
-    rows = results.learning_curve
+    rows = results.measured.learning_curve
     if not rows:
         return elements.figure(name, elements.paragraph("Undefined for this split.", "soft"))
     points = [Point(row["images"], row["accuracy"], row["accuracy_low"], row["accuracy_high"], DOT) for row in rows]
@@ -74,7 +74,7 @@ def calibration(results: Results) -> str:
                     Point(row["confidence"], row["accuracy"], share=row["count"] / sum(r["count"] for r in of_model))
                     for row in of_model
                 ]
-                for model, of_model in results.curves[kind].items()
+                for model, of_model in results.measured.curves[kind].items()
             },
             charts.unit_axis("confidence"),
             charts.unit_axis("accuracy"),
@@ -96,7 +96,7 @@ def _temperatures(results: Results) -> str:
     suffix = "_weighted" if results.weighted else ""
     rows = []
     for model, name in MODELS.items():
-        scores = results.metrics["calibration"][model]
+        scores = results.measured.metrics["calibration"][model]
         rows.append(elements.part(f"{name}, temperature {scores['temperature']:.3f}", 3))
         for key, measure in (("log_loss", "Log loss"), ("ece", "Calibration error")):
             of_splits = (scores[split] for split in ("validation", "test"))
@@ -112,12 +112,12 @@ def _weighted(results: Results) -> str:
 
 def _threshold(results: Results) -> str:
     name = f"The threshold{_weighted(results)}"
-    if not results.thresholds:
+    if not results.measured.thresholds:
         said = "Of more than two classes the likeliest is the answer: no threshold is chosen."
         return elements.figure(name, elements.paragraph(said, "soft"))
     rows, failed = [], []
     for model, shown in MODELS.items():
-        of_splits = results.thresholds[model]
+        of_splits = results.measured.thresholds[model]
         chosen = of_splits["validation"]
         rows.append(elements.part(f"{shown}, threshold {chosen.value:.3f}", 3))
         for key in ("precision", "recall"):
@@ -136,7 +136,7 @@ def _threshold(results: Results) -> str:
 
 def slices(results: Results) -> str:
     """List the slices of the test split, the worst of the fine-tuned model first."""
-    of_model = {m: {(r["column"], r["value"]): r for r in rows} for m, rows in results.slices.items()}
+    of_model = {m: {(r["column"], r["value"]): r for r in rows} for m, rows in results.measured.slices.items()}
     order = list(of_model["fine_tuned"])
     if not order:
         return elements.paragraph(
@@ -153,7 +153,7 @@ def slices(results: Results) -> str:
         rows.append(
             (f"{column.replace('_', ' ')}: {value}", f"{elements.plural(row['count'], 'photograph')}{p}", estimates)
         )
-    overall = results.metrics["fine_tuned"]["test"]["accuracy"]
+    overall = results.measured.metrics["fine_tuned"]["test"]["accuracy"]
     note = (
         "The worst first, by the upper end of the fine-tuned model’s interval; the dashed line is its accuracy on the "
         "whole test split. p says how often chance alone makes a slice differ that much from the rest, the number of "
