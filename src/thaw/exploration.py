@@ -361,21 +361,19 @@ def _samples(columns: dict[str, list], run: Run, rows: list[int]) -> Iterator:
 
 
 def _update_values(dataset, columns: dict[str, list], rows: dict[str, int]) -> None:
-    """Write the values of known samples, {id: row}, where they differ."""
-    if not rows:
-        return
-    ours = dataset.select(list(rows), ordered=True)
+    """Write the values of the samples that show a photograph of the run, {id: row} of them all, where they differ."""
+    ours = dataset.exists("image_id")
     for field in {path.partition(".")[0]: None for path in columns if "." in path}:
         emptied = ours.exists(field, False).values("id")
         dataset.set_values(field, {sample: _document(field) for sample in emptied}, key_field="id")
     for path, values in columns.items():
         differ = _arrays_differ if path.endswith(".logits") else _differ
-        pairs = zip(rows.items(), ours.values(path), strict=True)
-        changed = {sample: values[row] for (sample, row), old in pairs if differ(old, values[row])}
+        pairs = zip(*ours.values(["id", path]), strict=True)
+        changed = {sample: values[rows[sample]] for sample, old in pairs if differ(old, values[rows[sample]])}
         dataset.set_values(path, changed, key_field="id")
     changed = {}
-    for (sample, row), old in zip(rows.items(), ours.values("tags"), strict=True):
-        new = [tag for tag in old if tag not in tables.SPLITS] + [columns["split"][row]]
+    for sample, old in zip(*ours.values(["id", "tags"]), strict=True):
+        new = [tag for tag in old if tag not in tables.SPLITS] + [columns["split"][rows[sample]]]
         if sorted(new) != sorted(old):
             changed[sample] = new
     dataset.set_values("tags", changed, key_field="id")
