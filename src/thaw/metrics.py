@@ -302,11 +302,12 @@ def _resampled_classes(
 ) -> dict[str, NDArray[np.float64]]:
     """Return the measures of `per_class`, each (c, 1 + resamples), NaN where undefined."""
     count, classes = probabilities.shape
+    names = ("precision", "recall", "f1", "roc_auc", "pr_auc")
+    if not count:
+        return {name: np.full((classes, 1), np.nan) for name in names}
     present = np.unique(labels)
     group, times = _draw(groups, min(bootstrap, _affordable(labels, present), max(LEAST, 8 * HELD // classes)), seed)
-    result = {
-        name: np.full((classes, times.shape[1]), np.nan) for name in ("precision", "recall", "f1", "roc_auc", "pr_auc")
-    }
+    result = {name: np.full((classes, times.shape[1]), np.nan) for name in names}
     of_label, of_prediction = (_sum_by(array, np.ones(count), classes) for array in (labels, predictions))
     of_hit = _sum_by(labels, predictions == labels, classes)
     for part in _blocks(count, times.shape[1]):
@@ -330,7 +331,7 @@ def _draw(
     """
     unique, group = np.unique(groups, return_inverse=True)
     count = len(unique)
-    bootstrap = min(bootstrap, max(LEAST, DRAWN // max(count, 1)))
+    bootstrap = min(bootstrap, max(LEAST, DRAWN // count))
     times = np.ones((count, 1 + bootstrap), np.uint8)
     generator = np.random.default_rng(seed)
     for part in _blocks(count, bootstrap):
@@ -343,7 +344,7 @@ def _draw(
 
 def _blocks(rows: int, columns: int) -> Iterator[slice]:
     """Yield slices of the columns, of at most HELD numbers or one column each."""
-    step = max(1, HELD // max(rows, 1))
+    step = max(1, HELD // rows)
     for start in range(0, columns, step):
         yield slice(start, min(start + step, columns))
 
