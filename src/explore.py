@@ -50,7 +50,7 @@ def main() -> None:
 def warn_of_missing(finished: exploration.Run) -> None:
     missing = [path for path in finished.table["filepath"] if not Path(path).exists()]
     if missing:
-        print(f"explore: warning: {len(missing):,} photographs are not there to be seen, {missing[0]} first: "
+        print(f"explore: warning: photographs that are gone and cannot be shown: {len(missing):,}, {missing[0]} first; "
               f"`dvc checkout {RAW}` brings them back", file=sys.stderr)  # fmt: skip
 
 

@@ -131,7 +131,7 @@ def add_strangers(name: str) -> None:
     fo.Dataset(f"{name}-stranger", persistent=True)
     dataset = fo.load_dataset(name)
     dataset.delete_saved_view("test")
-    dataset.save_view("test", dataset.limit(1), description="mine")
+    dataset.save_view("Test", dataset.limit(1), description="mine")
 
 
 def add_twice(name: str) -> None:
@@ -150,6 +150,14 @@ def fail_to_connect() -> BaseException | None:
         error = pool.submit(exploration.connect).exception()
     fo.config.database_uri = None
     return error
+
+
+def limit_is_heeded() -> bool:
+    import inspect
+
+    import fiftyone.brain.internal.core.sklearn as neighbours
+
+    return "<= _MAX_PRECOMPUTE_DISTS" in inspect.getsource(neighbours.NeighborsHelper)
 
 
 def database_port() -> str:
@@ -246,6 +254,11 @@ def test_what_fiftyone_finds_it_finds_in_the_frozen_features(explored):
 
 
 @installed
+def test_fiftyone_still_has_the_limit_that_keeps_memory_from_growing_with_the_square(worker):
+    assert worker(limit_is_heeded)
+
+
+@installed
 def test_an_unchanged_run_writes_nothing(worker, tmp_path):
     folder = write_run(tmp_path / "run")
     first = worker(explore, folder, "unchanged")
@@ -271,7 +284,7 @@ def test_another_run_updates_the_dataset_and_leaves_what_a_person_added(worker, 
     assert sorted(dataset["samples"]) == [*"bcdefghijkl", "their own"]
     e = dataset["samples"]["e"]
     assert sorted(e["tags"]) == ["look", "train"] and e["note"] == "hm" and e["head"]["tags"] == ["odd"]
-    assert e["ground_truth"]["label"] == "cat" and e["split"] == "train"
+    assert e["ground_truth"]["label"] == "cat" and e["split"] == "train" and e["head_validation"] is None
     assert dataset["views"]["mine"] == ["e"] and dataset["views"]["test"] == list("ijkl")
     assert dataset["samples"]["their own"]["tags"] == ["test"]
     assert dataset["samples"]["h"]["uniqueness"] and dataset["views"]["near-duplicates"] == ["j", "k"]
@@ -337,7 +350,10 @@ def test_the_script_serves_the_app_until_ctrl_c_even_where_a_photograph_is_gone(
     finally:
         process.kill()
     assert process.returncode == 0 and not rest
-    assert errors.startswith("explore: warning: 1 photographs are not there to be seen") and errors.count("\n") == 1
+    assert (
+        errors.startswith("explore: warning: photographs that are gone and cannot be shown: 1, /")
+        and errors.count("\n") == 1
+    )
 
 
 @pytest.mark.skipif(find_spec("fiftyone") is not None, reason="FiftyOne is installed")

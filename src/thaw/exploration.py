@@ -46,7 +46,7 @@ BLOCK = 1_000  # photographs whose features are written at a time
 
 OURS = "Written by Thaw, and anew at each run."
 FIELDS = {  # of every dataset; `meta_` columns and what FiftyOne computes come on top
-    "image_id": "the photograph's id in data/raw/images.csv",
+    "image_id": "its id in images.csv",
     "ground_truth": "its label",
     "split": "train, validation or test; also a tag",
     "group": "near-duplicates by their pixels share one; a group is never split",
@@ -199,6 +199,7 @@ def update(dataset, run: Run, progress: bool = False) -> tuple[int, int]:
     digest = _digest(run)
     runs = (SIMILARITY, VISUALIZATION, UNIQUENESS)
     if digest != dataset.info["thaw"].get("features") or not all(map(dataset.has_brain_run, runs)):
+        _note(dataset, features=None)  # from here to the end the dataset is of no run
         _update_features(dataset, run, known)
         _look_at_features(dataset, progress)
         _note(dataset, features=digest)
@@ -219,6 +220,7 @@ def evaluate(dataset, run: Run, progress: bool = False) -> dict[str, dict[str, f
     judged = run.table.select(*PREDICTIONS).drop("self_confidence")
     digest = hashlib.sha256(judged.write_csv().encode()).hexdigest()
     if digest != dataset.info["thaw"].get("evaluated") or not all(map(dataset.has_evaluation, keys)):
+        _note(dataset, evaluated=None)
         for model in MODELS:
             brain.compute_mistakenness(
                 ours, model, label_field="ground_truth", mistakenness_field=f"{model}_mistakenness", progress=progress
@@ -236,16 +238,15 @@ def evaluate(dataset, run: Run, progress: bool = False) -> dict[str, dict[str, f
 
 def save_views(dataset) -> list[str]:
     """Save the views that a run is looked at by; returns the names that a person's own view has taken."""
-    taken = []
-    own = {
-        info["name"]: info.get("description") for info in map(dataset.get_saved_view_info, dataset.list_saved_views())
-    }
-    for name, (view, description) in _views(dataset).items():
-        if name in own and not (own[name] or "").endswith(OURS):
-            taken.append(name)
-        else:
+    from fiftyone.core.utils import to_slug  # names are the same to FiftyOne where these are
+
+    infos = map(dataset.get_saved_view_info, dataset.list_saved_views())
+    theirs = {to_slug(info["name"]) for info in infos if not (info["description"] or "").endswith(OURS)}
+    views = _views(dataset)
+    for name, (view, description) in views.items():
+        if to_slug(name) not in theirs:
             dataset.save_view(name, view, description=f"{description} {OURS}", overwrite=True)
-    return taken
+    return [name for name in views if to_slug(name) in theirs]
 
 
 def _views(dataset) -> dict:
