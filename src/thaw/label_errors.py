@@ -7,6 +7,7 @@ from scipy.sparse import csr_array
 from threadpoolctl import threadpool_limits
 
 BLOCK = 4096  # images whose features are held at a time
+LOGITS = 2**22  # logits held at a time
 
 
 def self_confidence(
@@ -42,12 +43,15 @@ def self_confidence(
         rows = [np.flatnonzero((fold == i) & taught) for i in range(folds)]
         sums = [_sums(features, of_fold, labels, weights, classes, mean, scale) for of_fold in rows]
         for i in range(folds):
-            others = [sums[j] for j in range(folds) if j != i]
-            known, kernel, bias = _discriminant(*(sum(parts) for parts in zip(*others, strict=True)), shrinkage)
+            weight, total, products = (sum(parts[:i] + parts[i + 1 :]) for parts in zip(*sums, strict=True))
+            if not weight.any():
+                continue
+            known, kernel, bias = _discriminant(weight, total, products, shrinkage)
             own = np.searchsorted(known, labels)
             asked = np.flatnonzero((fold == i) & np.isin(labels, known))
-            for start in range(0, len(asked), BLOCK):
-                block = asked[start : start + BLOCK]
+            step = max(1, min(BLOCK, LOGITS // len(known)))
+            for start in range(0, len(asked), step):
+                block = asked[start : start + step]
                 logits = (features[block].astype(np.float32) - mean) / scale @ kernel + bias
                 logits -= logits.max(axis=1, keepdims=True)
                 odds = np.exp(logits.astype(np.float64))

@@ -209,7 +209,8 @@ def calibration_interval(gaps: NDArray[np.float64]) -> tuple[float | None, float
     of the resamples lies too high (of a model without error they cover 0 % of the time). Instead: the gaps of the
     split times a factor, plus what the resamples scatter around them, are splits of a model whose error is that
     factor times the one observed. The interval goes from the factor at which 2.5 % of them have at least the observed
-    error to the one at which 97.5 % have (the inversion of a test), or to the observed error where that is more.
+    error to the one at which 97.5 % have (the inversion of a test). It may lie below the observed error, where that
+    is no more than what chance makes of a smaller one.
     """
     observed, scatter = gaps[:, :1], gaps[:, 1:] - gaps[:, :1]
     value = float(np.abs(observed).sum())
@@ -227,7 +228,7 @@ def calibration_interval(gaps: NDArray[np.float64]) -> tuple[float | None, float
             low, high = (low, middle) if reached else (middle, high)
         return low
 
-    return value, factor(0.025) * value, min(1.0, max(1.0, factor(0.975)) * value)
+    return value, factor(0.025) * value, min(1.0, factor(0.975) * value)
 
 
 def _measures(classes: int) -> tuple[str, ...]:
