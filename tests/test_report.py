@@ -68,11 +68,12 @@ def jpeg(shade=128):
 
 def results(
     classes=("intact", "defective"), counts=(40, 30, 60), skill=(1.0, 2.0), answer=None, weights=None, words="mono",
-    readable=True, maps=True, missing=(), absent=(), settings=SETTINGS,
+    readable=True, maps=True, missing=(), absent=(), unweighted=(), settings=SETTINGS,
 ):  # fmt: skip
     """Return what `evaluate` hands to the report, of drawn photographs that a head and a better model have seen.
 
-    answer: how (n, c) probabilities are changed; absent: classes without a photograph in the test split.
+    answer: how (n, c) probabilities are changed; absent: classes without a photograph in the test split; unweighted:
+    splits whose labels all weigh 1.
     """
     generator = np.random.default_rng(0)
     splits, row = {}, 0
@@ -81,7 +82,7 @@ def results(
         if split == "test":
             labels = np.array([next(k for k in np.roll(range(len(classes)), -k) if k not in absent) for k in labels])
         ids = np.array([f"{split[:2]}{i:05}" for i in range(count)])
-        weight = np.ones(count) if weights is None else np.resize(weights, count)
+        weight = np.ones(count) if weights is None or split in unweighted else np.resize(weights, count)
         splits[split] = Examples(ids, row + np.arange(count)[:, None], labels, weight, ids)
         row += count
     photographs = predictions.gather(splits)
@@ -313,7 +314,7 @@ HARD = {
     "probabilities of 0 and 1": {"answer": lambda p: np.eye(p.shape[1])[p.argmax(axis=1)]},
     "no mistake": {"skill": (100.0, 100.0)},
     "classes in other scripts": {"classes": ("Größe ü", "太阳能电池", "خلية", "🦙" * 40), "words": "中文 عربى"},
-    "labels that weigh nothing": {"weights": (0.0,)},
+    "labels of test that weigh nothing": {"weights": (0.0,), "unweighted": ("train", "validation")},
     "nothing to be shown": {"settings": SETTINGS.model_copy(update={"shown": 0})},
 }
 

@@ -56,7 +56,7 @@ def choose(
     return {
         "mistakes": test[confident_mistakes(probabilities[test], photographs.labels[test], count)],
         "doubts": test[least_certain(probabilities[test], count)],
-        "labels": label_errors.suspicious(self_confidence, photographs.labels)[:count],
+        "labels": label_errors.suspicious(self_confidence)[:count],
     }
 
 

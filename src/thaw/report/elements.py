@@ -93,10 +93,10 @@ def heads(first: str, names: Sequence[str]) -> str:
     return f'<tr><th scope="col">{escape(first)}</th>{columns}</tr>'
 
 
-def cell(text: str, below: str = "", best: bool = False) -> str:
-    """Return a number's cell with its interval in small print `below` it."""
-    shown = f"<b>{escape(text)}</b>" if best else escape(text)
-    small = f"<small>{escape(below)}</small>" if below else ""
+def cell(text: str, interval: str | None = None, clear: bool = False) -> str:
+    """Return a number's cell, its interval in small print; an empty one keeps the place of those above and below."""
+    shown = f"<b>{escape(text)}</b>" if clear else escape(text)
+    small = "" if interval is None else f"<small>{escape(interval)}</small>"
     return f"<td>{shown}{small}</td>"
 
 

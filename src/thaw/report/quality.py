@@ -58,20 +58,34 @@ def summary(results: Results) -> str:
 
 
 def verdict(results: Results) -> str:
-    """Say in a sentence whether fine-tuning helped."""
+    """Say whether fine-tuning helped, in a sentence or two."""
     against = results.measured.comparisons["fine_tuned_against_head"]
     difference, low, high = (against["differences"]["accuracy"][key] for key in ("difference", "low", "high"))
     amount = f"{abs(round(100 * difference, 1)):.1f} points"
     if low is None or high is None:
-        return f"Whether fine-tuning helped, this split cannot tell (it {_moved(difference, amount)})."
+        return f"Whether fine-tuning helped, this split cannot tell: it {_moved(difference, amount)}."
     between = elements.signed_interval(low, high, elements.points)
     chance = elements.equals(against["mcnemar_p"])
     spread = f"95{NARROW_SPACE}% interval of the difference {between}; McNemar’s p {chance}"
     if low > 0:
-        return f"Fine-tuning helped: {amount} more than the head on frozen features ({spread})."
-    if high < 0:
-        return f"Fine-tuning did harm: {amount} less than the head on frozen features ({spread})."
-    return f"Whether fine-tuning helped is not certain: it {_moved(difference, amount)}, which may be luck ({spread})."
+        said = f"Fine-tuning helped: {amount} more than the head on frozen features ({spread})."
+    elif high < 0:
+        said = f"Fine-tuning did harm: {amount} less than the head on frozen features ({spread})."
+    else:
+        said = (
+            f"Whether fine-tuning helped is not certain: it {_moved(difference, amount)}, which may be luck ({spread})."
+        )
+    return said + _by_weight(results)
+
+
+def _by_weight(results: Results) -> str:
+    """Say the same of the weighted accuracy where there is one."""
+    of_measure = results.measured.comparisons["fine_tuned_against_head"]["differences"]["accuracy_weighted"]
+    if not results.weighted or of_measure["difference"] is None:
+        return ""
+    between = elements.signed_interval(of_measure["low"], of_measure["high"], elements.points)
+    amount = elements.points(of_measure["difference"])
+    return f" By the weight of the labels the difference is {amount} points{f' ({between})' if between else ''}."
 
 
 def _moved(difference: float, amount: str) -> str:

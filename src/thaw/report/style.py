@@ -78,7 +78,7 @@ tr.part th { padding-top: 1.1rem; color: var(--soft); font-weight: 400 }
 .legend .head::before { border-top-style: dashed }
 
 .estimates { font-variant-numeric: tabular-nums lining-nums; font-size: .9375rem; line-height: 1.35 }
-.estimate { display: grid; grid-template-columns: 12.5rem minmax(6rem, 1fr) 10.5rem; gap: 1.25rem }
+.estimate { display: grid; grid-template-columns: 13.5rem minmax(6rem, 1fr) 10.5rem; gap: 1.25rem }
 .estimate > * { align-self: center }
 .estimate .name small, .numbers small { font-size: .8125rem }
 .estimate .name small { display: block }
@@ -160,6 +160,7 @@ ul.columns { columns: 14rem; margin: 0; padding-left: 1.1rem; font-size: .875rem
   .estimate .track { grid-column: 1 / -1; min-height: 1.6rem; margin: 0 .75rem }
   .estimate .track.many2 { min-height: 2.4rem }
   .aligned td small, .aligned td:nth-child(4) small { display: block; min-width: 0; font-size: .6875rem }
+  td small:empty { display: none }
   .pairs th { width: auto }
   .sheet { grid-template-columns: minmax(0, 1fr) }
   dl { grid-template-columns: minmax(0, 1fr); gap: 0 }
