@@ -64,6 +64,17 @@ def test_numbers_are_rounded_and_none_is_empty(tmp_path):
     assert text == "images,accuracy,accuracy_low\n10,0.666667,\n"
 
 
+def test_a_comparison_is_a_row_with_its_counts_and_differences():
+    counts = {"both_right": 5, "only_a_right": 3, "only_b_right": 1, "both_wrong": 0}
+    differences = {"accuracy": {"difference": 0.2, "low": -0.1, "high": None}}
+    known = {"counts": counts, "differences": differences, "mcnemar_p": 0.5}
+    rows = plots.flat({"a_against_b": known})
+    assert rows == [
+        {"pair": "a against b", "both_right": 5, "first_right": 3, "second_right": 1, "both_wrong": 0, "mcnemar_p": 0.5}
+        | {"accuracy": 0.2, "accuracy_low": -0.1, "accuracy_high": None}
+    ]
+
+
 def test_a_slice_is_named_in_one_text():
     rows = plots.named({"head": [{"column": "camera", "value": "north", "accuracy": 0.5}]})["head"]
     assert rows == [{"slice": "camera: north", "column": "camera", "value": "north", "accuracy": 0.5}]

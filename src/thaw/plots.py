@@ -23,9 +23,10 @@ COLUMNS = {  # at least; slices and classes have more
     "calibrated": ("confidence", "accuracy", "count"),
     "slices": ("slice", "column", "value", "count", "share", "accuracy", "accuracy_low", "accuracy_high", "p_value"),
     "per_class": ("class", "support", "predicted", "precision", "recall", "f1"),
-    "comparisons": ("pair", "measure", "difference", "low", "high"),
+    "comparisons": ("pair", "mcnemar_p", "accuracy", "accuracy_low", "accuracy_high"),
     "learning_curve": ("images", "draws", "accuracy", "accuracy_low", "accuracy_high"),
 }
+COUNTS = ("both_right", "first_right", "second_right", "both_wrong")  # of a comparison
 DIGITS = 6  # of the numbers in the files: finer ones would make a difference of two runs of what is none
 
 
@@ -66,12 +67,17 @@ def named(slices: Mapping[str, Rows]) -> dict[str, list[Row]]:
 
 
 def flat(comparisons: Mapping[str, Mapping]) -> list[Row]:
-    """Return the differences of `evaluation.comparisons`, a row for each pair and measure."""
-    return [
-        {"pair": pair, "measure": measure, **of_measure}
-        for pair, known in comparisons.items()
-        for measure, of_measure in known["differences"].items()
-    ]
+    """Return the differences of `evaluation.comparisons`, a row for each pair."""
+    rows = []
+    for pair, known in comparisons.items():
+        counts = dict(zip(COUNTS, known["counts"].values(), strict=True))
+        row: Row = {"pair": pair.replace("_", " "), **counts, "mcnemar_p": known["mcnemar_p"]}
+        for measure, of_measure in known["differences"].items():
+            row |= {measure: of_measure["difference"]} | {
+                f"{measure}_{end}": of_measure[end] for end in ("low", "high")
+            }
+        rows.append(row)
+    return rows
 
 
 def _write_rows(path: Path, rows: Rows, columns: Sequence[str]) -> None:
