@@ -2,7 +2,7 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro test lint bench setup requirements
+.PHONY: repro test lint bench explore setup requirements
 
 repro: setup  ## run what is out of date, from photographs to the report
 	dvc repro
@@ -18,6 +18,9 @@ bench: setup  ## rates, epochs and memory, against Keras and the engine
 	PYTHONPATH=src python benchmarks/extraction.py
 	PYTHONPATH=src python benchmarks/epoch.py
 	PYTHONPATH=src python benchmarks/memory.py
+
+explore: setup  ## the run in FiftyOne: its App, until Ctrl-C
+	python src/explore.py
 
 setup: .venv/installed  ## the environment, from requirements.txt alone
 

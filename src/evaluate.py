@@ -1,59 +1,132 @@
-"""Measure the head and the fine-tuned model on validation and test: `reports/metrics.json`, plots, the report.
+"""Measure the head and the fine-tuned model: `reports/metrics.json`, plots, the report, the model card.
 
-The head is measured on the cached features, the fine-tuned model on the cached activations: no photograph is read.
+The head is measured on the cached features, the fine-tuned model on the cached activations; photographs are read only
+to be shown in the report. `data/predictions` keeps what both models answer to every photograph, `models/decision.json`
+what is chosen on validation for those who use the model: a temperature and a threshold.
 """
 
 import json
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 
-from thaw import arrays, examples, heads, models, params, plots, report, training
+from thaw import (
+    arrays,
+    attention,
+    evaluation,
+    examples,
+    extraction,
+    failures,
+    heads,
+    health,
+    label_errors,
+    models,
+    params,
+    plots,
+    predictions,
+    provenance,
+    tables,
+    training,
+)
 from thaw.errors import run
 from thaw.files import whole_file
-from thaw.heads import LinearHead
-from thaw.metrics import classification_metrics
+from thaw.predictions import Photographs
+from thaw.report import model_card, page
+from thaw.report.results import Results
 
-SOURCE = Path("data/raw/source.json")
+RAW = Path("data/raw")
 SPLIT = Path("data/split.csv")
+AUGMENTATIONS = Path("data/augmentations.csv")
+BACKBONE = Path("models/backbone")
 FEATURES = Path("data/features")
 ACTIVATIONS = Path("data/activations")
 HEAD = Path("models/head")
 MODEL = Path("models/model.keras")
-AUGMENTATIONS = Path("reports/augmentations.jpg")
+SHEET = Path("reports/augmentations.jpg")
+PREDICTIONS = Path("data/predictions")
+DECISION = Path("models/decision.json")
 METRICS = Path("reports/metrics.json")
 PLOTS = Path("reports/plots")
 ACCURACY = Path("reports/accuracy.svg")
+MODEL_CARD = Path("reports/model_card.md")
 REPORT = Path("reports/report.html")
+READ = (RAW / "images.csv", SPLIT, AUGMENTATIONS, BACKBONE, FEATURES, ACTIVATIONS, HEAD, MODEL)
 
 
 def main() -> None:
-    evaluate = params.load(Path("params.yaml")).evaluate
+    parameters = params.load(Path("params.yaml"))
+    evaluate = parameters.evaluate
     head = heads.load(HEAD)
-    features = arrays.open_rows(FEATURES / "features.npy")
+    classes = head.classes
+    inputs_of_head = arrays.open_rows(FEATURES / "features.npy")
+    features = arrays.pooled(inputs_of_head)
+    activations = extraction.open_activations(ACTIVATIONS, RAW, SPLIT, AUGMENTATIONS, BACKBONE)
     model, metadata = models.load(MODEL)
-    thawed = training.thawed_part(model, metadata["cut"])
-    predict = training.predictor(thawed, arrays.open_rows(ACTIVATIONS / "activations.npy"))
     splits = examples.read(FEATURES, SPLIT)  # rows of the features and of the activations show the same
+    photographs = predictions.gather(splits)
+    images = tables.read_images(RAW)
 
-    metrics: dict[str, dict] = {"head": {}, "fine_tuned": {}}
-    probabilities = {}
-    for name in ("validation", "test"):
-        part = splits[name]
-        rows = part.views[:, 0]
-        probabilities = {"head": head.probabilities(features[rows]), "fine_tuned": normalised(predict(rows))}
-        for key, p in probabilities.items():
-            metrics[key][name] = classification_metrics(
-                p, part.labels, part.weights, part.groups,
-                bins=evaluate.bins, bootstrap=evaluate.bootstrap, seed=evaluate.seed,
-            )  # fmt: skip
-    test = splits["test"]
-    write_text(METRICS, json.dumps(metrics, indent=1) + "\n")
-    write_text(ACCURACY, plots.accuracy_svg(metrics))
-    curves = plots.write_plots(PLOTS, probabilities, test.labels, head.classes, bins=evaluate.bins)
-    write_report(metrics, curves, splits, head, metadata)
-    print(f"evaluate: of the {len(test.labels):,} test labels, by weight, the head has {sentence(metrics['head'])} and "
-          f"the fine-tuned model {sentence(metrics['fine_tuned'])} right; {REPORT}")  # fmt: skip
+    predict = training.predictor(training.thawed_part(model, metadata["cut"]), activations)
+    probabilities = {
+        "head": np.concatenate(
+            [head.probabilities(block) for block in arrays.blocks(inputs_of_head, photographs.rows)]
+        ),
+        "fine_tuned": normalised(predict(photographs.rows)),
+    }
+    self_confidence = label_errors.self_confidence(
+        features[photographs.rows], photographs.labels, photographs.weights, photographs.groups, len(classes),
+        seed=evaluate.seed,
+    )  # fmt: skip
+    predictions.write(PREDICTIONS, photographs, classes, probabilities, self_confidence)
+
+    measured = evaluation.measure(
+        splits, images, features, classes, probabilities, evaluate,
+        class_weight=parameters.head.class_weight, strengths=parameters.head.strengths,
+    )  # fmt: skip
+    write_json(METRICS, measured.metrics)
+    write_json(DECISION, evaluation.decision(measured, classes, evaluate.threshold))
+    write_text(ACCURACY, plots.accuracy_svg(measured.metrics))
+    plots.write(
+        PLOTS,
+        {**measured.curves, "per_class": measured.per_class, "slices": plots.named(measured.slices)},
+        {"learning_curve": measured.learning_curve, "comparisons": plots.flat(measured.comparisons)},
+    )
+
+    chosen = failures.choose(photographs, probabilities["fine_tuned"], self_confidence, evaluate.shown)
+    shown = sorted({int(position) for sheet in chosen.values() for position in sheet})
+    near = failures.nearest(features, photographs, shown)
+    seen = see(photographs.image_ids, images, {*shown, *chain.from_iterable(near.values())}, metadata["image"])
+    evidence = where_it_looked(
+        model, metadata["cut"], photographs, shown, probabilities["fine_tuned"], seen, activations
+    )  # fmt: skip
+    cards = failures.show(shown, photographs, classes, probabilities, self_confidence, near, seen, evidence)
+
+    results = Results(
+        source=json.loads((RAW / "source.json").read_text(encoding="utf-8")),
+        classes=classes,
+        weighted=len(set(photographs.weights)) > 1,
+        measured=measured,
+        sheets={name: [cards[int(position)] for position in sheet] for name, sheet in chosen.items()},
+        health=health.describe(
+            images, tables.read(SPLIT, tables.SPLIT), tables.read(RAW / "missing.csv", tables.MISSING), classes
+        ),
+        parameters={
+            "model": {"backbone": model.name, "cut": metadata["cut"], "best_epoch": metadata["best_epoch"]},
+            "image": metadata["image"],
+            "head": {"strength": head.strength},
+            "fine_tune": metadata["fine_tune"],
+            "evaluate": evaluate.model_dump(),
+        },
+        inputs={path.as_posix(): provenance.md5(path) for path in READ},
+        augmentations=SHEET.read_bytes(),
+    )
+    write_text(MODEL_CARD, model_card.write(results))
+    write_text(REPORT, page.render(results))
+    right = [sentence(measured.metrics[model]["test"]) for model in ("head", "fine_tuned")]
+    print(f"evaluate: of the {len(photographs.of('test')):,} test labels, by weight, the head has {right[0]} and the "
+          f"fine-tuned model {right[1]} right; {REPORT}")  # fmt: skip
 
 
 def normalised(probabilities: np.ndarray) -> np.ndarray:
@@ -62,30 +135,41 @@ def normalised(probabilities: np.ndarray) -> np.ndarray:
     return probabilities / probabilities.sum(axis=1, keepdims=True)
 
 
-def sentence(metrics: dict) -> str:
-    test = metrics["test"]
-    return (
-        f"{test['accuracy_weighted']:.1%} ({test['accuracy_weighted_low']:.1%} to {test['accuracy_weighted_high']:.1%})"
-    )
+def see(image_ids: np.ndarray, images: pl.DataFrame, positions: set[int], image: dict) -> dict[int, np.ndarray | None]:
+    """Return what the network sees of each photograph; None of one that is gone since, which is no reason to end."""
+    paths = dict(images.select("image_id", "path").iter_rows())
+    return {
+        position: failures.see(RAW / paths[image_ids[position]], image["size"], image["resize"])
+        for position in sorted(positions)
+    }
 
 
-def write_report(metrics: dict, curves: dict, splits: dict, head: LinearHead, metadata: dict) -> None:
-    source = json.loads(SOURCE.read_text(encoding="utf-8"))
-    counts = {name: np.bincount(part.labels, minlength=len(head.classes)).tolist() for name, part in splits.items()}
-    html = report.render(
-        title="Thaw",
-        classes=head.classes,
-        metrics=metrics,
-        plots=curves,
-        data=report.Data(source["name"], source["license"], source["citation"], counts),
-        parameters={
-            "image": metadata["image"],
-            "head": {"strength": head.strength},
-            "fine_tune": metadata["fine_tune"],
-        },
-        pictures=[report.Picture(AUGMENTATIONS.read_bytes(), "Training photographs, plain and as augmented")],
-    )
-    write_text(REPORT, html)
+def where_it_looked(
+    model, cut: str | None, photographs: Photographs, positions: list[int], probabilities: np.ndarray,
+    seen: dict[int, np.ndarray | None], activations: np.ndarray,
+) -> dict[int, np.ndarray]:  # fmt: skip
+    """Return the map of what speaks for the answer to each photograph that can be shown, where the model has one."""
+    positions = [position for position in positions if seen[position] is not None]
+    if not positions or attention.averaged_map(model) is None:
+        return {}
+    start = attention.start_of_map(model, cut)
+    if start == cut:
+        inputs = activations[photographs.rows[positions]]
+    else:
+        inputs = np.stack([seen[position] for position in positions])
+    answers, others = failures.rivals(probabilities[positions], photographs.labels[positions])
+    return dict(zip(positions, attention.evidence(model, start, inputs, answers, others), strict=True))
+
+
+def sentence(scores: dict) -> str:
+    share, low, high = (scores[f"accuracy_weighted{end}"] for end in ("", "_low", "_high"))
+    if share is None:
+        return "nothing to say"
+    return f"{share:.1%}" if low is None or high is None else f"{share:.1%} ({low:.1%} to {high:.1%})"
+
+
+def write_json(path: Path, value: object) -> None:
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:

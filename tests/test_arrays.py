@@ -109,3 +109,20 @@ def test_a_full_disk_is_an_error_of_the_write(tmp_path, limit):
         [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert done.stdout.strip() == "27", done.stderr  # EFBIG
+
+
+def test_rows_come_in_blocks_and_in_order(monkeypatch):
+    array = np.arange(40, dtype=np.float16).reshape(10, 4)
+    monkeypatch.setattr(arrays, "BLOCK", 3 * array[0].nbytes)
+    found = list(arrays.blocks(array, np.array([9, 1, 1, 0, 5, 6, 7])))
+    assert [len(block) for block in found] == [3, 3, 1]
+    np.testing.assert_array_equal(np.concatenate(found), array[[9, 1, 1, 0, 5, 6, 7]])
+
+
+def test_maps_are_pooled_over_their_places_and_features_stay(monkeypatch):
+    maps = np.random.default_rng(0).random((10, 3, 2, 4)).astype(np.float16)
+    monkeypatch.setattr(arrays, "BLOCK", 3 * maps[0].nbytes)
+    found = arrays.pooled(maps)
+    assert found.dtype == np.float16
+    np.testing.assert_allclose(found, maps.astype(np.float64).mean(axis=(1, 2)), atol=1e-3)
+    assert arrays.pooled(found) is found

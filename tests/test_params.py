@@ -130,6 +130,7 @@ def test_a_value_of_the_wrong_type_names_the_key_the_value_and_what_it_may_be(tm
         ("fine_tune.weight_decay", 1.0, "1"),
         ("evaluate.bins", 1, "2"),
         ("download.elpv.threshold", 1.0, "1"),
+        ("evaluate.shown", 101, "100"),
     ],
 )
 def test_a_value_out_of_range_names_the_key_the_value_and_the_limit(tmp_path, key, value, limit):
@@ -143,6 +144,20 @@ def test_a_value_out_of_range_names_the_key_the_value_and_the_limit(tmp_path, ke
 @pytest.mark.parametrize("key", ["fine_tune.learning_rate", "fine_tune.warmup_epochs", "augment.rotation"])
 def test_a_number_that_is_not_finite_is_refused(tmp_path, key, value):
     assert f"{key} should be" in message(tmp_path, {key: value})
+
+
+@pytest.mark.parametrize("value", [0.3, 0.5, "best_f1", "precision:0.95", "recall:.9", "recall:1", "precision:1.0"])
+def test_a_threshold_is_a_number_or_an_aim(tmp_path, value):
+    assert params.load(write(tmp_path / "params.yaml", {"evaluate.threshold": value})).evaluate.threshold == value
+
+
+@pytest.mark.parametrize(
+    "value", [0, 1, 1.5, -0.1, True, None, "f1", "precision", "recall:0", "recall:2", [0.5], "0.5"]
+)
+def test_a_threshold_of_another_form_names_what_it_may_be(tmp_path, value):
+    text = message(tmp_path, {"evaluate.threshold": value})
+    assert "evaluate.threshold should be a number between 0 and 1, best_f1, precision:0.95 or recall:0.95" in text
+    assert text.endswith(f"not {value!r}")
 
 
 def test_a_value_within_a_list_is_named_by_its_position(tmp_path):

@@ -1,16 +1,27 @@
-"""The report is one whole, safe, deterministic HTML file."""
+"""The report is one whole, safe, small, deterministic HTML file; so is the model card, as Markdown."""
 
-import copy
+import functools
+import io
+import json
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 
 import numpy as np
+import polars as pl
 import pytest
+from PIL import Image
 
-from thaw import metrics, plots, report
+from thaw import evaluation, failures, health, predictions, tables
+from thaw.examples import Examples
+from thaw.params import Evaluate
+from thaw.report import data, model_card, page, quality
+from thaw.report.results import Results
 
-PNG = b"\x89PNG\r\n\x1a\n picture"
-VOID = {"meta", "img"}
+EVIL = '<script>alert("1")</script>&|`*'
+VOID = {"meta", "img", "link"}
+SETTINGS = Evaluate(threshold=0.5, bootstrap=100, bins=10, shown=3, seed=1)
 
 
 class Page(HTMLParser):
@@ -45,179 +56,343 @@ class Page(HTMLParser):
         if "td" in self.open or "th" in self.open:
             self.rows[-1][-1] += text
 
+    def sentence(self):
+        return " ".join("".join(self.text).replace("\u202f", " ").split())
 
-def arguments(tmp_path, classes=("intact", "defective"), count=120):
-    """Return what `evaluate` would hand to `render`, of a head and of a better fine-tuned model."""
+
+def jpeg(shade=128):
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), (shade, shade, shade)).save(file, "JPEG")
+    return file.getvalue()
+
+
+def results(
+    classes=("intact", "defective"), counts=(40, 30, 60), skill=(1.0, 2.0), answer=None, weights=None, words="mono",
+    readable=True, maps=True, missing=(), absent=(), unweighted=(), settings=SETTINGS,
+):  # fmt: skip
+    """Return what `evaluate` hands to the report, of drawn photographs that a head and a better model have seen.
+
+    answer: how (n, c) probabilities are changed; absent: classes without a photograph in the test split; unweighted:
+    splits whose labels all weigh 1.
+    """
     generator = np.random.default_rng(0)
-    results = {"head": {}, "fine_tuned": {}}
-    for split in ("validation", "test"):
-        labels = generator.integers(0, len(classes), count)
-        noise, models = generator.normal(size=(count, len(classes))), {}
-        for model, skill in (("head", 1.0), ("fine_tuned", 2.0)):
-            odds = np.exp(noise + skill * np.eye(len(classes))[labels])
-            models[model] = odds / odds.sum(axis=1, keepdims=True)
-            results[model][split] = metrics.classification_metrics(
-                models[model], labels, np.ones(count), np.arange(count), bins=10, bootstrap=200, seed=0
-            )
-    counts = np.bincount(labels, minlength=len(classes)).tolist()
-    return {
-        "title": "Solar cells",
-        "classes": classes,
-        "metrics": results,
-        "plots": plots.write_plots(tmp_path, models, labels, classes, bins=10),
-        "data": report.Data(
-            "ELPV",
-            "CC BY-NC-SA 4.0",
-            "Deitsch et al. 2019, https://doi.org/10",
-            {"train": counts, "test": counts},
-        ),
-        "parameters": {
-            "fine_tune": {"freeze_depth": "block5", "epochs": 12, "rate": 1e-3},
-            "augment": {"flip": True},
-        },
-        "pictures": [report.Picture(PNG, "Augmented copies")],
-    }
-
-
-def test_the_result_is_one_sentence_with_both_accuracies_and_intervals(tmp_path):
-    given = arguments(tmp_path)
-    for model, accuracy in (("head", 0.8642), ("fine_tuned", 0.8871)):
-        given["metrics"][model]["test"] |= {
-            "accuracy": accuracy,
-            "accuracy_low": accuracy - 0.03,
-            "accuracy_high": accuracy + 0.02,
-        }
-    text = "".join(Page(report.render(**given)).text).replace("\u202f", " ")
-    assert (
-        "Of 120 test images, the fine-tuned network predicts 88.7 % correctly (95 % interval 85.7–90.7); "
-        "the head on the frozen backbone, 86.4 % (83.4–88.4)."
-    ) in text
-    assert "by +2.3 points; the two intervals overlap" in text
-
-
-def test_every_section_is_in_the_table_of_contents(tmp_path):
-    page = Page(report.render(**arguments(tmp_path)))
-    links = [attrs["href"] for tag, attrs in page.tags if tag == "a"]
-    sections = [f"#{attrs['id']}" for tag, attrs in page.tags if tag == "section"]
-    assert links == sections
-    assert links == [f"#{n}" for n in ("result", "metrics", "confusion", "curves", "data", "parameters", "pictures")]
-
-
-def test_the_metrics_table_shows_each_model_on_each_split(tmp_path):
-    given = arguments(tmp_path)
-    given["metrics"]["head"]["validation"]["log_loss"] = 0.5
-    given["metrics"]["fine_tuned"]["validation"]["log_loss"] = 0.25
-    given["metrics"]["fine_tuned"]["test"]["log_loss"] = None
-    given["metrics"]["head"]["test"]["log_loss"] = 0.75
-    page = report.render(**given)
-    assert ["Log loss\u00a0↓", "0.500", "0.250", "0.750", "–"] in Page(page).rows
-    assert "<b>0.250</b>" in page and "<b>0.500</b>" not in page and "<b>0.750</b>" not in page
-
-
-def test_the_confusion_matrix_counts_the_images(tmp_path):
-    given = arguments(tmp_path)
-    pairs = [("intact", "intact")] * 3 + [("intact", "defective")] + [("defective", "defective")] * 2
-    given["plots"]["confusion"]["head"] = [{"actual": a, "predicted": p} for a, p in pairs]
-    rows = [[cell.replace("\u202f", " ") for cell in row] for row in Page(report.render(**given)).rows]
-    assert ["intact", "375.0 %", "125.0 %"] in rows  # three images, 75.0 % of the class; one image, 25.0 %
-    assert ["defective", "00.0 %", "2100.0 %"] in rows
-
-
-def test_many_classes_give_a_list_of_the_most_frequent_errors(tmp_path):
-    classes = [f"class {i}" for i in range(report.MATRIX_CLASSES + 1)]
-    given = arguments(tmp_path, classes)
-    wrong = [("class 3", "class 1")] * 7 + [("class 2", "class 5")] * 9
-    given["plots"]["confusion"]["head"] = [{"actual": a, "predicted": p} for a, p in wrong]
-    rows = Page(report.render(**given)).rows
-    first = rows.index(["class 2", "class 5", "9"])
-    assert rows[first + 1] == ["class 3", "class 1", "7"]
-
-
-def test_each_chart_has_a_line_for_each_model(tmp_path):
-    page = Page(report.render(**arguments(tmp_path)))
-    charts = [attrs["aria-label"] for tag, attrs in page.tags if tag == "svg"]
-    lines = [attrs["class"] for tag, attrs in page.tags if tag == "polyline"]
-    assert charts == ["ROC", "Precision and recall", "Reliability"]
-    assert lines == ["head", "fine_tuned"] * 3
-
-
-def test_the_roc_curve_is_drawn_from_corner_to_corner(tmp_path):
-    page = Page(report.render(**arguments(tmp_path)))
-    frame = next(
-        {key: int(value) for key, value in attrs.items() if key != "class"} for tag, attrs in page.tags if tag == "rect"
+    splits, row = {}, 0
+    for split, count in zip(tables.SPLITS, counts, strict=True):
+        labels = np.arange(count) % len(classes)
+        if split == "test":
+            labels = np.array([next(k for k in np.roll(range(len(classes)), -k) if k not in absent) for k in labels])
+        ids = np.array([f"{split[:2]}{i:05}" for i in range(count)])
+        weight = np.ones(count) if weights is None or split in unweighted else np.resize(weights, count)
+        splits[split] = Examples(ids, row + np.arange(count)[:, None], labels, weight, ids)
+        row += count
+    photographs = predictions.gather(splits)
+    noise = generator.normal(size=(row, len(classes)))
+    truth = np.eye(len(classes))[photographs.labels]
+    features = np.zeros((row, 8), np.float16)
+    features[photographs.rows] = generator.normal(size=(row, 8)) + 2 * np.resize(truth, (row, 8))
+    probabilities = {}
+    for model, by in zip(("head", "fine_tuned"), skill, strict=True):
+        odds = np.exp(noise + by * truth)
+        probabilities[model] = odds / odds.sum(axis=1, keepdims=True)
+        if answer:
+            probabilities[model] = answer(probabilities[model])
+    ids = photographs.image_ids
+    images = pl.DataFrame({"image_id": ids, "width": 300, "height": 200 + np.arange(row) % 2})
+    images = images.with_columns(meta_camera=pl.Series(np.resize([words, "north"], row)))
+    measured = evaluation.measure(
+        splits, images, features, classes, probabilities, settings, class_weight=None, strengths=[0.01]
     )
-    line = next(attrs["points"] for tag, attrs in page.tags if tag == "polyline").split()
-    first, last = ([float(number) for number in point.split(",")] for point in (line[0], line[-1]))
-    assert first == [frame["x"], frame["y"] + frame["height"]]
-    assert last == [frame["x"] + frame["width"], frame["y"]]
+    confidence = generator.random(row)
+    chosen = failures.choose(photographs, probabilities["fine_tuned"], confidence, settings.shown)
+    shown = sorted({int(i) for rows in chosen.values() for i in rows})
+    pixels = np.full((16, 16, 3), 99, np.uint8) if readable else None
+    cards = failures.show(
+        shown, photographs, classes, probabilities, confidence, failures.nearest(features, photographs, shown),
+        dict.fromkeys(range(row), pixels), dict.fromkeys(shown if maps and readable else (), np.eye(4)),
+    )  # fmt: skip
+    split = pl.DataFrame(
+        {
+            "image_id": ids,
+            "label": [classes[k] for k in photographs.labels],
+            "weight": photographs.weights,
+            "group": photographs.groups,
+            "split": photographs.splits,
+        }
+    )
+    left_out = pl.DataFrame(list(missing), tables.MISSING, orient="row")
+    return Results(
+        source={"name": words, "license": "CC BY 4.0", "citation": f"{words} et al. 2019"},
+        classes=classes,
+        weighted=weights is not None,
+        measured=measured,
+        sheets={name: [cards[int(i)] for i in rows] for name, rows in chosen.items()},
+        health=health.describe(images, split, left_out, classes),
+        parameters={
+            "model": {"backbone": "net", "cut": None, "best_epoch": 3},
+            "image": {"size": 16, "resize": "crop"},
+            "fine_tune": {"epochs": 12, "rate": 1e-3},
+            "evaluate": settings.model_dump(),
+        },
+        inputs={"data/split.csv": "0123456789abcdef"},
+        augmentations=jpeg(),
+    )
 
 
-def test_data_counts_have_totals(tmp_path):
-    given = arguments(tmp_path)
-    data = {"train": [1200, 300], "test": [50, 0]}
-    rows = Page(report.render(**given | {"data": given["data"]._replace(counts=data)})).rows
-    assert ["intact", "1,200", "50", "1,250"] in rows
-    assert ["defective", "300", "0", "300"] in rows
-    assert ["all", "1,500", "50", "1,550"] in rows
+@functools.cache
+def usual():
+    """The results that most tests look at, and that none changes."""
+    return results(missing=[("x", "x.jpg", "damaged"), ("y", "y.jpg", "damaged")], weights=(1.0, 0.5, 1.0))
 
 
-def test_parameters_are_listed_as_params_yaml_has_them(tmp_path):
-    rows = Page(report.render(**arguments(tmp_path))).rows
-    for row in (["fine_tune.freeze_depth", "block5"], ["fine_tune.epochs", "12"], ["augment.flip", "true"]):
+@functools.cache
+def usual_page():
+    return page.render(usual())
+
+
+def test_the_first_words_say_how_good_how_sure_and_whether_fine_tuning_helped():
+    text = Page(usual_page()).sentence()
+    test = usual().measured.metrics["fine_tuned"]["test"]
+    low, high = (f"{100 * test[f'accuracy_{end}']:.1f}" for end in ("low", "high"))
+    first = f"Of 60 photographs that it was never trained on, the fine-tuned model gets {100 * test['accuracy']:.1f} %"
+    assert f"{first} right (95 % interval {low}–{high})." in text
+    assert text.index(first) < text.index("ine-tuning") < text.index("Accuracy on the test split")
+
+
+@pytest.mark.parametrize(
+    ("interval", "said"),
+    [
+        ((0.04, 0.01, 0.07), "Fine-tuning helped: 4.0 points more"),
+        ((-0.04, -0.07, -0.01), "Fine-tuning did harm: 4.0 points less"),
+        ((0.02, -0.01, 0.05), "Whether fine-tuning helped is not certain: it gets 2.0 points more right"),
+        ((0.0, -0.02, 0.02), "leaves the head’s accuracy as it is"),
+        ((0.02, None, None), "this split cannot tell"),
+    ],
+)
+def test_the_verdict_follows_the_interval_of_the_difference(monkeypatch, interval, said):
+    against = usual().measured.comparisons["fine_tuned_against_head"]
+    values = dict(zip(("difference", "low", "high"), interval, strict=True))
+    monkeypatch.setitem(against["differences"], "accuracy", values)
+    assert said in quality.verdict(usual())
+
+
+def test_every_section_is_in_the_table_of_contents():
+    tags = Page(usual_page()).tags
+    links = [attrs["href"] for tag, attrs in tags if tag == "a"]
+    assert links == ["#summary", *(f"#{attrs['id']}" for tag, attrs in tags if tag == "section")]
+    assert links[1:] == [f"#{key}" for key in page.SECTIONS]
+
+
+def test_every_measure_of_both_models_stands_in_the_metrics_with_its_interval():
+    rows = [[cell.replace("\u202f", " ") for cell in row] for row in Page(usual_page()).rows]
+    metrics = usual().measured.metrics
+    for split in ("test", "validation"):
+        for suffix in ("", "_weighted"):
+            for key, (name, unit, better) in quality.MEASURES.items():
+                if f"{key}{suffix}" not in metrics["head"][split]:
+                    continue
+                cells = [of(metrics[model][split], f"{key}{suffix}", unit) for model in ("head", "fine_tuned")]
+                assert [row for row in rows if row[0] == f"{name} {better}" and row[1:3] == cells], (split, key, suffix)
+
+
+def of(values, key, unit):
+    value, *ends = (values[f"{key}{end}"] for end in ("", "_low", "_high"))
+    assert value is not None
+    ends = ends if None not in ends else []
+    if unit:
+        return f"{100 * value:.1f} %" + "–".join(f"{100 * end:.1f}" for end in ends)
+    return f"{value:.3f}" + "–".join(f"{end:.3f}" for end in ends)
+
+
+def test_the_confusion_matrix_counts_the_photographs():
+    rows = [[cell.replace("\u202f", " ") for cell in row] for row in Page(usual_page()).rows]
+    pairs = [(row["actual"], row["predicted"]) for row in usual().measured.curves["confusion"]["head"]]
+    right, wrong = pairs.count(("intact", "intact")), pairs.count(("intact", "defective"))
+    share = right / (right + wrong)
+    assert ["intact", f"{right}{100 * share:.1f} %", f"{wrong}{100 * (1 - share):.1f} %"] in rows
+
+
+def test_each_curve_has_a_line_for_each_model():
+    tags = Page(usual_page()).tags
+    charts = [attrs["aria-label"] for tag, attrs in tags if tag == "svg" and attrs.get("class") == "lines"]
+    assert charts == [
+        "ROC",
+        "Precision and recall",
+        "What more labels bring to the head",
+        "As trained",
+        "With the temperature",
+    ]
+    assert [attrs["class"] for tag, attrs in tags if tag == "polyline"].count("fine_tuned") == 4
+
+
+def test_a_card_shows_its_photograph_the_map_the_answers_and_the_neighbours():
+    shown = usual().sheets["mistakes"][0]
+    html = usual_page()
+    card = next(
+        part for part in html.split('<figure class="card">') if part.startswith(f"<figcaption>{shown.image_id}")
+    )
+    card = card.partition("</figure>")[0]
+    assert len(re.findall("<img", card)) == 2 + failures.NEIGHBOURS
+    assert f"{100 * shown.answers['fine_tuned'][1]:.1f}" in card
+    assert all(neighbour.image_id in card for neighbour in shown.neighbours)
+
+
+def test_photographs_that_cannot_be_read_are_a_line_and_a_frame():
+    text = Page(page.render(results(readable=False))).sentence()
+    assert "photographs could not be read when this report was written" in text
+    assert "not readable" in text
+
+
+def test_a_model_without_a_map_is_said():
+    assert "keeps no map of where it looked" in Page(page.render(results(maps=False))).sentence()
+
+
+def test_what_was_left_out_is_counted_by_its_reason():
+    assert ["damaged", "2"] in Page(usual_page()).rows
+
+
+def test_parameters_and_hashes_are_listed():
+    rows = Page(usual_page()).rows
+    for row in (["fine_tune.epochs", "12"], ["evaluate.threshold", "0.5"], ["data/split.csv", "0123456789abcdef"]):
         assert row in rows
 
 
-def test_every_string_is_escaped(tmp_path):
-    evil = '<script>alert("1")</script>&'
-    given = arguments(tmp_path, classes=("intact", evil))
-    given |= {
-        "title": evil,
-        "data": report.Data(evil, evil, evil, {evil: [0, 1], "test": [0, 3]}),
-        "parameters": {evil: {evil: evil, "list": [evil]}},
-        "pictures": [report.Picture(PNG, evil)],
-    }
-    page = report.render(**given)
-    assert "<script" not in page
-    assert "".join(Page(page).text).count(evil) >= 12  # wherever one of the strings above is shown
-    assert next(attrs["alt"] for tag, attrs in Page(page).tags if tag == "img") == evil
+def test_every_text_of_the_data_is_escaped():
+    evil = results(classes=("intact", EVIL), words=EVIL, missing=[("x", EVIL, EVIL)])
+    html = page.render(evil)
+    assert "<script" not in html
+    assert "".join(Page(html).text).count(EVIL) >= 20  # wherever the names above are shown
+    card = model_card.write(evil)
+    assert "<script" not in card and EVIL not in card
+    assert len({line.count("|") - line.count("\\|") for line in card.splitlines() if line.startswith("| intact")}) <= 2
 
 
-def test_nothing_is_loaded(tmp_path):
-    page = report.render(**arguments(tmp_path))
-    tags = Page(page).tags
-    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in tags}
-    sources = [attrs[name] for _, attrs in tags for name in ("src", "srcset", "xlink:href", "data") if name in attrs]
-    assert sources == ["data:image/png;base64,iVBORw0KGgogcGljdHVyZQ=="]
-    assert all(attrs["href"].startswith("#") for _, attrs in tags if "href" in attrs)
-    assert not re.search(r"url\(|@import|/tmp|/home|/work", page)
+def test_nothing_is_loaded():
+    tags = Page(usual_page()).tags
+    assert not {"script", "iframe", "object"} & {tag for tag, _ in tags}
+    sources = [attrs[name] for _, attrs in tags for name in ("src", "srcset", "href", "data") if name in attrs]
+    assert sources and all(source.startswith(("data:", "#")) for source in sources)
+    assert not re.search(r"url\(|@import|/tmp|/home|/work", usual_page())
     assert any("default-src 'none'" in attrs.get("content", "") for _, attrs in tags)
 
 
-def test_the_same_arguments_give_the_same_bytes_and_stay_as_they_were(tmp_path):
-    given = arguments(tmp_path)
-    before = copy.deepcopy(given)
-    assert report.render(**given) == report.render(**given)
-    assert given == before
+def test_the_same_results_give_the_same_bytes():
+    assert page.render(usual()) == usual_page()
+    assert model_card.write(usual()) == model_card.write(usual())
 
 
-def test_a_test_split_of_one_class_has_no_roc_but_a_report(tmp_path):
-    given = arguments(tmp_path)
-    given["plots"]["roc"] = given["plots"]["precision_recall"] = {"head": [], "fine_tuned": []}
-    assert "".join(Page(report.render(**given)).text).count("Undefined for this split.") == 2
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("# a", "\\# a"),
+        ("1. a", "1\\. a"),
+        ("- a", "\\- a"),
+        ("a\n\n# b", "a # b"),
+        ("<b>&", "&lt;b&gt;&amp;"),
+        ("é漢", "é漢"),
+    ],
+)
+def test_text_on_the_model_card_has_no_markup(text, written):
+    assert model_card.escaped(text) == written
 
 
-def test_an_empty_test_split_is_said(tmp_path):
-    given = arguments(tmp_path)
-    empty = given["data"]._replace(counts={"train": [1, 0], "test": [0, 0]})
-    for model in given["metrics"].values():
-        model["test"] = dict.fromkeys(metrics.METRICS)
-    assert "nothing was measured" in report.render(**given | {"data": empty})
+def test_the_model_card_holds_the_metrics_the_data_and_how_to_use_it():
+    card = model_card.write(usual())
+    test = usual().measured.metrics["fine_tuned"]["test"]
+    assert f"{100 * test['accuracy']:.1f}\u202f%" in card
+    for words in ("CC BY 4", "decision.json", "0123456789abcdef", "| intact |"):
+        assert words in card
 
 
-def test_without_pictures_there_is_no_section_for_them(tmp_path):
-    assert "Pictures" not in report.render(**arguments(tmp_path) | {"pictures": []})
+# --- Bad input ---
+
+HARD = {
+    "a class that test lacks": {"classes": ("a", "b", "c"), "absent": (1,)},
+    "a test split of one class": {"absent": (0,)},
+    "a test split of two photographs": {"counts": (40, 30, 2)},
+    "one class is always the answer": {"answer": lambda p: np.tile([0.9, 0.1], (len(p), 1))},
+    "all probabilities are equal": {"answer": lambda p: np.full_like(p, 1 / p.shape[1])},
+    "probabilities of 0 and 1": {"answer": lambda p: np.eye(p.shape[1])[p.argmax(axis=1)]},
+    "no mistake": {"skill": (100.0, 100.0)},
+    "classes in other scripts": {"classes": ("Größe ü", "太阳能电池", "خلية", "🦙" * 40), "words": "中文 عربى"},
+    "labels of test that weigh nothing": {"weights": (0.0,), "unweighted": ("train", "validation")},
+    "nothing to be shown": {"settings": SETTINGS.model_copy(update={"shown": 0})},
+}
 
 
-def test_a_picture_that_no_browser_shows_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="'Scan' is neither PNG nor JPEG"):
-        report.render(**arguments(tmp_path) | {"pictures": [report.Picture(b"II*\0", "Scan")]})
+@pytest.mark.parametrize("case", HARD)
+@pytest.mark.filterwarnings("error")
+def test_a_hard_case_is_a_whole_report_without_nan(case):
+    found = results(**HARD[case])
+    html, card = page.render(found), model_card.write(found)
+    Page(html)
+    assert not re.search(r"\b(nan|NaN|inf|None)\b", re.sub('base64,[^"]*', "", html) + card)
+    json.dumps(found.measured.metrics, allow_nan=False)
+
+
+@functools.cache
+def many_classes(count):
+    names = tuple(f"class {i:05}" for i in range(count))
+    return results(classes=names, counts=(count, 60, 60), settings=SETTINGS.model_copy(update={"shown": 1}))
+
+
+def test_many_classes_are_cut_and_what_is_left_out_is_said():
+    html = page.render(many_classes(200))
+    text = Page(html).sentence()
+    assert f"{data.CLASSES_LISTED} of 200 classes" in text
+    assert "most frequent errors" in text
+    assert len(html) < 300_000
+    assert len(model_card.write(many_classes(200))) < 30_000
+
+
+def test_a_report_of_more_classes_is_no_larger():
+    fewer, more = (len(page.render(many_classes(count))) for count in (60, 200))
+    assert more < 1.1 * fewer
+
+
+# --- In a browser ---
+
+WIDTHS = (320, 390, 768, 1280)
+HARNESS = """<!doctype html><body><script>
+const widths = %s, found = [];
+for (const width of widths) {
+  const frame = document.createElement("iframe");
+  frame.style.width = width + "px"; frame.style.height = "900px"; frame.src = "report.html";
+  frame.onload = () => {
+    const page = frame.contentDocument, root = page.documentElement;
+    const wide = [...page.querySelectorAll("body *")].filter(e => {
+      const box = e.getBoundingClientRect(), inside = e.parentElement.closest(".scroll");
+      return !inside && box.width && (box.right > root.clientWidth + 1 || box.left < -1);
+    });
+    found.push({width, client: root.clientWidth, scroll: root.scrollWidth,
+      wide: wide.map(e => e.outerHTML.slice(0, 200)),
+      fetched: frame.contentWindow.performance.getEntriesByType("resource").map(e => e.name),
+      broken: [...page.images].filter(i => !i.naturalWidth).length, pictures: page.images.length});
+    if (found.length === widths.length) document.body.textContent = JSON.stringify(found);
+  };
+  document.body.append(frame);
+}
+</script></body>"""
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="no Chromium is installed")
+def test_in_a_browser_nothing_overflows_nothing_is_fetched_and_nothing_is_complained_of(tmp_path):
+    long = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft"
+    found = results(classes=("intact", long, "third"), words=long, weights=(1.0, 0.5, 1.0))
+    (tmp_path / "report.html").write_text(page.render(found), encoding="utf-8")
+    (tmp_path / "harness.html").write_text(HARNESS % json.dumps(WIDTHS), encoding="utf-8")
+    browser = subprocess.run(
+        ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files", "--dump-dom",
+         "--enable-logging=stderr", "--virtual-time-budget=20000", f"--user-data-dir={tmp_path / 'profile'}",
+         f"file://{tmp_path / 'harness.html'}"],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    body = re.search(r"<body>(\[.*\])</body>", browser.stdout, re.DOTALL)
+    assert body, browser.stdout[-500:] + browser.stderr[-500:]
+    frames = json.loads(body[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+    assert sorted(frame["width"] for frame in frames) == sorted(WIDTHS)
+    for frame in frames:
+        assert frame["scroll"] <= frame["client"], frame
+        assert frame["wide"] == [], frame["wide"]
+        assert frame["fetched"] == []
+        assert frame["pictures"] > 10 and frame["broken"] == 0
+    assert not [line for line in browser.stderr.splitlines() if "CONSOLE" in line]

@@ -1,12 +1,14 @@
 """Arrays on disk: written row by row into a `.npy` file, read memory-mapped."""
 
 import mmap
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from thaw.errors import ThawError
+
+BLOCK = 2**26  # bytes
 
 
 def write_rows(path: Path, batches: Iterable[np.ndarray], rows: int) -> tuple[int, ...]:
@@ -39,6 +41,22 @@ def open_rows(path: Path) -> np.memmap:
         raise ThawError(f"{path} is missing: run `dvc repro`, or `dvc pull` where a teammate pushed it") from None
     except (ValueError, EOFError) as error:
         raise ThawError(f"{path} is damaged ({error}): `dvc checkout {path.parent}` brings it back") from error
+
+
+def blocks(array: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the given rows of an array, in order, in blocks of about BLOCK bytes; of no rows, one empty block."""
+    size = max(1, BLOCK // max(1, array[:1].nbytes))
+    for start in range(0, max(1, len(rows)), size):
+        yield array[rows[start : start + size]]
+
+
+def pooled(array: np.ndarray) -> np.ndarray:
+    """Return features (rows, channels) as they are, and the mean over the places of maps (rows, h, w, channels), as
+    (rows, channels) of the same dtype."""
+    if array.ndim == 2:
+        return array
+    means = (block.mean(axis=(1, 2), dtype=np.float32) for block in blocks(array, np.arange(len(array))))
+    return np.concatenate([mean.astype(array.dtype) for mean in means])
 
 
 def release(array: np.memmap) -> None:

@@ -24,6 +24,7 @@ Amplitude = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Positive = Annotated[float, Field(gt=0)]
 Units = Annotated[int, Field(ge=1, le=65_536)]
+AIM = r"best_f1|(precision|recall):(0?\.\d*[1-9]\d*|1(\.0*)?)"
 
 
 class Elpv(Section):
@@ -194,9 +195,22 @@ class FineTune(Training):
 
 
 class Evaluate(Section):
+    threshold: Share | str
     bootstrap: Annotated[int, Field(ge=100, le=1_000_000)]
     bins: Annotated[int, Field(ge=2, le=1000)]
+    shown: Annotated[int, Field(ge=0, le=100)]
     seed: Seed
+
+    @field_validator("threshold", mode="before")
+    @classmethod
+    def _threshold_is_an_aim(cls, value: object) -> object:
+        number = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1
+        if number or (isinstance(value, str) and re.fullmatch(AIM, value)):
+            return value
+        raise ValueError(
+            "evaluate.threshold should be a number between 0 and 1, best_f1, precision:0.95 or recall:0.95 "
+            f"(or another number), not {value!r}"
+        )
 
 
 class Params(Section):

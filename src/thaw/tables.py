@@ -23,6 +23,7 @@ IMAGES = {
     "height": pl.Int64,
 }  # and any column of the source's own, prefixed `meta_`
 SPLIT = {"image_id": pl.String, "label": pl.String, "weight": pl.Float64, "group": pl.String, "split": pl.String}
+MISSING = dict.fromkeys(("image_id", "file", "reason"), pl.String)  # what the source could not give
 ROWS = {"image_id": pl.String, "copy": pl.Int64}  # what a row of an array shows; copy 0 is the plain photograph
 
 

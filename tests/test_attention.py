@@ -1,0 +1,92 @@
+"""Where a model looked: the map adds up to the difference of the logits, and is not made up where there is none."""
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="module")
+def keras():
+    from thaw.tensorflow import keras
+
+    return keras
+
+
+@pytest.fixture(scope="module")
+def attention():
+    from thaw import attention
+
+    return attention
+
+
+@pytest.fixture
+def build(keras):
+    """A function that builds a network of two convolutions, pooled, with a head of three classes."""
+
+    def build(pooling="GlobalAveragePooling2D", dropout=0.0, hidden=0):
+        keras.utils.set_random_seed(1)
+        image = keras.Input((None, None, 3), name="image")
+        x = keras.layers.Conv2D(4, 3, strides=2, padding="same", activation="relu", name="block1")(image)
+        x = keras.layers.Conv2D(5, 3, padding="same", activation="relu", name="block2")(x)
+        x = getattr(keras.layers, pooling)(name="features")(x)
+        if hidden:
+            x = keras.layers.Dense(hidden, activation="relu")(x)
+        if dropout:
+            x = keras.layers.Dropout(dropout)(x)
+        x = keras.layers.Dense(3, activation="softmax", bias_initializer="normal", name="probabilities")(x)
+        return keras.Model(image, x)
+
+    return build
+
+
+PIXELS = np.random.default_rng(1).integers(0, 256, (20, 12, 12, 3), np.uint8)
+ANSWERS, OTHERS = np.arange(20) % 3, (np.arange(20) + 1) % 3
+
+
+def difference_of_logits(model, keras):
+    dense = model.layers[-1]
+    features = np.asarray(keras.Model(model.input, model.get_layer("features").output)(PIXELS.astype(np.float32)))
+    kernel, bias = dense.get_weights()
+    logits = features @ kernel + bias
+    rows = np.arange(len(PIXELS))
+    return logits[rows, ANSWERS] - logits[rows, OTHERS], bias[ANSWERS] - bias[OTHERS]
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_the_mean_of_a_map_and_the_biases_are_the_difference_of_the_logits(attention, keras, build, dropout):
+    model = build(dropout=dropout)
+    maps = attention.evidence(model, None, PIXELS, ANSWERS, OTHERS)
+    difference, bias = difference_of_logits(model, keras)
+    assert maps.shape == (20, 6, 6)
+    assert maps.mean(axis=(1, 2)) + bias == pytest.approx(difference, rel=1e-4, abs=1e-4)
+
+
+def test_the_map_from_cached_activations_is_that_from_the_pixels(attention, keras, build):
+    model = build()
+    cached = np.asarray(keras.Model(model.input, model.get_layer("block1").output)(PIXELS.astype(np.float32)))
+    from_cached = attention.evidence(model, "block1", cached, ANSWERS, OTHERS)
+    assert from_cached == pytest.approx(attention.evidence(model, None, PIXELS, ANSWERS, OTHERS), rel=1e-4, abs=1e-4)
+
+
+def test_the_map_shows_the_place_that_speaks_for_the_answer(attention, keras, build):
+    model = build()
+    pixels = np.zeros((1, 32, 32, 3), np.uint8)
+    pixels[0, 24:28, 4:8] = 255  # all else is black, so that only this place has features
+    found = np.abs(attention.evidence(model, None, pixels, np.array([0]), np.array([1])))[0]
+    assert found.max() > 0
+    assert found[10:16, :6].sum() == pytest.approx(found.sum())
+
+
+def test_the_map_starts_at_the_cut_or_at_the_pixels_where_the_cut_lies_behind_it(attention, build):
+    model = build()
+    starts = {cut: attention.start_of_map(model, cut) for cut in (None, "block1", "block2", "features")}
+    assert starts == {None: None, "block1": "block1", "block2": "block2", "features": None}
+
+
+@pytest.mark.parametrize("network", [{"pooling": "GlobalMaxPooling2D"}, {"pooling": "Flatten"}, {"hidden": 4}])
+def test_a_network_whose_logits_are_no_mean_over_places_has_no_map(attention, keras, build, network):
+    if network.get("pooling") == "Flatten":
+        image = keras.Input((4, 4, 3))
+        model = keras.Model(image, keras.layers.Dense(3)(keras.layers.Flatten()(image)))
+    else:
+        model = build(**network)
+    assert attention.averaged_map(model) is None

@@ -1,0 +1,66 @@
+"""What is said of the data equals a count by hand."""
+
+import polars as pl
+
+from thaw import health, tables
+
+
+def described(missing=(), weights=(1.0, 1.0, 0.5, 1.0), labels=("a", "b", "a", "b")):
+    images = pl.DataFrame({"width": [300, 300, 200, 640], "height": [200, 200, 300, 480]})
+    split = pl.DataFrame(
+        {
+            "image_id": ["p1", "p2", "p3", "p4"],
+            "label": labels,
+            "weight": weights,
+            "group": ["p1", "p1", "p3", "p4"],
+            "split": ["train", "train", "validation", "test"],
+        }
+    )
+    left_out = pl.DataFrame(list(missing), tables.MISSING, orient="row")
+    return health.describe(images, split, left_out, ("a", "b"))
+
+
+def test_classes_are_counted_in_their_order_by_split():
+    assert described().counts == {"train": [1, 1], "validation": [1, 0], "test": [0, 1]}
+
+
+def test_sizes_stand_in_the_order_of_their_number():
+    found = described()
+    assert found.sizes == [("300 × 200", 2), ("200 × 300", 1), ("640 × 480", 1)]
+    assert (found.distinct_sizes, found.shortest) == (3, (200, 200, 480))
+
+
+def test_near_duplicates_with_different_labels_are_named():
+    found = described()
+    assert (found.groups, found.grouped, found.largest_group) == (1, 2, 2)
+    assert found.disputed == [("p1", "p2")]
+    assert described(labels=("a", "a", "b", "b")).disputed == []
+
+
+def test_weights_are_counted_by_class_the_heaviest_first():
+    assert described().weights == [("1", [1, 2]), ("0.5", [1, 0])]
+
+
+def test_weights_that_differ_by_rounding_are_one():
+    assert described(weights=(1 / 3, 0.33333, 1.0, 1.0)).weights == [("1", [1, 1]), ("0.333", [1, 1])]
+
+
+def test_of_many_weights_tenths_are_counted(monkeypatch):
+    monkeypatch.setattr(health, "WEIGHTS_NAMED", 1)
+    found = described(weights=(0.0, 1.0, 0.5, 0.55)).weights
+    assert [name for name, _ in found][:2] == ["0.9–1", "0.8–0.9"]
+    assert {name: counts for name, counts in found if sum(counts)} == {
+        "0.9–1": [0, 1],
+        "0.5–0.6": [0, 1],
+        "0.4–0.5": [1, 0],
+        "0–0.1": [1, 0],
+    }
+
+
+def test_reasons_of_what_was_left_out_are_counted():
+    rows = [("x", "x.jpg", "damaged"), ("y", "y.jpg", "empty"), ("z", "z.jpg", "damaged")]
+    assert described(rows).missing == [("damaged", 2), ("empty", 1)]
+
+
+def test_nothing_left_out_is_nothing():
+    assert described().missing == []
