@@ -67,6 +67,14 @@ def test_the_map_from_cached_activations_is_that_from_the_pixels(attention, kera
     assert from_cached == pytest.approx(attention.evidence(model, None, PIXELS, ANSWERS, OTHERS), rel=1e-4, abs=1e-4)
 
 
+def test_the_map_from_activations_that_are_its_own_features_is_that_from_the_pixels(attention, keras, build):
+    model = build()
+    cached = np.asarray(keras.Model(model.input, model.get_layer("block2").output)(PIXELS.astype(np.float32)))
+    assert attention.start_of_map(model, "block2") == "block2"
+    found = attention.evidence(model, "block2", cached, ANSWERS, OTHERS)
+    np.testing.assert_allclose(found, attention.evidence(model, None, PIXELS, ANSWERS, OTHERS), atol=1e-5)
+
+
 def test_the_map_shows_the_place_that_speaks_for_the_answer(attention, keras, build):
     model = build()
     pixels = np.zeros((1, 32, 32, 3), np.uint8)

@@ -39,13 +39,13 @@ def evidence(
     inputs: (n, ...) outputs of the layer `start`, or RGB pixels 0-255 where it is None. The mean of a map plus the
     difference of the two biases is the difference of the two logits. The model must have an `averaged_map`.
     """
-    first = model.get_layer(start).output if start else model.input
-    to_map = keras.Model(first, averaged_map(model))
+    first, map_ = model.get_layer(start).output if start else model.input, averaged_map(model)
+    to_map = (lambda x: x) if first is map_ else keras.Model(first, map_)
     kernel = model.layers[-1].get_weights()[0]
     maps = []
     for at in range(0, len(inputs), BATCH):
         rows = slice(at, at + BATCH)
-        features = np.asarray(to_map(inputs[rows].astype(np.float32), training=False))
+        features = np.asarray(to_map(inputs[rows].astype(np.float32)))
         difference = (kernel[:, answers[rows]] - kernel[:, others[rows]]).T
         maps.append(np.einsum("nhwc,nc->nhw", features, difference))
     return np.concatenate(maps)
