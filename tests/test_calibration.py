@@ -169,9 +169,17 @@ def test_a_precision_out_of_reach_is_said_and_comes_near():
     assert got.precision == pytest.approx(2 / 3) and 0.1 < got.value < 0.3
 
 
-def test_of_equally_good_thresholds_the_nearest_to_a_half_is_chosen():
+def test_more_than_was_wanted_is_taken_where_it_is_free():
+    positive, labels = np.array([0.1, 0.2, 0.4, 0.6, 0.9]), np.array([0, 1, 0, 1, 1])
+    assert choose_threshold(positive, labels, np.ones(5), "precision:0.6").value == pytest.approx(0.15)
+    assert choose_threshold(positive, labels, np.ones(5), "recall:0.6").value == pytest.approx(0.5)
+    assert choose_threshold(positive, labels, np.ones(5), "recall:0.3").value == pytest.approx(0.5)
+
+
+def test_a_threshold_lies_between_probabilities_that_occur():
     positive, labels = np.array([0.05, 0.1, 0.2, 0.9]), np.array([0, 0, 0, 1])
     assert choose_threshold(positive, labels, np.ones(4), "best_f1").value == pytest.approx(0.55)
+    assert choose_threshold(positive, labels, np.array([1, 1, 0, 1]), "best_f1").value == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("aim", ["best_f1", "precision:0.9", "recall:0.9"])

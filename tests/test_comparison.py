@@ -143,6 +143,14 @@ def test_of_equally_near_images_the_lower_row_stands_first():
     assert similarities.round(6).tolist() == [[1] * 4, [0] * 4]
 
 
+@pytest.mark.parametrize("block", [3, 2048])
+def test_of_many_copies_the_lowest_rows_are_taken(block, monkeypatch):
+    monkeypatch.setattr(comparison, "BLOCK", block)
+    train = np.eye(2)[np.arange(60) % 3 // 2]  # two of three are the first unit vector
+    rows, _ = comparison.nearest_training(train, np.array([[1.0, 0], [0.2, 1]]), 4)
+    assert rows.tolist() == [[0, 1, 3, 4], [2, 5, 8, 11]]
+
+
 def test_neighbours_of_no_image_are_none():
     rows, _ = comparison.nearest_training(np.eye(3), np.empty((0, 3)), 2)
     assert rows.shape == (0, 2)

@@ -2,12 +2,9 @@
 
 First the temperature, then the threshold on the probabilities that it gives.
 
-The parameter `evaluate.threshold` takes a number above 0 and below 1, `best_f1`, `precision:0.95` or `recall:0.95`
-(a text, since `dvc exp run -S evaluate.threshold=precision:0.95` needs no quotes then and replaces what stood there;
-a mapping would be merged into the one before). In thaw.params, which must not import this module:
-
-    Aim = Annotated[str, Field(pattern=r"^(best_f1|(precision|recall):(0?\\.\\d*[1-9]\\d*|1(\\.0*)?))$")]
-    threshold: Share | Aim
+The parameter `evaluate.threshold` takes a number above 0 and below 1, `best_f1`, `precision:0.95` or `recall:0.95`:
+a text, since `dvc exp run -S evaluate.threshold=precision:0.95` needs no quotes then and replaces what stood there,
+where a mapping would be merged into the one before.
 """
 
 import re
@@ -85,11 +82,12 @@ def choose_threshold(
     positive (n,), labels (n,) of 0 and 1, weights (n,). Thresholds lie midway between probabilities that occur.
 
     - a number: itself. 0.5 predicts what is most probable.
-    - `best_f1`: the highest F1.
-    - `precision:0.95`: the highest recall among the thresholds of at least that precision.
-    - `recall:0.95`: the highest precision among the thresholds of at least that recall.
+    - `best_f1`: the highest F1, of equal ones that of the higher recall.
+    - `precision:0.95`: the highest recall among the thresholds of at least that precision, of equal ones the most
+      precise.
+    - `recall:0.95`: likewise, the highest precision.
 
-    Of equally good ones that nearest to 0.5; one that predicts nothing is never chosen. An aim that no threshold
+    One that predicts nothing is never chosen. An aim that no threshold
     reaches is not an error, for a pipeline should not end at its last stage: `reached` is False, and the threshold is
     the one that comes nearest to it. Without images of both classes, `value` is 0.5 and `reached` is False. Raises
     ThawError for an aim of another form.
@@ -103,20 +101,21 @@ def choose_threshold(
     between = (levels[1:] + levels[:-1]) / 2  # below the highest: nothing predicted is no answer
     if truth.all() or not truth.any() or not len(between):
         return Threshold(0.5, aim, False, *_measure(positive, truth, weights, 0.5))
-    order = np.argsort(positive, kind="stable")
-    above = np.searchsorted(positive[order], between, side="right")
-    found = np.cumsum((weights * truth)[order][::-1])[::-1][above]
-    taken = np.cumsum(weights[order][::-1])[::-1][above]
+    rising = np.argsort(positive, kind="stable")
+    above = np.searchsorted(positive[rising], between, side="right")
+    found = np.cumsum((weights * truth)[rising][::-1])[::-1][above]
+    taken = np.cumsum(weights[rising][::-1])[::-1][above]
     every = weights @ truth
     # Rounded, so that sums in another order do not decide between equally good thresholds.
     precision, recall = (found / taken).round(12), (found / every).round(12)
-    first, then = {
+    orders = {
         "best_f1": ((2 * found / (taken + every)).round(12), recall),
-        "precision": (np.minimum(precision, wanted), recall),
-        "recall": (np.minimum(recall, wanted), precision),
-    }[kind]
-    best = np.lexsort((np.abs(between - 0.5), -then, -first))[0]
-    reached = kind == "best_f1" or bool(first[best] >= wanted)
+        "precision": (np.minimum(precision, wanted), recall, precision),
+        "recall": (np.minimum(recall, wanted), precision, recall),
+    }
+    order = orders[kind]
+    best = np.lexsort(order[::-1])[-1]
+    reached = bool(order[0][best] >= wanted)
     value = float(between[best])
     return Threshold(value, aim, reached, *_measure(positive, truth, weights, value))
 

@@ -88,13 +88,24 @@ def nearest_training(
                 more = images @ _unit(train_features[first : first + BLOCK]).T
                 near = np.hstack([near, more])
                 at = np.hstack([at, np.tile(np.arange(first, first + more.shape[1]), (len(images), 1))])
-                if near.shape[1] > kept:
-                    best = np.argpartition(-near, kept - 1, axis=1)[:, :kept]
-                    near, at = np.take_along_axis(near, best, axis=1), np.take_along_axis(at, best, axis=1)
-            order = np.lexsort((at, -near), axis=1)
+                near, at = _nearest(near, at, kept)
+            order = np.argsort(-near, axis=1, kind="stable")
             rows[start : start + BLOCK] = np.take_along_axis(at, order, axis=1)
             similarities[start : start + BLOCK] = np.take_along_axis(near, order, axis=1).clip(-1, 1)
     return rows, similarities
+
+
+def _nearest(
+    near: NDArray[np.float32], at: NDArray[np.int64], kept: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return the `kept` highest similarities of each image and their rows, in the order in which they stand; of equal
+    ones, the first."""
+    if near.shape[1] <= kept:
+        return near, at
+    least = -np.partition(-near, kept - 1, axis=1)[:, kept - 1 : kept]
+    above, level = near > least, near == least
+    taken = above | (level & (level.cumsum(axis=1) <= kept - above.sum(axis=1, keepdims=True)))
+    return near[taken].reshape(-1, kept), at[taken].reshape(-1, kept)
 
 
 def neighbours(

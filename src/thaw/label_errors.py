@@ -34,13 +34,12 @@ def self_confidence(
     folds * channels * (channels + classes) numbers.
     """
     confidence = np.ones(len(labels))
-    taught = weights > 0
-    if not taught.any():
+    if not weights.any():
         return confidence
     fold = _folds(labels, groups, folds, seed)
     with threadpool_limits(1):  # sums over several threads are not the same on every machine
         mean, scale = _standard(features, weights)
-        rows = [np.flatnonzero((fold == i) & taught) for i in range(folds)]
+        rows = [np.flatnonzero(fold == i) for i in range(folds)]
         sums = [_sums(features, of_fold, labels, weights, classes, mean, scale) for of_fold in rows]
         for i in range(folds):
             weight, total, products = (sum(parts[:i] + parts[i + 1 :]) for parts in zip(*sums, strict=True))
