@@ -8,7 +8,7 @@ repro: setup  ## run what is out of date, from photographs to the report
 	dvc repro
 
 test: setup  ## the tests
-	pytest
+	pytest -n 2 --dist loadfile  # a test file is the work of one of two processes
 
 lint: setup  ## formatting and likely mistakes
 	ruff check .
