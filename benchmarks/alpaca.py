@@ -50,8 +50,9 @@ def main() -> None:
             path.write_text(text)
             subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=clone, check=True)
         check(arguments.sample, clone, turns)
-        for name, parts in json.loads((clone / "reports/metrics.json").read_text()).items():
-            test = parts["test"]
+        metrics = json.loads((clone / "reports/metrics.json").read_text())
+        for name in ("head", "fine_tuned"):
+            test = metrics[name]["test"]
             low, high = test["accuracy_low"], test["accuracy_high"]
             print(f"{name}: accuracy {test['accuracy']:.3f} ({low:.3f} to {high:.3f}) on test")
 

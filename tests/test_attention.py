@@ -98,3 +98,23 @@ def test_a_network_whose_logits_are_no_mean_over_places_has_no_map(attention, ke
     else:
         model = build(**network)
     assert attention.averaged_map(model) is None
+
+
+@pytest.mark.parametrize("cut", [None, "block1", "features"])
+def test_the_stage_looks_from_the_cache_or_from_the_pixels_and_leaves_out_what_is_gone(attention, keras, build, cut):
+    import evaluate
+    from thaw.predictions import Photographs
+
+    model = build()
+    activations = PIXELS
+    if cut:
+        frozen = keras.Model(model.input, model.get_layer(cut).output)
+        activations = np.asarray(frozen(PIXELS.astype(np.float32)))
+    rows = np.arange(20)[::-1]  # photograph i stands in row 19 - i
+    ids = np.array([f"p{i:02}" for i in range(20)])
+    photographs = Photographs(ids, np.full(20, "test"), rows, OTHERS, np.ones(20), ids)
+    seen = {3: PIXELS[16], 5: None, 7: PIXELS[12]}
+    maps = evaluate.where_it_looked(model, cut, photographs, [3, 5, 7], np.eye(3)[ANSWERS], seen, activations)
+    assert list(maps) == [3, 7]
+    expected = attention.evidence(model, None, PIXELS[[16, 12]], ANSWERS[[3, 7]], OTHERS[[3, 7]])
+    assert np.stack(list(maps.values())) == pytest.approx(expected, rel=1e-3, abs=1e-3)

@@ -286,6 +286,7 @@ def test_the_same_results_give_the_same_bytes():
         ("# a", "\\# a"),
         ("1. a", "1\\. a"),
         ("- a", "\\- a"),
+        ("0.5", "0.5"),
         ("a\n\n# b", "a # b"),
         ("<b>&", "&lt;b&gt;&amp;"),
         ("é漢", "é漢"),

@@ -64,11 +64,15 @@ def measure(
     strengths are those with which the head was trained. Raises ThawError where a threshold other than 0.5 is wanted
     of more than two classes.
     """
-    photographs = predictions.gather(splits)
+    everything = predictions.gather(splits)
+    train = everything.take(everything.of("train"))
+    held_out = np.flatnonzero(everything.splits != "train")
+    photographs = everything.take(held_out)
+    probabilities = {model: p[held_out] for model, p in probabilities.items()}
     of_model = temperatures(photographs, probabilities)
     calibrated = {model: calibration.apply_temperature(p, of_model[model]) for model, p in probabilities.items()}
     chosen = thresholds(photographs, calibrated, settings.threshold)
-    untrained, neighbours = baselines(features, photographs, len(classes))
+    untrained, neighbours = baselines(features, train, photographs, len(classes))
     before, after = quality(photographs, probabilities, settings), quality(photographs, calibrated, settings)
     compared = comparisons(photographs, {**probabilities, **untrained}, settings)
     rows = photographs.of("test")
@@ -102,23 +106,21 @@ def quality(photographs: Photographs, probabilities: Probabilities, settings: Ev
     }
 
 
-def baselines(features: np.ndarray, photographs: Photographs, classes: int) -> tuple[dict[str, np.ndarray], int]:
+def baselines(
+    features: np.ndarray, train: Photographs, photographs: Photographs, classes: int
+) -> tuple[dict[str, np.ndarray], int]:
     """Return what needs no training: the probabilities (n, classes) of the majority class and of the nearest
     neighbours on the frozen features, and how many neighbours were best on validation.
 
-    features: (rows, channels), as the extraction wrote them. Photographs of training have the majority's probabilities
-    in both: a neighbour of itself says nothing.
+    features: (rows, channels), as the extraction wrote them; photographs: those of validation and test.
     """
-    train, validation = (photographs.take(photographs.of(split)) for split in ("train", "validation"))
+    validation = photographs.take(photographs.of("validation"))
     of_train = (features[train.rows], train.labels, train.weights)
     k = comparison.choose_neighbours(
         *of_train, features[validation.rows], validation.labels, validation.weights, classes
     )
     majority = comparison.majority(train.labels, train.weights, classes, len(photographs.labels))
-    neighbours = majority.copy()
-    for _, rows in _parts(photographs):
-        if len(rows):
-            neighbours[rows] = comparison.neighbours(*of_train, features[photographs.rows[rows]], classes, k)
+    neighbours = comparison.neighbours(*of_train, features[photographs.rows], classes, k)
     return {"majority": majority, "neighbours": neighbours}, k
 
 

@@ -35,7 +35,7 @@ def escaped(text: object) -> str:
     """Return text in which neither Markdown nor HTML sees anything to act on, on one line."""
     line = escape(" ".join(str(text).split()), quote=False)
     line = re.sub(r"([\\`*_\[\]|~$])", r"\\\1", line)
-    return re.sub(r"^(\d*)([#+.)-])", r"\1\\\2", line)  # what begins a heading or a list
+    return re.sub(r"^(\d*)([#+.)-])(?=[\s#]|$)", r"\1\\\2", line)  # what begins a heading or a list
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
