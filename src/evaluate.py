@@ -115,7 +115,7 @@ def main() -> None:
         parameters={
             "model": {"backbone": model.name, "cut": metadata["cut"], "best_epoch": metadata["best_epoch"]},
             "image": metadata["image"],
-            "head": {"strength": head.strength},
+            "head": head.description,
             "fine_tune": metadata["fine_tune"],
             "evaluate": evaluate.model_dump(),
         },

@@ -35,6 +35,11 @@ class LinearHead:
         exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
         return exponentials / exponentials.sum(axis=1, keepdims=True)
 
+    @property
+    def description(self) -> dict[str, object]:
+        """What the report says of it."""
+        return {"kind": "linear", "strength": self.strength}
+
     def attach(self, backbone, features: str):
         """Return the Keras model `backbone` up to its layer `features` with this head behind it."""
         from thaw.tensorflow import keras

@@ -20,12 +20,16 @@ class NetworkHead:
 
     network: keras.Model
     classes: tuple[str, ...]
-    strength: None = None  # a linear head's
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
         """Return (n, classes) float64 probabilities of features or maps; a memory map is read batch by batch."""
         probabilities = training.predictor(self.network, features)(np.arange(len(features))).astype(np.float64)
         return probabilities / probabilities.sum(axis=1, keepdims=True)
+
+    @property
+    def description(self) -> dict[str, object]:
+        """What the report says of it."""
+        return {"kind": "network", "layers": len(self.network.layers), "parameters": self.network.count_params()}
 
     def attach(self, backbone: keras.Model, features: str) -> keras.Model:
         """Return `backbone` up to its layer `features` with this head behind it, whose weights are shared."""
