@@ -104,7 +104,7 @@ def read(raw: Path, split: Path, features: Path, predictions: Path) -> Run:
         table=table.with_columns(filepath=pl.Series(paths, dtype=pl.String)),
         classes=classes,
         probabilities=probabilities,
-        features=arrays.open_rows(features / "features.npy"),
+        features=arrays.pooled(arrays.open_rows(features / "features.npy")),
         rows=table["feature"].to_numpy().astype(np.int64),
     )
 
