@@ -79,12 +79,12 @@ def main() -> None:
         features[photographs.rows], photographs.labels, photographs.weights, photographs.groups, len(classes),
         seed=evaluate.seed,
     )  # fmt: skip
-    predictions.write(PREDICTIONS, photographs, classes, probabilities, self_confidence)
 
     measured = evaluation.measure(
         splits, images, features, classes, probabilities, evaluate,
         class_weight=parameters.head.class_weight, strengths=parameters.head.strengths,
     )  # fmt: skip
+    predictions.write(PREDICTIONS, photographs, classes, probabilities, self_confidence)
     write_json(METRICS, measured.metrics)
     write_json(DECISION, evaluation.decision(measured, classes, evaluate.threshold))
     write_text(ACCURACY, plots.accuracy_svg(measured.metrics))

@@ -4,9 +4,10 @@
 (rows, height, width, channels); `rows.csv` says what each row shows.
 """
 
+import sys
 from pathlib import Path
 
-from thaw import extraction, inference, params
+from thaw import arrays, extraction, inference, params
 from thaw.backbone_names import FEATURES
 from thaw.errors import run
 from thaw.files import whole_folder
@@ -27,6 +28,9 @@ def main() -> None:
         size = extraction.check_space(folder, len(seen.rows), FEATURES, shapes, REMEDY)
         extraction.describe(folder, RAW, seen.rows)
         extraction.extract(seen, extraction.engine(BACKBONE, FEATURES, image), folder / "features.npy")
+        if not arrays.open_rows(folder / "features.npy")[:1000].any():
+            print("thaw: warning: the features are all 0, so that a head can learn nothing: do the weights of the "
+                  "backbone fade the signal out, as random ones do?", file=sys.stderr)  # fmt: skip
     print(f"extract_features: {len(seen.rows):,} embeddings of {extraction.shape_text(shapes[FEATURES])}, {size}")
 
 

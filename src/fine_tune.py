@@ -17,6 +17,7 @@ from dvclive import Live
 from thaw import examples, extraction, heads, models, params, training
 from thaw.backbone_names import FEATURES
 from thaw.errors import run
+from thaw.files import whole_folder
 
 RAW = Path("data/raw")
 SPLIT = Path("data/split.csv")
@@ -39,7 +40,7 @@ def main() -> None:
     model = head.attach(backbone, FEATURES)
 
     ends = []  # of the epochs, for the terminal alone: a time in a file would differ in every run
-    with Live(str(REPORT), dvcyaml=None, save_dvc_exp=False, report=None) as live:
+    with whole_folder(REPORT) as report, Live(str(report), dvcyaml=None, save_dvc_exp=False, report=None) as live:
 
         def log(scores: dict[str, float]) -> None:
             for name, value in scores.items():

@@ -29,7 +29,7 @@ def main() -> None:
     classes = examples.read_classes(FEATURES)
     splits = examples.read(FEATURES, SPLIT)
     train = fit_linear if head.kind == "linear" else train_network
-    with Live(str(REPORT), dvcyaml=None, save_dvc_exp=False, report=None) as live:
+    with whole_folder(REPORT) as report, Live(str(report), dvcyaml=None, save_dvc_exp=False, report=None) as live:
         trained = train(head, features, classes, splits, live)
     best = lowest_loss(trained)
     with whole_folder(OUTPUT) as folder:

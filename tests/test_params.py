@@ -286,3 +286,14 @@ def test_convolutions_on_pooled_features_say_what_to_set(tmp_path):
     params.load(write(tmp_path / "params.yaml", {
         "head.kind": "network", "head.conv_blocks": [64], "backbone.pooling": None,
     }))  # fmt: skip
+
+
+@pytest.mark.parametrize("cut", ["all", "none"])
+def test_a_cut_is_a_layer_and_null_for_none(tmp_path, cut):
+    assert "null for all of the network" in message(tmp_path, {"backbone.cut": cut})
+
+
+def test_a_training_of_the_head_is_tried_once(tmp_path):
+    assert "head.augmented should be [false], [true] or [false, true]" in message(
+        tmp_path, {"head.augmented": [True, True]}
+    )

@@ -51,7 +51,7 @@ FIELDS = {  # of every dataset; `meta_` columns and what FiftyOne computes come 
     "split": "train, validation or test; also a tag",
     "group": "near-duplicates by their pixels share one; a group is never split",
     "weight": "how sure its source is of the label, 0 to 1",
-    "head": "what the linear head on the frozen features predicts",
+    "head": "what the head on the frozen features predicts",
     "fine_tuned": "what the fine-tuned model predicts",
     "self_confidence": "the probability of its label for a head that never saw it: low where the label may be wrong",
     "source": "where it comes from",
@@ -70,7 +70,7 @@ class Run:
     table: pl.DataFrame  # images.csv, split.csv and predictions.csv, joined; `filepath` is absolute
     classes: tuple[str, ...]
     probabilities: dict[str, np.ndarray]  # of each model, (n, classes) float32
-    features: np.ndarray  # (rows, channels) as the extraction wrote them
+    features: np.ndarray  # (rows, channels); maps are pooled
     rows: np.ndarray  # (n,) int, those of the features that show the plain photographs
 
 

@@ -137,4 +137,7 @@ class Recomputed:
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         """Return the outputs of an array of row numbers: (len(rows), ...)."""
-        return np.concatenate(list(self._run(inference.rebatch(self._views.draw(rows)))))
+        outputs = np.concatenate(list(self._run(inference.rebatch(self._views.draw(rows)))))
+        if outputs.dtype.kind == "f" and not np.isfinite(outputs).all():
+            raise ThawError(f"an output of the frozen layers is not finite or too large for {outputs.dtype}")
+        return outputs

@@ -127,6 +127,13 @@ class Backbone(Section):
     pooling: Literal["avg", "max", None]
     seed: Seed
 
+    @field_validator("cut")
+    @classmethod
+    def _cut_is_a_layer(cls, value: str | None) -> str | None:
+        if value in ("all", "none"):
+            raise ValueError(f"backbone.cut should be a layer, a block, or null for all of the network, not {value!r}")
+        return value
+
     @field_validator("weights", mode="before")
     @classmethod
     def _weights_are_of_a_kind(cls, value: object) -> object:
@@ -170,6 +177,13 @@ class Head(Training):
     hidden: list[Units]
     dropout: Amplitude
     output: Literal["softmax", "sigmoid"]
+
+    @field_validator("augmented")
+    @classmethod
+    def _each_training_is_tried_once(cls, value: list[bool]) -> list[bool]:
+        if len(set(value)) < len(value):
+            raise ValueError(f"head.augmented should be [false], [true] or [false, true], not {value!r}")
+        return value
 
 
 class FineTune(Training):

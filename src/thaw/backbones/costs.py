@@ -28,7 +28,9 @@ def multiply_adds(network: Path, size: int) -> dict[str, int]:
             if step.get_friendly_name() not in seen:
                 seen[step.get_friendly_name()] = _multiply_adds_of(step)
                 ahead += [source.get_node() for source in step.input_values()]
-        counts[output.get_any_name()] = sum(seen.values())
+        counts |= dict.fromkeys(
+            output.get_names(), sum(seen.values())
+        )  # an Identity's output has its input's name, too
     return counts
 
 

@@ -58,10 +58,9 @@ def resolve(
         return depth if depth in within else within[-1]
     if any(layer == depth or within_block(layer, depth) for layer in behind_cut):
         raise ThawError(f"{parameter} {depth!r} lies behind backbone.cut: the last that is left is {layers[-2]}")
-    blocks = dict.fromkeys(block for layer in layers for block in blocks_of(layer))
-    raise ThawError(
-        f"{parameter} {depth!r} is no cut point of this backbone{nearest(depth, ['all', 'none', *blocks, *layers])}"
-    )
+    whole = ["all", "none"] if parameter == "fine_tune.freeze_depth" else []
+    names = dict.fromkeys([*whole, *(block for layer in layers for block in blocks_of(layer)), *layers])
+    raise ThawError(f"{parameter} {depth!r} is no cut point of this backbone{nearest(depth, names)}")
 
 
 def blocks_of(layer: str) -> list[str]:

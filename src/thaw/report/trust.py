@@ -51,7 +51,7 @@ def _agreement(results: Results) -> str:
 
 
 def _learning(results: Results) -> str:
-    name = "What more labels bring to the head"
+    name = "What more labels bring to logistic regression on the frozen features"
     rows = results.measured.learning_curve
     if not rows:
         return elements.figure(name, elements.paragraph("Undefined for this split.", "soft"))
