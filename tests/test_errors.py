@@ -17,7 +17,7 @@ WRITERS = {
     "a short table": "tables.write(pl.DataFrame({'image_id': [str(i) for i in range(1000)]}), Path('output'))",
     "a long table": "tables.write(pl.DataFrame({'image_id': [str(i) for i in range(300_000)]}), Path('output'))",
     "an array": "arrays.write_rows(Path('output'), [np.zeros((10, 1000))] * 2, 20)",
-    "a head": "head.save(Path('output'))",
+    "a head": "with whole_folder(Path('output')) as folder: head.save(folder)",
     "a short contact sheet": "contact_sheet.write(noise, Path('output'))",
     "a long contact sheet": "contact_sheet.write(noise * 40, Path('output'))",
     "photographs": "collect(source, photographs, Path('raw'))",
@@ -30,6 +30,7 @@ import polars as pl
 from PIL import Image
 from thaw import arrays, contact_sheet, tables
 from thaw.errors import run
+from thaw.files import whole_folder
 from thaw.heads import LinearHead
 from thaw.sources.photographs import Photograph, Source, collect
 

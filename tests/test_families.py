@@ -260,11 +260,12 @@ def test_the_larger_lite_networks_have_their_weights(name):
     from thaw import images
 
     size = BACKBONES[name].size
-    path = Path(datasets.__file__).parent / "images" / "flower.jpg"
+    path = Path(datasets.__file__).parent / "images" / "china.jpg"  # a temple
     view = images.centre(images.fit(images.decode(path, size), size, "crop"), size)
     network = registry.pretrained(name, "imagenet", 1)
     probabilities = np.asarray(network(view[None].astype(np.float32), training=False))[0]
-    assert registry.imagenet_classes()[probabilities.argmax()][1] == "daisy"
+    assert registry.imagenet_classes()[probabilities.argmax()][1] == "palace"
+    assert probabilities.max() > 0.5
 
 
 @pytest.fixture
