@@ -265,7 +265,6 @@ def test_the_larger_lite_networks_have_their_weights(name):
     network = registry.pretrained(name, "imagenet", 1)
     probabilities = np.asarray(network(view[None].astype(np.float32), training=False))[0]
     assert registry.imagenet_classes()[probabilities.argmax()][1] == "palace"
-    assert probabilities.max() > 0.5
 
 
 @pytest.fixture
