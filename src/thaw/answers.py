@@ -7,10 +7,9 @@ import glob
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 
 import numpy as np
 from PIL import Image
@@ -20,7 +19,7 @@ from thaw.errors import ThawError
 from thaw.inference import rebatch
 
 AHEAD = 32  # photographs decoded ahead of the engine: enough to keep every core busy, small in memory
-LARGE = 32_000_000  # pixels; photographs above are decoded one at a time, for each may take a gigabyte
+LARGE = 32_000_000  # pixels; photographs above are decoded one at a time: each may take a gigabyte or two
 try:
     import pillow_heif
 
@@ -88,13 +87,15 @@ def _below(folder: Path) -> Iterator[Seen | Path]:
 
 
 def look(named: Iterable[Seen | Path], size: int, resize: str) -> Iterator[Seen]:
-    """Yield each photograph as the network sees it, in order, decoded on one thread a core."""
-    large = Lock()
+    """Yield each photograph as the network sees it, in order, decoded on one thread a core, large ones on one of all.
+
+    (A lock would not do: a thread's allocator keeps what was freed, and each would come to hold a large one's memory.)
+    """
 
     def one(item: Seen | Path) -> Seen:
         return item if isinstance(item, Seen) else _look(item, size, resize, large)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(1) as large, ThreadPoolExecutor(os.cpu_count()) as pool:
         pending = deque()
         try:
             for item in named:
@@ -108,7 +109,7 @@ def look(named: Iterable[Seen | Path], size: int, resize: str) -> Iterator[Seen]
                 future.cancel()
 
 
-def _look(path: Path, size: int, resize: str, large: Lock) -> Seen:
+def _look(path: Path, size: int, resize: str, large: Executor) -> Seen:
     try:
         return Seen(str(path), view=_view(path, size, resize, large))
     except ThawError as error:
@@ -119,7 +120,7 @@ def _look(path: Path, size: int, resize: str, large: Lock) -> Seen:
         return Seen(str(path), error=f"damaged ({type(error).__name__}: {error})")
 
 
-def _view(path: Path, size: int, resize: str, large: Lock) -> np.ndarray:
+def _view(path: Path, size: int, resize: str, large: Executor) -> np.ndarray:
     """Decode to what training saw; the pixels are the same."""
     if path.exists() and not path.is_file():
         raise ThawError("not a file")  # a pipe or a device would never end
@@ -131,10 +132,7 @@ def _view(path: Path, size: int, resize: str, large: Lock) -> np.ndarray:
             many = image.width * image.height > LARGE
     except Exception:
         many = False  # `decode` has the words for it
-    if not many:
-        return _fitted(path, size, resize)
-    with large:
-        return _fitted(path, size, resize)
+    return large.submit(_fitted, path, size, resize).result() if many else _fitted(path, size, resize)
 
 
 def _fitted(path: Path, size: int, resize: str) -> np.ndarray:

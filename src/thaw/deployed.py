@@ -101,5 +101,8 @@ def _convert(model: Path, folder: Path) -> None:
     from thaw.tensorflow import keras
 
     whole, _ = models.load(model)
-    with whole_folder(folder) as temporary:
-        openvino.write(keras.Model(whole.input, {OUTPUT: whole.output}), temporary / "model.xml")
+    try:
+        with whole_folder(folder) as temporary:
+            openvino.write(keras.Model(whole.input, {OUTPUT: whole.output}), temporary / "model.xml")
+    except OSError as error:
+        raise ThawError(f"the converted model cannot be kept in {folder.parent}: {error.strerror}") from None
