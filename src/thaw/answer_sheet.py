@@ -1,6 +1,7 @@
 """A contact sheet of answers: each photograph as the network saw it, with what it was taken for below it."""
 
 import io
+import unicodedata
 from pathlib import Path
 
 import cv2
@@ -44,7 +45,7 @@ class Sheet:
             else:
                 sheet.paste(Image.fromarray(photograph), (left, top))
             for line, colour in zip(lines, ("black", "dimgrey"), strict=True):
-                draw.text((left, top + SIDE + 1), _shortened(line, font), fill=colour, font=font)
+                draw.text((left, top + SIDE + 1), _shortened(_plain(line), font), fill=colour, font=font)
                 top += TEXT // 2
         # Encoded in memory: on a full disk, Pillow leaves a truncated file and says nothing.
         encoded = io.BytesIO()
@@ -53,10 +54,16 @@ class Sheet:
             temporary.write_bytes(encoded.getvalue())
 
 
+def _plain(text: str) -> str:
+    """Return the text in ASCII, for Pillow's own font has little more: letters without their accents, ? for others."""
+    letters = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    return "".join(c if c.isascii() and c.isprintable() else "?" for c in letters)
+
+
 def _shortened(text: str, font: ImageFont.FreeTypeFont) -> str:
     """Return the text with its middle left out where it is wider than a photograph."""
     shown, kept = text, min(len(text), SIDE)
     while font.getlength(shown) > SIDE:
         kept -= 1
-        shown = f"{text[: kept // 2]}…{text[len(text) - (kept - kept // 2) :]}"
+        shown = f"{text[: kept // 2]}...{text[len(text) - (kept - kept // 2) :]}"
     return shown
