@@ -4,6 +4,7 @@ A photograph that cannot be read has its error for an answer, and does not stop 
 """
 
 import glob
+import importlib.util
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -24,13 +25,13 @@ LARGE = 32_000_000  # pixels; photographs above are decoded one at a time: each 
 # is cleared first, which costs a quarter of the time that a JPEG takes.
 Image.core.set_blocks_max(8)
 
-try:  # photographs of iPhones, where the package is there
+HEIF = {".heic", ".heif"}  # photographs of iPhones, which Pillow reads where the package pillow-heif is there
+ENDINGS = images.IMAGE_ENDINGS | HEIF
+READS_HEIF = importlib.util.find_spec("pillow_heif") is not None
+if READS_HEIF:
     import pillow_heif
 
     pillow_heif.register_heif_opener()
-    ENDINGS = images.IMAGE_ENDINGS | {".heic", ".heif"}
-except ImportError:
-    ENDINGS = images.IMAGE_ENDINGS
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,8 @@ def _view(path: Path, size: int, resize: str, large: Executor) -> np.ndarray:
     with path.open("rb") as file:  # permission, a name too long: the system's words for it
         if not file.read(1):
             raise ThawError("an empty file")
+    if path.suffix.lower() in HEIF and not READS_HEIF:
+        raise ThawError("HEIC is read where the package pillow-heif is installed")
     try:
         with Image.open(path) as image:
             many = image.width * image.height > LARGE
