@@ -2,8 +2,9 @@
 
 1,000 photographs of 1024 × 768, scaled from those of a folder (`--photographs`) or drawn, as JPEGs. `predict` is the
 way of the script from paths to answers; `decoding` the same without the network; the engine is given the same views
-in memory. The three alternate; medians count, and the ratio of each round. The process is timed from its start, with
-the converted model there. Wants a finished `dvc repro`.
+in memory. The three alternate; medians count, and the ratio of each round. Where decoding and the engine share all
+cores, no more than the sum of their CPU time can be hoped for. The process is timed from its start, with the converted
+model there. Wants a finished `dvc repro`.
 """
 
 import argparse
@@ -47,15 +48,20 @@ def main() -> None:
             "engine": lambda: sum(len(batch) for batch in engine(inference.rebatch([views]))),
         }
         rates: dict[str, list[float]] = {name: [] for name in contestants}
+        costs: dict[str, list[float]] = {name: [] for name in contestants}
         for turn in range(arguments.rounds + 1):
             for name, work in contestants.items():
-                start = time.perf_counter()
+                start, used = time.perf_counter(), time.process_time()
                 done = work()
                 if turn:  # the first round warms up
                     rates[name].append(done / (time.perf_counter() - start))
+                    costs[name].append((time.process_time() - used) / done)
         ratios = [ours / min(others) for ours, *others in zip(*rates.values(), strict=True)]
         for name, values in rates.items():
-            print(f"{name:10} {median(values):6.0f} photographs/s ({min(values):.0f} to {max(values):.0f})")
+            spread = f"({min(values):.0f} to {max(values):.0f})"
+            print(
+                f"{name:10} {median(values):6.0f} photographs/s {spread:14}{1000 * median(costs[name]):6.2f} ms of CPU"
+            )
         print(f"predict is {median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) of the slower of the two")
 
         waits = [script(folder) for _ in range(arguments.rounds + 1)][1:]

@@ -174,6 +174,13 @@ def test_a_decompression_bomb_and_a_name_too_long_are_errors(tmp_path):
     assert bomb.error == "over 200 megapixels" and long.error == "cannot be read: File name too long"
 
 
+def test_a_photograph_of_an_iphone_says_which_package_it_wants(tmp_path, monkeypatch):
+    monkeypatch.setattr(answers, "READS_HEIF", False)
+    (tmp_path / "photograph.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    (seen,) = answers.look(answers.expand([str(tmp_path)]), SIZE, "crop")
+    assert "pillow-heif" in seen.error
+
+
 def test_a_decoder_that_breaks_down_stops_no_other(folder, monkeypatch):
     def decode(path, least):
         if path.name == "a.png":
