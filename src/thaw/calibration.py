@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 
 from thaw.errors import ThawError
 
@@ -28,6 +27,8 @@ def fit_temperature(
     of itself. The loss is never above that at 1. 1 where the images cannot say: there are none, none has a weight, or
     the loss falls for ever as T does (every label has the highest probability) or stays the same. COOLEST … HOTTEST.
     """
+    from scipy.optimize import brentq  # half a second that those who only apply a temperature need not wait
+
     counted = weights > 0
     probabilities, labels, weights = probabilities[counted], labels[counted], weights[counted].astype(np.float64)
     if (probabilities.argmax(axis=1) == labels).all():  # also where no image counts

@@ -25,11 +25,13 @@ def rebatch(arrays: Batches, size: int = BATCH) -> Iterator[np.ndarray]:
         yield np.concatenate(held)
 
 
-def openvino(network: Path, output: str, size: int) -> Callable[[Batches], Iterator[np.ndarray]]:
+def openvino(
+    network: Path, output: str, size: int, dtype: type[np.floating] = np.float16
+) -> Callable[[Batches], Iterator[np.ndarray]]:
     """Compile an OpenVINO network up to one of its outputs, for (n, size, size, 3) uint8 batches of up to BATCH.
 
-    Returns a function that maps batches to float16 arrays, in order, with several requests under way. The
-    arithmetic is float32; the conversions from uint8 and to float16 are part of the compiled network.
+    Returns a function that maps batches to arrays of `dtype` (float16 or float32), in order, with several requests
+    under way. The arithmetic is float32; the conversions from uint8 and to `dtype` are part of the compiled network.
     """
     from thaw.openvino import ov
 
@@ -39,7 +41,7 @@ def openvino(network: Path, output: str, size: int) -> Callable[[Batches], Itera
     model.reshape([BATCH, size, size, 3])
     steps = ov.preprocess.PrePostProcessor(model)
     steps.input().tensor().set_element_type(ov.Type.u8)
-    steps.output().tensor().set_element_type(ov.Type.f16)
+    steps.output().tensor().set_element_type(ov.Type(dtype))
     config = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}
     compiled = core.compile_model(steps.build(), "CPU", config)
     requests = [

@@ -1,0 +1,108 @@
+"""A finished model as those who only use it want it: its answers without TensorFlow, calibrated and decided.
+
+The network runs on OpenVINO. It is converted once, with TensorFlow, and the converted copy is kept under the hash of
+the model file: a model that changes is converted anew, and one that comes back is not.
+"""
+
+import hashlib
+import json
+import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thaw.calibration import apply_temperature
+from thaw.errors import ThawError
+
+OUTPUT = "probabilities"
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a model file says of itself: the classes in the order of its output, and what its images look like."""
+
+    classes: tuple[str, ...]
+    size: int  # pixels on a side
+    resize: str  # crop, pad or squash
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How probabilities become an answer."""
+
+    temperature: float = 1.0
+    threshold: float | None = None  # on the calibrated probability of the second of two classes
+
+    def calibrated(self, probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Return the calibrated probabilities (n, classes) of a model's own."""
+        return apply_temperature(probabilities.astype(np.float64), self.temperature)
+
+    def answers(self, calibrated: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Return the class (n,) of each image: the likeliest, or of two the second where it lies above the threshold.
+
+        Of equally likely ones it is the first.
+        """
+        if self.threshold is None:
+            return calibrated.argmax(axis=1)
+        return (calibrated[:, 1] > self.threshold).astype(np.int64)
+
+
+def describe(model: Path) -> Description:
+    """Read the description of a `.keras` file that `models.save` wrote; raises ThawError where it is none of those."""
+    try:
+        with zipfile.ZipFile(model) as file:
+            metadata = json.loads(file.read("metadata.json"))
+        classes, image = metadata["class_names"], metadata["image"]
+        return Description(tuple(classes), image["size"], image["resize"])
+    except FileNotFoundError:
+        raise ThawError(f"{model} is missing: run `dvc repro`, or `dvc pull` where a teammate pushed it") from None
+    except PermissionError as error:
+        raise ThawError(f"{model} cannot be read: {error.strerror}") from None
+    except KeyError as error:
+        raise ThawError(f"{model}: not a classifier of Thaw's (it has no {error.args[0]})") from None
+    except (OSError, zipfile.BadZipFile, ValueError, TypeError) as error:
+        raise ThawError(f"{model}: not a model of Thaw's ({error})") from None
+
+
+def decision(path: Path, model: str, classes: tuple[str, ...]) -> Decision | None:
+    """Read what `evaluate` chose for `model` from `decision.json`, or None where there is no such file.
+
+    Raises ThawError where it was chosen for other classes.
+    """
+    try:
+        chosen = json.loads(path.read_text(encoding="utf-8"))
+        if tuple(chosen["class_names"]) != classes:
+            raise ThawError(f"{path} was chosen for another model, of {', '.join(chosen['class_names'])}: `dvc repro`")
+        of_model = chosen["models"][model]
+        return Decision(of_model["temperature"], of_model["threshold"])
+    except FileNotFoundError:
+        return None
+    except (KeyError, ValueError, TypeError) as error:
+        raise ThawError(f"{path} is no decision of Thaw's ({error!r}): `dvc repro` writes it") from None
+
+
+def network(model: Path, cache: Path) -> Path:
+    """Return the OpenVINO network of a `.keras` file, converted now unless `cache` has it; its output is OUTPUT."""
+    with model.open("rb") as file:
+        name = hashlib.file_digest(file, "sha256").hexdigest()
+    kept = cache / name / "model.xml"
+    if not kept.exists():
+        print(f"{model}: converted for OpenVINO once, which takes some seconds", file=sys.stderr)
+        _convert(model, kept.parent)
+    return kept
+
+
+def _convert(model: Path, folder: Path) -> None:
+    from thaw import models, openvino
+    from thaw.files import whole_folder
+    from thaw.tensorflow import keras
+
+    whole, _ = models.load(model)
+    try:
+        with whole_folder(folder) as temporary:
+            openvino.write(keras.Model(whole.input, {OUTPUT: whole.output}), temporary / "model.xml")
+    except OSError as error:
+        raise ThawError(f"the converted model cannot be kept in {folder.parent}: {error.strerror}") from None
