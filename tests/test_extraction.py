@@ -95,6 +95,7 @@ def test_the_bytes_are_known_before_the_work(tmp_path, monkeypatch):
     with_free_bytes(monkeypatch, 10**12)
     assert extraction.check_space(tmp_path, 1000, "middle", SHAPES, "") == "8 MB"
     assert extraction.check_space(tmp_path, 1000, None, SHAPES, "") == "30 MB"
+    assert extraction.check_space(tmp_path, 1000, "late", SHAPES, "") == "200 kB"
 
 
 def test_too_little_disk_says_what_is_needed_and_free_and_which_deeper_cut_fits(tmp_path, monkeypatch):

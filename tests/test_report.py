@@ -217,7 +217,7 @@ def test_each_curve_has_a_line_for_each_model():
     assert charts == [
         "ROC",
         "Precision and recall",
-        "What more labels bring to the head",
+        "What more labels bring to logistic regression on the frozen features",
         "As trained",
         "With the temperature",
     ]

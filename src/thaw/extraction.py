@@ -108,7 +108,9 @@ def check_space(folder: Path, rows: int, layer: str | None, shapes: Shapes, reme
 
 
 def size_text(size: int) -> str:
-    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.0f} MB"
+    if size < 1e6:
+        return f"{size / 1e3:,.0f} kB"
+    return f"{size / 1e6:,.0f} MB" if size < 1e9 else f"{size / 1e9:,.1f} GB"
 
 
 def shape_text(shape: tuple[int, ...]) -> str:

@@ -30,7 +30,7 @@ SHEETS = {  # key → title, what is shown, what is said where there is nothing 
 
 def sheets(results: Results) -> str:
     if not results.parameters["evaluate"]["shown"]:
-        return elements.paragraph("None are shown: <code>evaluate.shown</code> is 0.", "soft")
+        return elements.paragraph("No photographs are shown here: <code>evaluate.shown</code> is 0.", "soft")
     shown = [photograph for of_sheet in results.sheets.values() for photograph in of_sheet]
     legend = (
         "Left, what the network saw; right, where it looked: what is yellow speaks for its answer, what is violet for "
