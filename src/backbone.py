@@ -96,10 +96,10 @@ def list_cut_points(backbone: Backbone, size: int) -> None:
     print("about how long an epoch of 1,000 photographs takes on this machine that trains what lies behind it.\n")
     print(f"{'':40}{'parameters, M':>16}{'multiply-adds, M':>18}{'output':>10}{'epoch':>9}")
     for (layer, before), additions, rest, epoch in zip(learnt.items(), done.values(), behind, seconds, strict=True):
-        size = prod(shapes[layer]) * (2 if layer else 1) / 1000
+        kilobytes = prod(shapes[layer]) * (2 if layer else 1) / 1000
         of_parameters = f"{before / 1e6:.2f} {(learnt[FEATURES] - before) / 1e6:7.2f}"
         print(f"{layer or 'none':40}{of_parameters:>16}{f'{additions / 1e6:,.0f} {rest / 1e6:8,.0f}':>18}"
-              f"{size:7,.0f} kB{1000 * epoch:7,.1f} s")  # fmt: skip
+              f"{kilobytes:7,.0f} kB{1000 * epoch:7,.1f} s")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Train the layers behind the freeze depth, from the trained head on: `models/model.keras`, its metrics and curves.
 
 The frozen layers are not run: training reads their cached outputs, or with `fine_tune.cache: false` computes them anew
-in each epoch. The saved model is whole: RGB pixels 0-255 in,
-probabilities out, with the class names and the size of its images inside.
+in each epoch. The saved model is whole: RGB pixels 0-255 in, probabilities out, with the class names and the size of
+its images inside.
 """
 
 import json

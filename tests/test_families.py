@@ -353,10 +353,19 @@ def test_the_multiply_adds_of_grouped_convolutions_and_matrix_products_are_count
     assert set(costs.multiply_adds(tmp_path / "x.xml", 10).values()) == {10 * 10 * 9 * 3 + 10 * 10 * 3 * 7}
 
 
-def test_an_epoch_costs_less_the_deeper_it_is_frozen():
+def test_training_is_timed_where_something_trains():
     model, _ = registry.build("MobileNet", None, 1)
     shapes = {None: (32, 32, 3), "conv_pw_6_relu": (2, 2, 512), "features": (1024,)}
     seconds = costs.training_seconds(model, shapes, [100, 50, 0])
     assert seconds[0] > 0
     assert seconds[1] > 0
     assert seconds[2] == 0
+
+
+def test_between_the_depths_that_are_timed_the_seconds_follow_the_multiply_adds(monkeypatch):
+    timed = {None: 800.0, "b": 600.0, "d": 400.0, "f": 100.0}  # a step of each; any other depth would be a KeyError
+    monkeypatch.setattr(costs, "_step_seconds", lambda model, layer, shape: timed[layer])
+    behind = {None: 80, "a": 70, "b": 60, "c": 50, "d": 40, "e": 30, "f": 20, "g": 10, "h": 0}
+    seconds = costs.training_seconds(None, dict.fromkeys(behind, (1,)), list(behind.values()))
+    expected = [800, 700, 600, 500, 400, 250, 100, 50, 0]
+    assert [costs.BATCH * s for s in seconds] == pytest.approx(expected)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from thaw import images
+from thaw import ahead, images
 from thaw.errors import ThawError
 from thaw.inference import rebatch
 
@@ -100,18 +100,8 @@ def look(named: Iterable[Seen | Path], size: int, resize: str) -> Iterator[Seen]
     def one(item: Seen | Path) -> Seen:
         return item if isinstance(item, Seen) else _look(item, size, resize, large)
 
-    with ThreadPoolExecutor(1) as large, ThreadPoolExecutor(os.cpu_count()) as pool:
-        pending = deque()
-        try:
-            for item in named:
-                pending.append(pool.submit(one, item))
-                if len(pending) > AHEAD:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
+    with ThreadPoolExecutor(1) as large:
+        yield from ahead.in_order(one, named, os.cpu_count(), AHEAD)
 
 
 def _look(path: Path, size: int, resize: str, large: Executor) -> Seen:

@@ -5,6 +5,7 @@ FiftyOne is no part of the default installation; it is imported when `connect` i
 
 import contextlib
 import hashlib
+import operator
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -368,7 +369,7 @@ def _update_values(dataset, columns: dict[str, list], rows: dict[str, int]) -> N
         emptied = ours.exists(field, False).values("id")
         dataset.set_values(field, {sample: _document(field) for sample in emptied}, key_field="id")
     for path, values in columns.items():
-        differ = _arrays_differ if path.endswith(".logits") else _differ
+        differ = _arrays_differ if path.endswith(".logits") else operator.ne
         pairs = zip(*ours.values(["id", path]), strict=True)
         changed = {sample: values[rows[sample]] for sample, old in pairs if differ(old, values[rows[sample]])}
         dataset.set_values(path, changed, key_field="id")
@@ -378,10 +379,6 @@ def _update_values(dataset, columns: dict[str, list], rows: dict[str, int]) -> N
         if sorted(new) != sorted(old):
             changed[sample] = new
     dataset.set_values("tags", changed, key_field="id")
-
-
-def _differ(old: object, new: object) -> bool:
-    return old != new
 
 
 def _arrays_differ(old: np.ndarray | None, new: np.ndarray) -> bool:

@@ -3,16 +3,14 @@
 import contextlib
 import math
 import re
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
 from tqdm import tqdm
 
-from thaw import arrays
+from thaw import ahead, arrays
 from thaw.backbones.cut_points import find_cut_points
 from thaw.errors import ThawError
 from thaw.examples import Examples, training_weights, weighted_scores
@@ -118,14 +116,7 @@ def read_ahead(activations: np.ndarray, batches: Iterable[np.ndarray]) -> Iterat
             arrays.release(activations)
         return x
 
-    with ThreadPoolExecutor(1) as pool:
-        pending = deque()
-        for rows in batches:
-            pending.append(pool.submit(read, rows))
-            if len(pending) > 1:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+    return ahead.in_order(read, batches, threads=1, ahead=1)
 
 
 def learning_rate(step: int, steps: int, params: Training) -> float:

@@ -1,0 +1,50 @@
+"""Threads work ahead, no further than they may, and the results come in the order of the items."""
+
+import threading
+
+import pytest
+
+from thaw import ahead
+
+
+def test_results_come_in_the_order_of_the_items_whichever_is_done_first():
+    second_is_done = threading.Event()
+
+    def slow_first(number: int) -> int:
+        if number == 0:
+            assert second_is_done.wait(30)
+        if number == 1:
+            second_is_done.set()
+        return number * number
+
+    assert list(ahead.in_order(slow_first, range(20), threads=2, ahead=4)) == [n * n for n in range(20)]
+
+
+def test_items_are_taken_no_further_ahead_than_asked_for():
+    taken = []
+    results = ahead.in_order(str, (taken.append(n) or n for n in range(100)), threads=2, ahead=3)
+    assert next(results) == "0"
+    assert taken == [0, 1, 2, 3]
+
+
+def test_an_error_reaches_the_reader_at_its_place():
+    results = ahead.in_order(lambda n: 1 // n, [1, 0, 1], threads=1, ahead=2)
+    assert next(results) == 1
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+
+
+def test_a_reader_that_breaks_off_ends_the_work():
+    begun, may_go_on = [], threading.Event()
+
+    def work(number: int) -> int:
+        begun.append(number)
+        if number:
+            assert may_go_on.wait(30)
+        return number
+
+    results = ahead.in_order(work, range(100), threads=1, ahead=50)
+    assert next(results) == 0
+    threading.Timer(0.1, may_go_on.set).start()
+    results.close()
+    assert len(begun) <= 2
