@@ -16,6 +16,7 @@ from dvclive import Live
 
 from thaw import examples, extraction, heads, models, params, training
 from thaw.backbone_names import FEATURES
+from thaw.backbones import costs
 from thaw.errors import run
 from thaw.files import whole_folder
 
@@ -50,9 +51,11 @@ def main() -> None:
 
         epoch = training.fit(
             model, cut["layer"], cut["thaw"], activations, splits["train"], splits["validation"],
-            fine_tune, log, layer_decay=fine_tune.layer_decay, ema=fine_tune.ema,
+            fine_tune, log, layer_decay=fine_tune.layer_decay, ema=fine_tune.ema, prune_above=fine_tune.prune_above,
         )  # fmt: skip
+        work = multiply_adds(cut, len(ends) - 1, fine_tune.epochs) * len(splits["train"].labels)
         live.summary["best_epoch"] = epoch
+        live.summary["tera_multiply_adds"] = round(work / 1e12, 1)
         live.summary["activations_megabytes"] = round(prod(activations.shape) * activations.dtype.itemsize / 1e6, 1)
     metadata = {"class_names": head.classes, "image": cut["image"], "fine_tune": fine_tune.model_dump()}
     models.save(model, OUTPUT, metadata | {"cut": cut["layer"], "best_epoch": epoch})
@@ -62,6 +65,14 @@ def main() -> None:
         f"fine_tune: {trained:,} parameters behind {cut['layer'] or 'the input'} trained, an epoch in "
         f"{median(b - a for a, b in pairwise(ends)):.1f} s; the best epoch was {epoch}"
     )
+
+
+def multiply_adds(cut: dict, trained: int, epochs: int) -> int:
+    """Return what training takes for each photograph: once forwards and twice as much backwards in each epoch that was
+    trained, of `epochs` planned, through the backbone's layers that thaw in it."""
+    before = {None: 0} | costs.multiply_adds(BACKBONE / "backbone.xml", cut["image"]["size"])
+    behind = [before[FEATURES] - before[layer] for layer in cut["thaw"]]
+    return 3 * sum(behind[training.part_of(epoch, epochs, len(behind))] for epoch in range(1, trained + 1))
 
 
 if __name__ == "__main__":

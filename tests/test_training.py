@@ -22,7 +22,7 @@ def parameters(**changes) -> FineTune:
     defaults = {
         "freeze_depth": "block1", "epochs": 3, "patience": 10, "batch_size": 8, "learning_rate": 0.01,
         "warmup_epochs": 0.0, "layer_decay": 1.0, "weight_decay": 0.0, "label_smoothing": 0.0, "ema": None,
-        "cache": True, "class_weight": None, "seed": 1,
+        "cache": True, "class_weight": None, "prune_above": [], "seed": 1,
     }  # fmt: skip
     return FineTune(**defaults | changes)
 
@@ -115,8 +115,9 @@ def train(tf, model, data, cut="block1_activation", depths=None, **changes) -> t
     """Train what lies behind the cut; return the best epoch and what was logged."""
     params, logged = parameters(**changes), []
     best = tf.training.fit(
-        model, cut, depths or [cut], *data, params, logged.append, layer_decay=params.layer_decay, ema=params.ema
-    )
+        model, cut, depths or [cut], *data, params, logged.append,
+        layer_decay=params.layer_decay, ema=params.ema, prune_above=params.prune_above,
+    )  # fmt: skip
     return best, logged
 
 
@@ -342,6 +343,24 @@ def test_training_stops_when_patience_ends(tf, build, data, patience):
     best, logged = train(tf, build(), data(noise=True), epochs=40, learning_rate=0.05, patience=patience)
     assert len(logged) == best + patience + 1
     assert len(logged) < 41
+
+
+def test_training_ends_at_the_first_epoch_whose_best_loss_lies_above_its_limit(tf, build, data):
+    _, whole = train(tf, build(), data(noise=True), epochs=6, learning_rate=0.03)
+    best = np.minimum.accumulate([scores["validation_loss"] for scores in whole])
+    limits = [None, best[2] + 1e-6, best[3] - 1e-6]  # of epochs 1, 2 and 3
+    _, pruned = train(tf, build(), data(noise=True), epochs=6, learning_rate=0.03, prune_above=limits)
+    assert pruned == whole[:4]
+
+
+def test_limits_that_hold_change_nothing(tf, build, data):
+    _, whole = train(tf, build(), data(), epochs=3)
+    _, limited = train(tf, build(), data(), epochs=3, prune_above=[100.0, 100.0])
+    assert limited == whole
+
+
+def test_the_parts_of_a_training_are_equal_and_count_from_its_first_epoch(tf):
+    assert [tf.training.part_of(epoch, 6, 3) for epoch in range(7)] == [0, 0, 0, 1, 1, 2, 2]
 
 
 def test_every_epoch_and_the_start_are_logged(tf, build, data):

@@ -193,6 +193,7 @@ class FineTune(Training):
     cache: bool
     layer_decay: Annotated[float, Field(gt=0, le=1)]
     ema: Share | None
+    prune_above: list[Positive | None]
 
     @field_validator("freeze_depth", mode="before")
     @classmethod

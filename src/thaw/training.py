@@ -3,7 +3,7 @@
 import contextlib
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -37,6 +37,7 @@ def fit(
     *,
     layer_decay: float = 1.0,
     ema: float | None = None,
+    prune_above: Sequence[float | None] = (),
 ) -> int:
     """Train `model` behind `depths` in place and leave it with its best epoch's weights; return that (0: as given).
 
@@ -49,7 +50,8 @@ def fit(
     head drops out while it trains; the layers before it run in inference mode, so that batch normalisation keeps
     its statistics. The loss is the weighted cross-entropy. With `ema`, what is validated and kept is the exponential
     moving average of the weights. The best epoch is that of the lowest validation loss; epoch 0 is the start.
-    Patience counts from the last thawing on. Raises ThawError where a loss is not finite.
+    Patience counts from the last thawing on. Where the lowest loss after epoch i lies above the i-th number of
+    `prune_above`, training ends there. Raises ThawError where a loss is not finite.
     """
     generator = np.random.default_rng(params.seed)
     keras.utils.set_random_seed(params.seed)
@@ -68,9 +70,10 @@ def fit(
 
     first = generator.integers(train.views.shape[1], size=len(train.labels))  # the view each photograph begins with
     last_thawing = params.epochs * (len(depths) - 1) // len(depths)
+    limits = {epoch: limit for epoch, limit in enumerate(prune_above, start=1) if limit is not None}
     best, best_epoch, best_weights = math.inf, 0, []
     for epoch in range(params.epochs + 1):
-        part = max(0, epoch - 1) * len(depths) // params.epochs
+        part = part_of(epoch, params.epochs, len(depths))
         order = generator.permutation(len(train.labels)) if epoch else np.array([], int)
         batches = [order[start : start + params.batch_size] for start in range(0, len(order), params.batch_size)]
         rows = (train.views[batch, (first[batch] + epoch) % train.views.shape[1]] for batch in batches)
@@ -88,10 +91,15 @@ def fit(
             log(scores | ({"train_loss": float(np.mean(losses))} if losses else {}))
             if loss < best:
                 best, best_epoch, best_weights = loss, epoch, thawed.get_weights()
-        if epoch - max(best_epoch, last_thawing) >= params.patience:
+        if epoch - max(best_epoch, last_thawing) >= params.patience or best > limits.get(epoch, math.inf):
             break
     thawed.set_weights(best_weights)
     return best_epoch
+
+
+def part_of(epoch: int, epochs: int, parts: int) -> int:
+    """Return in which of the equal parts of the training an epoch lies; epochs count from 1, and 0 is the start."""
+    return max(0, epoch - 1) * parts // epochs
 
 
 def predictor(thawed: keras.Model, activations: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
