@@ -2,7 +2,7 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro test lint bench explore setup requirements
+.PHONY: repro test lint bench compare current explore setup requirements
 
 repro: setup  ## run what is out of date, from photographs to the report
 	dvc repro
@@ -18,6 +18,13 @@ bench: setup  ## rates, epochs and memory, against Keras and the engine
 	PYTHONPATH=src python benchmarks/extraction.py
 	PYTHONPATH=src python benchmarks/epoch.py
 	PYTHONPATH=src python benchmarks/memory.py
+
+compare: setup  ## the experiments of this commit side by side, as a table and a picture
+	python src/compare.py
+
+current: setup  ## fail where dvc.lock is not current: where `dvc repro` would run a stage
+	@would=$$(dvc repro --dry --allow-missing) && ! echo "$$would" | grep "^Running stage" || \
+	  { echo "dvc.lock is not current: run dvc repro, and commit what it wrote"; exit 1; }
 
 explore: setup  ## the run in FiftyOne: its App, until Ctrl-C
 	python src/explore.py
