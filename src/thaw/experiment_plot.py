@@ -1,5 +1,6 @@
 """Experiments as one picture: accuracy with its interval against what was changed, and against what it cost."""
 
+import json
 from collections.abc import Sequence
 from html import escape
 
@@ -95,7 +96,7 @@ def text_of(value: object) -> str:
     """A parameter's value in few letters."""
     if isinstance(value, float):
         return f"{value:g}"
-    return {None: "null", True: "true", False: "false"}[value] if value in (None, True, False) else str(value)
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def _x(panel: int, share: float) -> float:

@@ -99,13 +99,14 @@ def _experiment(name: str, entry: Mapping) -> Experiment | None:
     metrics = {key: value for part in _contents(data.get("metrics")) for key, value in part.items()}
     try:
         (values,) = _contents(data.get("params"))
+        of_splits = {split: metrics["fine_tuned"][split] for split in SPLITS}
         shares = {
-            split: Share(*(metrics["fine_tuned"][split][f"accuracy_weighted{end}"] for end in ("", "_low", "_high")))
-            for split in SPLITS
+            split: Share(
+                scores["accuracy_weighted"], *(scores.get(f"accuracy_weighted_{end}") for end in ("low", "high"))
+            )
+            for split, scores in of_splits.items()  # DVC leaves out what is null
         }
     except (KeyError, ValueError):
-        return None
-    if any(share.value is None for share in shares.values()):
         return None
     return Experiment(name, entry["rev"], dict(_flatten(values)), shares, metrics.get("tera_multiply_adds"))
 

@@ -1,0 +1,429 @@
+"""Experiments: what is tried, in which order, what is said of it, and what it does to the repository."""
+
+import json
+import os
+import re
+import shutil
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+import yaml
+from conftest import ROOT, SMALL, scripts_run
+
+from thaw import experiment_plot, experiments, overlay, search, sweeps
+from thaw.errors import ThawError
+from thaw.experiments import Experiment, Share
+from thaw.search import Trial
+from thaw.sweeps import Choice, Interval
+
+DEFAULTS = ROOT / "params.yaml"
+
+
+def experiment(name: str, validation: float, work: float | None = None, test: float = 0.5, **parameters) -> Experiment:
+    shares = {"validation": Share(validation, validation - 0.02, validation + 0.02), "test": Share(test, None, None)}
+    return Experiment(name, f"{name}-hash", {k.replace("__", "."): v for k, v in parameters.items()}, shares, work)
+
+
+def entry(rev: str, validation: float, name: str | None = None, **parameters) -> dict:
+    """A commit as `dvc exp show --json` has it, with parameters of one section."""
+    share = {"accuracy_weighted": validation, "accuracy_weighted_low": 0.1}  # DVC leaves out what is null
+    metrics = {
+        "reports/metrics.json": {"data": {"fine_tuned": {"validation": share, "test": share}}},
+        "reports/fine_tune/metrics.json": {"data": {"tera_multiply_adds": 3.5}},
+    }
+    return {
+        "rev": rev, "name": name, "experiments": None,
+        "data": {"params": {"params.yaml": {"data": {"fine_tune": parameters}}}, "metrics": metrics},
+    }  # fmt: skip
+
+
+def of_experiment(name: str, state: str | None, entry: dict) -> dict:
+    return {"name": name, "executor": state and {"state": state}, "revs": [entry]}
+
+
+# What DVC says
+
+
+def test_experiments_are_read_with_their_parameters_accuracies_and_cost():
+    baseline = entry("workspace", 0.8, epochs=3) | {
+        "experiments": [of_experiment("warm-up", None, entry("abc", 0.9, epochs=4))]
+    }
+    found, unfinished = experiments.select([baseline])
+    assert {one.name: (one.parameters, one.shares["test"], one.work) for one in found} == {
+        "warm-up": ({"fine_tune.epochs": 4}, (0.9, 0.1, None), 3.5),
+        "workspace": ({"fine_tune.epochs": 3}, (0.8, 0.1, None), 3.5),
+    }
+    assert unfinished == []
+
+
+def test_the_same_run_in_several_places_is_one_under_the_name_of_the_experiment():
+    head = entry("0123456789abcdef", 0.9, epochs=4) | {
+        "experiments": [of_experiment("applied", "success", entry("abc", 0.9, epochs=4))]
+    }
+    found, _ = experiments.select([entry("workspace", 0.9, epochs=4), head])
+    assert [one.name for one in found] == ["applied"]
+
+
+def test_commits_that_are_asked_for_are_all_shown_under_the_names_they_were_asked_by():
+    commits = [entry("a" * 40, 0.9, epochs=4), entry("b" * 40, 0.9, epochs=4)]
+    found, _ = experiments.select([entry("workspace", 0.7), *commits], {"a" * 40: "HEAD", "b" * 40: "origin/main"})
+    assert sorted(one.name for one in found) == ["HEAD", "origin/main"]
+
+
+@pytest.mark.parametrize("state", ["failed", "queued", "running"])
+def test_what_is_not_finished_is_told_apart(state):
+    baseline = entry("workspace", 0.8) | {"experiments": [of_experiment("slow", state, entry("abc", 0.9))]}
+    found, unfinished = experiments.select([baseline])
+    assert [one.name for one in found] == ["workspace"]
+    assert unfinished == [("slow", state.capitalize())]
+
+
+def test_a_commit_without_results_is_left_out():
+    empty = entry("workspace", 0.8) | {"data": {"params": {}, "metrics": {"reports/metrics.json": {"error": {}}}}}
+    assert experiments.select([empty, empty | {"data": None}]) == ([], [])
+
+
+# What differs, and what repeats say
+
+
+def test_what_changed_leaves_seeds_limits_and_what_one_does_not_have_aside():
+    several = [
+        experiment("a", 0.8, a__rate=1, a__depth="x", a__seed=1, a__prune_above=[], a__same=1),
+        experiment("b", 0.8, a__rate=1, a__depth="y", a__seed=2, a__prune_above=[1.0], a__same=1, a__new=1),
+        experiment("c", 0.8, a__rate=2, a__depth="z", a__seed=3, a__prune_above=[], a__same=1, a__new=1),
+    ]
+    assert experiments.changed(several) == ["a.depth", "a.rate"]  # the one with more values first
+
+
+def test_runs_over_seeds_are_their_mean_with_a_standard_deviation():
+    runs = [experiment(f"run{seed}", share, 4.0, a__rate=1, a__seed=seed) for seed, share in enumerate((0.8, 0.9, 0.7))]
+    other = experiment("other", 0.6, a__rate=2, a__seed=0)
+    mean, alone = experiments.averaged([*runs, other])
+    assert (mean.name, mean.work, alone) == ("run0 ×3", 4.0, other)
+    assert mean.shares["validation"] == pytest.approx((0.8, 0.7, 0.9))
+    assert mean.spread == pytest.approx(0.1)
+    assert alone.spread is None
+
+
+def test_results_of_other_code_are_no_repeats():
+    runs = [experiment("before", 0.8, a__seed=1), experiment("after", 0.9, a__seed=1)]
+    assert experiments.averaged(runs) == runs
+
+
+def test_a_gain_below_the_spread_of_seeds_is_said_to_be_one():
+    runs = [experiment(f"run{seed}", share, a__seed=seed) for seed, share in enumerate((0.8, 0.9))]
+    (mean,) = experiments.averaged(runs)
+    assert "0.5 points before other: no more than the spread" in experiments.verdict(mean, experiment("other", 0.845))
+    assert "25.0 points before other: more than the spread" in experiments.verdict(mean, experiment("other", 0.6))
+
+
+def test_of_single_runs_the_verdict_asks_for_repeats():
+    assert "src/sweep.py --seeds" in experiments.verdict(experiment("a", 0.9), experiment("b", 0.8))
+
+
+# The picture
+
+
+def drawn(several, keys):
+    text = experiment_plot.draw(several, keys)
+    root = ElementTree.fromstring(text)
+    texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    circles = list(root.iter("{http://www.w3.org/2000/svg}circle"))
+    return root, texts, circles
+
+
+def test_the_picture_has_a_dot_and_a_ring_for_each_experiment_in_both_panels():
+    several = [experiment("a", 0.8, 2.0, a__rate=0.1), experiment("b", 0.9, 9.0, a__rate=0.01)]
+    _, texts, circles = drawn(several, ["a.rate"])
+    assert len(circles) == 2 * 2 * 2
+    assert texts.index("0.01") < texts.index("0.1")
+
+
+def test_what_is_no_number_stands_in_the_order_of_its_cost():
+    several = [experiment("a", 0.8, 9.0, a__depth="block3"), experiment("b", 0.9, 2.0, a__depth="block6")]
+    _, texts, _ = drawn(several, ["a.depth"])
+    assert texts.index("block6") < texts.index("block3")
+
+
+def test_a_second_parameter_is_told_by_colour():
+    several = [
+        experiment(f"{depth}{rate}", 0.8, 2.0, a__depth=depth, a__rate=rate)
+        for depth in ("x", "y", "z")
+        for rate in (1, 2)
+    ]
+    _, texts, circles = drawn(several, ["a.depth", "a.rate"])
+    assert {"rate 1", "rate 2"} <= set(texts)
+    assert len({c.get("fill") or c.get("stroke") for c in circles}) == 2
+
+
+def test_a_name_cannot_break_the_picture():
+    drawn([experiment("<a&b>", 0.8, 1.0, a__x="<&>"), experiment("b", 0.8, 1.0, a__x='"')], ["a.x"])
+
+
+# Ranges
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("a.b=1,2", (1, 2)),
+        ("a.b=choice(all,block6)", ("all", "block6")),
+        ("a.b=range(1,4)", (1, 2, 3)),
+        ("a.b=choice([1e-3],[1e-2,1])", ([1e-3], [1e-2, 1])),
+        ("a.b=recall:0.95", ("recall:0.95",)),
+        ("a.b=null", (None,)),
+    ],
+)
+def test_values_are_listed_as_hydra_writes_them(text, values):
+    assert sweeps.parse([text]) == {"a.b": Choice(values)}
+
+
+@pytest.mark.parametrize(
+    ("text", "interval"),
+    [
+        ("a=interval(0,0.5)", Interval(0, 0.5)),
+        ("a=interval(0,1)", Interval(0, 1)),
+        ("a=interval(4,64)", Interval(4, 64, whole=True)),
+        ("a=tag(log,interval(1e-5,1e-3))", Interval(1e-5, 1e-3, logarithmic=True)),
+    ],
+)
+def test_intervals_are_spanned_as_hydra_writes_them(text, interval):
+    assert sweeps.parse([text]) == {"a": interval}
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["a"], "is no KEY=VALUES"),
+        (["a=choice("], "is no KEY=VALUES"),
+        (["a=1", "a=2"], "a is given twice"),
+        (["a=interval(2,1)"], "spans nothing"),
+        (["a=tag(log,interval(0,1))"], "spans nothing"),
+    ],
+)
+def test_what_is_no_range_is_one_line(texts, message):
+    with pytest.raises(ThawError, match=message):
+        sweeps.parse(texts)
+
+
+def test_combinations_are_all_of_them_and_an_interval_has_none():
+    found = list(sweeps.combinations(sweeps.parse(["a=1,2", "b=x,y"])))
+    assert found == [{"a": 1, "b": "x"}, {"a": 1, "b": "y"}, {"a": 2, "b": "x"}, {"a": 2, "b": "y"}]
+    with pytest.raises(ThawError, match=r"src/search\.py"):
+        list(sweeps.combinations(sweeps.parse(["a=interval(0,1)"])))
+
+
+@pytest.mark.parametrize(
+    "value", [None, True, 3, 1e-5, "block6", "recall:0.95", "two words", [0.001, None], ["a", "b"]]
+)
+def test_a_value_is_written_so_that_it_is_read_again(value):
+    assert sweeps.parse([f"a={sweeps.written(value)}"]) == {"a": Choice((value,))}
+
+
+def test_changes_are_checked_as_the_stages_would():
+    overlay.check(DEFAULTS, {"fine_tune.epochs": 3, "augment.rotation": 2})
+    with pytest.raises(ThawError, match=r"fine_tune\.epochs"):
+        overlay.check(DEFAULTS, {"fine_tune.epochs": 0})
+    with pytest.raises(ThawError, match=r"did you mean fine_tune\.epochs"):
+        overlay.check(DEFAULTS, {"fine_tune.epoch": 3})
+
+
+# What to try next
+
+RANGES = {"a.rate": Interval(1e-4, 1e-1, logarithmic=True), "a.depth": Choice(("all", "block6", "block5"))}
+
+
+def history(count: int) -> list[Trial]:
+    """Trials that are the better the higher the rate, with a depth that matters not."""
+    found: list[Trial] = []
+    for number in range(count):
+        values = search.propose(found, RANGES, number, seed=1)
+        loss = 1 - values["a.rate"]
+        found.append(Trial(values, [2.0, loss, loss + 0.1], 2))
+    return found
+
+
+def test_a_proposal_lies_in_its_ranges_and_is_the_same_for_the_same_history():
+    proposals = [search.propose(history(3), RANGES, 3, seed=1) for _ in range(2)]
+    assert proposals[0] == proposals[1]
+    assert 1e-4 <= proposals[0]["a.rate"] <= 1e-1
+    assert proposals[0]["a.depth"] in ("all", "block6", "block5")
+    assert search.propose(history(3), RANGES, 3, seed=2) != proposals[0]
+
+
+def test_proposals_learn_from_what_was_tried():
+    rates = [trial.values["a.rate"] for trial in history(25)]
+    assert sum(rate > 0.03 for rate in rates[-10:]) > sum(rate > 0.03 for rate in rates[: search.STARTUP]) * 2
+
+
+def test_what_was_tried_is_not_tried_again_while_something_is_left():
+    ranges = {"a.depth": Choice(("all", "block6", "block5"))}
+    tried = [Trial({"a.depth": depth}, [1.0], 1) for depth in ("all", "block5")]
+    for number in range(5):
+        assert search.propose(tried, ranges, number, seed=1) == {"a.depth": "block6"}
+
+
+def test_trials_outside_of_the_ranges_teach_nothing():
+    tried = [Trial({"a.rate": 5.0, "a.depth": "all"}, [1.0], 1), Trial({"a.rate": 0.01}, [1.0], 1)]
+    assert search.propose(tried, RANGES, 3, seed=1) == search.propose([], RANGES, 3, seed=1)
+
+
+def test_whole_numbers_stay_whole():
+    value = search.propose([], {"a.epochs": Interval(2, 40, whole=True)}, 1, seed=1)["a.epochs"]
+    assert isinstance(value, int)
+    assert 2 <= value <= 40
+
+
+def test_nothing_is_pruned_by_a_few_trials_nor_in_the_first_epochs():
+    losses = [1.0, 0.9, 0.8, 0.7, 0.6]
+    assert search.limits([Trial({}, losses, 4)] * (search.STARTUP - 1)) == []
+    assert search.limits([Trial({}, losses, 4)] * search.STARTUP) == [None, None, 0.7]
+
+
+def test_limits_are_medians_of_the_best_loss_so_far():
+    trials = [Trial({}, [1.0, 0.5 + i / 10, 2.0, 0.4 + i / 10, 0.1], 4) for i in range(5)]
+    assert search.limits(trials) == [None, None, 0.6]
+
+
+def test_a_trial_that_ended_early_counts_with_what_it_had():
+    whole = [Trial({}, [1.0, 0.9, 0.8, 0.7, 0.6], 4)] * 2
+    early = [Trial({}, [1.0, 0.95], 4)] * 3
+    assert search.limits([*whole, *early]) == [None, None, 0.95]
+
+
+# The real pipeline
+
+
+@pytest.fixture(scope="module")
+def repository(finished_once):
+    """The finished scratch repository, with what `make compare` and `make current` want."""
+    shutil.copyfile(ROOT / "Makefile", finished_once.path / "Makefile")
+    return finished_once
+
+
+def thaw(repository, script: str, *arguments: str):
+    return repository.run(sys.executable, f"src/{script}.py", *arguments)
+
+
+def test_a_queue_on_a_dirty_tree_takes_it_along_and_one_that_fails_does_not_stop_the_others(repository):
+    before = repository.run("git", "status", "--short").stdout
+    repository.set(evaluate__shown=3)
+    result = repository.dvc("exp", "run", "--queue", "--set-param", "evaluate.bins=choice(-1,7)")
+    assert result.returncode == 0, result.stderr
+    repository.dvc("queue", "start")
+    deadline = time.monotonic() + 120
+    while re.search("Queued|Running", status := repository.dvc("queue", "status").stdout):
+        assert time.monotonic() < deadline, status
+        time.sleep(1)
+    repository.set(evaluate__shown=12)
+    assert repository.run("git", "status", "--short").stdout == before
+    assert len(re.findall("Failed", status)) == len(re.findall("Success", status)) == 1
+    failed = re.search(r"^(\w+).*Failed", status, re.MULTILINE)[1]
+    log = repository.dvc("queue", "logs", failed).stdout
+    assert "evaluate.bins should be greater than or equal to 2, not -1" in log
+    assert scripts_run(log) == ["evaluate"]  # and this one said so before any work
+    (done,) = [one for one in shown(repository) if one["params"]["evaluate"]["bins"] == 7]
+    assert done["params"]["evaluate"]["shown"] == 3
+
+
+def shown(repository) -> list[dict]:
+    """The parameters and metrics of each finished experiment."""
+    found = []
+    for baseline in json.loads(repository.dvc("exp", "show", "--json").stdout):
+        for one in baseline["experiments"] or []:
+            data = one["revs"][0]["data"]
+            if data and data["params"]:
+                found.append({"name": one["name"], "params": data["params"]["params.yaml"]["data"]})
+    return found
+
+
+def test_a_sweep_checks_all_values_before_the_first_runs(repository):
+    before = shown(repository)
+    result = thaw(repository, "sweep", "evaluate.bins=5,6,1")
+    assert result.returncode == 1
+    assert result.stderr == (
+        "thaw: params.yaml with evaluate.bins=1: evaluate.bins should be greater than or equal to 2, not 1\n"
+    )
+    assert shown(repository) == before
+
+
+def test_repeats_are_one_row_with_their_spread(repository):
+    result = thaw(repository, "sweep", "--seeds", "2", "--seed-of", "evaluate.seed")
+    assert result.returncode == 0, result.stderr
+    assert "  evaluate  " in result.stdout
+    picture = repository.path / "reports" / "comparison.svg"
+    result = repository.run("make", "-o", "setup", "compare")
+    assert result.returncode == 0, result.stderr
+    header, *rows = result.stdout.splitlines()[1:]
+    assert header.split()[:4] == ["experiment", "validation", "test", "cost"]
+    assert set(header.split()[4:]) == {"shown", "bins"}
+    assert sum(row.split("  ")[0].endswith("×2") for row in rows) == 1
+    assert "dvc queue logs" in result.stdout  # of the one that failed before
+    ElementTree.parse(picture)
+
+
+def test_a_search_goes_on_from_its_experiments_and_the_best_is_applied(repository):
+    ranges = ["fine_tune.learning_rate=2e-3,3e-3", "fine_tune.freeze_depth=block5"]
+    first = thaw(repository, "search", "--trials", "1", *ranges)
+    assert first.returncode == 0, first.stderr
+    second = thaw(repository, "search", "--trials", "1", *ranges)
+    assert second.returncode == 0, second.stderr
+    assert "search-001: fine_tune.learning_rate=0.00" in second.stdout
+    assert "fine_tune  evaluate" in second.stdout
+    assert "test labels" not in second.stdout  # what evaluate says of test is for later
+    rates = {one["name"]: one["params"]["fine_tune"]["learning_rate"] for one in shown(repository)}
+    assert rates["search-000"] == SMALL["fine_tune.learning_rate"]
+    assert rates["search-001"] in (2e-3, 3e-3)
+    result = repository.dvc("exp", "apply", "search-001")
+    assert result.returncode == 0, result.stderr
+    params = yaml.safe_load((repository.path / "params.yaml").read_text())
+    assert float(params["fine_tune"]["learning_rate"]) == rates["search-001"]
+    assert repository.repro() == []
+
+
+def test_a_search_that_would_be_invalid_runs_nothing(repository):
+    before = shown(repository)
+    result = thaw(repository, "search", "--trials", "1", "fine_tune.learning_rate=interval(-1,1e-3)")
+    assert result.returncode == 1
+    assert "fine_tune.learning_rate should be greater than 0" in result.stderr
+    assert shown(repository) == before
+
+
+# What CI does
+
+
+def steps(job: str) -> list[dict]:
+    return yaml.safe_load((ROOT / ".github/workflows/thaw.yaml").read_text())["jobs"][job]["steps"]
+
+
+def test_ci_fails_where_the_lock_is_not_current(repository, tmp_path):
+    (command,) = [step["run"] for step in steps("results") if step.get("name") == "dvc.lock is current"]
+    command = command.replace("make ", "make -o setup ")
+    repository.run("git", "stash", "--quiet")  # the experiment that a test before applied
+    repository.run("git", "clone", "--quiet", str(repository.path), str(tmp_path / "clone"), check=True)
+    clone = type(repository)(tmp_path / "clone")
+    shutil.copyfile(ROOT / "Makefile", clone.path / "Makefile")
+    result = clone.run("bash", "-c", command)
+    assert result.returncode == 0, result.stdout + result.stderr
+    clone.set(evaluate__bins=3)
+    result = clone.run("bash", "-c", command)
+    assert result.returncode != 0
+    assert "dvc.lock is not current" in result.stdout
+
+
+def test_ci_compares_the_results_of_two_commits(repository):
+    script = next(step["run"] for step in steps("results") if "gh pr comment" in step.get("run", ""))
+    command = script.splitlines()[0].replace(".venv/bin/python", sys.executable)
+    result = repository.run("bash", "-c", command, env={**os.environ, "BASE": "HEAD~0"})
+    assert result.returncode == 0, result.stderr
+    lines = (repository.path / "comparison.md").read_text().splitlines()
+    assert lines[0].startswith("| experiment | validation | test |")
+
+
+def test_the_workflow_runs_what_the_makefile_has():
+    commands = [step["run"] for job in ("test", "results") for step in steps(job) if "run" in step]
+    targets = {target for command in commands for target in re.findall(r"make (\w+)", command)}
+    assert targets == {"test", "setup", "current"}
+    assert targets <= set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
