@@ -24,8 +24,17 @@ def freeze(model: keras.Model, size: int, batch: int | None = None) -> tf.compat
         return tf.identity(model(image, training=False), name=PROBABILITIES)
 
     signature = [tf.TensorSpec((batch, size, size, 3), tf.float32, name=IMAGE)]
-    function = tf.function(answer, input_signature=signature).get_concrete_function()
-    return convert_variables_to_constants_v2(function).graph.as_graph_def()
+    # Traced through Keras' own functions: it compiles convolutions in groups (ConvNeXt's), and what is compiled stays
+    # a call that other engines do not know.
+    tf.config.run_functions_eagerly(True)
+    try:
+        function = tf.function(answer, input_signature=signature).get_concrete_function()
+    finally:
+        tf.config.run_functions_eagerly(False)
+    graph = convert_variables_to_constants_v2(function).graph.as_graph_def()
+    for node in graph.node:
+        node.attr.pop("_gradient_op_type", None)  # swish registers its gradient under a number of the process
+    return graph
 
 
 def saved_model(graph: tf.compat.v1.GraphDef) -> bytes:

@@ -9,7 +9,7 @@ import onnx
 
 from thaw.exports import graphs
 from thaw.exports.formats import as_text
-from thaw.tensorflow import keras
+from thaw.tensorflow import keras, tf
 
 OPSET = 18  # of December 2022: what is newer adds nothing to these networks, and older runtimes read it
 
@@ -19,6 +19,7 @@ def write(model: keras.Model, facts: dict, path: Path) -> None:
     from tf2onnx import convert
 
     graph = graphs.freeze(model, facts["image"]["size"])
+    _without_erfc(graph)
     names = [f"{graphs.IMAGE}:0"], [f"{graphs.PROBABILITIES}:0"]
     converted, _ = convert.from_graph_def(graph, input_names=names[0], output_names=names[1], opset=OPSET)
     _name(converted.graph)
@@ -33,6 +34,17 @@ def load(path: Path) -> Callable[[np.ndarray], np.ndarray]:
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return lambda pixels: session.run([graphs.PROBABILITIES], {graphs.IMAGE: pixels})[0]
+
+
+def _without_erfc(graph: tf.compat.v1.GraphDef) -> None:
+    """Write erfc(x), which GELU is made of and tf2onnx does not know, as 1 - erf(x)."""
+    for node in [node for node in graph.node if node.op == "Erfc"]:
+        one = graph.node.add(name=f"{node.name}/one", op="Const")
+        one.attr["dtype"].type = tf.float32.as_datatype_enum
+        one.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(1.0))
+        erf = graph.node.add(name=f"{node.name}/erf", op="Erf", input=node.input)
+        erf.attr["T"].CopyFrom(node.attr["T"])
+        node.op, node.input[:] = "Sub", [one.name, erf.name]
 
 
 def _name(graph: onnx.GraphProto) -> None:

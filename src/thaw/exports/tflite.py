@@ -21,7 +21,8 @@ from thaw.exports import graphs
 from thaw.tensorflow import keras, tf
 
 LABELS = "labels.txt"
-SMALL = 4096  # numbers in a tensor that stays float32 in a model of float16
+SMALL = 4096  # numbers in a tensor; one of fewer stays float32 in a model of float16
+ROUNDED = 1e-3  # relative error of a tensor in float16, else 2e-4; one of more has numbers beyond its range
 
 
 def write(
@@ -92,8 +93,13 @@ def _halve(network: schema.ModelT) -> None:
             data = network.buffers[tensor.buffer].data
             if tensor.type != schema.TensorType.FLOAT32 or data is None or len(data) < 4 * SMALL:
                 continue
+            values = np.asarray(data).view(np.float32)
+            with np.errstate(over="ignore"):
+                halved = values.astype(np.float16)
+            if not np.linalg.norm(halved - values) < ROUNDED * np.linalg.norm(values):
+                continue
             half, buffer, step = schema.TensorT(), schema.BufferT(), schema.OperatorT()
-            buffer.data = np.frombuffer(np.asarray(data).view(np.float32).astype(np.float16).tobytes(), np.uint8)
+            buffer.data = np.frombuffer(halved.tobytes(), np.uint8)
             half.shape, half.type, half.name = tensor.shape, schema.TensorType.FLOAT16, tensor.name + b"/float16"
             half.buffer, tensor.buffer = len(network.buffers), 0  # 0 is the empty one: the tensor is computed
             step.opcodeIndex, step.inputs, step.outputs = len(network.operatorCodes), [len(graph.tensors)], [place]
