@@ -50,6 +50,7 @@ def network():
     x = layers.BatchNormalization(momentum=0.0, name="norm")(x)
     x = layers.ReLU(max_value=6)(x)
     shortcut = x = layers.DepthwiseConv2D(3, padding="same")(x)
+    x = layers.Activation("gelu")(layers.Conv2D(32, 3, padding="same", groups=32)(x))
     x = layers.Activation("swish")(layers.Conv2D(32, 3, padding="same")(x))
     x = layers.GlobalAveragePooling2D()(layers.Add()([shortcut, x]))
     dense = layers.Dense(len(CLASSES), activation="softmax")
