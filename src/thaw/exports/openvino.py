@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from thaw.errors import ThawError
 from thaw.exports import graphs
 from thaw.exports.formats import as_text
 from thaw.openvino import ov
@@ -27,7 +28,11 @@ def write(model: keras.Model, facts: dict, folder: Path) -> None:
         step.set_friendly_name(re.sub(r"_\d+$", f"_{number}", step.get_friendly_name()))
     for key, text in as_text(facts).items():
         network.set_rt_info(text, ["thaw", key])
-    ov.save_model(network, folder / FILE, compress_to_fp16=False)
+    try:
+        ov.save_model(network, folder / FILE, compress_to_fp16=False)
+        ov.Core().read_model(folder / FILE)  # on a full disk, what is written may be cut short without an error
+    except RuntimeError as error:
+        raise ThawError("its files could not be written (is the disk full?)") from error
 
 
 def load(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
