@@ -6,6 +6,7 @@ what is chosen on validation for those who use the model: a temperature and a th
 """
 
 import json
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from thaw import (
     training,
 )
 from thaw.errors import run
+from thaw.extension import ExtendedHead
 from thaw.files import whole_file
 from thaw.predictions import Photographs
 from thaw.report import model_card, page
@@ -69,11 +71,13 @@ def main() -> None:
     images = tables.read_images(RAW)
 
     predict = training.predictor(training.thawed_part(model, metadata["cut"]), activations)
+    of_outputs = normalised(predict(photographs.rows))
+    extended = head if isinstance(head, ExtendedHead) else None
     probabilities = {
         "head": np.concatenate(
             [head.probabilities(block) for block in arrays.blocks(inputs_of_head, photographs.rows)]
         ),
-        "fine_tuned": normalised(predict(photographs.rows)),
+        "fine_tuned": extended.collapse(of_outputs) if extended else of_outputs,
     }
     self_confidence = label_errors.self_confidence(
         features[photographs.rows], photographs.labels, photographs.weights, photographs.groups, len(classes),
@@ -84,9 +88,16 @@ def main() -> None:
         splits, images, features, classes, probabilities, evaluate,
         class_weight=parameters.head.class_weight, strengths=parameters.head.strengths,
     )  # fmt: skip
+    if extended:
+        before = extended.before(features[photographs.rows])
+        of_splits = {split: photographs.of(split) for split in evaluation.MEASURED}
+        measured.metrics["extension"] = {
+            split: extended.scores(of_outputs[rows], before[rows], photographs.labels[rows])
+            for split, rows in of_splits.items()
+        }
     predictions.write(PREDICTIONS, photographs, classes, probabilities, self_confidence)
     write_json(METRICS, measured.metrics)
-    write_json(DECISION, evaluation.decision(measured, classes, evaluate.threshold))
+    write_json(DECISION, evaluation.decision(measured, classes, evaluate.threshold, extended and extended.outputs))
     write_text(ACCURACY, plots.accuracy_svg(measured.metrics))
     plots.write(
         PLOTS,
@@ -99,7 +110,8 @@ def main() -> None:
     near = failures.nearest(features, photographs, shown)
     seen = see(photographs.image_ids, images, {*shown, *chain.from_iterable(near.values())}, metadata["image"])
     evidence = where_it_looked(
-        model, metadata["cut"], photographs, shown, probabilities["fine_tuned"], seen, activations
+        model, metadata["cut"], photographs, shown, probabilities["fine_tuned"], seen, activations,
+        (lambda labels, at: extended.stand_ins(labels, of_outputs[at])) if extended else (lambda labels, at: labels),
     )  # fmt: skip
     cards = failures.show(shown, photographs, classes, probabilities, self_confidence, near, seen, evidence)
 
@@ -146,9 +158,12 @@ def see(image_ids: np.ndarray, images: pl.DataFrame, positions: set[int], image:
 
 def where_it_looked(
     model, cut: str | None, photographs: Photographs, positions: list[int], probabilities: np.ndarray,
-    seen: dict[int, np.ndarray | None], activations: np.ndarray,
+    seen: dict[int, np.ndarray | None], activations: np.ndarray, outputs: Callable[[np.ndarray, list[int]], np.ndarray],
 ) -> dict[int, np.ndarray]:  # fmt: skip
-    """Return the map of what speaks for the answer to each photograph that can be shown, where the model has one."""
+    """Return the map of what speaks for the answer to each photograph that can be shown, where the model has one.
+
+    `outputs` says which of the model's outputs stand for the labels of photographs.
+    """
     positions = [position for position in positions if seen[position] is not None]
     if not positions or attention.averaged_map(model) is None:
         return {}
@@ -157,7 +172,8 @@ def where_it_looked(
         inputs = activations[photographs.rows[positions]]
     else:
         inputs = np.stack([seen[position] for position in positions])
-    answers, others = failures.rivals(probabilities[positions], photographs.labels[positions])
+    rivals = failures.rivals(probabilities[positions], photographs.labels[positions])
+    answers, others = (outputs(labels, positions) for labels in rivals)
     return dict(zip(positions, attention.evidence(model, start, inputs, answers, others), strict=True))
 
 

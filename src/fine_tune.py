@@ -2,7 +2,7 @@
 
 The frozen layers are not run: training reads their cached outputs, or with `fine_tune.cache: false` computes them anew
 in each epoch. The saved model is whole: RGB pixels 0-255 in, probabilities out, with the class names and the size of
-its images inside.
+its images inside. A head that extends a model (`head.extend`) is taken as it is.
 """
 
 import json
@@ -18,6 +18,7 @@ from thaw import examples, extraction, heads, models, params, training
 from thaw.backbone_names import FEATURES
 from thaw.backbones import costs
 from thaw.errors import run
+from thaw.extension import ExtendedHead
 from thaw.files import whole_folder
 
 RAW = Path("data/raw")
@@ -49,16 +50,24 @@ def main() -> None:
             live.next_step()
             ends.append(time.perf_counter())
 
-        epoch = training.fit(
-            model, cut["layer"], cut["thaw"], activations, splits["train"], splits["validation"],
-            fine_tune, log, layer_decay=fine_tune.layer_decay, ema=fine_tune.ema, prune_above=fine_tune.prune_above,
-        )  # fmt: skip
+        if isinstance(head, ExtendedHead):  # its old rows stand on layers that stay, its new ones are fitted
+            epoch, validation = 0, splits["validation"]
+            found = examples.weighted_scores(head.probabilities(activations[validation.views[:, 0]]), validation)
+            log(dict(zip(("validation_loss", "validation_accuracy_weighted"), found, strict=True)))
+        else:
+            epoch = training.fit(
+                model, cut["layer"], cut["thaw"], activations, splits["train"], splits["validation"],
+                fine_tune, log, layer_decay=fine_tune.layer_decay, ema=fine_tune.ema, prune_above=fine_tune.prune_above,
+            )  # fmt: skip
         work = multiply_adds(cut, len(ends) - 1, fine_tune.epochs) * len(splits["train"].labels)
         live.summary["best_epoch"] = epoch
         live.summary["tera_multiply_adds"] = round(work / 1e12, 1)
         live.summary["activations_megabytes"] = round(prod(activations.shape) * activations.dtype.itemsize / 1e6, 1)
-    metadata = {"class_names": head.classes, "image": cut["image"], "fine_tune": fine_tune.model_dump()}
+    metadata = {"class_names": head.outputs, "image": cut["image"], "fine_tune": fine_tune.model_dump()}
     models.save(model, OUTPUT, metadata | {"cut": cut["layer"], "best_epoch": epoch})
+    if len(ends) == 1:
+        print(f"fine_tune: nothing thaws; the extended head is the model's, of {len(head.outputs):,} classes")
+        return
     thawed = training.thawed_part(model, cut["layer"])
     trained = sum(v.shape.num_elements() for v in thawed.trainable_variables)
     print(

@@ -1,24 +1,27 @@
 """Train the head on the frozen features: `models/head`, its metrics and its curves.
 
-A linear head is fitted at every strength of `head.strengths`, a network is trained with Keras; either on the plain
-photographs and on their augmented copies as `head.augmented` lists. The one with the lowest loss on the validation
-split is kept. In `start` stands the best of those that saw the augmented copies: fine-tuning, which sees them too,
-begins with it, since from a head of plain photographs its first steps would go astray.
+A linear head is fitted at every strength of `head.strengths`, a network is trained with Keras; with `head.extend` the
+linear one keeps the rows of a model that there is, and those of new classes are fitted beside them. Each is trained on
+the plain photographs and on their augmented copies as `head.augmented` lists. The one with the lowest loss on the
+validation split is kept. In `start` stands the best of those that saw the augmented copies: fine-tuning, which sees
+them too, begins with it, since from a head of plain photographs its first steps would go astray.
 """
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from dvclive import Live
 
-from thaw import arrays, examples, heads, params
+from thaw import arrays, examples, extension, heads, params
 from thaw.errors import run
 from thaw.files import whole_folder
 
 FEATURES = Path("data/features")
 SPLIT = Path("data/split.csv")
+BACKBONE = Path("models/backbone")
 OUTPUT = Path("models/head")
 REPORT = Path("reports/head")
 
@@ -34,13 +37,14 @@ def main() -> None:
     best = lowest_loss(trained)
     with whole_folder(OUTPUT) as folder:
         best.head.save(folder)
-        lowest_loss([one for one in trained if one.augmented] or trained).head.save(folder / "start")
+        saw_copies = [one for one in trained if one.augmented and not head.extend]
+        lowest_loss(saw_copies or trained).head.save(folder / "start")
     right = best.scores["validation_accuracy_weighted"]
     print(f"train_head: {best.sentence}, {right:.1%} of the weighted validation labels right")
 
 
 class Trained(NamedTuple):
-    head: heads.LinearHead  # or a NetworkHead, which does the same
+    head: heads.LinearHead  # or an ExtendedHead or a NetworkHead, which do the same
     augmented: bool
     scores: dict[str, float]
     sentence: str
@@ -50,6 +54,9 @@ def fit_linear(
     head: params.Head, features: np.memmap, classes: tuple[str, ...], splits: dict, live: Live
 ) -> list[Trained]:
     heads.require_pooled(features)
+    fit_path = heads.fit_path
+    if head.extend:
+        fit_path = partial(extension.fit_path, known=extension.known_head(head.extend, BACKBONE))
     train, validation = splits["train"], splits["validation"]
     weights = examples.training_weights(train, head.class_weight)
     shown = features[validation.views[:, 0]]
@@ -57,7 +64,7 @@ def fit_linear(
     for augmented in sorted(head.augmented):
         views = train.views if augmented else train.views[:, :1]
         x, copies = features[views.ravel()].astype(np.float32), views.shape[1]
-        fits = heads.fit_path(x, train.labels.repeat(copies), weights.repeat(copies) / copies, classes, head.strengths)
+        fits = fit_path(x, train.labels.repeat(copies), weights.repeat(copies) / copies, classes, head.strengths)
         for step, fitted in enumerate(fits):
             loss, accuracy = examples.weighted_scores(fitted.probabilities(shown), validation)
             scores = {"validation_loss": loss, "validation_accuracy_weighted": accuracy}

@@ -95,6 +95,8 @@ def test_a_parameter_in_the_wrong_section_is_named_with_its_own(tmp_path):
         ("head.class_weight", "equal", "'balanced' or null"),
         ("download.source", "imagenet", "'folder' or 'fiftyone'"),
         ("head.strengths", 1.0, "list"),
+        ("head.extend", "model.h5", "true, null, or a .keras file"),
+        ("head.extend", 1, "true, null, or a .keras file"),
         ("download.folder", "photographs", "section"),
         ("augment", None, "section"),
         ("augment", [1, 2], "section"),
@@ -297,3 +299,10 @@ def test_a_training_of_the_head_is_tried_once(tmp_path):
     assert "head.augmented should be [false], [true] or [false, true]" in message(
         tmp_path, {"head.augmented": [True, True]}
     )
+
+
+def test_an_extended_head_is_linear_and_nothing_thaws_behind_it(tmp_path):
+    assert "head.extend wants fine_tune.freeze_depth all" in message(tmp_path, {"head.extend": True})
+    frozen = {"head.extend": "first.keras", "fine_tune.freeze_depth": "all"}
+    assert "head.extend wants head.kind linear" in message(tmp_path, {**frozen, "head.kind": "network"})
+    assert params.load(write(tmp_path / "params.yaml", frozen)).head.extend == "first.keras"

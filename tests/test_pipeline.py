@@ -164,6 +164,26 @@ def test_the_first_block_of_another_backbone_with_a_head_of_convolutions_that_th
     assert (cut["layer"], cut["thaw"]) == ("block1_conv2", ["features", "block1_conv2"])
 
 
+def test_a_model_keeps_the_classes_that_it_knows_and_learns_one_more(finished):
+    (finished.path / "photographs" / "blobs").rename(finished.path / "photographs" / "not stripes")
+    finished.set(head__extend=True, fine_tune__freeze_depth="all")
+    assert finished.dvc("repro", "--single-item", "--force", "download").returncode == 0
+    assert "fine_tune" in finished.repro()
+    metrics = json.loads((finished.path / "reports" / "metrics.json").read_text())
+    test = metrics["extension"]["test"]
+    of_test = pl.read_csv(finished.path / "data" / "split.csv").filter(split="test")["label"]
+    assert (test["with_new"], test["without_new"]) == ((of_test == "stripes").sum(), (of_test == "not stripes").sum())
+    assert test["accuracy_before"] == 0
+    assert test["accuracy_after"] == metrics["extension"]["validation"]["accuracy_after"] == 1
+    decision = json.loads((finished.path / "models" / "decision.json").read_text())
+    with zipfile.ZipFile(finished.path / "models" / "model.keras") as file:
+        names = json.loads(file.read("metadata.json"))["class_names"]
+    assert len(names) == len(set(names)) == 1001
+    assert names[-1] == "stripes"
+    assert decision["class_names"] == names
+    assert "are answered right" in (finished.path / "reports" / "model_card.md").read_text()
+
+
 def test_a_clone_that_pulls_the_results_runs_nothing(finished, tmp_path):
     for command in (
         ["remote", "add", "--default", "store", str(tmp_path / "store")],

@@ -36,7 +36,7 @@ CALIBRATED = ("log_loss", "log_loss_weighted", "ece", "ece_weighted")  # what a 
 class Measured:
     """All that is measured; of the test split where a split is not named."""
 
-    metrics: Mapping[str, Mapping]  # the content of metrics.json
+    metrics: dict[str, Mapping]  # the content of metrics.json
     temperatures: Mapping[str, float]  # by model
     thresholds: Mapping[str, Mapping[str, Threshold]]  # model → split; empty with more than two classes
     comparisons: Mapping[str, Mapping]  # pair → differences, counts and mcnemar_p
@@ -230,13 +230,20 @@ def threshold_scores(chosen: Mapping[str, Mapping[str, Threshold]]) -> dict[str,
     }
 
 
-def decision(measured: Measured, classes: tuple[str, ...], aim: float | str) -> dict[str, object]:
+def decision(
+    measured: Measured, classes: tuple[str, ...], aim: float | str, outputs: tuple[str, ...] | None = None
+) -> dict[str, object]:
     """Return what those who use a model must know beside it: `decision.json`.
 
     A model's probabilities p become calibrated as p^(1 / temperature), scaled to sum to 1. With two classes,
     `positive_class` is the answer where its calibrated probability lies above the threshold; with more, it, the aim
-    and the threshold are null and the likeliest class is the answer.
+    and the threshold are null and the likeliest class is the answer. So it is for a model that was extended: of its
+    `outputs` the classes that it knew were not labelled here, and nothing is chosen for them.
     """
+    if outputs:
+        nothing = {"temperature": 1.0, "threshold": None, "aim_reached": None}
+        models = dict.fromkeys(measured.temperatures, nothing)
+        return {"class_names": outputs, "positive_class": None, "aim": None, "models": models}
     models = {}
     for model, temperature in measured.temperatures.items():
         chosen = measured.thresholds[model]["validation"] if measured.thresholds else None

@@ -1,7 +1,8 @@
 """Heads: the linear one, logistic regression on frozen features as scikit-learn fits it and Keras carries it on.
 
 A head has `classes`, (n, classes) float64 `probabilities` of features or maps, and stands behind a backbone once it
-is told to `attach` itself. `load` reads one of any kind; the other kind is that of `network_head`.
+is told to `attach` itself; the model then has its `outputs`. `load` reads one of any kind; the other kinds are those of
+`network_head` and `extension`.
 """
 
 import json
@@ -36,6 +37,11 @@ class LinearHead:
         return exponentials / exponentials.sum(axis=1, keepdims=True)
 
     @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the model's outputs."""
+        return self.classes
+
+    @property
     def description(self) -> dict[str, object]:
         """What the report says of it."""
         return {"kind": "linear", "strength": self.strength}
@@ -66,13 +72,17 @@ class LinearHead:
 
 
 def load(folder: Path):
-    """Return the head that a folder holds, a LinearHead or a NetworkHead; TensorFlow is imported for the latter."""
+    """Return the head that a folder holds: a LinearHead, an ExtendedHead, or a NetworkHead, which wants TensorFlow."""
     try:
         kind = json.loads((folder / "head.json").read_text(encoding="utf-8"))["kind"]
     except FileNotFoundError:
         raise ThawError(f"{folder} is missing: run `dvc repro`, or `dvc pull` where a teammate pushed it") from None
     if kind == "linear":
         return LinearHead.load(folder)
+    if kind == "extended":
+        from thaw.extension import ExtendedHead
+
+        return ExtendedHead.load(folder)
     from thaw.network_head import NetworkHead
 
     return NetworkHead.load(folder)
@@ -94,17 +104,23 @@ def fit_path(
     that the penalty treats every channel alike, and the scale is folded into the kernel. Computed on one thread:
     sums over several are not the same on every machine.
     """
-    mean = np.average(features, axis=0, weights=weights)
-    scale = np.sqrt(np.average((features - mean) ** 2, axis=0, weights=weights))
-    scale[scale < 1e-6] = 1  # a channel that never fires
-    standardised = (features - mean) / scale
+    x, mean, scale = standardised(features, weights)
     model = LogisticRegression(max_iter=ITERATIONS, tol=1e-5, warm_start=True)
     with threadpool_limits(1):
         for strength in sorted(strengths):
-            model.set_params(C=strength).fit(standardised, labels, sample_weight=weights)
+            model.set_params(C=strength).fit(x, labels, sample_weight=weights)
             kernel, bias = model.coef_.T, model.intercept_
             if len(classes) == 2:  # scikit-learn keeps one logit, of the second class
                 kernel, bias = np.hstack([-kernel, kernel]) / 2, np.concatenate([-bias, bias]) / 2
             kernel = kernel / scale[:, None]
             bias = bias - mean @ kernel
             yield LinearHead(kernel.astype(np.float32), bias.astype(np.float32), classes, strength)
+
+
+def standardised(features: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return (n, channels) features less their weighted mean, in units of their deviation; the mean and the deviation,
+    which is 1 for a channel that never fires."""
+    mean = np.average(features, axis=0, weights=weights)
+    scale = np.sqrt(np.average((features - mean) ** 2, axis=0, weights=weights))
+    scale[scale < 1e-6] = 1
+    return (features - mean) / scale, mean, scale

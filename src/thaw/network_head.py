@@ -27,6 +27,11 @@ class NetworkHead:
         return probabilities / probabilities.sum(axis=1, keepdims=True)
 
     @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the model's outputs."""
+        return self.classes
+
+    @property
     def description(self) -> dict[str, object]:
         """What the report says of it."""
         return {"kind": "network", "layers": len(self.network.layers), "parameters": self.network.count_params()}

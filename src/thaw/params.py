@@ -171,12 +171,20 @@ class Head(Training):
     section = "head"
 
     kind: Literal["linear", "network"]
+    extend: bool | str | None
     augmented: Annotated[list[bool], Field(min_length=1, max_length=2)]
     strengths: Annotated[list[Positive], Field(min_length=1)]
     conv_blocks: list[Units]
     hidden: list[Units]
     dropout: Amplitude
     output: Literal["softmax", "sigmoid"]
+
+    @field_validator("extend", mode="before")
+    @classmethod
+    def _extended_is_a_model(cls, value: object) -> object:
+        if value is None or isinstance(value, bool) or (isinstance(value, str) and value.endswith(".keras")):
+            return value
+        raise ValueError(f"head.extend should be true, null, or a .keras file of Thaw's, not {value!r}")
 
     @field_validator("augmented")
     @classmethod
@@ -244,6 +252,14 @@ class Params(Section):
             raise ValueError("head.kind linear wants pooled features: set backbone.pooling to avg or max")
         if self.head.kind == "network" and self.head.conv_blocks and self.backbone.pooling:
             raise ValueError("head.conv_blocks wants maps: set backbone.pooling to null, or head.conv_blocks to []")
+        return self
+
+    @model_validator(mode="after")
+    def _extended_model_stays_as_it_is(self):
+        if self.head.extend and self.head.kind != "linear":
+            raise ValueError("head.extend wants head.kind linear: rows beside those that the model has")
+        if self.head.extend and self.fine_tune.freeze_depth != "all":
+            raise ValueError("head.extend wants fine_tune.freeze_depth all: what the old classes stand on stays")
         return self
 
     @model_validator(mode="after")

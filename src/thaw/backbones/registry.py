@@ -29,8 +29,11 @@ def build(
     The model takes (n, h, w, 3) RGB pixels 0-255 of any size. It ends in the layer `features`: the map of the layer
     `cut` (None: its last), pooled over its positions (`avg`, `max`) or whole (None). A whole EfficientNet-Lite
     goes on to (n, 1000) probabilities of the ImageNet classes. `weights` is `imagenet`, a file, or None for random
-    ones, drawn from `seed`. Raises ThawError where `cut` is no cut point, or the weights cannot be had.
+    ones, drawn from `seed`; of a model that Thaw trained the network is what lies up to `features`. Raises ThawError
+    where `cut` is no cut point, or the weights cannot be had.
     """
+    if trained := files.trained_model(weights):
+        return _features_of(trained, name, weights, cut), []
     network = pretrained(name, weights, seed)
     last = "top_activation" if name in LITE else network.layers[-1].name
     layers = [point.layer for point in find_cut_points(network, last)]
@@ -40,6 +43,14 @@ def build(
     pool = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
     pooled = pool.get(pooling, keras.layers.Identity)(name=FEATURES)
     return keras.Model(network.input, pooled(network.get_layer(kept[-1]).output), name=name), layers[len(kept) :]
+
+
+def _features_of(trained: keras.Model, name: str, path: str, cut: str | None) -> keras.Model:
+    if trained.name != name:
+        raise ThawError(f"backbone.weights: {path} is of {trained.name}, backbone.name is {name}")
+    if cut:
+        raise ThawError(f"backbone.weights: {path} has been trained as it is: set backbone.cut to null")
+    return keras.Model(trained.input, trained.get_layer(FEATURES).output, name=name)
 
 
 def pretrained(name: str, weights: str | None, seed: int) -> keras.Model:

@@ -1,5 +1,6 @@
 """Pre-trained weights from where they are: a package, Keras' download, or a file of one's own."""
 
+import json
 import warnings
 import zipfile
 from itertools import zip_longest
@@ -8,6 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from thaw import models
 from thaw.backbone_names import WEIGHT_FILES
 from thaw.backbones import efficientnet_lite, torch_weights
 from thaw.errors import ThawError
@@ -40,6 +42,20 @@ def load_file(model: keras.Model, path: Path) -> None:
         layer = lines[0].partition("name=")[2].partition(",")[0] or "of the file"
         reason = lines[1].partition(", dtype")[0] if len(lines) > 1 else lines[0]
         raise ThawError(f"{path} holds the weights of another network: layer {layer} differs: {reason}") from error
+
+
+def trained_model(weights: str | None) -> keras.Model | None:
+    """Return the model of a file that Thaw trained, which says so inside, or None for any other weights."""
+    if weights is None or not weights.endswith(".keras"):
+        return None
+    try:
+        with zipfile.ZipFile(weights) as file:
+            if "fine_tune" not in json.loads(file.read("metadata.json")):
+                return None
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError):
+        return None  # what is wrong with it `load_file` says
+    keras.backend.clear_session()
+    return models.load(Path(weights))[0]
 
 
 def load_state_dict(model: keras.Model, path: Path) -> None:

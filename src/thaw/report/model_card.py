@@ -47,31 +47,38 @@ def _model(results: Results) -> str:
     model, image = results.parameters["model"], results.parameters["image"]
     names = ", ".join(escaped(name) for name in results.classes[:CLASSES_NAMED])
     more = f" and {len(results.classes) - CLASSES_NAMED:,} more" if len(results.classes) > CLASSES_NAMED else ""
+    extended = "extension" in results.measured.metrics
+    outputs = results.parameters["head"]["classes"] if extended else len(results.classes)
+    rest = f"what it knew before, taken together below, and what is new: {names}" if extended else f"{names}{more}"
     return (
         f"`model.keras`: an image classifier, {escaped(model['backbone'])}, fine-tuned behind "
         f"`{model['cut'] or 'the input'}` (the best of {results.parameters['fine_tune']['epochs']} epochs was "
         f"{model['best_epoch']}). It takes RGB pixels 0–255 of {image['size']} × {image['size']} "
-        f"({escaped(image['resize'])}) and returns a probability for each of {len(results.classes):,} classes: "
-        f"{names}{more}."
+        f"({escaped(image['resize'])}) and returns a probability for each of {outputs:,} classes: {rest}."
     )
 
 
 def _use(results: Results) -> str:
-    temperature = results.measured.metrics["calibration"]["fine_tuned"]["temperature"]
     text = (
         "It tells photographs of these classes apart, of the kind it was trained on; it gives every picture one of "
-        "them, also one that shows something else. Its probabilities p become calibrated as "
-        f"p^(1/{temperature:.3f}), scaled to sum to 1 (`decision.json`)."
+        "them, also one that shows something else."
     )
+    if "extension" in results.measured.metrics:
+        return f"{text} The likeliest class is the answer; its probabilities are not calibrated.{_license(results)}"
+    temperature = results.measured.metrics["calibration"]["fine_tuned"]["temperature"]
+    text += f" Its probabilities p become calibrated as p^(1/{temperature:.3f}), scaled to sum to 1 (`decision.json`)."
     if results.measured.thresholds:
         chosen = results.measured.thresholds["fine_tuned"]["validation"]
         text += (
             f" {escaped(results.classes[1])} is called where its calibrated probability lies above {chosen.value:.3f} "
             f"(aim: {escaped(chosen.aim)}{'' if chosen.reached else ', not reached'}; chosen on validation)."
         )
-    if results.source["license"]:
-        text += f"\n\nThe photographs it learnt from are under {escaped(results.source['license'])}."
-    return text
+    return text + _license(results)
+
+
+def _license(results: Results) -> str:
+    terms = results.source["license"]
+    return f"\n\nThe photographs it learnt from are under {escaped(terms)}." if terms else ""
 
 
 def _data(results: Results) -> str:
@@ -107,7 +114,8 @@ def _quality(results: Results) -> str:
                 label = f"{name}, weighted" if suffix else name
                 rows.append([label, *(_estimate(test[model], f"{key}{suffix}", unit) for model in test)])
     table = _table(["On test, with the 95 % interval", *elements.MODELS.values()], rows)
-    return f"{quality.verdict(results)}\n\n{table}"
+    said = [quality.verdict(results), quality.extension(results), table]
+    return "\n\n".join(filter(None, said))
 
 
 def _estimate(values: Mapping[str, float | None], key: str, unit: str) -> str:

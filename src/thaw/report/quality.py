@@ -51,10 +51,30 @@ def summary(results: Results) -> str:
         ("Nearest neighbours", "", [_estimate("base", results.measured.metrics["baselines"]["neighbours"]["test"])])
     )
     rows += [(name, "", [_estimate(model, results.measured.metrics[model]["test"])]) for model, name in MODELS.items()]
+    said = " ".join(filter(None, [verdict(results), extension(results)]))
     return (
-        f"{elements.paragraph(lead, 'lead')}\n{elements.paragraph(verdict(results), 'second')}\n"
+        f"{elements.paragraph(lead, 'lead')}\n{elements.paragraph(said, 'second')}\n"
         f"{elements.figure('Accuracy on the test split, with its 95 % interval', charts.intervals(rows, '%'))}"
     )
+
+
+def extension(results: Results) -> str:
+    """Say of a model that was extended what became of the answers it gave before; of another, nothing."""
+    if "extension" not in results.measured.metrics:
+        return ""
+    test = results.measured.metrics["extension"]["test"]
+    parts = []
+    if test["agreement"] is not None:
+        parts.append(
+            f"Of {elements.plural(test['without_new'], 'photograph')} that show no new class, it answers "
+            f"{elements.percent(test['agreement'])} as before{_between(test, 'agreement')}."
+        )
+    if test["accuracy_after"] is not None:
+        parts.append(
+            f"Of {test['with_new']:,} that show one, {elements.percent(test['accuracy_after'])} are answered "
+            f"right{_between(test, 'accuracy_after')}, before {elements.percent(test['accuracy_before'])}."
+        )
+    return " ".join(parts)
 
 
 def verdict(results: Results) -> str:
