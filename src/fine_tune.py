@@ -5,7 +5,6 @@ in each epoch. The saved model is whole: RGB pixels 0-255 in,
 probabilities out, with the class names and the size of its images inside.
 """
 
-import json
 import time
 from itertools import pairwise
 from math import prod
@@ -17,7 +16,7 @@ from dvclive import Live
 from thaw import examples, extraction, heads, models, params, training
 from thaw.backbone_names import FEATURES
 from thaw.errors import run
-from thaw.files import whole_folder
+from thaw.files import read_json, whole_folder
 
 RAW = Path("data/raw")
 SPLIT = Path("data/split.csv")
@@ -33,7 +32,7 @@ REPORT = Path("reports/fine_tune")
 def main() -> None:
     fine_tune = params.load(Path("params.yaml")).fine_tune
     activations = extraction.open_activations(ACTIVATIONS, RAW, SPLIT, AUGMENTATIONS, BACKBONE)
-    cut = json.loads((ACTIVATIONS / "cut.json").read_text())
+    cut = read_json(ACTIVATIONS / "cut.json")
     splits = examples.read(ACTIVATIONS, SPLIT)
     head = heads.load(START)
     backbone, _ = models.load(BACKBONE / "backbone.keras")
