@@ -1,8 +1,9 @@
 # Needs Python 3.11 to 3.13, make and PyPI. `make repro` and `make test` set up what they need.
 PYTHON ?= python3
+GIT_REMOTE ?= origin
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro test lint bench explore setup requirements
+.PHONY: repro test lint bench explore share setup requirements
 
 repro: setup  ## run what is out of date, from photographs to the report
 	dvc repro
@@ -21,6 +22,15 @@ bench: setup  ## rates, epochs and memory, against Keras and the engine
 
 explore: setup  ## the run in FiftyOne: its App, until Ctrl-C
 	python src/explore.py
+
+share: setup  ## data, models, run cache and experiments to the DVC remote
+	dvc push --run-cache
+	@if ! git remote | grep -qx '$(GIT_REMOTE)'; then \
+	  echo "share: no Git remote is called $(GIT_REMOTE) (make share GIT_REMOTE=name): experiments stay on this machine"; \
+	elif test -z "$$(dvc exp list --all-commits --names-only)"; then echo "share: there are no experiments to share"; \
+	else dvc exp push --all-commits $(GIT_REMOTE); fi
+	@test -z "$$(git status --porcelain dvc.lock dvc.yaml params.yaml .dvc/config reports)" || \
+	  echo "share: dvc.lock or what belongs to it is not committed: others find these results by it"
 
 setup: .venv/installed  ## the environment, from requirements.txt alone
 

@@ -94,14 +94,11 @@ def prepare(folder: Path, images: int) -> None:
         parameters[section].update(values)
     yaml.dump(parameters, folder / "params.yaml")
     generator = np.random.default_rng(0)
-    y, x = np.mgrid[:64, :64]
     for number in range(images):
-        angle, period, phase = generator.uniform(0, 2 * np.pi), generator.uniform(6, 20), generator.uniform(0, 7)
-        wave = np.sin(2 * np.pi * (x * np.cos(angle) + y * np.sin(angle)) / period + phase)
-        label = "blobs" if number % 2 else "stripes"
-        if label == "blobs":
-            wave = wave * np.sin(2 * np.pi * (y * np.cos(angle) - x * np.sin(angle)) / period)
-        pixels = 127 + 90 * wave[..., None] * generator.uniform(0.2, 1, 3) + generator.normal(0, 10, (64, 64, 3))
+        label = ("cold", "warm")[number % 2]
+        coarse = generator.uniform(0, 200, (5, 5, 3)) + np.array([55, 0, 0] if label == "warm" else [0, 0, 55])
+        pixels = np.asarray(Image.fromarray(coarse.astype(np.uint8)).resize((64, 64), Image.Resampling.BICUBIC))
+        pixels = pixels + generator.normal(0, 10, (64, 64, 3))
         path = folder / "photographs" / label / f"{number:06}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path, quality=90)
