@@ -24,13 +24,8 @@ explore: setup  ## the run in FiftyOne: its App, until Ctrl-C
 	python src/explore.py
 
 share: setup  ## data, models, run cache and experiments to the DVC remote
-	dvc push --run-cache
-	@if ! git remote | grep -qx '$(GIT_REMOTE)'; then \
-	  echo "share: no Git remote is called $(GIT_REMOTE) (make share GIT_REMOTE=name): experiments stay on this machine"; \
-	elif test -z "$$(dvc exp list --all-commits --names-only)"; then echo "share: there are no experiments to share"; \
-	else dvc exp push --all-commits $(GIT_REMOTE); fi
-	@test -z "$$(git status --porcelain dvc.lock dvc.yaml params.yaml .dvc/config reports)" || \
-	  echo "share: dvc.lock or what belongs to it is not committed: others find these results by it"
+	dvc push
+	python src/share.py --git-remote $(GIT_REMOTE)
 
 setup: .venv/installed  ## the environment, from requirements.txt alone
 

@@ -8,7 +8,6 @@ import asyncio
 import getpass
 import os
 import re
-import runpy
 import shutil
 import socket
 import subprocess
@@ -31,7 +30,7 @@ LINES = re.findall(r"^```sh\n(.*?)^```$", SECTION, re.MULTILINE | re.DOTALL)  # 
 URL = "git@github.com:example/thaw.git"
 
 
-def lines(containing, **replaced):
+def lines(containing, replaced):
     """The README's block that contains some words, as printed but for what stands for the reader's own."""
     (block,) = [block for block in LINES if containing in block]
     for old, new in replaced.items():
@@ -48,18 +47,20 @@ def shell(folder, block):
 
 
 class Folder:
-    """A shared folder; it is lost as when it is unmounted."""
+    """A shared folder that is unmounted: where it was, nobody can make another."""
 
     def __init__(self, home):
-        self.path = home / "team"
-        self.set_up = lines("/mnt/team/thaw", **{"/mnt/team/thaw": self.path / "thaw"})
+        self.path, self.aside = home / "team", home / "unmounted"
+        self.aside.mkdir()
+        self.set_up = lines("/mnt/team/thaw", {"/mnt/team/thaw": self.path / "thaw"})
 
     def start(self):
-        aside = self.path.with_name("unmounted")
-        aside.rename(self.path) if aside.exists() else self.path.mkdir()
+        self.path.unlink(missing_ok=True)
+        self.aside.rename(self.path)
 
     def kill(self):
-        self.path.rename(self.path.with_name("unmounted"))
+        self.path.rename(self.aside)
+        self.path.touch()
 
     def close(self):
         pass
@@ -71,11 +72,8 @@ class Process:
     def start(self):
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = getattr(self, "port", free.getsockname()[1])
-        log = self.log.open("ab")
-        self.process = subprocess.Popen(
-            self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, **self.options
-        )
-        log.close()
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(self.command(), stdout=log, stderr=log, **self.as_user)
         for _ in range(600):
             if self.process.poll() is not None:
                 pytest.skip(f"{self.process.args[0]} does not run here: {self.log.read_text().strip()[-200:]}")
@@ -121,7 +119,7 @@ class Ssh(Process):
         if not self.server or not shutil.which("ssh-keygen"):
             pytest.skip("OpenSSH's server is not installed")
         self.user = "nobody" if os.geteuid() == 0 else getpass.getuser()
-        self.options = {"user": self.user, "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
+        self.as_user = {"user": self.user, "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
         self.folder = Path(tempfile.mkdtemp(prefix="thaw-ssh-"))  # pytest's own folders are closed to other users
         self.log, self.key, self.home = home / "sshd.log", home / "key", home
         for key in (self.folder / "host", self.key):
@@ -134,7 +132,7 @@ class Ssh(Process):
             for path in (self.folder / "authorized_keys", self.folder / "sshd_config"):
                 path.chmod(0o644)
         there = {"thaw@server.example.org/srv/thaw": f"{self.user}@server.example.org{self.folder}/thaw"}
-        self.set_up = lines("ssh://", **there)
+        self.set_up = lines("ssh://", there)
 
     def command(self):
         return [self.server, "-D", "-e", "-f", str(self.folder / "sshd_config"), "-p", str(self.port)]
@@ -163,14 +161,12 @@ class Ssh(Process):
 class S3(Process):
     """moto's S3 server, which keeps all in memory: one that was killed has lost it."""
 
-    options: dict = {}
-
     def __init__(self, home):
-        self.log = home / "moto.log"
+        self.log, self.as_user = home / "moto.log", {}
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        self.set_up = lines("s3://", **{"https://s3.example.org": self.url, "example-team": "team"})
+        self.set_up = lines("s3://", {"https://s3.example.org": self.url, "example-team": "team"})
 
     def command(self):
         return [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(self.port)]
@@ -191,7 +187,7 @@ class Team:
     def __init__(self, folder: Path, first: Path, remote):
         self.folder, self.remote = folder, remote
         self.first, self.second = Checkout(folder / "first"), Checkout(folder / "thaw")
-        self.origin = folder / "origin.git"
+        self.origin = folder / "origin" / "thaw.git"
         shutil.copytree(first, self.first.path, symlinks=True)
         self.first.run("git", "clone", "--quiet", "--bare", ".", str(self.origin), check=True)
         self.first.run("git", "remote", "add", "origin", str(self.origin), check=True)
@@ -281,7 +277,7 @@ def test_a_remote_lost_in_mid_push_is_an_error_and_the_next_push_completes(team)
     broken = team.break_off(team.first, "push", mode="r")
     assert_clear(broken)
     make = f"make --file {ROOT}/Makefile --old-file setup share"
-    shared = shell(team.first.path, lines("make share", **{"make share": make}))
+    shared = shell(team.first.path, lines("make share", {"make share": make}))
     assert shared.returncode == 0, shared.stderr
     assert f"Pushed experiment {EXPERIMENT}" in shared.stdout + shared.stderr
     assert not team.first.run("git", "status", "--porcelain").stdout
@@ -308,10 +304,8 @@ def test_the_second_machine_has_the_same_model_and_runs_nothing(team):
 
 def test_the_readmes_lines_bring_an_experiment_with_its_model(team, experimented):
     shutil.rmtree(team.second.path)
-    own = {URL: team.origin, "git clone": "git clone --quiet", "make setup && source .venv/bin/activate": "true"}
-    result = shell(
-        team.folder, lines("git clone", **own, EXPERIMENT=EXPERIMENT).replace("origin.git", "origin.git thaw")
-    )
+    own = {URL: team.origin, "make setup && source .venv/bin/activate": "true", "EXPERIMENT": EXPERIMENT}
+    result = shell(team.folder, lines("git clone", own))
     assert result.returncode == 0, result.stderr
     assert "> python" not in result.stdout  # nothing ran
     assert (team.second.path / MODEL).read_bytes() == experimented[1]
