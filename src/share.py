@@ -5,6 +5,7 @@ knows only a remote that was committed before it ran, so that the models of an o
 """
 
 import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +41,7 @@ def push_run_cache() -> tuple[int, int]:
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
+    os.umask(0o002)  # `shared group` makes folders of objects writable to the group, but not those of runs
     try:
         with Repo() as repo:
             runs = [(path.parent.name, path.name) for path in Path(repo.stage_cache.cache_dir).glob("*/*/*")]

@@ -1,13 +1,15 @@
 """A team and its remote: what the README's section "Share it" promises, by its own lines, for each kind of remote.
 
 A folder, an OpenSSH server and an S3 server on loopback, each started here; two clones of a scratch repository in
-which the real pipeline has run. The tests of one kind go on from one another: push, pull, an experiment.
+which the real pipeline has run. The tests of one remote go on from one another: they push, then pull.
 """
 
 import asyncio
 import getpass
+import hashlib
 import os
 import re
+import runpy
 import shutil
 import socket
 import subprocess
@@ -50,7 +52,8 @@ class Folder:
     """A shared folder that is unmounted: where it was, nobody can make another."""
 
     def __init__(self, home):
-        self.path, self.aside = home / "team", home / "unmounted"
+        place = Path(tempfile.mkdtemp(dir=home))
+        self.path, self.aside = place / "team", place / "unmounted"
         self.aside.mkdir()
         self.set_up = lines("/mnt/team/thaw", {"/mnt/team/thaw": self.path / "thaw"})
 
@@ -92,7 +95,7 @@ class Process:
 
     def close(self):
         if self.process.poll() is None:
-            self.kill()
+            Process.kill(self)
 
 
 class Ssh(Process):
@@ -159,10 +162,10 @@ class Ssh(Process):
 
 
 class S3(Process):
-    """moto's S3 server, which keeps all in memory: one that was killed has lost it."""
+    """moto's S3 server, which keeps all in memory: what it had is brought back."""
 
     def __init__(self, home):
-        self.log, self.as_user = home / "moto.log", {}
+        self.log, self.as_user, self.objects = home / "moto.log", {}, {}
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
@@ -175,7 +178,16 @@ class S3(Process):
         super().start()
         import boto3
 
-        boto3.client("s3", endpoint_url=self.url, region_name="us-east-1").create_bucket(Bucket="team")
+        self.client = boto3.client("s3", endpoint_url=self.url, region_name="us-east-1")
+        self.client.create_bucket(Bucket="team")
+        for key, body in self.objects.items():
+            self.client.put_object(Bucket="team", Key=key, Body=body)
+
+    def kill(self):
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket="team")
+        keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+        self.objects = {key: self.client.get_object(Bucket="team", Key=key)["Body"].read() for key in keys}
+        super().kill()
 
 
 # --- A team of two ---
@@ -244,75 +256,199 @@ def home(dvc_of_its_own, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def experimented(run_dir, home, tmp_path_factory):
-    """The finished repository with an experiment whose model is another one."""
-    checkout = Checkout(tmp_path_factory.mktemp("experimented") / "first")
-    shutil.copytree(run_dir, checkout.path, symlinks=True)
-    run = checkout.dvc("exp", "run", "--name", EXPERIMENT, "--set-param", "fine_tune.epochs=1", "fine_tune")
-    assert run.returncode == 0, run.stderr
-    other = (checkout.path / MODEL).read_bytes()
-    assert other != (run_dir / MODEL).read_bytes()
-    checkout.run("git", "checkout", "--quiet", ".", check=True)
-    assert checkout.dvc("checkout", "--quiet").returncode == 0
-    yield checkout.path, other
-    shutil.rmtree(checkout.path)
+def found(home, run_dir, tmp_path_factory):
+    """Make a team with a remote that was set up by the README's lines."""
+    teams = []
+
+    def found(kind):
+        remote = kind(home)
+        teams.append(remote)
+        remote.start()
+        team = Team(tmp_path_factory.mktemp("team"), run_dir, remote)
+        result = shell(team.first.path, remote.set_up + lines("verify true", {"make share": "true"}))
+        assert result.returncode == 0, result.stderr
+        return team
+
+    yield found
+    for remote in teams:
+        remote.close()
 
 
 @pytest.fixture(scope="module", params=[Folder, Ssh, S3], ids=["folder", "ssh", "s3"])
-def team(request, experimented, home, tmp_path_factory):
-    remote = request.param(home)
-    folder = tmp_path_factory.mktemp("team")
-    try:
-        remote.start()
-        team = Team(folder, experimented[0], remote)
-        result = shell(team.first.path, remote.set_up)
-        assert result.returncode == 0, result.stderr
-        yield team
-    finally:
-        remote.close()
-        shutil.rmtree(folder)
+def team(request, found):
+    return found(request.param)
 
 
 def test_a_remote_lost_in_mid_push_is_an_error_and_the_next_push_completes(team):
-    broken = team.break_off(team.first, "push", mode="r")
-    assert_clear(broken)
-    make = f"make --file {ROOT}/Makefile --old-file setup share"
-    shared = shell(team.first.path, lines("make share", {"make share": make}))
-    assert shared.returncode == 0, shared.stderr
-    assert f"Pushed experiment {EXPERIMENT}" in shared.stdout + shared.stderr
-    assert not team.first.run("git", "status", "--porcelain").stdout
+    assert_error(team.break_off(team.first, "push", mode="r"))
+    pushed = team.first.dvc("push")
+    assert pushed.returncode == 0, pushed.stderr
+    assert re.search(r"\d+ files? pushed", pushed.stdout)
 
 
-def test_a_remote_lost_in_mid_pull_is_an_error_and_the_next_pull_completes(team):
+def test_a_remote_lost_in_mid_pull_is_an_error_and_the_next_pull_completes_after_which_nothing_runs(team):
     team.first.run("git", "clone", "--quiet", str(team.origin), str(team.second.path), check=True)
-    broken = team.break_off(team.second, "pull", mode="w")
-    assert_clear(broken)
-    if isinstance(team.remote, S3):  # it came back empty
-        assert team.first.dvc("push").returncode == 0
-        assert team.first.dvc("exp", "push", "--all-commits", "origin").returncode == 0
-    pulled = team.second.dvc("pull", "--quiet")
-    assert pulled.returncode == 0, pulled.stderr
-
-
-def test_the_second_machine_has_the_same_model_and_runs_nothing(team):
-    assert (team.second.path / MODEL).read_bytes() == (team.first.path / MODEL).read_bytes()
-    assert team.second.repro() == []
-    assert team.second.lock == team.first.lock
-    status = team.second.dvc("status", "--cloud")
-    assert "in sync" in status.stdout, status.stdout + status.stderr
-
-
-def test_the_readmes_lines_bring_an_experiment_with_its_model(team, experimented):
-    shutil.rmtree(team.second.path)
-    own = {URL: team.origin, "make setup && source .venv/bin/activate": "true", "EXPERIMENT": EXPERIMENT}
-    result = shell(team.folder, lines("git clone", own))
+    assert_error(team.break_off(team.second, "pull", mode="w"))
+    assert not (team.second.path / MODEL).exists()
+    result = at_once(team.second, "pull", "repro", "status --cloud")
     assert result.returncode == 0, result.stderr
-    assert "> python" not in result.stdout  # nothing ran
-    assert (team.second.path / MODEL).read_bytes() == experimented[1]
+    assert "> python" not in result.stdout  # no stage ran
+    assert "in sync" in result.stdout
+    assert team.second.lock == team.first.lock
+    assert (team.second.path / MODEL).read_bytes() == (team.first.path / MODEL).read_bytes()
 
 
-def assert_clear(result):
-    """A transfer failed with an error for a person, and without a traceback."""
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("/dev/null/store", "'/dev/null/"),
+        ("ssh://127.0.0.1:1/store", "Connect call failed"),
+        ("s3://team/store\n    endpointurl = http://127.0.0.1:1", "http://127.0.0.1:1"),
+    ],
+    ids=["folder", "ssh", "s3"],
+)
+def test_a_remote_that_does_not_exist_is_an_error(finished, home, url, said):
+    config = f"[core]\n    remote = store\n['remote \"store\"']\n    url = {url}\n"
+    (finished.path / ".dvc" / "config").write_text(config)
+    result = finished.dvc("push")
+    assert_error(result)
+    assert said in result.stderr
+
+
+# --- What is shared ---
+
+
+@pytest.fixture(scope="module")
+def sharing(found):
+    """A team with a folder, which the first of the two has pushed all to: its run, and an experiment."""
+    team = found(Folder)
+    run = team.first.dvc("exp", "run", "--name", EXPERIMENT, "--set-param", "fine_tune.epochs=1", "fine_tune")
+    assert run.returncode == 0, run.stderr
+    team.experiment = (team.first.path / MODEL).read_bytes()
+    team.first.run("git", "checkout", "--quiet", ".", check=True)
+    assert team.first.dvc("checkout", "--quiet").returncode == 0
+    assert (team.first.path / MODEL).read_bytes() != team.experiment
+    team.shared = shell(team.first.path, f"make --file {ROOT}/Makefile --old-file setup share")
+    return team
+
+
+def test_make_share_pushes_the_data_the_run_cache_and_the_experiments(sharing):
+    said = sharing.shared.stdout + sharing.shared.stderr
+    assert sharing.shared.returncode == 0, said
+    assert re.search(r"^\d+ files pushed$", said, re.MULTILINE)
+    assert f"Pushed experiment {EXPERIMENT}" in said
+    assert "older" not in said
+    assert "committed" not in said
+
+
+def test_whoever_is_of_the_folders_group_may_push(sharing):
+    folders = [path for path in (sharing.remote.path / "thaw").rglob("*") if path.is_dir()]
+    assert {"md5", "runs"} <= {path.name for path in folders}
+    closed = [path for path in folders if path.stat().st_mode & 0o2070 != 0o2070]
+    assert not closed
+
+
+def test_the_readmes_lines_bring_a_clone_and_an_experiment_with_its_model(sharing):
+    own = {URL: sharing.origin, "make setup && source .venv/bin/activate": "true", "EXPERIMENT": EXPERIMENT}
+    result = shell(sharing.folder, lines("git clone", own))
+    assert result.returncode == 0, result.stderr
+    assert "> python" not in result.stdout  # no stage ran
+    assert (sharing.second.path / MODEL).read_bytes() == sharing.experiment
+
+
+def test_what_another_machine_has_tried_is_not_computed_again(sharing):
+    clone = Checkout(sharing.folder / "third")
+    sharing.first.run("git", "clone", "--quiet", str(sharing.origin), str(clone.path), check=True)
+    clone.set(fine_tune__epochs=1)
+    result = at_once(clone, "fetch --run-cache fine_tune", "repro --pull fine_tune")
+    assert result.returncode == 0, result.stderr
+    assert "> python" not in result.stdout
+    assert (clone.path / MODEL).read_bytes() == sharing.experiment
+
+
+def test_the_readmes_lines_bring_the_model_alone_which_answers(sharing, tmp_path):
+    shutil.copyfile(sharing.first.path / "photographs" / "stripes" / "stripes01.jpg", tmp_path / "photograph.jpg")
+    result = shell(tmp_path, lines("dvc get", {URL: sharing.origin, "path/to/thaw": ROOT}))
+    assert result.returncode == 0, result.stderr
+    assert re.search(r"^(stripes|blobs) +\d+\.\d% +photograph\.jpg$", result.stdout, re.MULTILINE)
+    assert "not calibrated" not in result.stderr
+
+
+def test_what_is_damaged_on_the_remote_is_not_taken_until_it_is_mended(sharing):
+    clone = Checkout(sharing.folder / "fourth")
+    sharing.first.run("git", "clone", "--quiet", str(sharing.origin), str(clone.path), check=True)
+    photograph = min((sharing.first.path / "data" / "raw" / "images").iterdir())
+    for path in (sharing.first.path / MODEL, photograph):
+        digest = hashlib.md5(path.read_bytes()).hexdigest()
+        stored = sharing.remote.path / "thaw" / "files" / "md5" / digest[:2] / digest[2:]
+        mode = stored.stat().st_mode
+        stored.chmod(0o600)
+        with stored.open("r+b") as file:
+            file.seek(500)
+            file.write(b"damaged")
+        stored.chmod(mode)  # a disk that fails leaves it as it was
+    pulled = clone.dvc("pull")
+    assert_error(pulled)
+    assert all(path in pulled.stderr for path in (MODEL, "data/raw"))
+    assert not (clone.path / MODEL).exists()
+    mended = sharing.first.run(sys.executable, str(ROOT / "src" / "mend.py"))
+    assert mended.returncode == 0, mended.stderr
+    assert "2 lay damaged" in mended.stdout
+    assert "2 are replaced" in mended.stdout
+    pulled = clone.dvc("pull", "--quiet")
+    assert pulled.returncode == 0, pulled.stderr
+    assert (clone.path / MODEL).read_bytes() == (sharing.first.path / MODEL).read_bytes()
+
+
+@pytest.mark.parametrize("command", ["push", "pull"])
+def test_a_full_disk_is_an_error_and_the_next_try_completes(sharing, tmp_path, command):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = shell(tmp_path, f"mount -t tmpfs -o size=20m tmpfs {disk}")
+    if mount.returncode:
+        pytest.skip(f"a small file system cannot be mounted here: {mount.stderr.strip()}")
+    try:
+        checkout = sharing.first
+        if command == "pull":
+            checkout = Checkout(tmp_path / "clone")
+            sharing.first.run("git", "clone", "--quiet", str(sharing.origin), str(checkout.path), check=True)
+        place = ["config", "--local", "remote.store.url" if command == "push" else "cache.dir", str(disk)]
+        assert checkout.dvc(*place).returncode == 0
+        result = checkout.dvc(command)
+        assert_error(result)
+        assert "No space left on device" in result.stderr
+        shell(tmp_path, f"mount -o remount,size=256m {disk}")
+        result = checkout.dvc(command)
+        assert result.returncode == 0, result.stderr
+        (checkout.path / ".dvc" / "config.local").unlink()
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+# --- A clone without its data ---
+
+
+@pytest.mark.parametrize("script", [*(s for s in STAGES if s not in ("download", "backbone")), "predict", "explore"])
+def test_what_a_clone_lacks_is_one_line_that_names_the_command(tmp_path, monkeypatch, script):
+    shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [f"{script}.py", *["photograph.jpg"] * (script == "predict")])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / "src" / f"{script}.py"), run_name="__main__")
+    line = str(ended.value)
+    assert line.startswith("thaw: ")
+    assert "\n" not in line
+    assert "is missing: run `dvc repro`, or `dvc pull`" in line
+
+
+def at_once(checkout, *commands):
+    """Run commands of DVC one after the other in one process, until one fails: most of the time is its start."""
+    program = "import sys; from dvc.cli import main; sys.exit(any(main(c.split()) for c in sys.argv[1:]))"
+    return checkout.run(sys.executable, "-c", program, *commands)
+
+
+def assert_error(result):
+    """A command of DVC failed with an error for a person, and without a traceback."""
     assert result.returncode != 0
     assert re.search(r"^ERROR: .*\S", result.stderr, re.MULTILINE), result.stderr
     assert "Traceback" not in result.stdout + result.stderr
