@@ -1,8 +1,9 @@
 # Needs Python 3.11 to 3.13, make and PyPI. `make repro` and `make test` set up what they need.
 PYTHON ?= python3
+GIT_REMOTE ?= origin
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro test lint bench compare current explore setup requirements
+.PHONY: repro test lint bench compare current explore share setup requirements
 
 repro: setup  ## run what is out of date, from photographs to the report
 	dvc repro
@@ -28,6 +29,10 @@ current: setup  ## fail where dvc.lock is not current: where `dvc repro` would r
 
 explore: setup  ## the run in FiftyOne: its App, until Ctrl-C
 	python src/explore.py
+
+share: setup  ## data, models, run cache and experiments to the DVC remote
+	dvc push
+	python src/share.py --git-remote $(GIT_REMOTE)
 
 setup: .venv/installed  ## the environment, from requirements.txt alone
 

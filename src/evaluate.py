@@ -33,7 +33,7 @@ from thaw import (
 )
 from thaw.errors import run
 from thaw.extension import ExtendedHead
-from thaw.files import whole_file
+from thaw.files import read_json, whole_file
 from thaw.predictions import Photographs
 from thaw.report import model_card, page
 from thaw.report.results import Results
@@ -116,7 +116,7 @@ def main() -> None:
     cards = failures.show(shown, photographs, classes, probabilities, self_confidence, near, seen, evidence)
 
     results = Results(
-        source=json.loads((RAW / "source.json").read_text(encoding="utf-8")),
+        source=read_json(RAW / "source.json"),
         classes=classes,
         weighted=len(set(photographs.weights)) > 1,
         measured=measured,

@@ -11,7 +11,7 @@ from pathlib import Path
 from thaw import extraction, inference, params
 from thaw.backbones.cut_points import resolve
 from thaw.errors import run
-from thaw.files import whole_folder
+from thaw.files import read_json, whole_folder
 
 RAW = Path("data/raw")
 SPLIT = Path("data/split.csv")
@@ -24,7 +24,7 @@ REMEDY = "freeze deeper, draw fewer copies, or set fine_tune.cache to false"
 def main() -> None:
     parameters = params.load(Path("params.yaml"))
     image, cache = extraction.sized(parameters.image, BACKBONE), parameters.fine_tune.cache
-    depths, backbone = parameters.fine_tune.freeze_depth, json.loads((BACKBONE / "backbone.json").read_text())
+    depths, backbone = parameters.fine_tune.freeze_depth, read_json(BACKBONE / "backbone.json")
     layers = [point["layer"] for point in backbone["cut_points"]]
     named = depths if isinstance(depths, list) else [depths]
     thaw = [resolve(depth, layers, backbone["behind_cut"]) for depth in named]

@@ -5,7 +5,6 @@ in each epoch. The saved model is whole: RGB pixels 0-255 in, probabilities out,
 its images inside. A head that extends a model (`head.extend`) is taken as it is.
 """
 
-import json
 import time
 from itertools import pairwise
 from math import prod
@@ -19,7 +18,7 @@ from thaw.backbone_names import FEATURES
 from thaw.backbones import costs
 from thaw.errors import run
 from thaw.extension import ExtendedHead
-from thaw.files import whole_folder
+from thaw.files import read_json, whole_folder
 
 RAW = Path("data/raw")
 SPLIT = Path("data/split.csv")
@@ -35,7 +34,7 @@ REPORT = Path("reports/fine_tune")
 def main() -> None:
     fine_tune = params.load(Path("params.yaml")).fine_tune
     activations = extraction.open_activations(ACTIVATIONS, RAW, SPLIT, AUGMENTATIONS, BACKBONE)
-    cut = json.loads((ACTIVATIONS / "cut.json").read_text())
+    cut = read_json(ACTIVATIONS / "cut.json")
     splits = examples.read(ACTIVATIONS, SPLIT)
     head = heads.load(START)
     backbone, _ = models.load(BACKBONE / "backbone.keras")

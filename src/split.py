@@ -3,7 +3,6 @@
 Stratified by label and by the columns that the source names; drawn by hash, so that the split is stable.
 """
 
-import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +13,7 @@ from tqdm import tqdm
 
 from thaw import duplicates, images, params, splits, tables
 from thaw.errors import run
+from thaw.files import read_json
 
 RAW = Path("data/raw")
 OUTPUT = Path("data/split.csv")
@@ -24,7 +24,7 @@ LEAST = 128  # pixels a side to decode: four for each of a thumbnail's
 def main() -> None:
     split = params.load(Path("params.yaml")).split
     table = tables.read_images(RAW)
-    strata = json.loads((RAW / "source.json").read_text())["strata"]
+    strata = read_json(RAW / "source.json")["strata"]
     groups = table["image_id"].to_list()
     if split.group_duplicates:
         groups = duplicates.group_near_duplicates(groups, thumbnails([RAW / path for path in table["path"]]))

@@ -152,7 +152,7 @@ def test_a_linear_head_is_fitted_and_read_without_tensorflow(tmp_path, monkeypat
 
 
 def test_a_head_that_is_missing_is_one_line(tmp_path):
-    with pytest.raises(ThawError, match="head is missing: run `dvc repro`"):
+    with pytest.raises(ThawError, match=r"head.json is missing: run `dvc repro`"):
         heads.load(tmp_path / "head")
 
 

@@ -184,31 +184,49 @@ def test_a_model_keeps_the_classes_that_it_knows_and_learns_one_more(finished):
     assert "are answered right" in (finished.path / "reports" / "model_card.md").read_text()
 
 
-def test_a_clone_that_pulls_the_results_runs_nothing(finished, tmp_path):
-    for command in (
-        ["remote", "add", "--default", "store", str(tmp_path / "store")],
-        ["push", "--quiet"],
-    ):
-        result = finished.dvc(*command)
-        assert result.returncode == 0, result.stderr
-    finished.run("git", "commit", "--all", "--quiet", "--message", "remote", check=True)
-    clone = type(finished)(tmp_path / "clone")
-    finished.run("git", "clone", "--quiet", ".", str(clone.path), check=True)
-    pulled = clone.dvc("pull", "--quiet")
-    assert pulled.returncode == 0, pulled.stderr
-    assert clone.repro() == []
-    assert clone.lock == finished.lock
-
-
 # --- What comes out ---
 
 
-def test_two_forced_runs_write_the_same_bytes(finished):
+ANOTHER_HOST = """
+    import os, socket
+
+    os.uname = lambda uname=os.uname(): os.uname_result((uname[0], "nowhere-host", *uname[2:]))
+    socket.gethostname = lambda: "nowhere-host"
+"""
+
+
+def test_a_forced_run_elsewhere_writes_the_same_bytes_and_names_no_place(finished, run_dir, tmp_path, monkeypatch):
+    """Another folder of photographs, by its absolute path, another checkout, home, temporary folder, user and host.
+
+    Only `download.folder.path`, the person's own choice, stands in dvc.lock as it stands in params.yaml.
+    """
     before = finished.lock
     scores = json.loads((finished.path / "reports" / "fine_tune" / "metrics.json").read_text())
     assert scores["best_epoch"] > 0, "the run trains nothing, so that it says nothing of training"
+    moved = Path(shutil.move(finished.path / "photographs", tmp_path / "nowhere-elsewhere"))
+    finished.set(download__folder__path=str(moved))
+    for name, value in {"HOME": "nowhere-home", "TMPDIR": "nowhere-tmp", "KERAS_HOME": "nowhere-keras"}.items():
+        (tmp_path / value).mkdir()
+        monkeypatch.setenv(name, str(tmp_path / value))
+    for name in ("USER", "LOGNAME"):
+        monkeypatch.setenv(name, "nowhere-person")
+    (tmp_path / "nowhere-python").mkdir()
+    (tmp_path / "nowhere-python" / "sitecustomize.py").write_text(textwrap.dedent(ANOTHER_HOST))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "nowhere-python"))
+
     assert set(finished.repro("--force")) == ALL
-    assert finished.lock == before
+    after = yaml.safe_load(finished.lock)
+    after["stages"]["download"]["params"]["params.yaml"]["download"]["folder"]["path"] = "photographs"
+    assert after == yaml.safe_load(before)
+    places = [str(path).encode() for path in (tmp_path, run_dir, run_dir.parent, ROOT, sys.prefix)] + [b"nowhere-"]
+    outputs = [p for d in ("data", "models", "reports") for p in (finished.path / d).rglob("*") if p.is_file()]
+    assert {".csv", ".json", ".keras", ".npy", ".xml", ".bin", ".html", ".tsv"} <= {path.suffix for path in outputs}
+    for path in outputs:
+        contents = [path.read_bytes()]
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as file:
+                contents += [file.read(name) for name in file.namelist()]
+        assert not any(place in content for place in places for content in contents), path
 
 
 def test_no_group_stands_in_two_splits(run_dir):
@@ -236,27 +254,6 @@ def test_a_truncated_photograph_is_left_out_and_listed(run_dir):
 
 def test_a_finished_run_leaves_no_temporary_file(finished):
     assert finished.partials() == []
-
-
-def test_outputs_carry_no_path_of_this_machine(run_dir):
-    machine = [str(path).encode() for path in (run_dir, run_dir.parent, ROOT, sys.prefix)]
-    files = [path for d in ("data", "models", "reports") for path in sorted((run_dir / d).rglob("*")) if path.is_file()]
-    assert {".csv", ".json", ".keras", ".xml", ".html", ".tsv"} <= {path.suffix for path in files}
-    for path in [*files, run_dir / "dvc.lock"]:
-        contents = [path.read_bytes()]
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as file:
-                contents += [file.read(name) for name in file.namelist()]
-        assert not any(name in content for name in machine for content in contents), path
-
-
-def test_the_folder_that_photographs_come_from_leaves_no_trace(finished):
-    raw = pl.read_csv(finished.path / "data" / "raw" / "missing.csv")
-    moved = shutil.move(finished.path / "photographs", finished.path / "elsewhere")
-    finished.set(download__folder__path=str(moved))
-    assert finished.repro("--single-item", "download") == ["download"]
-    assert pl.read_csv(finished.path / "data" / "raw" / "missing.csv").equals(raw)
-    assert finished.repro() == []
 
 
 # --- Mistakes ---

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from thaw.errors import ThawError
+from thaw.errors import ThawError, missing
 
 BLOCK = 2**26  # bytes
 
@@ -38,7 +38,7 @@ def open_rows(path: Path) -> np.memmap:
     try:
         return np.load(path, mmap_mode="r")
     except FileNotFoundError:
-        raise ThawError(f"{path} is missing: run `dvc repro`, or `dvc pull` where a teammate pushed it") from None
+        raise missing(path) from None
     except (ValueError, EOFError) as error:
         raise ThawError(f"{path} is damaged ({error}): `dvc checkout {path.parent}` brings it back") from error
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thaw.calibration import apply_temperature
-from thaw.errors import ThawError
+from thaw.errors import ThawError, missing
 
 OUTPUT = "probabilities"
 
@@ -58,7 +58,7 @@ def describe(model: Path) -> Description:
         classes, image = metadata["class_names"], metadata["image"]
         return Description(tuple(classes), image["size"], image["resize"])
     except FileNotFoundError:
-        raise ThawError(f"{model} is missing: run `dvc repro`, or `dvc pull` where a teammate pushed it") from None
+        raise missing(model) from None
     except PermissionError as error:
         raise ThawError(f"{model} cannot be read: {error.strerror}") from None
     except KeyError as error:

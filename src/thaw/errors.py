@@ -4,10 +4,16 @@ import difflib
 import errno
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 
 class ThawError(Exception):
     """A mistake that the person can mend: its message is one line that says what is wrong, where, and how."""
+
+
+def missing(path: Path) -> ThawError:
+    """Return the error that an artifact is not there, as in a clone that has pulled nothing yet."""
+    return ThawError(f"{path} is missing: run `dvc repro`, or `dvc pull` where a teammate pushed it")
 
 
 def nearest(name: str, valid: Iterable[str], count: int = 5) -> str:

@@ -1,6 +1,5 @@
 """The photographs of a split as rows of an extracted array: which rows show each, its label, weight and group."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from thaw import tables
 from thaw.errors import ThawError
+from thaw.files import read_json
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Examples:
 
 def read_classes(folder: Path) -> tuple[str, ...]:
     """Return the class names, in the order of the model's outputs, of a folder that an extraction wrote."""
-    return tuple(json.loads((folder / "classes.json").read_text(encoding="utf-8")))
+    return tuple(read_json(folder / "classes.json"))
 
 
 def read(folder: Path, split: Path) -> dict[str, Examples]:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from thaw import arrays, inference, tables, views
 from thaw.errors import ThawError
+from thaw.files import read_json
 from thaw.params import Image
 
 Run = Callable[[inference.Batches], Iterator[np.ndarray]]
@@ -25,7 +26,7 @@ def sized(image: Image, backbone: Path) -> Image:
     """Return `image` with the size that the backbone was trained on where it names none."""
     if image.size is not None:
         return image
-    return image.model_copy(update={"size": json.loads((backbone / "backbone.json").read_text())["size"]})
+    return image.model_copy(update={"size": read_json(backbone / "backbone.json")["size"]})
 
 
 def engine(backbone: Path, layer: str | None, image: Image) -> Run:
@@ -73,7 +74,7 @@ class Views:
 def describe(folder: Path, raw: Path, rows: pl.DataFrame) -> None:
     """Write beside an array what its rows show, `rows.csv`, and in which order a model answers, `classes.json`."""
     tables.write(rows, folder / "rows.csv")
-    classes = json.loads((raw / "source.json").read_text(encoding="utf-8"))["classes"]
+    classes = read_json(raw / "source.json")["classes"]
     (folder / "classes.json").write_text(json.dumps(classes, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -129,7 +130,7 @@ class Recomputed:
     """The output of the frozen layers, computed anew for the rows asked for: what the array would hold, to the bit."""
 
     def __init__(self, folder: Path, raw: Path, split: Path, augmentations: Path, backbone: Path):
-        cut = json.loads((folder / "cut.json").read_text())
+        cut = read_json(folder / "cut.json")
         image, layer = Image(**cut["image"]), cut["layer"]
         self._views = Views(raw, split, augmentations, image)
         self._run = engine(backbone, layer, image)

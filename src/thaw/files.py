@@ -2,9 +2,20 @@
 
 import contextlib
 import fcntl
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+
+from thaw.errors import missing
+
+
+def read_json(path: Path) -> dict | list:
+    """Return what a JSON file among the artifacts holds; raises ThawError where it is missing."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise missing(path) from None
 
 
 def partial(path: Path) -> Path:

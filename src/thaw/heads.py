@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from thaw import arrays
 from thaw.errors import ThawError
+from thaw.files import read_json
 
 # Enough for convergence at every strength that was tried; a warm start from the weaker one needs far fewer.
 ITERATIONS = 2000
@@ -66,17 +67,14 @@ class LinearHead:
 
     @classmethod
     def load(cls, folder: Path) -> "LinearHead":
-        description = json.loads((folder / "head.json").read_text(encoding="utf-8"))
+        description = read_json(folder / "head.json")
         kernel, bias = np.load(folder / "kernel.npy"), np.load(folder / "bias.npy")
         return cls(kernel, bias, tuple(description["classes"]), description["strength"])
 
 
 def load(folder: Path):
     """Return the head that a folder holds: a LinearHead, an ExtendedHead, or a NetworkHead, which wants TensorFlow."""
-    try:
-        kind = json.loads((folder / "head.json").read_text(encoding="utf-8"))["kind"]
-    except FileNotFoundError:
-        raise ThawError(f"{folder} is missing: run `dvc repro`, or `dvc pull` where a teammate pushed it") from None
+    kind = read_json(folder / "head.json")["kind"]
     if kind == "linear":
         return LinearHead.load(folder)
     if kind == "extended":

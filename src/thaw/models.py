@@ -5,7 +5,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from thaw.errors import ThawError
+from thaw.errors import ThawError, missing
 from thaw.files import whole_file
 from thaw.tensorflow import keras
 
@@ -40,7 +40,7 @@ def load(path: Path) -> tuple[keras.Model, dict[str, object]]:
             metadata = json.loads(file.read("metadata.json"))
         return keras.saving.load_model(path, compile=False), metadata
     except FileNotFoundError:
-        raise ThawError(f"{path} is missing: run `dvc repro`, or `dvc pull` where a teammate pushed it") from None
+        raise missing(path) from None
     except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
         raise ThawError(f"{path}: not a model of Thaw's ({error})") from error
 

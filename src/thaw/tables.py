@@ -4,7 +4,7 @@ from pathlib import Path
 
 import polars as pl
 
-from thaw.errors import ThawError
+from thaw.errors import ThawError, missing
 from thaw.files import whole_file
 
 SPLITS = ("train", "validation", "test")
@@ -41,14 +41,14 @@ def read(path: Path, schema: dict[str, pl.DataType]) -> pl.DataFrame:
     are, but `meta_` columns text."""
     try:
         header = pl.read_csv(path, n_rows=0, infer_schema=False, glob=False).columns
-        missing = [name for name in schema if name not in header]
-        if missing:
-            raise ThawError(f"{path}: the columns {', '.join(missing)} are missing")
+        absent = [name for name in schema if name not in header]
+        if absent:
+            raise ThawError(f"{path}: the columns {', '.join(absent)} are missing")
         known = {name: pl.String for name in header if name.startswith("meta_")}
         known |= {name: schema[name] for name in header if name in schema}
         frame = pl.read_csv(path, schema_overrides=known, infer_schema_length=None, glob=False)
     except FileNotFoundError:
-        raise ThawError(f"{path} is missing: run `dvc repro`, or `dvc pull` where a teammate pushed it") from None
+        raise missing(path) from None
     except pl.exceptions.PolarsError as error:
         raise ThawError(f"{path} is not a readable table ({str(error).splitlines()[0]})") from error
     duplicated = frame.filter(frame.select("image_id", *(["copy"] if "copy" in header else [])).is_duplicated())
