@@ -185,6 +185,11 @@ def verdict(best: Experiment, second: Experiment) -> str:
     return f"{ahead}: {than} the spread over their seeds ({100 * max(spreads):.1f} points, one standard deviation)."
 
 
+def stages_run(said: str) -> list[str]:
+    """List the stages that DVC started, from what it printed."""
+    return re.findall(r"^Running stage '(.+)':", said, re.MULTILINE)
+
+
 def run(changes: Mapping[str, str], name: str | None = None) -> str | None:
     """Run one experiment in a temporary workspace; return None, or the line that says why it failed.
 
@@ -198,8 +203,8 @@ def run(changes: Mapping[str, str], name: str | None = None) -> str | None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         for line in process.stdout:
             lines.append(line.strip())
-            if begun := re.match(r"Running stage '(.+)'", line):
-                print(f"  {begun[1]}", end="", flush=True)
+            for stage in stages_run(line):
+                print(f"  {stage}", end="", flush=True)
     print(f"  {time.monotonic() - start:.0f} s")
     if process.returncode == 0:
         return None

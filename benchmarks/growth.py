@@ -1,0 +1,80 @@
+"""How the pipeline grows: wall time and peak memory of each stage with more photographs, and with more classes.
+
+Drawn photographs of 256 pixels, as many as 1, 3, 10 and 30 times `--images`, of two classes; then `--images` times 10
+of 2, 10 and 100 classes. Each stage is run by its script, in a scratch clone, one after the other.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import yaml
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+STAGES = tuple(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--times", type=int, nargs="+", default=[1, 3, 10, 30])
+    parser.add_argument("--classes", type=int, nargs="*", default=[2, 10, 100])
+    parser.add_argument("--size", type=int, default=96, help="that the network sees, in pixels")
+    arguments = parser.parse_args()
+    runs = [(arguments.images * times, 2) for times in arguments.times]
+    runs += [(arguments.images * 10, classes) for classes in arguments.classes if classes != 2]
+    for images, classes in runs:
+        with tempfile.TemporaryDirectory() as scratch:
+            measured = measure(Path(scratch), images, classes, arguments.size)
+        print(f"{images:,} photographs of {classes} classes, {arguments.size} pixels")
+        for stage, (seconds, megabytes) in measured.items():
+            print(f"  {stage:20} {seconds:8.1f} s {megabytes:8,.0f} MB", flush=True)
+
+
+def measure(scratch: Path, images: int, classes: int, size: int) -> dict[str, tuple[float, float]]:
+    """Run all stages; return the wall seconds and the peak resident megabytes of each."""
+    clone = scratch / "clone"
+    subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
+    for folder in ("data", "models", "reports"):
+        shutil.rmtree(clone / folder, ignore_errors=True)
+    draw(scratch / "photographs", images, classes)
+    text = (clone / "params.yaml").read_text()
+    text = text.replace("  source: elpv ", "  source: folder ")
+    text = re.sub(r"(  folder:\n    path:) null", rf"\1 {scratch / 'photographs'}", text)
+    text = text.replace("  size: 224 ", f"  size: {size} ")
+    (clone / "params.yaml").write_text(text)
+    measured = {}
+    for stage in STAGES:
+        start = time.perf_counter()
+        process = subprocess.Popen([sys.executable, f"src/{stage}.py"], cwd=clone, stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        if status:
+            sys.exit(f"growth: {stage} failed with {images:,} photographs of {classes} classes")
+        measured[stage] = time.perf_counter() - start, usage.ru_maxrss / 1000
+    return measured
+
+
+def draw(folder: Path, images: int, classes: int) -> None:
+    """Draw noisy stripes, each class with a direction of its own."""
+    generator = np.random.default_rng(1)
+    y, x = np.mgrid[:256, :256]
+    for number in range(images):
+        label = number % classes
+        angle, period = np.pi * (label + generator.uniform(-0.3, 0.3)) / classes, generator.uniform(8, 24)
+        wave = np.sin(2 * np.pi * (x * np.cos(angle) + y * np.sin(angle)) / period + generator.uniform(0, 6))
+        pixels = 127 + 60 * wave[..., None] + generator.normal(0, 30, (256, 256, 3))
+        place = folder / f"class{label:03}"
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(place / f"{number:06}.jpg", quality=85)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""The README says of the default run what the committed reports say."""
+
+import json
+import re
+
+import yaml
+from dependencies import ROOT
+
+README = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+METRICS = json.loads((ROOT / "reports" / "metrics.json").read_text())
+
+
+def between(scores: dict, key: str) -> str:
+    return f"{100 * scores[f'{key}_low']:.1f} to {100 * scores[f'{key}_high']:.1f}"
+
+
+def test_the_accuracies_are_those_of_the_committed_run():
+    head, tuned = (METRICS[model]["test"] for model in ("head", "fine_tuned"))
+    gain = METRICS["comparison"]["fine_tuned_against_head"]
+    depth = yaml.safe_load((ROOT / "params.yaml").read_text())["fine_tune"]["freeze_depth"]
+    assert (
+        f"the head alone gets {100 * head['accuracy_weighted']:.1f} % right (95 % interval "
+        f"{between(head, 'accuracy_weighted')}), and the network thawed behind `{depth}` "
+        f"{100 * tuned['accuracy_weighted']:.1f} % ({between(tuned, 'accuracy_weighted')}): "
+        f"{100 * gain['accuracy_weighted']:.1f} points more ({between(gain, 'accuracy_weighted')}) on the same ones"
+    ) in README
+
+
+def test_every_make_target_and_script_that_is_named_exists():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"`?make ([a-z-]+)`", README)) <= targets
+    scripts = set(re.findall(r"python ((?:src|benchmarks)/\w+\.py)", README))
+    assert scripts
+    assert all((ROOT / script).is_file() for script in scripts)
+
+
+def test_every_recipe_is_listed():
+    for recipe in (ROOT / "recipes").glob("*.yaml"):
+        assert f"`{recipe.stem}`" in README, recipe
