@@ -305,4 +305,5 @@ def test_an_extended_head_is_linear_and_nothing_thaws_behind_it(tmp_path):
     assert "head.extend wants fine_tune.freeze_depth all" in message(tmp_path, {"head.extend": True})
     frozen = {"head.extend": "first.keras", "fine_tune.freeze_depth": "all"}
     assert "head.extend wants head.kind linear" in message(tmp_path, {**frozen, "head.kind": "network"})
+    assert "with head.extend the likeliest" in message(tmp_path, {**frozen, "evaluate.threshold": "recall:0.95"})
     assert params.load(write(tmp_path / "params.yaml", frozen)).head.extend == "first.keras"

@@ -260,6 +260,8 @@ class Params(Section):
             raise ValueError("head.extend wants head.kind linear: rows beside those that the model has")
         if self.head.extend and self.fine_tune.freeze_depth != "all":
             raise ValueError("head.extend wants fine_tune.freeze_depth all: what the old classes stand on stays")
+        if self.head.extend and self.evaluate.threshold != 0.5:
+            raise ValueError("evaluate.threshold wants two classes: with head.extend the likeliest is the answer")
         return self
 
     @model_validator(mode="after")
