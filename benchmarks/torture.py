@@ -137,24 +137,27 @@ def kills(
     done, survived, remedied, spent = Counter(), Counter(), Counter(), Counter()
     stages, weights = list(seconds), [1 / (START + s) for s in seconds.values()]
     started = time.perf_counter()
-    while done.total() < count:
-        stage, burst = draw.choices(stages, weights)[0], draw.randint(1, BURST)
-        begin = time.perf_counter()
-        work.forget(stage)
-        before = done.total()
-        for _ in range(min(burst, count - before)):
-            how, moment = draw.choice(["both", "stage", "dvc"]), draw.uniform(0, seconds[stage])
-            done[stage, how] += killed(work, stage, how, moment)
-        remedies, wrong = mend(work, truth)
-        survived[stage] += 0 if wrong else done.total() - before
-        remedied[stage] += len(remedies)
-        spent[stage] += time.perf_counter() - begin
-        for line in [*remedies, *wrong]:
-            print(f"{stage}, the last killed was {how} after {moment:.2f} s: {line}")
-        if wrong:  # the next disturbance begins with what is right
-            shutil.rmtree(work.path)
-            shutil.copytree(checkout.path, work.path, symlinks=True)
-        print(f"{done.total()} kills, {survived.total()} survived, {time.perf_counter() - started:.0f} s", flush=True)
+    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C ends it early, with the table of what was done
+        while done.total() < count:
+            stage, burst = draw.choices(stages, weights)[0], draw.randint(1, BURST)
+            begin = time.perf_counter()
+            work.forget(stage)
+            before = done.total()
+            for _ in range(min(burst, count - before)):
+                how, moment = draw.choice(["both", "stage", "dvc"]), draw.uniform(0, seconds[stage])
+                done[stage, how] += killed(work, stage, how, moment)
+            remedies, wrong = mend(work, truth)
+            survived[stage] += 0 if wrong else done.total() - before
+            remedied[stage] += len(remedies)
+            spent[stage] += time.perf_counter() - begin
+            for line in [*remedies, *wrong]:
+                print(f"{stage}, the last killed was {how} after {moment:.2f} s: {line}")
+            if wrong:  # the next disturbance begins with what is right
+                shutil.rmtree(work.path)
+                shutil.copytree(checkout.path, work.path, symlinks=True)
+            print(
+                f"{done.total()} kills, {survived.total()} survived, {time.perf_counter() - started:.0f} s", flush=True
+            )
     print(f"{'stage':20}{'kills':>7}{'both':>7}{'stage':>7}{'dvc':>7}{'survived':>10}{'remedies':>10}{'seconds':>9}")
     for stage in stages:
         each = [done[stage, how] for how in ("both", "stage", "dvc")]
@@ -176,13 +179,12 @@ def killed(checkout: Checkout, stage: str, how: str, moment: float) -> bool:
         with contextlib.suppress(subprocess.TimeoutExpired):
             run.wait(moment)
         alive = run.poll() is None
-        if how == "both":
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(run.pid, signal.SIGKILL)
-        elif how == "dvc":
+        if alive and how == "both":
+            os.killpg(run.pid, signal.SIGKILL)
+        elif alive and how == "dvc":
             run.kill()
-        else:
-            processes = psutil.Process(run.pid).children(recursive=True) if alive else []
+        elif alive:
+            processes = psutil.Process(run.pid).children(recursive=True)
             for process in processes:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()

@@ -10,6 +10,7 @@ one, as on another kind of processor; else 1.
 import argparse
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -135,8 +136,9 @@ def differences(before: dict, after: dict, prefix: str = "") -> Iterator[Differe
 def verdict(compared: list[Output], changed: list[str], found: list[Difference]) -> tuple[str, bool]:
     """Return the outcome as a sentence, and whether it is a good one."""
     same = sum(one.identical for one in compared)
-    if same == len(compared) and not changed:
-        return f"all {same} outputs are identical to those of the commit", True
+    if same == len(compared):
+        but = f", but Git sees changes in {', '.join(line[3:] for line in changed)}" if changed else ""
+        return f"all {same} outputs are identical to those of the commit{but}", True
     counted = f"{same} of {len(compared)} outputs are identical to those of the commit"
     outside = [one.name for one in found if not one.within]
     if outside:
@@ -149,9 +151,9 @@ def verdict(compared: list[Output], changed: list[str], found: list[Difference])
 
 def check_cache() -> bool:
     """Delete the damaged objects of the cache, and name the outputs here that are not what dvc.lock says."""
-    root = subprocess.run([sys.executable, "-m", "dvc", "cache", "dir"], capture_output=True, text=True)
-    if root.returncode:
-        raise ThawError("this is no DVC repository: run it where dvc.yaml lies")
+    if not Path("dvc.lock").exists():
+        raise ThawError("there is no dvc.lock here: run it where dvc.yaml lies, after `dvc repro`")
+    root = subprocess.run([sys.executable, "-m", "dvc", "cache", "dir"], capture_output=True, text=True, check=True)
     bad = damaged(Path(root.stdout.strip()))
     for path in bad:
         path.unlink()
@@ -163,7 +165,7 @@ def check_cache() -> bool:
     for path in wrong:
         print(f"{path} is not what dvc.lock says")
     if wrong:
-        print("if you changed none of them, mend them by\nrm -r", *wrong, "&& dvc repro")
+        print(f"if you changed none of them, mend them by\nrm -r {shlex.join(wrong)} && dvc repro")
     print(f"verify: {len(bad)} damaged objects of the cache deleted, {len(wrong)} outputs differ from dvc.lock")
     return not (bad or wrong)
 

@@ -157,9 +157,9 @@ def test_a_metric_that_is_gone_is_outside():
     assert not found.within
 
 
-def test_a_file_of_git_that_differs_is_not_identical():
-    sentence, good = verdict([Output("split", "a", True)], [" M reports/x.svg"], [])
-    assert "identical to those of the commit; " in sentence
+def test_a_lock_that_was_not_current_is_named_beside_identical_outputs():
+    sentence, good = verdict([Output("split", "a", True)], [" M dvc.lock"], [])
+    assert sentence == "all 1 outputs are identical to those of the commit, but Git sees changes in dvc.lock"
     assert good
 
 
