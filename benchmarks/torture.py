@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of stages and moments; the machine's own timing stays")
     parser.add_argument("--only", choices=["kills", "faults", "surroundings"], help="a part of it")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary)
         os.environ |= surroundings(folder / "home")
         checkout = make_source(folder / "source")
@@ -174,22 +174,28 @@ def killed(checkout: Checkout, stage: str, how: str, moment: float) -> bool:
         run = subprocess.Popen(
             REPRO, cwd=checkout.path, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
-        while run.poll() is None and f"Running stage '{stage}'".encode() not in os.pread(output.fileno(), 1 << 20, 0):
-            time.sleep(0.01)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            run.wait(moment)
-        alive = run.poll() is None
-        if alive and how == "both":
-            os.killpg(run.pid, signal.SIGKILL)
-        elif alive and how == "dvc":
-            run.kill()
-        elif alive:
-            processes = psutil.Process(run.pid).children(recursive=True)
-            for process in processes:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
-            alive = bool(processes)
-        run.wait()
+        try:
+            begun = f"Running stage '{stage}'".encode()
+            while run.poll() is None and begun not in os.pread(output.fileno(), 1 << 20, 0):
+                time.sleep(0.01)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                run.wait(moment)
+            alive = run.poll() is None
+            if alive and how == "both":
+                os.killpg(run.pid, signal.SIGKILL)
+            elif alive and how == "dvc":
+                run.kill()
+            elif alive:
+                processes = psutil.Process(run.pid).children(recursive=True)
+                for process in processes:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        process.kill()
+                alive = bool(processes)
+            run.wait()
+        finally:
+            if run.poll() is None:  # Ctrl-C reaches this script alone
+                os.killpg(run.pid, signal.SIGKILL)
+                run.wait()
     return alive
 
 
