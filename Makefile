@@ -3,7 +3,7 @@ PYTHON ?= python3
 GIT_REMOTE ?= origin
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro test lint bench compare current explore share setup requirements
+.PHONY: repro test lint bench torture verify compare current explore share setup requirements
 
 repro: setup  ## run what is out of date, from photographs to the report
 	dvc repro
@@ -19,6 +19,15 @@ bench: setup  ## rates, epochs and memory, against Keras and the engine
 	PYTHONPATH=src python benchmarks/extraction.py
 	PYTHONPATH=src python benchmarks/epoch.py
 	PYTHONPATH=src python benchmarks/memory.py
+
+torture: setup  ## kills, full disks and odd surroundings, after which `dvc repro` yields the same bytes
+	python benchmarks/torture.py
+
+verify: setup  ## run the last commit anew in a scratch clone: is every output identical?
+	python benchmarks/verify.py
+
+verify-cache: setup  ## look for damage in DVC's cache, and in outputs that came out of it
+	python benchmarks/verify.py --cache
 
 compare: setup  ## the experiments of this commit side by side, as a table and a picture
 	python src/compare.py

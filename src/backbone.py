@@ -38,6 +38,8 @@ def main() -> None:
     if arguments.list:
         list_cut_points(backbone, arguments.size or BACKBONES[backbone.name].size)
         return
+    if backbone.weights and Path(backbone.weights).resolve() == OUTPUT.with_name("model.keras").resolve():
+        raise ThawError(f"backbone.weights: this pipeline writes {backbone.weights} itself: copy it elsewhere first")
     with whole_folder(OUTPUT) as folder:
         model = write(backbone, folder)
     cuts = json.loads((OUTPUT / "backbone.json").read_text())["cut_points"]

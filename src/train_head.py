@@ -16,7 +16,7 @@ import numpy as np
 from dvclive import Live
 
 from thaw import arrays, examples, extension, heads, params
-from thaw.errors import run
+from thaw.errors import ThawError, run
 from thaw.files import whole_folder
 
 FEATURES = Path("data/features")
@@ -55,6 +55,8 @@ def fit_linear(
 ) -> list[Trained]:
     heads.require_pooled(features)
     fit_path = heads.fit_path
+    if isinstance(head.extend, str) and Path(head.extend).resolve() == OUTPUT.with_name("model.keras").resolve():
+        raise ThawError(f"head.extend: this pipeline writes {head.extend} itself: copy it elsewhere first")
     if head.extend:
         fit_path = partial(extension.fit_path, known=extension.known_head(head.extend, BACKBONE))
     train, validation = splits["train"], splits["validation"]

@@ -86,31 +86,28 @@ def scripts_run(output: str) -> list[str]:
     return re.findall(r"^> python src/(\w+)\.py$", output, re.MULTILINE)
 
 
-@pytest.fixture(scope="session")
-def dvc_of_its_own(tmp_path_factory):
-    """No setting, cache or identity of the person who runs the tests reaches DVC and Git, and none is left behind."""
-    home = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("DVC_SITE_CACHE_DIR", "DVC_GLOBAL_CONFIG_DIR", "DVC_SYSTEM_CONFIG_DIR"):
-            patch.setenv(name, str(home / name.lower()))
-        patch.setenv("DVC_NO_ANALYTICS", "1")
-        patch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
-        for who in ("AUTHOR", "COMMITTER"):
-            patch.setenv(f"GIT_{who}_NAME", "tests")
-            patch.setenv(f"GIT_{who}_EMAIL", "tests@localhost")
-        patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-        yield
+def surroundings(home: Path) -> dict[str, str]:
+    """The environment in which no setting, cache or identity of the person reaches DVC and Git."""
+    of_dvc = ("DVC_SITE_CACHE_DIR", "DVC_GLOBAL_CONFIG_DIR", "DVC_SYSTEM_CONFIG_DIR")
+    of_git = {f"GIT_{who}_{what}": "tests" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    return {name: str(home / name.lower()) for name in of_dvc} | of_git | {
+        "DVC_NO_ANALYTICS": "1",
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }  # fmt: skip
 
 
-@pytest.fixture(scope="session")
-def source_dir(tmp_path_factory, dvc_of_its_own):
-    """A Git and DVC repository with this checkout's pipeline and the drawn photographs, in which nothing has run."""
-    checkout = Checkout(tmp_path_factory.mktemp("scratch") / "source")
-    shutil.copytree(ROOT / "src", checkout.path / "src", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(ROOT / "recipes", checkout.path / "recipes")
+def make_source(path: Path) -> Checkout:
+    """Make a Git and DVC repository with this checkout's pipeline and the drawn photographs, in which nothing has run.
+
+    Wants `surroundings`.
+    """
+    checkout = Checkout(path)
+    shutil.copytree(ROOT / "src", path / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "recipes", path / "recipes")
     for name in ("dvc.yaml", "params.yaml", ".gitignore", ".dvcignore"):
-        shutil.copyfile(ROOT / name, checkout.path / name)
-    draw_photographs(checkout.path / "photographs")
+        shutil.copyfile(ROOT / name, path / name)
+    draw_photographs(path / "photographs")
     checkout.set(**{name.replace(".", "__"): value for name, value in SMALL.items()})
     for command in (
         ["git", "init", "--quiet"],
@@ -119,8 +116,25 @@ def source_dir(tmp_path_factory, dvc_of_its_own):
         ["git", "commit", "--quiet", "--message", "pipeline"],
     ):
         checkout.run(*command, check=True)
-    yield checkout.path
-    shutil.rmtree(checkout.path)
+    return checkout
+
+
+@pytest.fixture(scope="session")
+def dvc_of_its_own(tmp_path_factory):
+    """No setting, cache or identity of the person who runs the tests reaches DVC and Git, and none is left behind."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in surroundings(tmp_path_factory.mktemp("home")).items():
+            patch.setenv(name, value)
+        yield
+
+
+@pytest.fixture(scope="session")
+def source_dir(tmp_path_factory, dvc_of_its_own):
+    """A Git and DVC repository with this checkout's pipeline and the drawn photographs, in which nothing has run."""
+    path = tmp_path_factory.mktemp("scratch") / "source"
+    make_source(path)
+    yield path
+    shutil.rmtree(path)
 
 
 @pytest.fixture(scope="session")

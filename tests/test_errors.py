@@ -4,6 +4,7 @@ import errno
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -65,12 +66,14 @@ def ending(error: BaseException) -> str:
     return caught.value.code
 
 
+# Without byte code, that no truncated piece of it stays behind in the environment.
+ENVIRONMENT = {"PYTHONPATH": str(SRC), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
 def script(tmp_path: Path, program: str, *arguments: str) -> subprocess.CompletedProcess:
     (tmp_path / "script.py").write_text(program)
-    # Without byte code, that no truncated piece of it stays behind in the environment.
-    environment = {"PYTHONPATH": str(SRC), "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(
-        [sys.executable, "script.py", *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True
+        [sys.executable, "script.py", *arguments], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True
     )
 
 
@@ -119,6 +122,72 @@ def test_a_fault_of_thaws_own_is_raised(error):
 
     with pytest.raises(type(error)):
         run(main)
+
+
+STAGE = """
+import os, sys, time
+from pathlib import Path
+from thaw.errors import run
+
+def wait_for(condition):
+    while not condition():
+        time.sleep(0.01)
+
+def main():
+    Path("began").touch()
+    MAIN
+    print("ended", flush=True)
+
+BEFORE
+run(main)
+"""
+DVC = "import subprocess, sys; sys.exit(subprocess.run([sys.executable, 'script.py']).returncode)"
+
+
+def start(tmp_path: Path, main: str = "", before: str = "", command: tuple[str, ...] = ("script.py",)):
+    """Start a stage; what it says comes through a pipe that closes when it and its parent have ended."""
+    (tmp_path / "script.py").write_text(STAGE.replace("MAIN", main).replace("BEFORE", before))
+    return subprocess.Popen(
+        [sys.executable, *command], cwd=tmp_path, env=ENVIRONMENT | {"DVC_STAGE": "train_head"},
+        stdout=subprocess.PIPE, text=True, start_new_session="-c" in command,  # as a terminal does for DVC
+    )  # fmt: skip
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_stage_ends_when_the_dvc_that_started_it_is_killed(tmp_path):
+    dvc = start(tmp_path, main="time.sleep(60)", command=("-c", DVC))
+    wait_for(tmp_path / "began")
+    dvc.kill()
+    assert "ended" not in dvc.communicate(timeout=30)[0]
+
+
+def test_a_stage_whose_dvc_was_killed_during_its_imports_does_not_begin(tmp_path):
+    before = "Path('imports').touch(); first = os.getppid(); wait_for(lambda: os.getppid() != first)"
+    dvc = start(tmp_path, before=before, command=("-c", DVC))
+    wait_for(tmp_path / "imports")
+    dvc.kill()
+    assert dvc.communicate(timeout=30)[0] == ""
+    assert not (tmp_path / "began").exists()
+
+
+def test_a_stage_waits_for_an_earlier_run_of_itself_and_says_so(tmp_path):
+    first = start(tmp_path, main="wait_for(Path('go').exists)")
+    wait_for(tmp_path / "began")
+    (tmp_path / "began").unlink()
+    second = start(tmp_path, main="wait_for(Path('go').exists)")
+    said = second.stdout.readline()
+    assert "train_head: waiting for an earlier run of this stage" in said
+    assert "pgrep -f script.py" in said
+    assert not (tmp_path / "began").exists()
+    (tmp_path / "go").touch()
+    assert first.communicate(timeout=30)[0] == "ended\n"
+    assert second.communicate(timeout=30)[0] == "ended\n"
 
 
 @pytest.mark.parametrize("writer", WRITERS)

@@ -316,36 +316,51 @@ KILLER = """
     import os, signal, sys
 
     event, begins = os.environ["KILL_AT"].split(" ", 1)
+    target = {"both": 0, "dvc": os.getppid(), "stage": os.getpid()}[os.environ["KILLED"]]  # 0: all of the group
 
     def kill(name, arguments):
         if name == event and str(arguments[0]).startswith(begins):
-            os.killpg(0, signal.SIGKILL)
+            os.kill(target, signal.SIGKILL)
 
     sys.addaudithook(kill)
 """
+
+
+def kill(checkout, tmp_path, stage, killed):
+    """Run `dvc repro`, and kill DVC, the stage, or both at the stage's moment; return DVC's exit status."""
+    checkout.forget(stage)
+    (tmp_path / "sitecustomize.py").write_text(textwrap.dedent(KILLER))  # Python imports it before it runs a script
+    run = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro"],
+        cwd=checkout.path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path), "KILL_AT": MOMENTS[stage], "KILLED": killed},
+        start_new_session=True,
+        stdout=(tmp_path / "output").open("w"),  # no pipe: a stage that outlives DVC would keep it open
+        stderr=subprocess.STDOUT,
+    )
+    run.wait(timeout=300)
+    assert scripts_run((tmp_path / "output").read_text()) == [stage]
+    return run.returncode
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_run_goes_on_after_a_kill_in_mid_write(finished, tmp_path, stage):
     """DVC and the script are killed together while the stage writes: the next run mends it all."""
     before = finished.lock
-    finished.forget(stage)
-    (tmp_path / "sitecustomize.py").write_text(textwrap.dedent(KILLER))  # Python imports it before it runs a script
-    run = subprocess.Popen(
-        [sys.executable, "-m", "dvc", "repro"],
-        cwd=finished.path,
-        env=os.environ | {"PYTHONPATH": str(tmp_path), "KILL_AT": MOMENTS[stage]},
-        start_new_session=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    output, _ = run.communicate(timeout=300)
-    assert run.returncode == -signal.SIGKILL, output
-    assert scripts_run(output) == [stage]
+    assert kill(finished, tmp_path, stage, "both") == -signal.SIGKILL
     assert finished.partials()
 
     assert finished.repro() == [stage]
+    assert finished.lock == before
+    assert finished.partials() == []
+
+
+@pytest.mark.parametrize(("killed", "status"), [("dvc", -signal.SIGKILL), ("stage", 255)])
+def test_a_run_goes_on_after_dvc_or_the_stage_alone_was_killed(finished, tmp_path, killed, status):
+    """The stage that outlives DVC for a moment writes nothing beside or after that of the next run."""
+    before = finished.lock
+    assert kill(finished, tmp_path, "train_head", killed) == status
+    assert finished.repro() == ["train_head"]
     assert finished.lock == before
     assert finished.partials() == []
 

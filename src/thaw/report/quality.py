@@ -72,13 +72,15 @@ def extension(results: Results) -> str:
     if test["accuracy_after"] is not None:
         parts.append(
             f"Of {test['with_new']:,} that show one, {elements.percent(test['accuracy_after'])} are answered "
-            f"right{_between(test, 'accuracy_after')}, before {elements.percent(test['accuracy_before'])}."
+            f"right{_between(test, 'accuracy_after')}; before, it had no name for them."
         )
     return " ".join(parts)
 
 
 def verdict(results: Results) -> str:
-    """Say whether fine-tuning helped, in a sentence or two."""
+    """Say whether fine-tuning helped, in a sentence or two; of a model that was extended, that there was none."""
+    if "extension" in results.measured.metrics:
+        return "Nothing was fine-tuned: rows for new classes were fitted beside the old ones."
     against = results.measured.comparisons["fine_tuned_against_head"]
     difference, low, high = (against["differences"]["accuracy"][key] for key in ("difference", "low", "high"))
     amount = f"{abs(round(100 * difference, 1)):.1f} points"

@@ -1,0 +1,187 @@
+"""`make verify` says what of a commit comes out again, on a pipeline of one stage; damage in the cache is found."""
+
+import subprocess
+import sys
+
+import pytest
+import yaml
+from conftest import ROOT, Checkout
+
+sys.path.append(str(ROOT / "benchmarks"))
+
+from verify import Difference, Output, compare, damaged, differences, verdict
+
+SCRIPT = """
+import json
+from pathlib import Path
+for folder in ("data", "reports"):
+    Path(folder).mkdir(exist_ok=True)
+Path("data/table.csv").write_text("a,b\\n")
+metrics = {"accuracy_weighted": VALUE, "accuracy_weighted_low": 0.7, "accuracy_weighted_high": 0.9}
+Path("reports/metrics.json").write_text(json.dumps({"head": {"test": metrics}}))
+"""
+PIPELINE = {
+    "stages": {
+        "evaluate": {
+            "cmd": "python evaluate.py",
+            "deps": ["evaluate.py"],
+            "outs": ["data/table.csv"],
+            "metrics": [{"reports/metrics.json": {"cache": False}}],
+        }
+    }
+}
+
+
+@pytest.fixture(scope="module")
+def committed(dvc_of_its_own, tmp_path_factory):
+    """A repository of one stage whose results are committed."""
+    checkout = Checkout(tmp_path_factory.mktemp("verify") / "repository")
+    checkout.path.mkdir()
+    (checkout.path / "dvc.yaml").write_text(yaml.safe_dump(PIPELINE))
+    (checkout.path / "evaluate.py").write_text(SCRIPT.replace("VALUE", "0.8"))
+    (checkout.path / ".gitignore").write_text("/data\n")
+    checkout.run("git", "init", "--quiet", check=True)
+    checkout.run(sys.executable, "-m", "dvc", "init", "--quiet", check=True)
+    checkout.repro()
+    commit(checkout)
+    return checkout
+
+
+@pytest.fixture
+def repository(committed, tmp_path):
+    subprocess.run(["cp", "-a", committed.path, tmp_path / "work"], check=True)
+    return Checkout(tmp_path / "work")
+
+
+def commit(checkout):
+    checkout.run("git", "add", "--all", check=True)
+    checkout.run("git", "commit", "--quiet", "--message", "results", check=True)
+
+
+def verify(checkout, *arguments):
+    return checkout.run(sys.executable, str(ROOT / "benchmarks/verify.py"), *arguments)
+
+
+def now_yields(checkout, value):
+    """Let the committed script yield another accuracy than the committed results say, as another processor would."""
+    path, lock = checkout.path / "evaluate.py", (checkout.path / "dvc.lock").read_bytes()
+    metrics = (checkout.path / "reports/metrics.json").read_bytes()
+    path.write_text(SCRIPT.replace("VALUE", str(value)))
+    commit(checkout)
+    assert (checkout.path / "dvc.lock").read_bytes() == lock
+    assert (checkout.path / "reports/metrics.json").read_bytes() == metrics
+
+
+# --- A run ---
+
+
+def test_what_comes_out_again_is_identical(repository):
+    result = verify(repository)
+    assert result.returncode == 0, result.stdout + result.stderr
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert ["evaluate", "data/table.csv", "identical"] in rows
+    assert ["evaluate", "reports/metrics.json", "identical"] in rows
+    assert result.stdout.splitlines()[-1] == "verify: all 2 outputs are identical to those of the commit"
+
+
+def test_changes_that_are_not_committed_are_named_and_left_out(repository):
+    (repository.path / "evaluate.py").write_text("fails at once")
+    result = verify(repository)
+    assert result.returncode == 0, result.stderr
+    assert "not committed; what is verified is HEAD" in result.stdout
+
+
+@pytest.mark.parametrize(("value", "status", "said"), [(0.75, 0, "all of them within"), (0.65, 1, "1 metrics lie")])
+def test_other_metrics_are_told_with_their_intervals(repository, value, status, said):
+    now_yields(repository, value)
+    result = verify(repository)
+    assert result.returncode == status, result.stderr
+    assert (
+        f"head.test.accuracy_weighted: 0.8000 was committed, {value:.4f} came out (0.7000 to 0.9000)" in result.stdout
+    )
+    assert "1 of 2 outputs are identical" in result.stdout.splitlines()[-1]
+    assert said in result.stdout.splitlines()[-1]
+
+
+def test_a_stage_that_fails_is_one_line(repository):
+    (repository.path / "evaluate.py").write_text("import sys; sys.exit('no photographs')")
+    commit(repository)
+    result = verify(repository)
+    assert result.returncode == 1
+    assert "no photographs" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("thaw: the run in the clone failed")
+
+
+def test_a_commit_without_a_lock_is_one_line(repository):
+    repository.run("git", "rm", "--quiet", "--cached", "dvc.lock", check=True)
+    repository.run("git", "commit", "--quiet", "--message", "none", check=True)
+    result = verify(repository)
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+    assert result.stderr.startswith("thaw: HEAD has no dvc.lock")
+
+
+# --- Comparisons ---
+
+
+def lock(**outputs):
+    return {"stages": {"split": {"outs": [{"path": path, "md5": md5} for path, md5 in outputs.items()]}}}
+
+
+def test_an_output_that_changed_came_or_went_differs():
+    assert compare(lock(same="1", other="1", gone="1"), lock(same="1", other="2", new="1")) == [
+        Output("split", "same", True),
+        Output("split", "other", False),
+        Output("split", "gone", False),
+        Output("split", "new", False),
+    ]
+
+
+def metric(value):
+    return {"roc_auc": value, "roc_auc_low": 0.5, "roc_auc_high": 0.75}
+
+
+def test_only_metrics_with_an_interval_that_changed_are_differences():
+    before = {"head": {"test": metric(0.6) | {"n": 5}, "validation": metric(0.6)}}
+    after = {"head": {"test": metric(0.7) | {"n": 6}, "validation": metric(0.6)}}
+    assert list(differences(before, after)) == [Difference("head.test.roc_auc", 0.6, 0.7, 0.5, 0.75)]
+
+
+@pytest.mark.parametrize(("value", "within"), [(0.5, True), (0.75, True), (0.76, False), (0.49, False), (None, False)])
+def test_a_metric_lies_within_its_interval_with_both_ends(value, within):
+    (found,) = differences(metric(0.6), metric(value))
+    assert found.within is within
+
+
+def test_a_metric_that_is_gone_is_outside():
+    (found,) = differences({"head": metric(0.6)}, {})
+    assert not found.within
+
+
+def test_a_lock_that_was_not_current_is_named_beside_identical_outputs():
+    sentence, good = verdict([Output("split", "a", True)], [" M dvc.lock"], [])
+    assert sentence == "all 1 outputs are identical to those of the commit, but Git sees changes in dvc.lock"
+    assert good
+
+
+# --- Damage ---
+
+
+def test_a_damaged_object_and_the_output_it_was_checked_out_to_are_found_and_mended(repository):
+    assert verify(repository, "--cache").returncode == 0
+    output = repository.path / "data/table.csv"
+    (entry,) = [p for p in (repository.path / ".dvc/cache/files/md5").glob("??/*") if p.read_bytes() == b"a,b\n"]
+    entry.chmod(0o644)
+    entry.write_bytes(b"a,c\n")
+    entry.chmod(0o444)
+    assert damaged(repository.path / ".dvc/cache") == [entry]
+    output.unlink()
+    repository.repro()
+    assert output.read_bytes() == b"a,c\n", "DVC looks into its objects itself now: this check can go"
+    result = verify(repository, "--cache")
+    assert result.returncode == 1
+    assert "rm -r data/table.csv && dvc repro" in result.stdout.splitlines()
+    assert not entry.exists()
+    output.unlink()
+    repository.repro()
+    assert output.read_bytes() == b"a,b\n"
+    assert verify(repository, "--cache").returncode == 0
