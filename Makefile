@@ -3,7 +3,7 @@ PYTHON ?= python3
 GIT_REMOTE ?= origin
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro test lint bench torture verify compare current explore share setup requirements
+.PHONY: repro test lint bench torture verify verify-cache compare current explore share setup requirements
 
 repro: setup  ## run what is out of date, from photographs to the report
 	dvc repro

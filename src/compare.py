@@ -3,7 +3,7 @@ them into `reports/comparison.svg`.
 
 A row has the weighted accuracy of the fine-tuned model with its 95 % interval, what its training cost in 10^12
 multiply-adds, and the parameters in which the experiments differ. Runs that differ in their seeds alone are one row:
-their mean, one standard deviation either way. REVISION is a commit whose experiments are meant, or an experiment by
+their mean and one standard deviation (±). REVISION is a commit whose experiments are meant, or an experiment by
 its name.
 """
 
@@ -28,10 +28,14 @@ def main() -> None:
     parser.add_argument("--all", action="store_true", help="of all commits")
     parser.add_argument("--md", action="store_true", help="print Markdown and draw nothing")
     options = parser.parse_args()
+    if not PICTURE.parent.is_dir():
+        raise ThawError(f"there is no folder {PICTURE.parent} here: run from the folder that holds dvc.yaml")
     found, unfinished = experiments.read(options.revisions, options.all)
     if not found:
         raise ThawError("no run has results here: `dvc repro` or `dvc exp run` first, or `dvc exp pull origin --all`")
-    ordered = experiments.ranked(experiments.averaged(found))
+    if not options.revisions:  # what is asked for is shown, each on its own
+        found = experiments.distinct(found)
+    ordered = experiments.ranked(found if options.revisions else experiments.averaged(found))
     keys = experiments.changed(ordered)
     show(rows(ordered, keys), options.md)
     if len(ordered) > 1:
@@ -41,7 +45,7 @@ def main() -> None:
     if not options.md:
         with whole_file(PICTURE) as temporary:
             temporary.write_text(experiment_plot.draw(ordered, keys), encoding="utf-8")
-        print(f"compare: {len(found)} runs; {PICTURE}")
+        print(f"compare: {len(found)} run{'s' if len(found) > 1 else ''}; {PICTURE}")
 
 
 def rows(ordered: Sequence[Experiment], keys: Sequence[str]) -> list[Row]:
@@ -50,7 +54,8 @@ def rows(ordered: Sequence[Experiment], keys: Sequence[str]) -> list[Row]:
     for one in ordered:
         values = [text_of(one.parameters[key]) if key in one.parameters else "" for key in keys]
         work = "" if one.work is None else f"{one.work:,.1f}"
-        table.append([one.name, *(estimate(one.shares[split]) for split in experiments.SPLITS), work, *values])
+        of_splits = [estimate(one.shares[split], bool(one.runs)) for split in experiments.SPLITS]
+        table.append([one.name, *of_splits, work, *values])
     return table
 
 
@@ -60,7 +65,10 @@ def short(keys: Sequence[str]) -> list[str]:
     return [name if last.count(name) == 1 else key for name, key in zip(last, keys, strict=True)]
 
 
-def estimate(share: Share) -> str:
+def estimate(share: Share, repeated: bool) -> str:
+    """A single run's share with its 95 % interval; of repeats the mean and the standard deviation."""
+    if repeated:
+        return f"{share.value:.1%} ± {100 * (share.high - share.value):.1f}"
     if share.low is None or share.high is None:
         return f"{share.value:.1%}"
     return f"{share.value:.1%} ({100 * share.low:.1f}–{100 * share.high:.1f})"

@@ -29,7 +29,8 @@ def main() -> None:
             there, here = set(remote.all()), set(cache.all())
             read = sorted(there & here)
             damaged = {oid for oid in tqdm(read, desc="mend", disable=None, unit="object") if not whole(remote, oid)}
-            missing = {oid for listed in read if listed.endswith(".dir") for oid in entries(cache, listed)} - there
+            lists = [oid for oid in read if oid.endswith(".dir") and whole(cache, oid)]
+            missing = {oid for listed in lists for oid in entries(cache, listed)} - there
             mendable = {oid for oid in damaged | missing if oid in here and whole(cache, oid)}
             for oid in sorted(mendable):
                 if oid in damaged:

@@ -55,8 +55,8 @@ def main() -> None:
     ranges = sweeps.parse(options.ranges or [depths(), *RANGES])
     check(ranges)
 
-    done = trials(options.name)
-    first = max((int(name.rpartition("-")[2]) + 1 for name in done), default=0)
+    done = trials(options.name, ranges)
+    first = max((number_of(name, options.name) + 1 for name in experiments.names()), default=0)
     for number in range(first, first + options.trials):
         history = [trial for _, trial in done.values()]
         values = search.propose(history, ranges, number, options.seed) if number else {}  # what is there comes first
@@ -65,7 +65,7 @@ def main() -> None:
         print(f"search: {name}: {described(changes) or 'as params.yaml has it'}", flush=True)
         if error := experiments.run(changes | {PRUNE: json.dumps(search.limits(history))}, name):
             print(error, file=sys.stderr)
-        done = trials(options.name)
+        done = trials(options.name, ranges)
     if not done:
         raise ThawError("no trial came to an end: the lines above say why")
     show(done, ranges)
@@ -86,14 +86,22 @@ def check(ranges: Mapping[str, Range]) -> None:
     """Raise ThawError where a value, or an end of an interval, is none that params.yaml may have."""
     for key, values in ranges.items():
         for value in values.values if isinstance(values, Choice) else (values.low, values.high):
-            overlay.check(PARAMS, {key: value})
+            overlay.check(PARAMS, {key: value}, CUT_POINTS)
 
 
-def trials(name: str) -> dict[str, tuple[Experiment, Trial]]:
-    """Return the trials that DVC has on top of HEAD, by name."""
+def number_of(experiment: str, name: str) -> int:
+    """Return the number of a trial, or -1 of another experiment."""
+    found = re.fullmatch(rf"{name}-(\d+)", experiment)
+    return int(found[1]) if found else -1
+
+
+def trials(name: str, ranges: Mapping[str, Range]) -> dict[str, tuple[Experiment, Trial]]:
+    """Return the trials that DVC has on top of HEAD, by name, but those of other parameters than those searched."""
+    now = dict(experiments.flatten(overlay.read(PARAMS)))
+    given = {key: value for key, value in now.items() if key not in ranges and key != PRUNE}
     found = {}
     for one in experiments.read()[0]:
-        if re.fullmatch(rf"{name}-\d+", one.name):
+        if number_of(one.name, name) >= 0 and all(one.parameters.get(key) == value for key, value in given.items()):
             rows = csv.DictReader(io.StringIO(committed(one.revision, LOSSES)), delimiter="\t")
             losses = [float(row["validation_loss"]) for row in rows]
             found[one.name] = one, Trial(one.parameters, losses, int(one.parameters["fine_tune.epochs"]))
@@ -114,8 +122,8 @@ def show(done: Mapping[str, tuple[Experiment, Trial]], ranges: Mapping[str, Rang
         pruned = f" (pruned after epoch {len(trial.losses) - 1})" if pruned_early(one, trial) else ""
         print(f"{name:12} {trial.loss:.4f}  {one.shares['validation'].value:8.1%}  {values}{pruned}")
     print(
-        f"search: `dvc exp apply {ordered[0]}` takes over the best; then `python src/sweep.py --seeds 5` shows whether "
-        "its gain is more than the spread of seeds"
+        f"search: `dvc exp apply {ordered[0]}` takes over the best; set {PRUNE} to [] then. `python src/sweep.py --seeds 5` "
+        "shows whether its gain is more than the spread of seeds"
     )
 
 
@@ -125,7 +133,9 @@ def described(changes: Mapping[str, str]) -> str:
 
 def pruned_early(one: Experiment, trial: Trial) -> bool:
     limits, epoch = one.parameters[PRUNE], len(trial.losses) - 1
-    return epoch <= len(limits) and limits[epoch - 1] is not None and trial.loss > limits[epoch - 1]
+    if not 0 < epoch < trial.epochs or epoch > len(limits) or limits[epoch - 1] is None:
+        return False
+    return trial.loss > limits[epoch - 1]
 
 
 if __name__ == "__main__":

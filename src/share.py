@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from thaw import experiments
 from thaw.errors import ThawError, run
 
 
@@ -19,16 +20,14 @@ def main() -> None:
     git_remote = parser.parse_args().git_remote
     runs, outputs = push_run_cache()
     print(f"share: {runs:,} runs and {outputs:,} more of their outputs pushed")
-    experiments = [line.split() for line in git("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps")]
-    experiments = {name.rpartition("/")[2]: commit for commit, name in experiments if "/exec/" not in name}
-    experiments.pop("stash", None)  # what is queued
-    if not experiments:
+    finished = experiments.names()
+    if not finished:
         print("share: there are no experiments")
     elif git_remote not in git("remote"):
-        print(f"share: no Git remote is called {git_remote}: {len(experiments):,} experiments stay on this machine")
+        print(f"share: no Git remote is called {git_remote}: {len(finished):,} experiments stay on this machine")
     elif subprocess.run(["dvc", "exp", "push", "--all-commits", git_remote]).returncode:
         raise ThawError(f"the experiments were not all pushed to {git_remote}; all else is on the remote")
-    older = sorted(name for name, commit in experiments.items() if not knows_remote(commit))
+    older = sorted(name for name, commit in finished.items() if not knows_remote(commit))
     if older:
         names = ", ".join(older)
         print(f"share: older than the remote, and so without their models: {names}; run them again", file=sys.stderr)

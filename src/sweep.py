@@ -8,12 +8,15 @@ shows what came out.
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
-from thaw import experiments, overlay, params, sweeps
-from thaw.errors import ThawError, run
+from thaw import experiments, overlay, sweeps
+from thaw.errors import ThawError, nearest, run
 
 PARAMS = Path("params.yaml")
+CUT_POINTS = Path("models/backbone/backbone.json")
+PRUNE = "fine_tune.prune_above"
 
 
 def main() -> None:
@@ -29,14 +32,23 @@ def main() -> None:
         parser.error("nothing to try: name KEY=VALUES, or --seeds N")
     if options.seeds is not None and options.seeds < 2:
         parser.error(f"--seeds should be at least 2, not {options.seeds}")
+    if options.seed_of and options.seeds is None:
+        parser.error("--seed-of wants --seeds N")
     ranges = sweeps.parse(options.ranges)
+    now = dict(experiments.flatten(overlay.read(PARAMS)))
+    seeds = first_seeds(now, options.seed_of) if options.seeds else {}
+    if twice := seeds.keys() & ranges.keys():
+        raise ThawError(f"{min(twice)} is swept already: leave --seeds to other seeds")
+    limits = (
+        {} if PRUNE in ranges or not now.get(PRUNE) else {PRUNE: []}
+    )  # of a search: repeats should not be cut short
     wanted = [
-        changes | seeds
+        limits | changes | {key: seed + i for key, seed in seeds.items()}
         for changes in sweeps.combinations(ranges)
-        for seeds in repeats(options.seeds or 1, options.seed_of)
+        for i in range(options.seeds or 1)
     ]
     for changes in wanted:
-        overlay.check(PARAMS, changes)
+        overlay.check(PARAMS, changes, CUT_POINTS)
     failed = []
     for number, changes in enumerate(wanted, start=1):
         texts = {key: sweeps.written(value) for key, value in changes.items()}
@@ -50,20 +62,14 @@ def main() -> None:
     print(f"sweep: {len(wanted)} experiments; `make compare` shows them")
 
 
-def repeats(count: int, keys: list[str] | None) -> list[dict[str, int]]:
-    """Return the seeds of each repeat; the first has those of params.yaml, the others count on from there."""
-    if count == 1:
-        return [{}]
-    now = params.load(PARAMS)
+def first_seeds(now: Mapping[str, object], keys: list[str] | None) -> dict[str, int]:
+    """Return the seeds of the first repeat, those of params.yaml, from which the others count on."""
     if keys is None:
-        keys = ["fine_tune.seed", *["head.seed"] * (now.head.kind == "network")]
-    seeds = {}
+        keys = ["fine_tune.seed", *["head.seed"] * (now["head.kind"] == "network")]
     for key in keys:
-        section, _, name = key.rpartition(".")
-        if name != "seed" or not hasattr(getattr(now, section, None), name):
-            raise ThawError(f"{key} is no seed: such as split.seed, augment.seed, head.seed, fine_tune.seed")
-        seeds[key] = getattr(now, section).seed
-    return [{key: seed + i for key, seed in seeds.items()} for i in range(count)]
+        if not key.endswith(".seed") or key not in now:
+            raise ThawError(f"{key} is no seed{nearest(key, [name for name in now if name.endswith('.seed')])}")
+    return {key: now[key] for key in keys}
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from thaw.errors import ThawError
 
 WORKSPACE = "workspace"
+LEAST = 0.0005  # below it a difference of accuracies is none
 SPLITS = ("validation", "test")
 
 
@@ -47,11 +48,10 @@ class Unfinished(NamedTuple):
 
 
 def read(revisions: Sequence[str] = (), everything: bool = False) -> tuple[list[Experiment], list[Unfinished]]:
-    """Return the experiments of the repository around this folder.
+    """Return the experiments of the repository around this folder, and those that did not come to an end.
 
     Those on top of HEAD, with HEAD and the workspace; those on top of `revisions`, or these where they are experiments
-    themselves; or those of all commits. Runs with the same parameters and results are one, of the first that has a
-    name. Raises ThawError where DVC cannot tell.
+    themselves; or those of all commits. Raises ThawError where DVC cannot tell.
     """
     command = ["exp", "show", "--json", *(["--all-commits"] if everything else [])]
     for revision in revisions:
@@ -59,19 +59,30 @@ def read(revisions: Sequence[str] = (), everything: bool = False) -> tuple[list[
     result = subprocess.run([sys.executable, "-m", "dvc", *command], capture_output=True, text=True, check=False)
     if result.returncode:
         raise ThawError(f"`dvc exp show`: {result.stderr.strip().removeprefix('ERROR: ')}")
-    return select(json.loads(result.stdout), {_commit(revision): revision for revision in revisions})
+    return select(json.loads(result.stdout), {commit_of(revision): revision for revision in revisions})
 
 
-def _commit(revision: str) -> str:
-    """Return the hash of a commit, or of an experiment its name."""
+def commit_of(revision: str) -> str:
+    """Return the hash of a commit or of an experiment by its name."""
     command = ["git", "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or revision
+    found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    return found or names().get(revision, revision)
+
+
+def names() -> dict[str, str]:
+    """Return the commit of each finished experiment by its name; what DVC keeps of its own stands elsewhere."""
+    command = ["git", "for-each-ref", "--format=%(objectname) %(refname)", "refs/exps"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return {name: commit for commit, name in re.findall(r"^(\w+) refs/exps/\w{2}/\w{38}/(.+)$", said, re.MULTILINE)}
 
 
 def select(
     baselines: Sequence[Mapping], asked_for: Mapping[str, str] | None = None
 ) -> tuple[list[Experiment], list[Unfinished]]:
-    """Return what `read` does from the output of `dvc exp show --json`. `asked_for`: hash of a commit → its name."""
+    """Return what `read` does from the output of `dvc exp show --json`. `asked_for`: hash of a commit → its name.
+
+    The experiments come first, then the workspace, then the commits.
+    """
     asked_for = asked_for or {}
     named, unfinished, nameless = [], [], []
     for baseline in baselines:
@@ -85,12 +96,15 @@ def select(
         if not asked_for or baseline["rev"] != WORKSPACE:
             name = asked_for.get(baseline["rev"], baseline["name"] or baseline["rev"][:9])
             nameless.append(_experiment(name, baseline))
-    found: dict[tuple, Experiment] = {}
-    for experiment in filter(None, [*named, *reversed(nameless)]):  # of all baselines the workspace stands first
-        commit = experiment.revision if experiment.revision in asked_for else None  # one that is asked for is shown
-        alike = (repr(sorted(experiment.parameters.items())), repr(experiment.shares), commit)
-        found.setdefault(alike, experiment)
-    return list(found.values()), unfinished
+    return [one for one in (*named, *nameless) if one], unfinished
+
+
+def distinct(found: Sequence[Experiment]) -> list[Experiment]:
+    """Leave of runs with the same parameters and results the first: an experiment that was applied is one run."""
+    kept: dict[tuple, Experiment] = {}
+    for one in found:
+        kept.setdefault((repr(sorted(one.parameters.items())), repr(one.shares)), one)
+    return list(kept.values())
 
 
 def _experiment(name: str, entry: Mapping) -> Experiment | None:
@@ -108,7 +122,7 @@ def _experiment(name: str, entry: Mapping) -> Experiment | None:
         }
     except (KeyError, ValueError):
         return None
-    return Experiment(name, entry["rev"], dict(_flatten(values)), shares, metrics.get("tera_multiply_adds"))
+    return Experiment(name, entry["rev"], dict(flatten(values)), shares, metrics.get("tera_multiply_adds"))
 
 
 def _contents(files: Mapping | None) -> list[Mapping]:
@@ -116,10 +130,11 @@ def _contents(files: Mapping | None) -> list[Mapping]:
     return [of_file["data"] for of_file in (files or {}).values() if of_file.get("data")]
 
 
-def _flatten(values: Mapping, prefix: str = "") -> Iterator[tuple[str, object]]:
+def flatten(values: Mapping, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Yield the values of sections within sections by their dotted keys."""
     for key, value in values.items():
         if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
+            yield from flatten(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
 
@@ -143,19 +158,33 @@ def is_aside(key: str) -> bool:
 
 
 def averaged(experiments: Sequence[Experiment]) -> list[Experiment]:
-    """Make those that differ in their seeds alone one experiment each; results of other code are none of these."""
-    groups: dict[str, dict[str, list[Experiment]]] = {}
+    """Make those that differ in the same seeds alone one experiment each; results of other code are none of these.
+
+    Repeats over `fine_tune.seed` and repeats over `split.seed` tell two things: a run that both begin with counts for
+    both.
+    """
+    alike: dict[str, list[Experiment]] = {}
     for one in experiments:
-        seeds, others = (
-            repr(sorted((key, value) for key, value in one.parameters.items() if is_aside(key) == wanted))
-            for wanted in (True, False)
-        )
-        groups.setdefault(others, {}).setdefault(seeds, []).append(one)
+        others = repr(sorted((key, value) for key, value in one.parameters.items() if not is_aside(key)))
+        alike.setdefault(others, []).append(one)
     found = []
-    for by_seeds in groups.values():
-        runs = [run for alike in by_seeds.values() for run in alike]
-        found += [_mean(runs)] if 1 < len(by_seeds) == len(runs) else runs
+    for runs in alike.values():
+        runs = sorted(runs, key=lambda one: [value for _, value in _seeds(one)])  # as counting on from the first does
+        repeats: dict[tuple[str, ...], list[Experiment]] = {}
+        for run in runs[1:]:
+            differ = tuple(key for (key, a), (_, b) in zip(_seeds(runs[0]), _seeds(run), strict=True) if a != b)
+            repeats.setdefault(differ, []).append(run)
+        same_seeds = repeats.pop((), [])
+        groups = [[runs[0], *others] for others in repeats.values()]
+        if same_seeds or any(len({repr(_seeds(run)) for run in group}) < len(group) for group in groups):
+            found += runs
+        else:
+            found += [_mean(group) for group in groups] or runs
     return found
+
+
+def _seeds(one: Experiment) -> list[tuple[str, object]]:
+    return sorted((key, value) for key, value in one.parameters.items() if key.endswith(".seed"))
 
 
 def _mean(runs: Sequence[Experiment]) -> Experiment:
@@ -177,10 +206,14 @@ def ranked(experiments: Sequence[Experiment]) -> list[Experiment]:
 def verdict(best: Experiment, second: Experiment) -> str:
     """Say how far the best lies before the second on validation, and whether that is more than seeds would do."""
     gain = best.shares["validation"].value - second.shares["validation"].value
+    if gain < LEAST:
+        return f"On validation {best.name} is as good as {second.name}."
     ahead = f"On validation {best.name} is {100 * gain:.1f} points before {second.name}"
     spreads = [one.spread for one in (best, second) if one.spread is not None]
     if not spreads:
         return f"{ahead}, of one run each: src/sweep.py --seeds 5 shows how far seeds spread."
+    if max(spreads) < LEAST:
+        return f"{ahead}; the seeds that were tried change nothing."
     than = "no more than" if gain <= max(spreads) else "more than"
     return f"{ahead}: {than} the spread over their seeds ({100 * max(spreads):.1f} points, one standard deviation)."
 
@@ -208,5 +241,7 @@ def run(changes: Mapping[str, str], name: str | None = None) -> str | None:
     print(f"  {time.monotonic() - start:.0f} s")
     if process.returncode == 0:
         return None
-    said = [line for line in lines if line.startswith("thaw: ")] or [line for line in lines if line.startswith("ERROR")]
-    return said[0] if said else f"`{' '.join(command[2:])}` ended with exit status {process.returncode}"
+    for at, line in enumerate(lines):
+        if line.startswith(("thaw: ", "ERROR: ")):
+            return line if not line.endswith(":") else " ".join([line, *filter(None, lines[at + 1 :])])
+    return f"`{' '.join(command[2:])}` ended with exit status {process.returncode}"

@@ -1,6 +1,7 @@
 """Values laid over a parameter file: its comments, order and everything else stay, and the result is valid."""
 
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from thaw import params
+from thaw.backbones.cut_points import resolve
 from thaw.errors import ThawError, nearest
 
 
@@ -43,13 +45,22 @@ def nested(changes: dict[str, object]) -> dict:
     return sections
 
 
-def check(path: Path, changes: dict[str, object]) -> None:
-    """Raise ThawError where the file at `path` would not be valid with `changes`, by dotted key."""
+def check(path: Path, changes: dict[str, object], cut_points: Path) -> None:
+    """Raise ThawError where the file at `path` would not be valid with `changes`, by dotted key.
+
+    A freeze depth has to be one of the backbone's, as `cut_points`, its backbone.json, lists them where it is there.
+    """
     values = read(path)
     described = ", ".join(f"{key}={value}" for key, value in changes.items())
     for _ in lay(values, nested(changes)):
         pass
-    params.parse(text(values), f"{path} with {described}" if described else str(path))
+    depths = params.parse(text(values), f"{path} with {described}" if described else str(path)).fine_tune.freeze_depth
+    of_backbone = any(key.startswith("backbone.") for key in changes)
+    if "fine_tune.freeze_depth" in changes and cut_points.exists() and not of_backbone:
+        backbone = json.loads(cut_points.read_text(encoding="utf-8"))
+        layers = [point["layer"] for point in backbone["cut_points"]]
+        for depth in [depths] if isinstance(depths, str) else depths:
+            resolve(depth, layers, backbone["behind_cut"])
 
 
 def read(path: Path) -> dict:

@@ -40,17 +40,16 @@ def parse(texts: Sequence[str]) -> dict[str, Range]:
     for text in texts:
         try:
             override = OverridesParser.create().parse_override(text)
+            key, value = override.key_or_group, override.value()
+            values = list(override.sweep_iterator(lambda value: value)) if override.is_discrete_sweep() else [value]
         except HydraException as error:
             raise ThawError(f"{text!r} is no KEY=VALUES such as head.seed=1,2,3: {error}") from None
-        key = override.key_or_group
         if key in ranges:
             raise ThawError(f"{key} is given twice")
-        if not override.is_sweep_override():
-            ranges[key] = Choice((override.value(),))
-        elif override.is_discrete_sweep():
-            ranges[key] = Choice(tuple(override.sweep_iterator(lambda value: value)))
+        if override.is_sweep_override() and not override.is_discrete_sweep():
+            ranges[key] = _interval(text, value)
         else:
-            ranges[key] = _interval(text, override.value())
+            ranges[key] = Choice(tuple(value for i, value in enumerate(values) if value not in values[:i]))
     return ranges
 
 
