@@ -24,7 +24,7 @@ HELD_OUT = 2000  # validation photographs behind a limit; with more, a large run
 def read(folder: Path, split: Path) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Return the features of the plain training photographs (m, channels), and of up to HELD_OUT of validation.
 
-    folder: what `extract_features` wrote; maps are pooled. Beyond its result it holds some 200 MB.
+    folder: what `extract_features` wrote; maps are pooled. Beyond its result it holds some 300 MB.
     """
     features, of = arrays.open_rows(folder / "features.npy"), examples.read(folder, split)
     held_out = of["validation"].views[:, 0]
