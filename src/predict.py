@@ -5,6 +5,11 @@ probabilities are calibrated, and of two classes the answer is that of the thres
 (`decision.json` beside the model). A photograph that cannot be read is a line with its error. Exit status: 0 if any
 photograph was answered, 1 if none was or something else went wrong, 2 for a wrong option.
 
+An answer is marked as unsure below the probability of `--unsure P`. That does not find what is no photograph of the
+kind: a model is often sure of it. `--far Q` marks what lies farther from the training photographs than the share Q of
+those of validation, by the frozen features: of photographs like those, about 1 - Q are marked. It reads
+`data/features`, `data/split.csv` and `models/backbone` of the run, and runs that network beside the model.
+
 The first use of a model converts it for OpenVINO with TensorFlow and keeps the result; from then on it starts without.
 """
 
@@ -23,10 +28,15 @@ from tqdm import tqdm
 
 from thaw import answers, deployed, inference
 from thaw.answer_sheet import ENDINGS, Sheet
+from thaw.backbone_names import FEATURES as LAYER
 from thaw.errors import ThawError, run
-from thaw.files import whole_file
+from thaw.files import read_json, whole_file
 
 MODEL = Path("models/model.keras")
+FEATURES = Path("data/features")
+SPLIT = Path("data/split.csv")
+BACKBONE = Path("models/backbone")
+LOCK = Path("dvc.lock")
 CACHE = Path("~/.cache/thaw/networks")
 Row = dict[str, object]  # what a JSON line holds
 
@@ -38,6 +48,7 @@ def main() -> None:
     if decision is None:
         print("predict: no decision.json beside the model: its own probabilities, not calibrated", file=sys.stderr)
         decision = deployed.Decision()
+    distances, limit = measuring(options.far, description) if options.far else (None, None)
     network = deployed.network(options.model, options.cache.expanduser())
     engine = inference.openvino(network, deployed.OUTPUT, description.size, np.float32)
 
@@ -48,8 +59,8 @@ def main() -> None:
         with output(options, description.classes) as write, tqdm(desc="predict", disable=quiet, unit="image") as bar:
             named = checked(answers.expand(names(options.paths)), [options.csv, options.sheet])
             seen = answers.look(named, description.size, description.resize)
-            for answer in answers.answer(seen, engine):
-                row = as_row(answer, description.classes, decision, options)
+            for answer in answers.answer(seen, engine, distances):
+                row = as_row(answer, description.classes, decision, options, limit)
                 write(row)
                 bar.update()
                 count["label" in row] += 1
@@ -76,6 +87,10 @@ def parse() -> argparse.Namespace:
     form.add_argument("--csv", nargs="?", const="-", metavar="FILE", help="a table, on stdout or in a .csv file")
     parser.add_argument("--top", type=int, metavar="K", help="show the K most probable classes")
     parser.add_argument("--unsure", type=float, metavar="P", help="mark answers of a lower probability as unsure")
+    parser.add_argument(
+        "--far", type=float, metavar="Q", help="mark what lies farther from the training photographs than the share Q "
+        "of those of validation, as 0.99, as unsure too"
+    )  # fmt: skip
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="a contact sheet of the photographs and answers")
     parser.add_argument("--model", type=Path, default=MODEL, help="default: %(default)s")
     parser.add_argument("--cache", type=Path, default=CACHE, help="of converted models (default: %(default)s)")
@@ -84,11 +99,54 @@ def parse() -> argparse.Namespace:
         parser.error(f"--top should be at least 1, not {options.top}")
     if options.unsure is not None and not 0 < options.unsure <= 1:
         parser.error(f"--unsure should lie above 0 and be at most 1, not {options.unsure}")
+    if options.far is not None and not 0 < options.far < 1:
+        parser.error(f"--far should lie between 0 and 1, not {options.far}")
     if options.csv and options.csv != "-" and not options.csv.endswith(".csv"):
         parser.error(f"--csv takes the name of a .csv file or nothing, not {options.csv}: name photographs before it")
     if options.sheet and options.sheet.suffix.lower() not in ENDINGS:
         parser.error(f"--sheet should end in {', '.join(ENDINGS)}, not {options.sheet}")
     return options
+
+
+def measuring(share: float, description: deployed.Description) -> tuple[answers.Run, float]:
+    """Return what measures how far photographs lie from the training ones of the run, and from where on that is far.
+
+    Raises ThawError where the run's artifacts are not there or not of the same photographs as the model.
+    """
+    from thaw import distance, examples  # with SciPy, which costs a second
+
+    needed = [FEATURES, SPLIT, BACKBONE]
+    if not all(path.exists() for path in needed):
+        raise ThawError(f"--far wants what the model was trained on: `dvc pull {' '.join(map(str, needed))}`")
+    image = image_of_features()
+    if image != (description.size, description.resize):
+        raise ThawError(
+            f"--far: {FEATURES} is of photographs of {image[0]} pixels ({image[1]}), the model wants "
+            f"{description.size} ({description.resize}): take the model of this run, or leave --far out"
+        )
+    classes = examples.read_classes(FEATURES)
+    if not set(classes) & set(description.classes):
+        raise ThawError(f"--far: {FEATURES} is of another model, of {', '.join(classes[:5])}: leave --far out")
+    training, validation = distance.read(FEATURES, SPLIT)
+    network = BACKBONE / "backbone.xml"
+    channels = inference.output_shapes(network, [LAYER], description.size)[LAYER][-1]
+    if channels != training.shape[1]:
+        raise ThawError(f"--far: {FEATURES} and {BACKBONE} are not of one run: `dvc repro`, or `dvc checkout`")
+    limit = distance.limit(distance.distances(training, validation), share)
+    print(f"predict: unsure beyond a distance of {limit:.4f} from the training photographs", file=sys.stderr)
+    return distance.engine(inference.openvino(network, LAYER, description.size, np.float32), training), limit
+
+
+def image_of_features() -> tuple[int, str]:
+    """Return the size and the way of resizing with which FEATURES were computed; only DVC's record says so."""
+    import yaml
+
+    try:
+        stages = yaml.safe_load(LOCK.read_text(encoding="utf-8"))["stages"]
+        image = stages["extract_features"]["params"]["params.yaml"]["image"]
+        return image["size"] or read_json(BACKBONE / "backbone.json")["size"], image["resize"]
+    except (FileNotFoundError, KeyError, TypeError, yaml.YAMLError):
+        raise ThawError(f"--far: {LOCK} does not say what {FEATURES} was computed with: run `dvc repro`") from None
 
 
 def names(paths: list[str]) -> Iterator[str]:
@@ -109,10 +167,14 @@ def checked(named: Iterator[answers.Seen | Path], written: list[Path | str | Non
 
 
 def as_row(
-    answer: answers.Answer, classes: tuple[str, ...], decision: deployed.Decision, options: argparse.Namespace
+    answer: answers.Answer,
+    classes: tuple[str, ...],
+    decision: deployed.Decision,
+    options: argparse.Namespace,
+    limit: float | None,
 ) -> Row:
-    """`path`, `label`, `probability` and `probabilities`, class by class or with `--top` the likeliest first, and with
-    `--unsure` a mark; or `path` and `error`."""
+    """`path`, `label`, `probability` and `probabilities`, class by class or with `--top` the likeliest first, with
+    `--far` the `distance`, and with that or `--unsure` a mark; or `path` and `error`."""
     if answer.probabilities is None:
         return {"path": answer.seen.path, "error": answer.seen.error}
     calibrated = decision.calibrated(answer.probabilities[None])
@@ -124,7 +186,16 @@ def as_row(
         "probability": round(float(calibrated[0, best]), 6),
         "probabilities": {classes[i]: round(float(calibrated[0, i]), 6) for i in shown},
     }
-    return row | ({"unsure": bool(calibrated[0, best] < options.unsure)} if options.unsure else {})
+    if limit is not None:
+        row["distance"] = round(float(answer.distance), 6)
+    if marks(options):
+        improbable = options.unsure is not None and calibrated[0, best] < options.unsure
+        row["unsure"] = bool(improbable or (limit is not None and answer.distance > limit))
+    return row
+
+
+def marks(options: argparse.Namespace) -> bool:
+    return bool(options.unsure or options.far)
 
 
 @contextlib.contextmanager
@@ -148,7 +219,8 @@ def output(options: argparse.Namespace, classes: tuple[str, ...]) -> Iterator[Ca
 def csv_writer(file: TextIO, options: argparse.Namespace, classes: tuple[str, ...]) -> Callable[[Row], None]:
     """Columns as a row has them; then a probability for each class, or with `--top` pairs, the likeliest first."""
     top = min(options.top or 0, len(classes))
-    columns = ["path", "label", "probability", *["unsure"] * bool(options.unsure), "error"]
+    asked = [*["distance"] * bool(options.far), *["unsure"] * marks(options)]
+    columns = ["path", "label", "probability", *asked, "error"]
     pairs = [f"{part}_{place}" for place in range(1, top + 1) for part in ("label", "probability")]
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow([*columns, *(pairs or [f"probability_{name}" for name in classes])])
@@ -166,7 +238,7 @@ def line(row: Row, width: int, options: argparse.Namespace) -> str:
     path = printable(str(row["path"]))
     if "error" in row:
         return f"{'-':{width}} {'':7}  {path}: {printable(str(row['error']))}"
-    mark = f"{'unsure' if row['unsure'] else '':6}  " if options.unsure else ""
+    mark = f"{'unsure' if row['unsure'] else '':6}  " if marks(options) else ""
     others = [f"{name} {p:.1%}" for name, p in row["probabilities"].items()] if options.top else []
     return f"{row['label']:{width}} {row['probability']:7.1%}  {mark}{path}{'  ' * bool(others)}{', '.join(others)}"
 

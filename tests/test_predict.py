@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from test_distance import write_features
 
 import predict
-from thaw import answers, deployed
+from thaw import answers, deployed, inference
 from thaw.errors import ThawError, run
 
 ROOT = Path(__file__).parents[1]
@@ -241,6 +243,20 @@ def test_answers_and_errors_stand_in_the_order_of_the_photographs(kinds):
     assert "".join("x" if a.probabilities is None else str(int(a.probabilities[0])) for a in given) == kinds
 
 
+def test_distances_stand_with_the_answers_whose_they_are():
+    def distances(batches):
+        for batch in inference.rebatch(batches, 4):
+            yield -batch[:, 0, 0, 0].astype(np.float32)
+
+    seen = [answers.Seen("", error="no") if i % 3 == 1 else answers.Seen("", np.full((2, 2, 3), i)) for i in range(50)]
+    given = list(answers.answer(iter(seen), brightest, distances))
+    assert [answer.seen for answer in given] == seen
+    assert [answer.distance for answer in given] == [None if i % 3 == 1 else -i for i in range(50)]
+    assert [answer.probabilities for answer in given if answer.distance is not None] == [
+        [i] for i in range(50) if i % 3 != 1
+    ]
+
+
 # What is answered
 
 
@@ -300,6 +316,139 @@ def test_a_decision_that_is_none_is_refused(tmp_path, text):
     (tmp_path / "decision.json").write_text(text)
     with pytest.raises(ThawError, match="no decision of Thaw's"):
         deployed.decision(tmp_path / "decision.json", "fine_tuned", ("dark", "bright"))
+
+
+# How far from the training photographs
+
+
+def tints(count: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(150, 15, (count, 3)).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """A run whose photographs are greyish, 60 for training, each with a red copy, and 100 for validation."""
+    from thaw import openvino
+    from thaw.tensorflow import keras
+
+    folder = tmp_path_factory.mktemp("run")
+    image = keras.Input((None, None, 3))
+    backbone = keras.Model(image, {"features": keras.layers.GlobalAveragePooling2D(name="features")(image)})
+    (folder / "models/backbone").mkdir(parents=True)
+    openvino.write(backbone, folder / "models/backbone/backbone.xml")
+    (folder / "data").mkdir()
+    array = np.stack([tints(161, 0), np.tile(np.uint8([250, 0, 0]), (161, 1))], axis=1).reshape(322, 3)
+    write_features(folder / "data", array.astype(np.float16), ["train"] * 60 + ["validation"] * 100 + ["test"])
+    lock(folder, SIZE, "crop")
+    return folder
+
+
+def lock(folder: Path, size: int | None, resize: str) -> None:
+    image = {"size": size, "resize": resize, "engine": "openvino"}
+    stage = {"params": {"params.yaml": {"image": image}}}
+    (folder / "dvc.lock").write_text(json.dumps({"stages": {"extract_features": stage}}))  # JSON is YAML
+
+
+@pytest.fixture
+def here(trained, tmp_path, monkeypatch) -> Path:
+    """A copy of that run as the working directory."""
+    shutil.copytree(trained, tmp_path / "run")
+    monkeypatch.chdir(tmp_path / "run")
+    return tmp_path / "run"
+
+
+def coloured(path: Path, colour: tuple[int, int, int]) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    Image.new("RGB", (20, 16), colour).save(path)
+    return path
+
+
+@pytest.fixture
+def strange(tmp_path) -> Path:
+    """A grey photograph, one that cannot be read, and two of colours that were never seen."""
+    coloured(tmp_path / "strange/a.png", (140, 150, 145))
+    (tmp_path / "strange/b.png").touch()
+    coloured(tmp_path / "strange/c.png", (250, 0, 0))
+    coloured(tmp_path / "strange/d.png", (30, 40, 255))
+    return tmp_path / "strange"
+
+
+def test_what_is_nothing_like_the_training_photographs_is_unsure(ask, here, strange):
+    output, status, complaint = ask(strange, "--json", "--far", 0.99)
+    near, unread, *far = rows(output)
+    assert status == 0 and "unsure beyond a distance of 0.0" in complaint
+    assert near["distance"] < 0.01 and near["unsure"] is False and "error" in unread and "distance" not in unread
+    assert all(row["distance"] > 0.1 and row["unsure"] is True for row in far)  # red copies are no training photographs
+
+
+def test_of_photographs_like_the_training_ones_about_the_promised_share_is_unsure(ask, here, tmp_path):
+    for number, tint in enumerate(tints(300, 1)):
+        coloured(tmp_path / f"new/{number}.png", tuple(map(int, tint)))
+    marked = {share: [row["unsure"] for row in rows(ask(tmp_path / "new", "--json", "--far", share)[0])]
+              for share in (0.8, 0.99)}  # fmt: skip
+    assert len(marked[0.8]) == 300 and 0.1 < np.mean(marked[0.8]) < 0.3 and np.mean(marked[0.99]) < 0.04
+
+
+def test_the_distance_is_a_column_and_the_mark_stands_on_the_line_and_the_sheet(ask, here, strange, monkeypatch):
+    output = ask(strange, "--csv", "--far", 0.99)[0]
+    answered = table(output)
+    columns = ["path", "label", "probability", "distance", "unsure", "error", "probability_dark", "probability_bright"]
+    assert list(answered[0]) == columns and [row["unsure"] for row in answered] == ["False", "", "True", "True"]
+    lines = ask(strange, "--far", 0.99)[0].splitlines()
+    assert [" unsure " in line for line in lines] == [False, False, True, True]
+    titles = []
+    monkeypatch.setattr(predict.Sheet, "add", lambda self, view, title, name: titles.append(title))
+    monkeypatch.setattr(predict.Sheet, "write", lambda self, path: None)
+    ask(strange, "--far", 0.99, "--sheet", "sheet.png")
+    assert [title.endswith(" ?") for title in titles] == [False, False, True, True]
+
+
+def test_an_answer_is_unsure_for_either_reason(ask, here, strange):
+    reasons = [["--far", 0.99], ["--unsure", 0.9], ["--far", 0.99, "--unsure", 0.9]]
+    far, improbable, either = (
+        [row["unsure"] for row in rows(ask(strange, "--json", *reason)[0]) if "label" in row] for reason in reasons
+    )
+    assert far != improbable and either == [a or b for a, b in zip(far, improbable, strict=True)]
+
+
+@pytest.mark.parametrize("artifact", ["data/features", "data/split.csv", "models/backbone"])
+def test_without_what_the_model_was_trained_on_one_line_says_what_to_pull(ask, here, strange, artifact):
+    shutil.move(artifact, "elsewhere")
+    output, status, complaint = ask(strange, "--far", 0.99)
+    assert status == 1 and not output and complaint.count("\n") == 1
+    assert "dvc pull data/features data/split.csv models/backbone" in complaint
+    assert ask(strange)[1] == 0
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda: lock(Path(), 2 * SIZE, "crop"), "of 16 pixels (crop), the model wants 8 (crop)"),
+        (lambda: lock(Path(), SIZE, "pad"), "of 8 pixels (pad), the model wants 8 (crop)"),
+        (lambda: Path("dvc.lock").unlink(), "dvc.lock does not say"),
+        (lambda: Path("dvc.lock").write_text("stages: {}"), "dvc.lock does not say"),
+        (lambda: Path("data/features/classes.json").write_text('["cat", "dog"]'), "of another model, of cat, dog"),
+        (lambda: np.save("data/features/features.npy", np.ones((322, 4))), "are not of one run"),
+    ],
+    ids=["size", "resize", "no record", "an empty record", "classes", "backbone"],
+)
+def test_features_of_other_photographs_than_the_models_are_refused(ask, here, strange, spoil, words):
+    spoil()
+    output, status, complaint = ask(strange, "--far", 0.99)
+    assert status == 1 and not output and words in complaint and complaint.count("\n") == 1
+
+
+def test_a_size_that_was_left_to_the_backbone_is_the_backbones(ask, here, strange):
+    lock(here, None, "crop")
+    Path("models/backbone/backbone.json").write_text(json.dumps({"size": SIZE}))
+    assert ask(strange, "--far", 0.99)[1] == 0
+    Path("models/backbone/backbone.json").write_text(json.dumps({"size": SIZE + 1}))
+    assert "of 9 pixels" in ask(strange, "--far", 0.99)[2]
+
+
+def test_a_share_that_validation_is_too_small_for_is_refused(ask, here, strange):
+    _, status, complaint = ask(strange, "--far", 0.999)
+    assert status == 1 and "100 validation photographs are too few" in complaint and "at most 0.99" in complaint
 
 
 # What is printed
@@ -383,7 +532,9 @@ def test_no_photograph_is_overwritten(ask, folder):
 
 
 @pytest.mark.parametrize(
-    "wrong", [["--top", "0"], ["--unsure", "2"], ["--sheet", "a.txt"], ["--csv", "--json"]], ids=" ".join
+    "wrong",
+    [["--top", "0"], ["--unsure", "2"], ["--far", "1"], ["--far", "0"], ["--sheet", "a.txt"], ["--csv", "--json"]],
+    ids=" ".join,
 )
 def test_a_wrong_option_is_refused_before_any_work(ask, folder, wrong):
     output, status, complaint = ask(folder, *wrong)
@@ -423,6 +574,44 @@ def test_a_model_is_converted_once_and_again_when_it_changes(model, tmp_path, mo
     changed.write_bytes(model.read_bytes() + b"\0")
     deployed.network(changed, model.parent / "cache")
     assert len(converted) == 1 and converted[0] != kept.parent.name
+
+
+def test_of_converted_models_those_used_last_are_kept_and_nothing_else_is_removed(model, tmp_path, monkeypatch):
+    def convert(path: Path, folder: Path) -> None:
+        folder.mkdir()
+        (folder / "model.xml").touch()
+
+    monkeypatch.setattr(deployed, "_convert", convert)
+    monkeypatch.setattr(deployed, "KEPT", 3)
+    cache = tmp_path / "cache"
+    (cache / "photographs").mkdir(parents=True)
+    models, kept = [], []
+    for number in range(4):
+        models.append(tmp_path / f"{number}.keras")
+        models[-1].write_text(str(number))
+        kept.append(deployed.network(models[-1], cache).parent)
+        os.utime(kept[-1], (number, number))
+        if number == 2:
+            deployed.network(models[0], cache)
+    assert [folder.exists() for folder in kept] == [True, False, True, True]
+    assert len(list(cache.iterdir())) == 4 and (cache / "photographs").exists()
+
+
+@pytest.mark.parametrize("event", ["used", "removed"])
+def test_a_converted_model_that_another_process_uses_or_removes_meanwhile_is_no_error(tmp_path, monkeypatch, event):
+    folders = [tmp_path / (f"{number}" * 64) for number in range(3)]
+    for number, folder in enumerate(folders):
+        folder.mkdir()
+        os.utime(folder, (number, number))
+
+    def order(used, key):
+        os.utime(folders[0]) if event == "used" else folders[0].rmdir()
+        return sorted(used, key=key)
+
+    monkeypatch.setattr(deployed, "sorted", order, raising=False)
+    monkeypatch.setattr(deployed, "KEPT", 1)
+    deployed._forget(tmp_path)
+    assert [folder.exists() for folder in folders] == [event == "used", False, True]
 
 
 # The process

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain, repeat, tee
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ Image.core.set_blocks_max(8)
 
 HEIF = {".heic", ".heif"}  # photographs of iPhones, which Pillow reads where the package pillow-heif is there
 ENDINGS = images.IMAGE_ENDINGS | HEIF
+Run = Callable[[Iterable[np.ndarray]], Iterator[np.ndarray]]
 READS_HEIF = importlib.util.find_spec("pillow_heif") is not None
 if READS_HEIF:
     import pillow_heif
@@ -49,6 +51,7 @@ class Answer:
 
     seen: Seen
     probabilities: np.ndarray | None = None
+    distance: float | None = None  # from the training photographs, where that is measured
 
 
 def expand(names: Iterable[str]) -> Iterator[Seen | Path]:
@@ -136,8 +139,11 @@ def _fitted(path: Path, size: int, resize: str) -> np.ndarray:
     return images.centre(images.fit(images.decode(path, size), size, resize), size).copy()
 
 
-def answer(seen: Iterable[Seen], run: Callable[[Iterable[np.ndarray]], Iterator[np.ndarray]]) -> Iterator[Answer]:
-    """Yield the answer to each photograph, in order. `run` maps batches of views to arrays of probabilities."""
+def answer(seen: Iterable[Seen], run: Run, distances: Run | None = None) -> Iterator[Answer]:
+    """Yield the answer to each photograph, in order.
+
+    `run` maps batches of views to arrays of probabilities, `distances` the same batches to arrays of distances.
+    """
     waiting: deque[Seen] = deque()
 
     def views() -> Iterator[np.ndarray]:
@@ -150,8 +156,12 @@ def answer(seen: Iterable[Seen], run: Callable[[Iterable[np.ndarray]], Iterator[
         while waiting and waiting[0].view is None:
             yield Answer(waiting.popleft())
 
-    for batch in run(rebatch(views())):
-        for probabilities in batch:
-            yield from refused()
-            yield Answer(waiting.popleft(), probabilities)
+    if distances is None:
+        outputs = zip(chain.from_iterable(run(rebatch(views()))), repeat(None))
+    else:
+        batches, again = tee(rebatch(views()))  # holds what one of the two is ahead of the other
+        outputs = zip(chain.from_iterable(run(batches)), chain.from_iterable(distances(again)), strict=True)
+    for probabilities, distance in outputs:
+        yield from refused()
+        yield Answer(waiting.popleft(), probabilities, distance)
     yield from refused()

@@ -1,11 +1,15 @@
 """A finished model as those who only use it want it: its answers without TensorFlow, calibrated and decided.
 
 The network runs on OpenVINO. It is converted once, with TensorFlow, and the converted copy is kept under the hash of
-the model file: a model that changes is converted anew, and one that comes back is not.
+the model file: a model that changes is converted anew, and one that comes back is not, while it is among the KEPT that
+were used last.
 """
 
+import contextlib
 import hashlib
 import json
+import os
+import shutil
 import sys
 import zipfile
 from dataclasses import dataclass
@@ -18,6 +22,7 @@ from thaw.calibration import apply_temperature
 from thaw.errors import ThawError, missing
 
 OUTPUT = "probabilities"
+KEPT = 8  # converted models, some 15 MB each
 
 
 @dataclass(frozen=True)
@@ -89,10 +94,26 @@ def network(model: Path, cache: Path) -> Path:
     with model.open("rb") as file:
         name = hashlib.file_digest(file, "sha256").hexdigest()
     kept = cache / name / "model.xml"
+    with contextlib.suppress(OSError):  # not there yet, or in a cache that may only be read
+        os.utime(kept.parent)
     if not kept.exists():
         print(f"{model}: converted for OpenVINO once, which takes some seconds", file=sys.stderr)
         _convert(model, kept.parent)
+        _forget(cache)
     return kept
+
+
+def _forget(cache: Path) -> None:
+    """Remove all converted models but the KEPT that were used last; others may use and remove them at the same time."""
+    used = {}
+    for folder in cache.glob("[0-9a-f]" * 64):
+        with contextlib.suppress(OSError):
+            used[folder] = folder.stat().st_mtime_ns
+    for folder in sorted(used, key=used.__getitem__)[:-KEPT]:
+        with contextlib.suppress(OSError):
+            if folder.stat().st_mtime_ns == used[folder]:  # else it was asked for just now
+                # Renamed first: nobody is to find half of it. The files of one who reads it stay until he is done.
+                shutil.rmtree(folder.rename(folder.with_name(f".{folder.name}.{os.getpid()}.unused")))
 
 
 def _convert(model: Path, folder: Path) -> None:
