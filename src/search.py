@@ -121,10 +121,8 @@ def show(done: Mapping[str, tuple[Experiment, Trial]], ranges: Mapping[str, Rang
         values = described({key: sweeps.written(one.parameters[key]) for key in ranges})
         pruned = f" (pruned after epoch {len(trial.losses) - 1})" if pruned_early(one, trial) else ""
         print(f"{name:12} {trial.loss:.4f}  {one.shares['validation'].value:8.1%}  {values}{pruned}")
-    print(
-        f"search: `dvc exp apply {ordered[0]}` takes over the best; set {PRUNE} to [] then. `python src/sweep.py --seeds 5` "
-        "shows whether its gain is more than the spread of seeds"
-    )
+    print(f"search: `dvc exp apply {ordered[0]}` takes over the best; set {PRUNE} to [] then. Whether its gain is more")
+    print("than the spread of seeds `python src/sweep.py --seeds 5` shows.")
 
 
 def described(changes: Mapping[str, str]) -> str:

@@ -39,9 +39,8 @@ def main() -> None:
     seeds = first_seeds(now, options.seed_of) if options.seeds else {}
     if twice := seeds.keys() & ranges.keys():
         raise ThawError(f"{min(twice)} is swept already: leave --seeds to other seeds")
-    limits = (
-        {} if PRUNE in ranges or not now.get(PRUNE) else {PRUNE: []}
-    )  # of a search: repeats should not be cut short
+    # The limits of a search, where they stand in params.yaml, would cut repeats short.
+    limits = {} if PRUNE in ranges or not now.get(PRUNE) else {PRUNE: []}
     wanted = [
         limits | changes | {key: seed + i for key, seed in seeds.items()}
         for changes in sweeps.combinations(ranges)

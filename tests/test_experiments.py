@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import pytest
 import yaml
@@ -63,10 +64,11 @@ def test_the_same_run_in_several_places_is_one_under_the_name_of_the_experiment(
         "experiments": [of_experiment("applied", "success", entry("abc", 0.9, epochs=4))]
     }
     found, _ = experiments.select([entry("workspace", 0.9, epochs=4), head])
-    assert [one.name for one in found] == ["applied"]
+    assert [one.name for one in found] == ["applied", "workspace", "012345678"]
+    assert [one.name for one in experiments.distinct(found)] == ["applied"]
 
 
-def test_commits_that_are_asked_for_are_all_shown_under_the_names_they_were_asked_by():
+def test_commits_that_are_asked_for_stand_under_the_names_they_were_asked_by():
     commits = [entry("a" * 40, 0.9, epochs=4), entry("b" * 40, 0.9, epochs=4)]
     found, _ = experiments.select([entry("workspace", 0.7), *commits], {"a" * 40: "HEAD", "b" * 40: "origin/main"})
     assert sorted(one.name for one in found) == ["HEAD", "origin/main"]
@@ -107,6 +109,21 @@ def test_runs_over_seeds_are_their_mean_with_a_standard_deviation():
     assert alone.spread is None
 
 
+def test_repeats_over_other_seeds_are_told_apart():
+    runs = [
+        experiment(f"run{order}{split}", share, a__seed=order, b__seed=split)
+        for order, split, share in ((1, 1, 0.8), (2, 1, 0.81), (1, 2, 0.9), (1, 3, 0.6))
+    ]
+    means = experiments.averaged(runs)
+    assert sorted((mean.name, len(mean.runs)) for mean in means) == [("run11 ×2", 2), ("run11 ×3", 3)]
+    assert min(mean.spread for mean in means) == pytest.approx(0.01 / 2**0.5)
+
+
+def test_limits_of_a_search_make_no_repeats():
+    runs = [experiment("a", 0.8, a__seed=1, a__prune_above=[]), experiment("b", 0.8, a__seed=1, a__prune_above=[1.0])]
+    assert experiments.averaged(runs) == runs
+
+
 def test_results_of_other_code_are_no_repeats():
     runs = [experiment("before", 0.8, a__seed=1), experiment("after", 0.9, a__seed=1)]
     assert experiments.averaged(runs) == runs
@@ -117,6 +134,12 @@ def test_a_gain_below_the_spread_of_seeds_is_said_to_be_one():
     (mean,) = experiments.averaged(runs)
     assert "0.5 points before other: no more than the spread" in experiments.verdict(mean, experiment("other", 0.845))
     assert "25.0 points before other: more than the spread" in experiments.verdict(mean, experiment("other", 0.6))
+
+
+def test_seeds_that_change_nothing_and_equal_results_are_said_to_be_such():
+    (mean,) = experiments.averaged([experiment(f"run{seed}", 0.9, a__seed=seed) for seed in range(3)])
+    assert "the seeds that were tried change nothing" in experiments.verdict(mean, experiment("other", 0.8))
+    assert experiments.verdict(experiment("a", 0.9), experiment("b", 0.9)) == "On validation a is as good as b."
 
 
 def test_of_single_runs_the_verdict_asks_for_repeats():
@@ -158,6 +181,14 @@ def test_a_second_parameter_is_told_by_colour():
     assert len({c.get("fill") or c.get("stroke") for c in circles}) == 2
 
 
+def test_many_values_are_not_all_named_and_few_come_first():
+    several = [experiment(f"e{i}", 0.8, 1.0, a__rate=i / 100, a__depth="xyz"[i % 3]) for i in range(20)]
+    _, texts, _ = drawn(several, ["a.rate", "a.depth"])
+    assert {"x", "y", "z"} <= set(texts)
+    _, texts, _ = drawn(several, ["a.rate"])
+    assert len([text for text in texts if text in {f"{i / 100:g}" for i in range(1, 20)}]) <= 8
+
+
 def test_a_name_cannot_break_the_picture():
     drawn([experiment("<a&b>", 0.8, 1.0, a__x="<&>"), experiment("b", 0.8, 1.0, a__x='"')], ["a.x"])
 
@@ -174,6 +205,7 @@ def test_a_name_cannot_break_the_picture():
         ("a.b=choice([1e-3],[1e-2,1])", ([1e-3], [1e-2, 1])),
         ("a.b=recall:0.95", ("recall:0.95",)),
         ("a.b=null", (None,)),
+        ("a.b=1,2,1", (1, 2)),
     ],
 )
 def test_values_are_listed_as_hydra_writes_them(text, values):
@@ -198,6 +230,7 @@ def test_intervals_are_spanned_as_hydra_writes_them(text, interval):
     [
         (["a"], "is no KEY=VALUES"),
         (["a=choice("], "is no KEY=VALUES"),
+        (["a=glob(*)"], "is no KEY=VALUES"),
         (["a=1", "a=2"], "a is given twice"),
         (["a=interval(2,1)"], "spans nothing"),
         (["a=tag(log,interval(0,1))"], "spans nothing"),
@@ -223,11 +256,21 @@ def test_a_value_is_written_so_that_it_is_read_again(value):
 
 
 def test_changes_are_checked_as_the_stages_would():
-    overlay.check(DEFAULTS, {"fine_tune.epochs": 3, "augment.rotation": 2})
+    nowhere = Path("nowhere.json")
+    overlay.check(DEFAULTS, {"fine_tune.epochs": 3, "augment.rotation": 2, "fine_tune.freeze_depth": "any"}, nowhere)
     with pytest.raises(ThawError, match=r"fine_tune\.epochs"):
-        overlay.check(DEFAULTS, {"fine_tune.epochs": 0})
+        overlay.check(DEFAULTS, {"fine_tune.epochs": 0}, nowhere)
     with pytest.raises(ThawError, match=r"did you mean fine_tune\.epochs"):
-        overlay.check(DEFAULTS, {"fine_tune.epoch": 3})
+        overlay.check(DEFAULTS, {"fine_tune.epoch": 3}, nowhere)
+
+
+def test_a_freeze_depth_is_checked_against_the_backbone(tmp_path):
+    backbone = tmp_path / "backbone.json"
+    backbone.write_text(json.dumps({"cut_points": [{"layer": "block1_add"}, {"layer": "features"}], "behind_cut": []}))
+    overlay.check(DEFAULTS, {"fine_tune.freeze_depth": ["all", "block1"]}, backbone)
+    overlay.check(DEFAULTS, {"fine_tune.freeze_depth": "conv5", "backbone.name": "ResNet50"}, backbone)
+    with pytest.raises(ThawError, match="'blok1' is no cut point of this backbone"):
+        overlay.check(DEFAULTS, {"fine_tune.freeze_depth": "blok1"}, backbone)
 
 
 # What to try next
@@ -374,6 +417,9 @@ def test_a_search_goes_on_from_its_experiments_and_the_best_is_applied(repositor
     assert "fine_tune  evaluate" in second.stdout
     assert "test labels" not in second.stdout  # what evaluate says of test is for later
     rates = {one["name"]: one["params"]["fine_tune"]["learning_rate"] for one in shown(repository)}
+    same = thaw(repository, "sweep", f"fine_tune.learning_rate={rates['search-001']}")  # as a trial, whom it hides not
+    assert same.returncode == 0, same.stderr
+    assert trials_of(repository, "search", ranges) == ["search-000", "search-001"]
     assert rates["search-000"] == SMALL["fine_tune.learning_rate"]
     assert rates["search-001"] in (2e-3, 3e-3)
     result = repository.dvc("exp", "apply", "search-001")
@@ -381,6 +427,28 @@ def test_a_search_goes_on_from_its_experiments_and_the_best_is_applied(repositor
     params = yaml.safe_load((repository.path / "params.yaml").read_text())
     assert float(params["fine_tune"]["learning_rate"]) == rates["search-001"]
     assert repository.repro() == []
+
+
+def trials_of(repository, name: str, ranges: list[str]) -> list[str]:
+    """The trials that the next search of this name would go on from."""
+    code = "import sys; sys.path.insert(0, 'src'); import search; from thaw import sweeps; "
+    code += f"print(*sorted(search.trials({name!r}, sweeps.parse({ranges!r}))))"
+    result = repository.run(sys.executable, "-c", code)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.split()
+
+
+def test_a_trial_is_pruned_where_its_limit_ended_it(repository):
+    code = """
+import sys; sys.path.insert(0, "src")
+from search import pruned_early
+from thaw.experiments import Experiment
+from thaw.search import Trial
+one = Experiment("a", "b", {"fine_tune.prune_above": [None, None, 0.3]}, {})
+last, lower, ended, extended = ([.5, .5, .5, .4], 6), ([.5, .5, .5, .2], 6), ([.5, .5, .5, .4], 3), ([.5], 6)
+print(*(pruned_early(one, Trial({}, *trial)) for trial in (last, lower, ended, extended)))
+"""
+    assert repository.run(sys.executable, "-c", code).stdout.split() == ["True", "False", "False", "False"]
 
 
 def test_a_search_that_would_be_invalid_runs_nothing(repository):
@@ -416,10 +484,12 @@ def test_ci_fails_where_the_lock_is_not_current(repository, tmp_path):
 def test_ci_compares_the_results_of_two_commits(repository):
     script = next(step["run"] for step in steps("results") if "gh pr comment" in step.get("run", ""))
     command = script.splitlines()[0].replace(".venv/bin/python", sys.executable)
-    result = repository.run("bash", "-c", command, env={**os.environ, "BASE": "HEAD~0"})
+    repository.run("git", "commit", "--quiet", "--allow-empty", "--message", "nothing", check=True)
+    result = repository.run("bash", "-c", command, env={**os.environ, "BASE": "HEAD~1"})
     assert result.returncode == 0, result.stderr
-    lines = (repository.path / "comparison.md").read_text().splitlines()
-    assert lines[0].startswith("| experiment | validation | test |")
+    header, _, *rows = (repository.path / "comparison.md").read_text().splitlines()
+    assert header.startswith("| experiment | validation | test |")
+    assert {row.split(" | ")[0] for row in rows[:2]} == {"| HEAD", "| HEAD~1"}
 
 
 def test_the_workflow_runs_what_the_makefile_has():

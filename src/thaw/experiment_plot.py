@@ -1,6 +1,7 @@
 """Experiments as one picture: accuracy with its interval against what was changed, and against what it cost."""
 
 import json
+import math
 from collections.abc import Sequence
 from html import escape
 
@@ -9,6 +10,7 @@ from thaw.report.charts import Axis, axis_of
 
 LEFT, TOP, WIDTH, HEIGHT, GAP = 64, 44, 400, 260, 84  # of a panel, in units of about a pixel
 BOTTOM = 64
+MOST = 8  # values that an axis names
 COLOURS = ("#2f6ba8", "#b3600c", "#3d8b57", "#8a4fa3", "#a33a3a", "#5c6670")  # of the second parameter's values
 STYLE = """
 svg { background: #fdfdfc; color: #1d1f22 }
@@ -24,14 +26,16 @@ text { font: 13px system-ui, sans-serif; fill: #5f6672; text-anchor: middle }
 
 
 def draw(experiments: Sequence[Experiment], keys: Sequence[str]) -> str:
-    """Return an SVG with two panels. `keys`: the parameters that changed; the first is the first panel's axis, the
-    second the colour.
+    """Return an SVG with two panels. `keys`: the parameters that changed, those with the most values first. The first
+    that has no more than MOST values is the first panel's axis, the next that has few enough the colour.
 
     A dot is the accuracy on validation, a ring that on test, each on its interval.
     """
-    swept = keys[0] if keys else None
+    counts = {key: len({_value(one, key) for one in experiments}) for key in keys}
+    swept = next((key for key in keys if counts[key] <= MOST), keys[0] if keys else None)
     names = _in_order(experiments, swept)
-    second_key = keys[1] if len(keys) > 1 else None
+    step = math.ceil(len(names) / MOST)  # of more values not all can be named
+    second_key = next((key for key in keys if key != swept and counts[key] <= len(COLOURS)), None)
     values = _in_order(experiments, second_key) if second_key else []
     colours = {value: COLOURS[i % len(COLOURS)] for i, value in enumerate(values)}
     edges = [edge for one in experiments for share in one.shares.values() for edge in share if edge is not None]
@@ -42,7 +46,8 @@ def draw(experiments: Sequence[Experiment], keys: Sequence[str]) -> str:
     for place, name in enumerate(names):
         of_name = [one for one in experiments if _value(one, swept) == name]
         centre = (place + 0.5) / len(names)
-        first.append(f'<text x="{_x(0, centre)}" y="{TOP + HEIGHT + 20}">{escape(name)}</text>')
+        if place % step == 0:
+            first.append(f'<text x="{_x(0, centre)}" y="{TOP + HEIGHT + 20}">{escape(name)}</text>')
         for i, one in enumerate(of_name):
             across = centre + (i - (len(of_name) - 1) / 2) * 0.7 / (len(names) * max(3, len(of_name)))
             first += _marks(one, _x(0, across), accuracy, colours.get(_value(one, second_key), COLOURS[0]))
