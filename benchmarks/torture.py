@@ -145,7 +145,9 @@ def kills(
             before = done.total()
             for _ in range(min(burst, count - before)):
                 how, moment = draw.choice(["both", "stage", "dvc"]), draw.uniform(0, seconds[stage])
-                done[stage, how] += killed(work, stage, how, moment)
+                if not killed(work, stage, how, moment):
+                    break  # it came too late: nothing of this stage is left to kill
+                done[stage, how] += 1
             remedies, wrong = mend(work, truth)
             survived[stage] += 0 if wrong else done.total() - before
             remedied[stage] += len(remedies)
