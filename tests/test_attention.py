@@ -114,7 +114,9 @@ def test_the_stage_looks_from_the_cache_or_from_the_pixels_and_leaves_out_what_i
     ids = np.array([f"p{i:02}" for i in range(20)])
     photographs = Photographs(ids, np.full(20, "test"), rows, OTHERS, np.ones(20), ids)
     seen = {3: PIXELS[16], 5: None, 7: PIXELS[12]}
-    maps = evaluate.where_it_looked(model, cut, photographs, [3, 5, 7], np.eye(3)[ANSWERS], seen, activations)
+    maps = evaluate.where_it_looked(
+        model, cut, photographs, [3, 5, 7], np.eye(3)[ANSWERS], seen, activations, lambda labels, at: labels
+    )
     assert list(maps) == [3, 7]
     expected = attention.evidence(model, None, PIXELS[[16, 12]], ANSWERS[[3, 7]], OTHERS[[3, 7]])
     assert np.stack(list(maps.values())) == pytest.approx(expected, rel=1e-3, abs=1e-3)

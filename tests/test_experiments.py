@@ -399,7 +399,8 @@ def test_repeats_are_one_row_with_their_spread(repository):
     picture = repository.path / "reports" / "comparison.svg"
     result = repository.run("make", "-o", "setup", "compare")
     assert result.returncode == 0, result.stderr
-    header, *rows = result.stdout.splitlines()[1:]
+    lines = result.stdout.splitlines()
+    header, *rows = lines[next(i for i, line in enumerate(lines) if line.startswith("experiment ")) :]
     assert header.split()[:4] == ["experiment", "validation", "test", "cost"]
     assert set(header.split()[4:]) == {"shown", "bins"}
     assert sum(row.split("  ")[0].endswith("×2") for row in rows) == 1

@@ -55,13 +55,17 @@ def draw(experiments: Sequence[Experiment], keys: Sequence[str]) -> str:
     costed = [one for one in experiments if one.work is not None]
     second = []
     if costed:
-        work = Axis("cost", *axis_of([0.0, *(one.work for one in costed)], 0, float("inf")))
+        work = Axis("cost", *axis_of([0.0, *(one.work for one in costed)], 0, math.inf))
+
+        def across_panel(value: float) -> float:  # with room for the marks at either end
+            return _x(1, 0.04 + 0.92 * work.share(value))
+
         second.append(_grid("Accuracy against cost: 10¹² multiply-adds of training", accuracy, 1))
         for tick in work.ticks:
-            second.append(f'<text x="{_x(1, work.share(tick))}" y="{TOP + HEIGHT + 20}">{tick:,g}</text>')
+            second.append(f'<text x="{across_panel(tick)}" y="{TOP + HEIGHT + 20}">{tick:,g}</text>')
         for one in costed:
-            across = _x(1, work.share(one.work))
-            second += _marks(one, across, accuracy, colours.get(_value(one, second_key), COLOURS[0]))
+            colour = colours.get(_value(one, second_key), COLOURS[0])
+            second += _marks(one, across_panel(one.work), accuracy, colour)
 
     width = _x(1 if costed else 0, 1) + 24
     legend = [f'<text class="legend" x="{LEFT}" y="{TOP + HEIGHT + 48}">● validation  ○ test</text>']
