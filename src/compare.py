@@ -41,7 +41,7 @@ def main() -> None:
     if len(ordered) > 1:
         print(f"\n{experiments.verdict(*ordered[:2])}")
     for one in unfinished:
-        print(f"{one.name}: {one.state.lower()}, `dvc queue logs {one.name}`")
+        print(f"{one.name}: {one.state}, `dvc queue logs {one.name}`")
     if not options.md:
         with whole_file(PICTURE) as temporary:
             temporary.write_text(experiment_plot.draw(ordered, keys), encoding="utf-8")

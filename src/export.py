@@ -38,7 +38,8 @@ def main() -> None:
     of_keras, rate = checks.ask(keras, photographs.views)
 
     count = min(CHECKING, len(photographs.views))
-    print(f"export: {options.model} into {options.output}, checked on {count:,} photographs; the largest difference of "
+    checked = f"{count:,} photograph{'s' * (count != 1)}"
+    print(f"export: {options.model} into {options.output}, checked on {checked}; the largest difference of "
           f"a probability from Keras', and images/s one at a time on {os.cpu_count()} cores:")  # fmt: skip
     print_row("format", "file", "MB", "difference", "images/s")
     print_row("keras", options.model.name, f"{size(options.model):.1f}", "", f"{rate:.0f}")

@@ -60,7 +60,7 @@ def main() -> None:
             )  # fmt: skip
         work = multiply_adds(cut, len(ends) - 1, fine_tune.epochs) * len(splits["train"].labels)
         live.summary["best_epoch"] = epoch
-        live.summary["tera_multiply_adds"] = round(work / 1e12, 1)
+        live.summary["tera_multiply_adds"] = float(f"{work / 1e12:.4g}")
         live.summary["activations_megabytes"] = round(prod(activations.shape) * activations.dtype.itemsize / 1e6, 1)
     metadata = {"class_names": head.outputs, "image": cut["image"], "fine_tune": fine_tune.model_dump()}
     models.save(model, OUTPUT, metadata | {"cut": cut["layer"], "best_epoch": epoch})

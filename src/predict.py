@@ -55,20 +55,16 @@ def main() -> None:
     sheet = Sheet()
     count = {True: 0, False: 0}
     quiet = None if options.csv not in (None, "-") or not sys.stdout.isatty() else True  # else the lines are a bar
-    try:
-        with output(options, description.classes) as write, tqdm(desc="predict", disable=quiet, unit="image") as bar:
-            named = checked(answers.expand(names(options.paths)), [options.csv, options.sheet])
-            seen = answers.look(named, description.size, description.resize)
-            for answer in answers.answer(seen, engine, distances):
-                row = as_row(answer, description.classes, decision, options, limit)
-                write(row)
-                bar.update()
-                count["label" in row] += 1
-                if options.sheet:
-                    sheet.add(answer.seen.view, title(row), Path(answer.seen.path).name)
-    except BrokenPipeError:  # whoever reads has seen enough, as with `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    with output(options, description.classes) as write, tqdm(desc="predict", disable=quiet, unit="image") as bar:
+        named = checked(answers.expand(names(options.paths)), [options.csv, options.sheet])
+        seen = answers.look(named, description.size, description.resize)
+        for answer in answers.answer(seen, engine, distances):
+            row = as_row(answer, description.classes, decision, options, limit)
+            write(row)
+            bar.update()
+            count["label" in row] += 1
+            if options.sheet:
+                sheet.add(answer.seen.view, title(row), Path(answer.seen.path).name)
     if options.sheet and sum(count.values()):
         sheet.write(options.sheet)
         if sheet.left_out:

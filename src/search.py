@@ -28,7 +28,6 @@ from thaw.sweeps import Choice, Range
 PARAMS = Path("params.yaml")
 CUT_POINTS = Path("models/backbone/backbone.json")
 LOSSES = Path("reports/fine_tune/plots/metrics/validation_loss.tsv")
-PRUNE = "fine_tune.prune_above"
 DEPTHS = 4  # blocks of the backbone, the last ones, beside `all`
 RANGES = (
     "fine_tune.learning_rate=tag(log,interval(1e-4,2e-3))",
@@ -59,11 +58,12 @@ def main() -> None:
     first = max((number_of(name, options.name) + 1 for name in experiments.names()), default=0)
     for number in range(first, first + options.trials):
         history = [trial for _, trial in done.values()]
-        values = search.propose(history, ranges, number, options.seed) if number else {}  # what is there comes first
+        first_of_all = number == first and not done  # what is there comes first
+        values = {} if first_of_all else search.propose(history, ranges, number, options.seed)
         name = f"{options.name}-{number:03}"
         changes = {key: sweeps.written(value) for key, value in values.items()}
         print(f"search: {name}: {described(changes) or 'as params.yaml has it'}", flush=True)
-        if error := experiments.run(changes | {PRUNE: json.dumps(search.limits(history))}, name):
+        if error := experiments.run(changes | {experiments.PRUNE: json.dumps(search.limits(history))}, name):
             print(error, file=sys.stderr)
         done = trials(options.name, ranges)
     if not done:
@@ -98,7 +98,7 @@ def number_of(experiment: str, name: str) -> int:
 def trials(name: str, ranges: Mapping[str, Range]) -> dict[str, tuple[Experiment, Trial]]:
     """Return the trials that DVC has on top of HEAD, by name, but those of other parameters than those searched."""
     now = dict(experiments.flatten(overlay.read(PARAMS)))
-    given = {key: value for key, value in now.items() if key not in ranges and key != PRUNE}
+    given = {key: value for key, value in now.items() if key not in ranges and key != experiments.PRUNE}
     found = {}
     for one in experiments.read()[0]:
         if number_of(one.name, name) >= 0 and all(one.parameters.get(key) == value for key, value in given.items()):
@@ -121,8 +121,8 @@ def show(done: Mapping[str, tuple[Experiment, Trial]], ranges: Mapping[str, Rang
         values = described({key: sweeps.written(one.parameters[key]) for key in ranges})
         pruned = f" (pruned after epoch {len(trial.losses) - 1})" if pruned_early(one, trial) else ""
         print(f"{name:12} {trial.loss:.4f}  {one.shares['validation'].value:8.1%}  {values}{pruned}")
-    print(f"search: `dvc exp apply {ordered[0]}` takes over the best; set {PRUNE} to [] then. Whether its gain is more")
-    print("than the spread of seeds `python src/sweep.py --seeds 5` shows.")
+    print(f"search: `dvc exp apply {ordered[0]}` takes over the best; set {experiments.PRUNE} to [] then.")
+    print("Whether its gain is more than the spread of seeds `python src/sweep.py --seeds 5` shows.")
 
 
 def described(changes: Mapping[str, str]) -> str:
@@ -130,7 +130,7 @@ def described(changes: Mapping[str, str]) -> str:
 
 
 def pruned_early(one: Experiment, trial: Trial) -> bool:
-    limits, epoch = one.parameters[PRUNE], len(trial.losses) - 1
+    limits, epoch = one.parameters[experiments.PRUNE], len(trial.losses) - 1
     if not 0 < epoch < trial.epochs or epoch > len(limits) or limits[epoch - 1] is None:
         return False
     return trial.loss > limits[epoch - 1]

@@ -11,12 +11,11 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from thaw import experiments, overlay, sweeps
+from thaw import experiments, overlay, params, sweeps
 from thaw.errors import ThawError, nearest, run
 
 PARAMS = Path("params.yaml")
 CUT_POINTS = Path("models/backbone/backbone.json")
-PRUNE = "fine_tune.prune_above"
 
 
 def main() -> None:
@@ -34,13 +33,14 @@ def main() -> None:
         parser.error(f"--seeds should be at least 2, not {options.seeds}")
     if options.seed_of and options.seeds is None:
         parser.error("--seed-of wants --seeds N")
+    params.load(PARAMS)  # a mistake that was there before is not the sweep's
     ranges = sweeps.parse(options.ranges)
     now = dict(experiments.flatten(overlay.read(PARAMS)))
     seeds = first_seeds(now, options.seed_of) if options.seeds else {}
     if twice := seeds.keys() & ranges.keys():
         raise ThawError(f"{min(twice)} is swept already: leave --seeds to other seeds")
     # The limits of a search, where they stand in params.yaml, would cut repeats short.
-    limits = {} if PRUNE in ranges or not now.get(PRUNE) else {PRUNE: []}
+    limits = {} if experiments.PRUNE in ranges or not now.get(experiments.PRUNE) else {experiments.PRUNE: []}
     wanted = [
         limits | changes | {key: seed + i for key, seed in seeds.items()}
         for changes in sweeps.combinations(ranges)

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import subprocess
 import sys
 import time
@@ -115,6 +116,15 @@ def test_an_interruption_is_one_line():
     assert ending(KeyboardInterrupt()).startswith("thaw: interrupted")
 
 
+def test_a_reader_that_has_seen_enough_ends_a_script_without_a_word():
+    program = "from thaw.errors import run; run(lambda: [print(n) for n in range(100_000)])"
+    command = f"{sys.executable} -c '{program}' | head -1; exit ${{PIPESTATUS[0]}}"
+    result = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(SRC)}
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "0\n", "")
+
+
 @pytest.mark.parametrize("error", [ValueError("a fault"), OSError(errno.EIO, "input/output error"), KeyError("x")])
 def test_a_fault_of_thaws_own_is_raised(error):
     def main() -> None:
@@ -141,16 +151,28 @@ def main():
 BEFORE
 run(main)
 """
-DVC = "import subprocess, sys; sys.exit(subprocess.run([sys.executable, 'script.py']).returncode)"
+DVC = """
+import os, subprocess
+subprocess.run(COMMAND, shell=True, env=os.environ | STAGE_NAME)
+"""
+STAGE_NAME = {"DVC_STAGE": "train_head"}
 
 
-def start(tmp_path: Path, main: str = "", before: str = "", command: tuple[str, ...] = ("script.py",)):
-    """Start a stage; what it says comes through a pipe that closes when it and its parent have ended."""
-    (tmp_path / "script.py").write_text(STAGE.replace("MAIN", main).replace("BEFORE", before))
-    return subprocess.Popen(
-        [sys.executable, *command], cwd=tmp_path, env=ENVIRONMENT | {"DVC_STAGE": "train_head"},
-        stdout=subprocess.PIPE, text=True, start_new_session="-c" in command,  # as a terminal does for DVC
-    )  # fmt: skip
+def write_stage(folder: Path, main: str = "", before: str = "") -> None:
+    (folder / "script.py").write_text(STAGE.replace("MAIN", main).replace("BEFORE", before))
+
+
+def start(folder: Path, *command: str, **options):
+    """Start a process; what it and its children say comes through a pipe that closes when all have ended."""
+    return subprocess.Popen([sys.executable, *command], cwd=folder, stdout=subprocess.PIPE, text=True, **options)
+
+
+@pytest.fixture(params=["a shell stays between", "a shell gives way"])
+def start_dvc(tmp_path, request):
+    """Return a function that starts what starts the stage as DVC does, in a session of its own, as a terminal's."""
+    command = {"a shell stays between": "{} script.py; true", "a shell gives way": "exec {} script.py"}[request.param]
+    program = DVC.replace("COMMAND", repr(command.format(sys.executable))).replace("STAGE_NAME", repr(STAGE_NAME))
+    return lambda: start(tmp_path, "-c", program, env=ENVIRONMENT, start_new_session=True)
 
 
 def wait_for(path: Path) -> None:
@@ -160,27 +182,31 @@ def wait_for(path: Path) -> None:
         time.sleep(0.01)
 
 
-def test_a_stage_ends_when_the_dvc_that_started_it_is_killed(tmp_path):
-    dvc = start(tmp_path, main="time.sleep(60)", command=("-c", DVC))
+def test_a_stage_ends_when_the_dvc_that_started_it_is_killed(tmp_path, start_dvc):
+    write_stage(tmp_path, main="time.sleep(60)")
+    dvc = start_dvc()
     wait_for(tmp_path / "began")
     dvc.kill()
     assert "ended" not in dvc.communicate(timeout=30)[0]
 
 
-def test_a_stage_whose_dvc_was_killed_during_its_imports_does_not_begin(tmp_path):
-    before = "Path('imports').touch(); first = os.getppid(); wait_for(lambda: os.getppid() != first)"
-    dvc = start(tmp_path, before=before, command=("-c", DVC))
+def test_a_stage_whose_dvc_was_killed_during_its_imports_does_not_begin(tmp_path, start_dvc):
+    write_stage(tmp_path, before="Path('imports').touch(); wait_for(Path('killed').exists)")
+    dvc = start_dvc()
     wait_for(tmp_path / "imports")
     dvc.kill()
+    dvc.wait()
+    (tmp_path / "killed").touch()
     assert dvc.communicate(timeout=30)[0] == ""
     assert not (tmp_path / "began").exists()
 
 
 def test_a_stage_waits_for_an_earlier_run_of_itself_and_says_so(tmp_path):
-    first = start(tmp_path, main="wait_for(Path('go').exists)")
+    write_stage(tmp_path, main="wait_for(Path('go').exists)")
+    first = start(tmp_path, "script.py", env=ENVIRONMENT | STAGE_NAME)
     wait_for(tmp_path / "began")
     (tmp_path / "began").unlink()
-    second = start(tmp_path, main="wait_for(Path('go').exists)")
+    second = start(tmp_path, "script.py", env=ENVIRONMENT | STAGE_NAME)
     said = second.stdout.readline()
     assert "train_head: waiting for an earlier run of this stage" in said
     assert "pgrep -f script.py" in said

@@ -79,7 +79,7 @@ def test_what_is_not_finished_is_told_apart(state):
     baseline = entry("workspace", 0.8) | {"experiments": [of_experiment("slow", state, entry("abc", 0.9))]}
     found, unfinished = experiments.select([baseline])
     assert [one.name for one in found] == ["workspace"]
-    assert unfinished == [("slow", state.capitalize())]
+    assert unfinished == [("slow", state)]
 
 
 def test_a_commit_without_results_is_left_out():
@@ -92,9 +92,9 @@ def test_a_commit_without_results_is_left_out():
 
 def test_what_changed_leaves_seeds_limits_and_what_one_does_not_have_aside():
     several = [
-        experiment("a", 0.8, a__rate=1, a__depth="x", a__seed=1, a__prune_above=[], a__same=1),
-        experiment("b", 0.8, a__rate=1, a__depth="y", a__seed=2, a__prune_above=[1.0], a__same=1, a__new=1),
-        experiment("c", 0.8, a__rate=2, a__depth="z", a__seed=3, a__prune_above=[], a__same=1, a__new=1),
+        experiment("a", 0.8, a__rate=1, a__depth="x", a__seed=1, fine_tune__prune_above=[], a__same=1),
+        experiment("b", 0.8, a__rate=1, a__depth="y", a__seed=2, fine_tune__prune_above=[1.0], a__same=1, a__new=1),
+        experiment("c", 0.8, a__rate=2, a__depth="z", a__seed=3, fine_tune__prune_above=[], a__same=1, a__new=1),
     ]
     assert experiments.changed(several) == ["a.depth", "a.rate"]  # the one with more values first
 
@@ -119,8 +119,13 @@ def test_repeats_over_other_seeds_are_told_apart():
     assert min(mean.spread for mean in means) == pytest.approx(0.01 / 2**0.5)
 
 
+def test_a_seed_that_older_code_did_not_have_makes_no_repeats():
+    runs = [experiment("older", 0.8, a__seed=1), experiment("newer", 0.9, a__seed=1, b__seed=1)]
+    assert experiments.averaged(runs) == runs
+
+
 def test_limits_of_a_search_make_no_repeats():
-    runs = [experiment("a", 0.8, a__seed=1, a__prune_above=[]), experiment("b", 0.8, a__seed=1, a__prune_above=[1.0])]
+    runs = [experiment(name, 0.8, a__seed=1, fine_tune__prune_above=limits) for name, limits in (("a", []), ("b", [1]))]
     assert experiments.averaged(runs) == runs
 
 

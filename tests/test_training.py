@@ -359,6 +359,17 @@ def test_limits_that_hold_change_nothing(tf, build, data):
     assert limited == whole
 
 
+def test_the_work_of_training_counts_what_thaws_in_each_epoch_that_was_trained(monkeypatch):
+    import fine_tune
+
+    monkeypatch.setattr(fine_tune.costs, "multiply_adds", lambda network, size: {"a": 10, "b": 60, "features": 100})
+    steps = {"layer": "a", "thaw": ["b", "a"], "image": {"size": 8}}
+    assert fine_tune.multiply_adds(steps, trained=4, epochs=4) == 3 * (2 * 40 + 2 * 90)
+    assert fine_tune.multiply_adds(steps, trained=1, epochs=4) == 3 * 40
+    assert fine_tune.multiply_adds(steps | {"thaw": [None]}, trained=2, epochs=4) == 3 * 2 * 100
+    assert fine_tune.multiply_adds(steps | {"thaw": ["features"]}, trained=2, epochs=4) == 0
+
+
 def test_the_parts_of_a_training_are_equal_and_count_from_its_first_epoch(tf):
     assert [tf.training.part_of(epoch, 6, 3) for epoch in range(7)] == [0, 0, 0, 1, 1, 2, 2]
 

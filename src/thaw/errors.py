@@ -31,13 +31,16 @@ def nearest(name: str, valid: Iterable[str], count: int = 5) -> str:
 def run(main: Callable[[], None]) -> None:
     """Run a script's `main`: a person's mistake and a full disk end it with one line and exit status 1.
 
-    A stage that DVC started runs alone in its working copy, and ends when DVC does: see `_as_stage`.
+    A reader of its output that has seen enough, such as `head`, ends it without a word. A stage that DVC started runs
+    alone in its working copy, and ends when DVC does: see `_as_stage`.
     """
     try:
         with _as_stage(os.environ["DVC_STAGE"]) if "DVC_STAGE" in os.environ else contextlib.nullcontext():
             main()
     except ThawError as error:
         sys.exit(f"thaw: {' '.join(str(error).split())}")
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed at the exit
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
             raise
@@ -52,14 +55,14 @@ def run(main: Callable[[], None]) -> None:
 def _as_stage(name: str) -> Iterator[None]:
     """Keep a stage that outlives a killed `dvc` from writing beside, or after, that of the next `dvc repro`.
 
-    It ends within half a second of DVC, since nothing would record what it writes. Where it does not notice (below a
-    shell that stays between the two, or while it is stopped), the next one waits for it. The lock is on the script
-    itself: it needs no file of its own, each working copy has one, and the system releases it whatever ends the stage.
+    It ends within half a second of DVC, since nothing would record what it writes. Where it does not notice (while it
+    is stopped, or below a shell and without /proc), the next one waits for it. The lock is on the script itself: it
+    needs no file of its own, each working copy has one, and the system releases it whatever ends the stage.
     """
-    parent = os.getppid()
-    if os.getsid(parent) != os.getsid(0):  # DVC was killed during the imports: init has taken its place
+    above = _up_to_dvc(name)
+    if os.getsid(above[-1]) != os.getsid(0):  # DVC was killed during the imports: init has taken its place
         os._exit(1)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_end_with, args=(name, above), daemon=True).start()
     with Path(sys.argv[0]).open("rb") as script:
         try:
             fcntl.flock(script, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -71,7 +74,19 @@ def _as_stage(name: str) -> Iterator[None]:
         yield
 
 
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
+def _up_to_dvc(name: str) -> list[int]:
+    """Return the processes above this stage, DVC last: bash gives way to the command, other shells stay between."""
+    parent = os.getppid()
+    process = Path(f"/proc/{parent}")
+    try:
+        if f"DVC_STAGE={name}\0".encode() in (process / "environ").read_bytes():
+            return [parent, int((process / "stat").read_text().rpartition(")")[2].split()[1])]
+    except OSError:  # no Linux, or it has just ended
+        pass
+    return [parent]
+
+
+def _end_with(name: str, above: list[int]) -> None:
+    while _up_to_dvc(name) == above:
         time.sleep(0.5)
     os._exit(1)  # as a kill does: whatever is half-written, the next run clears

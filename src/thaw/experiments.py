@@ -13,6 +13,7 @@ from typing import NamedTuple
 from thaw.errors import ThawError
 
 WORKSPACE = "workspace"
+PRUNE = "fine_tune.prune_above"  # the limits that a search gives a trial
 LEAST = 0.0005  # below it a difference of accuracies is none
 SPLITS = ("validation", "test")
 
@@ -44,7 +45,7 @@ class Experiment:
 
 class Unfinished(NamedTuple):
     name: str
-    state: str  # Queued, Running or Failed
+    state: str  # queued, running or failed
 
 
 def read(revisions: Sequence[str] = (), everything: bool = False) -> tuple[list[Experiment], list[Unfinished]]:
@@ -92,7 +93,7 @@ def select(
             if state == "success":
                 named.append(_experiment(name, last))
             else:
-                unfinished.append(Unfinished(name, state.capitalize()))
+                unfinished.append(Unfinished(name, state))
         if not asked_for or baseline["rev"] != WORKSPACE:
             name = asked_for.get(baseline["rev"], baseline["name"] or baseline["rev"][:9])
             nameless.append(_experiment(name, baseline))
@@ -154,7 +155,7 @@ def changed(experiments: Sequence[Experiment]) -> list[str]:
 
 def is_aside(key: str) -> bool:
     """Say whether a parameter is no choice of the model: a seed, or the limits of a search."""
-    return key.endswith((".seed", ".prune_above"))
+    return key.endswith(".seed") or key == PRUNE
 
 
 def averaged(experiments: Sequence[Experiment]) -> list[Experiment]:
@@ -169,22 +170,18 @@ def averaged(experiments: Sequence[Experiment]) -> list[Experiment]:
         alike.setdefault(others, []).append(one)
     found = []
     for runs in alike.values():
-        runs = sorted(runs, key=lambda one: [value for _, value in _seeds(one)])  # as counting on from the first does
-        repeats: dict[tuple[str, ...], list[Experiment]] = {}
+        runs = sorted(runs, key=lambda one: sorted(_seeds(one).items()))  # as counting on from the first does
+        first, groups = _seeds(runs[0]), {}
         for run in runs[1:]:
-            differ = tuple(key for (key, a), (_, b) in zip(_seeds(runs[0]), _seeds(run), strict=True) if a != b)
-            repeats.setdefault(differ, []).append(run)
-        same_seeds = repeats.pop((), [])
-        groups = [[runs[0], *others] for others in repeats.values()]
-        if same_seeds or any(len({repr(_seeds(run)) for run in group}) < len(group) for group in groups):
-            found += runs
-        else:
-            found += [_mean(group) for group in groups] or runs
+            differ = tuple(key for key, value in _seeds(run).items() if first.get(key, value) != value)
+            groups.setdefault(differ, [runs[0]]).append(run)
+        each_once = len({repr(_seeds(run)) for run in runs}) == len(runs)
+        found += [_mean(group) for group in groups.values()] if groups and each_once and () not in groups else runs
     return found
 
 
-def _seeds(one: Experiment) -> list[tuple[str, object]]:
-    return sorted((key, value) for key, value in one.parameters.items() if key.endswith(".seed"))
+def _seeds(one: Experiment) -> dict[str, object]:
+    return {key: value for key, value in sorted(one.parameters.items()) if key.endswith(".seed")}
 
 
 def _mean(runs: Sequence[Experiment]) -> Experiment:
