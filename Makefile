@@ -51,7 +51,7 @@ setup: .venv/installed  ## the environment, from requirements.txt alone
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	test -x .venv/bin/uv || { sed -n '/^uv==/,/ # via/p' requirements.txt > .venv/uv.txt && \
 	  .venv/bin/python -m pip install --quiet --require-hashes -r .venv/uv.txt; }
-	.venv/bin/uv pip sync --quiet --require-hashes requirements.txt
+	.venv/bin/uv pip sync --quiet --compile-bytecode --require-hashes requirements.txt
 	touch $@
 
 requirements: setup  ## pin anew what pyproject.toml asks for
