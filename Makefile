@@ -15,10 +15,12 @@ lint: setup  ## formatting and likely mistakes
 	ruff check .
 	ruff format --check .
 
-bench: setup  ## rates, epochs and memory, against Keras and the engine
+bench: setup  ## rates of each step, epochs, memory and time to a model, against Keras, the engine and the floor
+	PYTHONPATH=src python benchmarks/steps.py
 	PYTHONPATH=src python benchmarks/extraction.py
 	PYTHONPATH=src python benchmarks/epoch.py
 	PYTHONPATH=src python benchmarks/memory.py
+	PYTHONPATH=src python benchmarks/race.py
 
 torture: setup  ## kills, full disks and odd surroundings, after which `dvc repro` yields the same bytes
 	python benchmarks/torture.py

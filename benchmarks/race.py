@@ -1,12 +1,14 @@
 """Time to a trained head and to a fine-tuned model, against the script that tutorials teach.
 
-    python benchmarks/race.py [--photographs FOLDER] [--rounds N]
+    python benchmarks/race.py [--photographs FOLDER] [--rounds N] [--torch PYTHON]
 
 The same photographs, split, size and weights. `Thaw` is `dvc repro` in a fresh clone with an empty cache, from the
 photographs to the trained part, with every process, check and file on the way; `Keras` and `Keras, cached` are
-`peers/keras_tutorial.py`, from its start, on a folder that is laid out and split already. They alternate; medians, and
-the ratio of each round, count. The accuracy is the best on validation, as each chooses its model. FOLDER holds a folder
-a class; without it the photographs are those of `params.yaml`. Wants a finished `dvc repro`, for the network alone.
+`peers/keras_tutorial.py`, from its start, on a folder that is laid out and split already; `timm` is the same in
+PyTorch, `peers/timm_script.py`, run by a PYTHON that has it: `uv pip install torch torchvision timm`, 3 GB, in an
+environment of its own. They alternate; medians, and the ratio of each round, count. The accuracy is the best on
+validation, as each chooses its model. FOLDER holds a folder a class; without it the photographs are those of
+`params.yaml`. Run with PYTHONPATH=src, on a finished `dvc repro`, for the network alone.
 """
 
 import argparse
@@ -25,7 +27,8 @@ from statistics import median
 import polars as pl
 
 ROOT = Path(__file__).parents[1]
-PEER = Path(__file__).parent / "peers" / "keras_tutorial.py"
+PEERS = Path(__file__).parent / "peers"
+CUT = "block5c_add"  # the default freeze depth
 PARTS = ("head", "fine_tuned")
 Result = dict[str, tuple[float, float]]  # part → seconds, accuracy on validation
 
@@ -35,6 +38,7 @@ def main() -> None:
     parser.add_argument("--photographs", type=Path, help="a folder with a folder a class")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--head-only", action="store_true")
+    parser.add_argument("--torch", type=Path, metavar="PYTHON", help="one that has torch, torchvision and timm")
     arguments = parser.parse_args()
     backbone = ROOT / "models" / "backbone" / "backbone.keras"
     if not backbone.exists():
@@ -47,6 +51,10 @@ def main() -> None:
             "Keras": lambda: keras(folder, backbone, arguments),
             "Keras, cached": lambda: keras(folder, backbone, arguments, "--cached"),
         }
+        if has_timm(arguments.torch):
+            contestants["timm"] = lambda: timm(folder, arguments)
+        else:
+            print("race: no Python with torch, torchvision and timm was named (--torch): that peer is left out")
         results: dict[str, list[Result]] = {name: [] for name in contestants}
         results["Thaw"].append(first)
         for turn in range(arguments.rounds):
@@ -106,8 +114,19 @@ def lay_out(clone: Path, folder: Path) -> Path:
 
 
 def keras(folder: Path, backbone: Path, arguments: argparse.Namespace, *options: str) -> Result:
-    cut = json.loads((ROOT / "data" / "activations" / "cut.json").read_text())["layer"]
-    command = [sys.executable, PEER, folder, backbone, "--cut", cut, *options]
+    return peer([sys.executable, PEERS / "keras_tutorial.py", folder, backbone, "--cut", CUT, *options], arguments)
+
+
+def timm(folder: Path, arguments: argparse.Namespace) -> Result:
+    from thaw.backbones import registry
+
+    weights = registry.package_file(*registry.PACKAGES["EfficientNetLite0"])
+    return peer(
+        [arguments.torch, PEERS / "timm_script.py", folder, weights, "--thaw-from", "5"], arguments
+    )  # timm counts from 0
+
+
+def peer(command: list, arguments: argparse.Namespace) -> Result:
     if arguments.head_only:
         command.append("--head-only")
     start = time.perf_counter()
@@ -117,8 +136,13 @@ def keras(folder: Path, backbone: Path, arguments: argparse.Namespace, *options:
             said = json.loads(line)
             found[said["part"]] = time.perf_counter() - start, said["accuracy"]
     if process.returncode:
-        sys.exit(f"race: {PEER.name} ended with exit status {process.returncode}")
+        sys.exit(f"race: {command[1].name} ended with exit status {process.returncode}")
     return found
+
+
+def has_timm(python: Path | None) -> bool:
+    command = [python, "-c", "import timm, torch, torchvision"]
+    return python is not None and subprocess.run(command, capture_output=True).returncode == 0
 
 
 def show(results: dict[str, list[Result]]) -> None:

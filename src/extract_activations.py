@@ -1,14 +1,18 @@
 """Run every photograph and every planned copy through the frozen layers alone: `data/activations`.
 
 `activations.npy` holds the output of the last frozen layer, (rows, height, width, channels) float16, or the uint8
-pixels where nothing is frozen; with `fine_tune.cache: false` it is left out, and training computes its rows anew.
+pixels where nothing is frozen; with `fine_tune.cache: false` it is left out, and training computes its rows anew. Where
+all is frozen these are the features, which are copied.
 `rows.csv` says what each row shows, `cut.json` of which layer and image size, and what thaws when.
 """
 
 import json
 from pathlib import Path
 
-from thaw import extraction, inference, params
+import numpy as np
+
+from thaw import arrays, extraction, inference, params
+from thaw.backbone_names import FEATURES
 from thaw.backbones.cut_points import resolve
 from thaw.errors import run
 from thaw.files import read_json, whole_folder
@@ -17,6 +21,7 @@ RAW = Path("data/raw")
 SPLIT = Path("data/split.csv")
 AUGMENTATIONS = Path("data/augmentations.csv")
 BACKBONE = Path("models/backbone")
+EMBEDDINGS = Path("data/features")
 OUTPUT = Path("data/activations")
 REMEDY = "freeze deeper, draw fewer copies, or set fine_tune.cache to false"
 
@@ -34,7 +39,12 @@ def main() -> None:
     with whole_folder(OUTPUT) as folder:
         if cache:
             size = extraction.check_space(folder, len(seen.rows), layer, shapes, REMEDY)
-            extraction.extract(seen, extraction.engine(BACKBONE, layer, image), folder / "activations.npy")
+            if layer == FEATURES:
+                features = arrays.open_rows(EMBEDDINGS / "features.npy")
+                rows = arrays.blocks(features, np.arange(len(features)))
+                arrays.write_rows(folder / "activations.npy", rows, len(features))
+            else:
+                extraction.extract(seen, extraction.engine(BACKBONE, layer, image), folder / "activations.npy")
         extraction.describe(folder, RAW, seen.rows)
         cut = {"layer": layer, "thaw": thaw, "image": image.model_dump()}
         (folder / "cut.json").write_text(json.dumps(cut) + "\n")

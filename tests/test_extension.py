@@ -183,7 +183,7 @@ def test_a_head_is_read_as_it_was_written(head, tmp_path):
 
 @pytest.fixture(scope="module")
 def keras():
-    from thaw.tensorflow import keras
+    from thaw.keras import keras
 
     return keras
 
@@ -276,3 +276,5 @@ def test_a_model_that_thaw_trained_is_a_backbone(keras, tmp_path):
         registry.build("EfficientNetLite1", path, 2)
     with pytest.raises(ThawError, match=r"set backbone\.cut to null"):
         registry.build("EfficientNetLite0", path, 2, "block3")
+    with pytest.raises(ThawError, match=r"trained with another backbone\.pooling than max"):
+        registry.build("EfficientNetLite0", path, 2, None, "max")

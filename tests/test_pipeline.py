@@ -169,6 +169,8 @@ def test_a_model_keeps_the_classes_that_it_knows_and_learns_one_more(finished):
     finished.set(head__extend=True, fine_tune__freeze_depth="all")
     assert finished.dvc("repro", "--single-item", "--force", "download").returncode == 0
     assert "fine_tune" in finished.repro()
+    features, activations = (finished.path / "data" / f"{name}/{name}.npy" for name in ("features", "activations"))
+    assert activations.read_bytes() == features.read_bytes()  # computed once
     metrics = json.loads((finished.path / "reports" / "metrics.json").read_text())
     test = metrics["extension"]["test"]
     of_test = pl.read_csv(finished.path / "data" / "split.csv").filter(split="test")["label"]
@@ -282,11 +284,34 @@ def test_a_wrong_parameter_is_one_line_before_any_work(fresh, old, new, said):
     assert fresh.partials() == []
 
 
+def test_the_backbone_is_built_without_tensorflow(fresh):
+    program = "import backbone, sys; sys.argv[1:] = []; backbone.main(); print('tensorflow' in sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=fresh.path, capture_output=True, text=True, check=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+    )  # fmt: skip
+    assert result.stdout.splitlines()[-1] == "False"
+
+
 def test_a_freeze_depth_that_is_no_cut_point_names_the_nearest(finished):
     finished.set(fine_tune__freeze_depth="blok5")
     result = finished.dvc("repro")
     assert_one_line(result, ["fine_tune.freeze_depth", "'blok5'", "did you mean block5"])
     assert scripts_run(result.stdout) == ["extract_activations"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "changes"),
+    [
+        ("backbone", {"backbone__weights": "models/model.keras"}),
+        ("train_head", {"head__extend": "models/model.keras", "fine_tune__freeze_depth": "all"}),
+    ],
+)
+def test_the_model_that_the_pipeline_writes_is_not_what_it_starts_from(finished, stage, changes):
+    finished.set(**changes)
+    result = finished.dvc("repro")
+    assert_one_line(result, ["models/model.keras", "copy it elsewhere"])
+    assert scripts_run(result.stdout)[-1] == stage
 
 
 def assert_one_line(result, said):

@@ -14,8 +14,9 @@ from thaw import ahead, arrays
 from thaw.backbones.cut_points import find_cut_points
 from thaw.errors import ThawError
 from thaw.examples import Examples, training_weights, weighted_scores
+from thaw.folding import folded
+from thaw.keras import keras, tf
 from thaw.params import Training
-from thaw.tensorflow import keras, tf
 
 PREDICTION_BATCH = 64  # rows; larger ones are no faster here and hold more memory
 
@@ -221,7 +222,7 @@ def _training_step(
     """Return the step of one part of the training: (x, labels, weights, rate, decay of the averages) to the loss."""
     *_, features, head = model.layers
     begins = model.get_layer(cut).output if cut else model.input
-    body = keras.Model(begins, features.output) if cut != features.name else None
+    body = folded(keras.Model(begins, features.output)) if cut != features.name else None
     classes = model.output.shape[-1]
     training = [(o, group) for o, group in zip(optimizers, groups, strict=True) if group.parts[part]]
     variables = [variable for _, group in training for variable in group.variables]

@@ -1,0 +1,186 @@
+"""Images/s of each step against its floor: what the machine does of that work alone.
+
+The decoder, the engine and a sequential read are floors as they are. Of a warp, it is OpenCV's `warpAffine` without the
+colours; of a prediction, the multiply-adds at the rate of the best matrix product; of training, three times as many,
+and beside it `keras.Model.fit` on the same arrays, with the same layers, batches and optimizer. Each step and its floor
+alternate; medians and the ratio of each round count. Run from the repository root with PYTHONPATH=src, on a finished
+`dvc repro`.
+"""
+
+import argparse
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from statistics import median
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from thaw import (
+    ahead,
+    arrays,
+    augmentation,
+    examples,
+    extraction,
+    heads,
+    images,
+    inference,
+    models,
+    params,
+    tables,
+    training,
+    views,
+)
+from thaw.backbone_names import FEATURES
+from thaw.backbones import costs
+from thaw.errors import run
+from thaw.files import read_json
+from thaw.keras import keras, tf
+
+RAW, SPLIT, PLAN = Path("data/raw"), Path("data/split.csv"), Path("data/augmentations.csv")
+BACKBONE, HEAD, ACTIVATIONS = Path("models/backbone"), Path("models/head/start"), Path("data/activations")
+CORES = os.cpu_count()
+MATRIX = 4096  # rows and columns of the matrix product that counts as the best
+Rate = Callable[[], float]  # works, and returns images/s
+Row = tuple[str, str, Rate, Rate]  # a step and its floor, and how to measure both
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    print(f"{platform.processor() or platform.machine()}, {CORES} cores, Python {platform.python_version()}")
+    print(f"{'step':24}{'images/s':>10}  {'floor':40}{'images/s':>10}{'share':>8}")
+    for step, floor, ours, least in [*pictures(arguments.images), *networks(arguments.images)]:
+        rates = [(ours(), least()) for _ in range(arguments.rounds + 1)][1:]  # the first warms up
+        share = median(one / other for one, other in rates)
+        one, other = (median(column) for column in zip(*rates, strict=True))
+        print(f"{step:24}{one:10,.0f}  {floor:40}{other:10,.0f}{share:8.2f}", flush=True)
+
+
+def timed(work: Callable[[], float]) -> Rate:
+    """Return what measures the images/s of `work`, which returns of how many images it was."""
+
+    def rate() -> float:
+        start = time.perf_counter()
+        count = work()
+        return count / (time.perf_counter() - start)
+
+    return rate
+
+
+def pictures(count: int) -> list[Row]:
+    """Decoding, warping and extraction."""
+    image = extraction.sized(params.load(Path("params.yaml")).image, BACKBONE)
+    size = image.size
+    files = [RAW / path for path in tables.read_images(RAW)["path"][:count]]
+    plan = tables.read(PLAN, tables.ROWS).head(count).to_dicts()
+    canvases = [images.fit(images.decode(file, size), size, image.resize) for file in files]
+    frozen = extraction.engine(BACKBONE, FEATURES, image)
+    seen = extraction.Views(RAW, SPLIT, PLAN, image)
+    pixels = np.concatenate(list(islice(seen.draw(), count // 4)))
+
+    def decoded(file: Path) -> None:
+        with Image.open(file) as picture:
+            picture.draft("RGB", (size, size))
+            picture.load()
+
+    def warped(canvas: np.ndarray) -> np.ndarray:
+        return cv2.warpAffine(canvas, np.eye(2, 3), (size, size), flags=cv2.INTER_LINEAR)
+
+    def each(function: Callable, *lists: list) -> Rate:
+        items = list(zip(*lists, strict=False))
+        return timed(lambda: sum(1 for _ in ahead.in_order(lambda item: function(*item), items, CORES, views.AHEAD)))
+
+    def passed(batches: Callable[[], inference.Batches]) -> Rate:
+        return timed(lambda: sum(len(batch) for batch in frozen(inference.rebatch(batches()))))
+
+    return [
+        ("decode and fit", "Pillow's decoder", each(
+            lambda file: images.fit(images.decode(file, size), size, image.resize), files), each(decoded, files)),
+        ("warp and colours", "cv2.warpAffine", each(
+            lambda canvas, row: augmentation.apply(canvas, size, row), canvases, plan), each(warped, canvases)),
+        ("extract_features", "the engine", passed(lambda: seen.draw(slice(len(pixels)))), passed(lambda: [pixels])),
+    ]  # fmt: skip
+
+
+def networks(count: int) -> list[Row]:
+    """Reading, prediction and training of what lies behind the freeze depth."""
+    fine_tune = params.load(Path("params.yaml")).fine_tune
+    activations = arrays.open_rows(ACTIVATIONS / "activations.npy")
+    splits = examples.read(ACTIVATIONS, SPLIT)
+    cut = read_json(ACTIVATIONS / "cut.json")
+    before = {None: 0} | costs.multiply_adds(BACKBONE / "backbone.xml", cut["image"]["size"])
+    behind = before[FEATURES] - before[cut["layer"]]
+    rows = np.random.default_rng(1).permutation(len(activations))[: 4 * count]
+    train = splits["train"]
+    few = replace(splits["validation"], **{
+        name: getattr(splits["validation"], name)[:1] for name in ("labels", "weights", "views")
+    })  # fmt: skip
+
+    def read() -> int:
+        batches = (rows[start : start + fine_tune.batch_size] for start in range(0, len(rows), fine_tune.batch_size))
+        return sum(len(x) for x in training.read_ahead(activations, batches))
+
+    def read_in_order() -> int:
+        with (ACTIVATIONS / "activations.npy").open("rb", buffering=0) as file:
+            return len(file.read(4 * count * activations[0].nbytes)) // activations[0].nbytes
+
+    predict = training.predictor(training.thawed_part(model_with_head(), cut["layer"]), activations)
+
+    def predicted() -> int:
+        return len(predict(rows[:count]))
+
+    def epoch() -> float:
+        """Time the second epoch, and one photograph of validation; the first traces the graph."""
+        ends = []
+        training.fit(
+            model_with_head(), cut["layer"], [cut["layer"]], activations, train, few,
+            fine_tune.model_copy(update={"epochs": 2}), lambda scores: ends.append(time.perf_counter()),
+            layer_decay=fine_tune.layer_decay,
+        )  # fmt: skip
+        return len(train.labels) / (ends[2] - ends[1])
+
+    thawed = training.thawed_part(model_with_head(), cut["layer"])
+    for layer in thawed.layers:
+        layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)  # else its statistics move
+    thawed.compile(keras.optimizers.AdamW(1e-5), "sparse_categorical_crossentropy")
+    x = activations[train.views[:, 0]]
+
+    def fit() -> int:
+        thawed.fit(x, train.labels, batch_size=fine_tune.batch_size, verbose=0)
+        return len(x)
+
+    rate = "multiply-adds as a matrix product"
+    return [
+        ("read activations", "the file in order", timed(read), timed(read_in_order)),
+        ("predict behind the cut", rate, timed(predicted), timed(product(behind))),
+        ("train behind the cut", rate, epoch, timed(product(3 * behind))),
+        ("train behind the cut", "keras.Model.fit on the same arrays", epoch, timed(fit)),
+    ]
+
+
+def product(multiply_adds: int) -> Callable[[], float]:
+    """Return the work of as many images as one product of matrices stands for."""
+    one = tf.random.stateless_normal((MATRIX, MATRIX), seed=(1, 1))
+
+    def multiply() -> float:
+        tf.matmul(one, one).numpy()
+        return MATRIX**3 / multiply_adds
+
+    return multiply
+
+
+def model_with_head() -> keras.Model:
+    backbone, _ = models.load(BACKBONE / "backbone.keras")
+    return heads.load(HEAD).attach(backbone, FEATURES)
+
+
+if __name__ == "__main__":
+    run(main)

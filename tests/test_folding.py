@@ -1,0 +1,118 @@
+"""The thawed layers as training computes them: the same function, the same gradients."""
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="module")
+def keras():
+    from thaw.keras import keras
+
+    return keras
+
+
+def layers_of(keras):
+    """Convolutions that a batch normalisation follows, and whether it can be folded into them."""
+    conv, depthwise = keras.layers.Conv2D, keras.layers.DepthwiseConv2D
+    return {
+        "pointwise": (conv(6, 1, use_bias=False), True),
+        "pointwise with bias": (conv(6, 1), True),
+        "pointwise strided": (conv(6, 1, strides=2), True),
+        "3x3": (conv(6, 3, padding="same", use_bias=False), True),
+        "3x3 strided, valid": (conv(6, 3, strides=2), True),
+        "depthwise 3x3": (depthwise(3, padding="same", use_bias=False), True),
+        "depthwise 5x5": (depthwise(5, padding="same", use_bias=False), True),
+        "depthwise 5x5 strided": (depthwise(5, strides=2, padding="same"), True),
+        "depthwise 5x5 valid": (depthwise(5), True),
+        "depthwise 7x3": (depthwise((7, 3), padding="same"), True),
+        "depthwise times two": (depthwise(5, depth_multiplier=2, padding="same"), True),
+        "dilated": (conv(6, 3, dilation_rate=2), False),
+        "grouped": (conv(8, 3, groups=2), False),
+        "with an activation": (conv(6, 1, activation="tanh"), False),
+        "separable": (keras.layers.SeparableConv2D(6, 3), False),
+    }
+
+
+CASES = [
+    "pointwise", "pointwise with bias", "pointwise strided", "3x3", "3x3 strided, valid", "depthwise 3x3",
+    "depthwise 5x5", "depthwise 5x5 strided", "depthwise 5x5 valid", "depthwise 7x3", "depthwise times two", "dilated",
+    "grouped", "with an activation", "separable",
+]  # fmt: skip
+
+
+def draw(model):
+    generator = np.random.default_rng(1)
+    model.set_weights([generator.uniform(0.3, 1.2, w.shape) for w in model.get_weights()])
+    return generator
+
+
+def answers(keras, model, variables, x):
+    """The output of a model in inference mode, and the gradients of a sum of it."""
+    from thaw.keras import tf
+
+    @tf.function
+    def compute(x):
+        with tf.GradientTape() as tape:
+            output = model(x, training=False)
+            loss = tf.reduce_sum(tf.sin(output))
+        return output, tape.gradient(loss, variables)
+
+    output, gradients = compute(x)
+    return [output.numpy(), *(gradient.numpy() for gradient in gradients)]
+
+
+def folded_layers(model):
+    return [layer.name for layer in model.layers if type(layer).__name__ == "_Folded"]
+
+
+@pytest.mark.parametrize("sides", [(9, 12), (8, 7)], ids=str)
+@pytest.mark.parametrize("name", CASES)
+def test_a_folded_norm_gives_the_same_output_and_gradients(keras, name, sides):
+    from thaw.folding import folded
+
+    layer, foldable = layers_of(keras)[name]
+    image = keras.Input((None, None, 4))
+    x = keras.layers.BatchNormalization(epsilon=0.1)(layer(image))
+    model = keras.Model(image, keras.layers.Activation("tanh")(x))
+    x = draw(model).normal(size=(3, *sides, 4)).astype(np.float32)
+    other = folded(model)
+    assert len(folded_layers(other)) == foldable
+    variables = model.trainable_variables
+    for found, expected in zip(answers(keras, other, variables, x), answers(keras, model, variables, x), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("parts", [{"scale": False}, {"center": False}], ids=str)
+def test_a_norm_without_one_of_its_parts_is_folded(keras, parts):
+    from thaw.folding import folded
+
+    image = keras.Input((None, None, 4))
+    model = keras.Model(image, keras.layers.BatchNormalization(**parts)(keras.layers.Conv2D(3, 1)(image)))
+    x = draw(model).normal(size=(2, 5, 5, 4)).astype(np.float32)
+    other = folded(model)
+    assert folded_layers(other)
+    np.testing.assert_allclose(other(x, training=False), model(x, training=False), rtol=1e-4, atol=1e-4)
+
+
+def test_a_convolution_that_something_else_reads_or_that_comes_before_the_part_is_left(keras):
+    from thaw.folding import folded
+
+    image = keras.Input((6, 6, 4))
+    convolved = keras.layers.Conv2D(4, 1)(image)
+    normal = keras.layers.BatchNormalization()(convolved)
+    summed = keras.layers.Add()([convolved, normal])
+    assert not folded_layers(folded(keras.Model(image, summed)))
+    assert not folded_layers(folded(keras.Model(image, [convolved, normal])))
+    assert not folded_layers(folded(keras.Model(convolved, normal)))
+
+
+def test_folding_leaves_the_model_as_it_is(keras):
+    from thaw.folding import folded
+
+    image = keras.Input((6, 6, 4))
+    model = keras.Model(image, keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 1)(image)))
+    names, weights = [layer.name for layer in model.layers], model.get_weights()
+    folded(model)
+    assert [layer.name for layer in model.layers] == names
+    assert all((one == other).all() for one, other in zip(model.get_weights(), weights, strict=True))
+    assert keras.Model(model.input, model.output).count_params() == model.count_params()
