@@ -16,7 +16,7 @@ from statistics import median
 
 from thaw import arrays, examples, heads, models, params, tables, training
 from thaw.backbone_names import FEATURES
-from thaw.keras import keras, tf
+from thaw.tensorflow import keras, tf
 
 ACTIVATIONS, BACKBONE, HEAD = Path("data/activations"), Path("models/backbone"), Path("models/head")
 RAW, SPLIT = Path("data/raw"), Path("data/split.csv")

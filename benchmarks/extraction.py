@@ -16,7 +16,7 @@ import polars as pl
 
 from thaw import inference, models, params, tables, views
 from thaw.extraction import Views, engine, extract
-from thaw.keras import keras
+from thaw.tensorflow import keras
 
 RAW, BACKBONE = Path("data/raw"), Path("models/backbone")
 SPLIT, PLAN = Path("data/split.csv"), Path("data/augmentations.csv")

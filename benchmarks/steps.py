@@ -40,11 +40,12 @@ from thaw.backbone_names import FEATURES
 from thaw.backbones import costs
 from thaw.errors import run
 from thaw.files import read_json
-from thaw.keras import keras, tf
+from thaw.tensorflow import keras, tf
 
 RAW, SPLIT, PLAN = Path("data/raw"), Path("data/split.csv"), Path("data/augmentations.csv")
 BACKBONE, HEAD, ACTIVATIONS = Path("models/backbone"), Path("models/head/start"), Path("data/activations")
 CORES = os.cpu_count()
+tf.get_logger().setLevel("ERROR")  # it warns of a graph that is traced anew in each round, as it should be
 MATRIX = 4096  # rows and columns of the matrix product that counts as the best
 Rate = Callable[[], float]  # works, and returns images/s
 Row = tuple[str, str, Rate, Rate]  # a step and its floor, and how to measure both

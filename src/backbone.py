@@ -8,16 +8,22 @@ keep its output to what it takes to train the rest.
 """
 
 import argparse
+import hashlib
 import json
 import tempfile
 from math import prod
 from pathlib import Path
 
-from thaw import params
+import polars as pl
+
+from thaw import inference, models, openvino, params, tables
 from thaw.backbone_names import BACKBONES, FEATURES
+from thaw.backbones import costs, registry
+from thaw.backbones.cut_points import find_cut_points
 from thaw.errors import ThawError, run
 from thaw.files import whole_folder
 from thaw.params import Backbone
+from thaw.tensorflow import keras
 
 PARAMS = Path("params.yaml")
 OUTPUT = Path("models/backbone")
@@ -34,27 +40,52 @@ def main() -> None:
         return
     if backbone.weights and Path(backbone.weights).resolve() == OUTPUT.with_name("model.keras").resolve():
         raise ThawError(f"backbone.weights: this pipeline writes {backbone.weights} itself: copy it elsewhere first")
-    import thaw.without_tensorflow  # noqa: F401  nothing is trained here
-    from thaw.backbones import building
-
     with whole_folder(OUTPUT) as folder:
-        model = building.write(backbone, folder)
+        model = write(backbone, folder)
     cuts = json.loads((OUTPUT / "backbone.json").read_text())["cut_points"]
     parameters = f"{model.count_params() / 1e6:.1f} M parameters"
     print(f"backbone: {backbone.name}, {parameters}, {len(cuts)} cut points, weights {backbone.weights}")
 
 
-def list_cut_points(backbone: Backbone, size: int) -> None:
-    from thaw import inference
-    from thaw.backbones import building, costs
-    from thaw.backbones.cut_points import find_cut_points
+def write(backbone: Backbone, folder: Path) -> keras.Model:
+    """Write all that `models/backbone` holds into `folder`; return the model."""
+    model, behind_cut = registry.build(backbone.name, backbone.weights, backbone.seed, backbone.cut, backbone.pooling)
+    cuts = find_cut_points(model, FEATURES)
+    outputs = {cut.layer: model.get_layer(cut.layer).output for cut in cuts}
+    metadata = {}
+    if model.output is not outputs[FEATURES]:
+        classes = pl.DataFrame(registry.imagenet_classes(), ["wordnet_id", "name"], orient="row")
+        tables.write(classes, folder / "classes.csv")
+        metadata["class_names"] = classes["name"].to_list()
+        outputs["predictions"] = model.output
+    models.save(model, folder / "backbone.keras", metadata)
+    openvino.write(keras.Model(model.input, outputs), folder / "backbone.xml")
+    description = {
+        "name": backbone.name,
+        "size": BACKBONES[backbone.name].size,
+        "weights": fingerprint(backbone.weights),
+        "cut_points": [cut.as_dict() for cut in cuts],
+        "behind_cut": behind_cut,
+    }
+    (folder / "backbone.json").write_text(json.dumps(description, indent=1) + "\n")
+    return model
 
+
+def fingerprint(weights: str | None) -> str | None:
+    """Name the weights; those of a file by what is in it, not by where it lies on this machine."""
+    if weights in (None, "imagenet"):
+        return weights
+    with Path(weights).open("rb") as file:
+        return f"{Path(weights).name} sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def list_cut_points(backbone: Backbone, size: int) -> None:
     if size < BACKBONES[backbone.name].least:
         raise ThawError(f"--size should be at least {BACKBONES[backbone.name].least} for {backbone.name}, not {size}")
     backbone = backbone.model_copy(update={"weights": None})  # whatever they are, they cost the same
     with tempfile.TemporaryDirectory() as folder:
         network = Path(folder) / "backbone.xml"
-        model = building.write(backbone, Path(folder))
+        model = write(backbone, Path(folder))
         cuts = find_cut_points(model, FEATURES)
         shapes = inference.output_shapes(network, [cut.layer for cut in cuts], size)
         work = costs.multiply_adds(network, size)

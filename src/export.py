@@ -133,7 +133,7 @@ def load(path: Path, classes: int):
     """Return the Keras model as an engine and as itself; raises ThawError where it is no classifier of `classes`."""
     from thaw import models
     from thaw.exports.graphs import silence
-    from thaw.keras import tf
+    from thaw.tensorflow import tf
 
     with silence():
         model, _ = models.load(path)

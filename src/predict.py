@@ -251,6 +251,4 @@ def printable(text: str) -> str:
 
 
 if __name__ == "__main__":
-    import thaw.without_tensorflow  # noqa: F401  a model is converted at most
-
     run(main)

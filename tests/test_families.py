@@ -1,25 +1,21 @@
 """The backbones of keras.applications and the Lite family: cut anywhere, they stay the same network; their
 pre-processing is inside; their weights come from where the parameters say, or a line says why not."""
 
-import os
-import subprocess
-import sys
 import urllib.request
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-from dependencies import SRC
 
-from thaw import inference, models, openvino, training
+from thaw import inference, openvino, training
 from thaw.backbone_names import BACKBONES, FEATURES, KERAS, LITE
 from thaw.backbones import costs, registry
 from thaw.backbones import weights as files
 from thaw.backbones.cut_points import find_cut_points, resolve
 from thaw.backbones.preprocessing import preprocess
 from thaw.errors import ThawError
-from thaw.keras import keras
+from thaw.tensorflow import keras
 
 FAMILIES = {  # with the cut points that a person would name
     "ConvNeXtTiny": ["convnext_tiny_stem", "convnext_tiny_stage_0_block_0_add", "convnext_tiny_stage_3_block_2_add"],
@@ -36,6 +32,9 @@ FAMILIES = {  # with the cut points that a person would name
     "Xception": ["add", "add_11", "block14_sepconv2_act"],
 }
 
+
+# The conversion of all twelve takes minutes: `python benchmarks/cut_points.py` compares the engine on each.
+ENGINE = ["ConvNeXtTiny", "EfficientNetLite0", "MobileNetV3Small", "VGG16", "Xception"]
 
 # With kernels that keep the signal its batch norms and swish amplify rounding a thousandfold; Keras' own are smaller.
 AMPLIFIES = "EfficientNetV2B0"
@@ -102,35 +101,15 @@ def test_frozen_and_thawed_part_are_the_whole_at_every_cut_point(family, request
         assert relative_error(np.asarray(thawed(outputs[layer], training=False)), family.whole) < 1e-4, layer
 
 
-CONVERT = """
-import json, sys
-import thaw.without_tensorflow
-from pathlib import Path
-from thaw import models, openvino
-from thaw.keras import keras
-
-folder, cuts = Path(sys.argv[1]), sys.argv[2:]
-model, _ = models.load(folder / "backbone.keras")
-openvino.write(keras.Model(model.input, {cut: model.get_layer(cut).output for cut in cuts}), folder / "backbone.xml")
-"""
-
-
-def ask_engine(family: Family, folder: Path) -> dict[str, np.ndarray]:
-    """Convert the network as the stage `backbone` does, where Keras stands on OpenVINO; return its outputs."""
-    models.save(family.model, folder / "backbone.keras", {})
-    environment = os.environ | {"PYTHONPATH": str(SRC)}
-    subprocess.run([sys.executable, "-c", CONVERT, folder, *family.cuts], env=environment, check=True)
-    network = openvino.ov.Core().read_model(folder / "backbone.xml")
-    network.reshape(list(family.pixels.shape))
+@pytest.mark.parametrize("family", ENGINE, indirect=True)
+def test_the_engine_computes_what_keras_does_at_every_cut_point(family, tmp_path):
+    openvino.write(keras.Model(family.model.input, family.tensors), tmp_path / "backbone.xml")
+    network = openvino.ov.Core().read_model(tmp_path / "backbone.xml")
+    network.reshape([2, family.size, family.size, 3])
     compiled = openvino.ov.Core().compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     found = compiled(family.pixels)
-    return {layer: found[compiled.output(layer)] for layer in family.cuts}
-
-
-def test_the_engine_computes_what_keras_does_at_every_cut_point(family, tmp_path):
-    found = ask_engine(family, tmp_path)
     for layer, expected in family.outputs.items():
-        assert relative_error(found[layer], expected) < 1e-4, layer
+        assert relative_error(found[compiled.output(layer)], expected) < 1e-4, layer
     shapes = inference.output_shapes(tmp_path / "backbone.xml", family.cuts, family.size)
     assert list(shapes) == [None, *family.cuts]
     assert all(shapes[layer] == value.shape[1:] for layer, value in family.outputs.items())

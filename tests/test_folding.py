@@ -6,7 +6,7 @@ import pytest
 
 @pytest.fixture(scope="module")
 def keras():
-    from thaw.keras import keras
+    from thaw.tensorflow import keras
 
     return keras
 
@@ -48,7 +48,7 @@ def draw(model):
 
 def answers(keras, model, variables, x):
     """The output of a model in inference mode, and the gradients of a sum of it."""
-    from thaw.keras import tf
+    from thaw.tensorflow import tf
 
     @tf.function
     def compute(x):

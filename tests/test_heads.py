@@ -145,7 +145,7 @@ def test_a_head_saved_twice_is_the_same_bytes(tmp_path):
 
 
 def test_a_linear_head_is_fitted_and_read_without_tensorflow(tmp_path, monkeypatch):
-    for module in ("thaw.keras", "thaw.network_head", "tensorflow", "keras"):
+    for module in ("thaw.tensorflow", "thaw.network_head", "tensorflow", "keras"):
         monkeypatch.setitem(sys.modules, module, None)  # whoever imports it now fails
     fit(*examples(3))[0].save(tmp_path / "head")
     assert heads.load(tmp_path / "head").probabilities(examples(3)[0]).shape == (120, 3)

@@ -23,7 +23,7 @@ def models():
 @pytest.fixture(scope="module")
 def build():
     """A function that builds a network in which several layers share an object, with weights drawn from a seed."""
-    from thaw.keras import keras
+    from thaw.tensorflow import keras
 
     def build(seed: int):
         keras.utils.set_random_seed(seed)
@@ -74,7 +74,7 @@ def test_a_model_reads_back_with_its_weights_and_metadata(models, build, saved):
 
 
 def test_keras_alone_reads_the_file(saved):
-    from thaw.keras import keras
+    from thaw.tensorflow import keras
 
     assert keras.models.load_model(saved).name == "net"
 

@@ -284,15 +284,6 @@ def test_a_wrong_parameter_is_one_line_before_any_work(fresh, old, new, said):
     assert fresh.partials() == []
 
 
-def test_the_backbone_is_built_without_tensorflow(fresh):
-    program = "import backbone, sys; sys.argv[1:] = []; backbone.main(); print('tensorflow' in sys.modules)"
-    result = subprocess.run(
-        [sys.executable, "-c", program], cwd=fresh.path, capture_output=True, text=True, check=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
-    )  # fmt: skip
-    assert result.stdout.splitlines()[-1] == "False"
-
-
 def test_a_freeze_depth_that_is_no_cut_point_names_the_nearest(finished):
     finished.set(fine_tune__freeze_depth="blok5")
     result = finished.dvc("repro")

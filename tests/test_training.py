@@ -58,7 +58,7 @@ def examples(first: int, count: int, copies: int, weights=None) -> Examples:
 @pytest.fixture(scope="module")
 def tf():
     from thaw import training
-    from thaw.keras import keras, tf
+    from thaw.tensorflow import keras, tf
 
     return SimpleNamespace(keras=keras, tf=tf, training=training)
 

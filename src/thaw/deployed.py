@@ -119,7 +119,7 @@ def _forget(cache: Path) -> None:
 def _convert(model: Path, folder: Path) -> None:
     from thaw import models, openvino
     from thaw.files import whole_folder
-    from thaw.keras import keras
+    from thaw.tensorflow import keras
 
     whole, _ = models.load(model)
     try:

@@ -117,7 +117,7 @@ def known_head(extend: bool | str, backbone: Path) -> LinearHead:
     """
     from thaw import models  # TensorFlow, only where a model is extended
     from thaw.backbone_names import FEATURES
-    from thaw.keras import keras
+    from thaw.tensorflow import keras
 
     network, metadata = models.load(backbone / "backbone.keras")
     if extend is not True:

@@ -5,7 +5,7 @@ before it, it costs nothing for each pixel, forwards or backwards, and TensorFlo
 activation into one pass over memory. Besides, two gradients of kernels are put in the form that TensorFlow is quick at.
 """
 
-from thaw.keras import keras, tf
+from thaw.tensorflow import keras, tf
 
 Convolution = keras.layers.Conv2D | keras.layers.DepthwiseConv2D
 

@@ -49,7 +49,7 @@ class LinearHead:
 
     def attach(self, backbone, features: str):
         """Return the Keras model `backbone` up to its layer `features` with this head behind it."""
-        from thaw.keras import keras
+        from thaw.tensorflow import keras
 
         dense = keras.layers.Dense(len(self.bias), activation="softmax", name="probabilities")
         model = keras.Model(backbone.input, dense(backbone.get_layer(features).output), name=backbone.name)

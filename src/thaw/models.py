@@ -7,7 +7,7 @@ from pathlib import Path
 
 from thaw.errors import ThawError, missing
 from thaw.files import whole_file
-from thaw.keras import keras
+from thaw.tensorflow import keras
 
 
 def save(model: keras.Model, path: Path, metadata: Mapping[str, object]) -> None:

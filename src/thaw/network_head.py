@@ -10,8 +10,8 @@ import numpy as np
 from thaw import models, training
 from thaw.errors import ThawError
 from thaw.examples import Examples
-from thaw.keras import keras
 from thaw.params import Head
+from thaw.tensorflow import keras
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from thaw.backbones.cut_points import find_cut_points
 from thaw.errors import ThawError
 from thaw.examples import Examples, training_weights, weighted_scores
 from thaw.folding import folded
-from thaw.keras import keras, tf
 from thaw.params import Training
+from thaw.tensorflow import keras, tf
 
 PREDICTION_BATCH = 64  # rows; larger ones are no faster here and hold more memory
 

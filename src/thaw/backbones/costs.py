@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from thaw.keras import keras, tf
 from thaw.openvino import ov
+from thaw.tensorflow import keras, tf
 
 MEASURED = 4  # depths at which training is timed; in between, the time follows the multiply-adds
 BATCH, STEPS = 32, 3

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 
-from thaw.keras import keras, tf
+from thaw.tensorflow import keras, tf
 
 IMAGE, PROBABILITIES = "image", "probabilities"  # input and output in every format
 

@@ -9,7 +9,7 @@ import onnx
 
 from thaw.exports import graphs
 from thaw.exports.formats import as_text
-from thaw.keras import keras, tf
+from thaw.tensorflow import keras, tf
 
 OPSET = 18  # of December 2022: what is newer adds nothing to these networks, and older runtimes read it
 

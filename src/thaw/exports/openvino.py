@@ -10,8 +10,8 @@ import numpy as np
 from thaw.errors import ThawError
 from thaw.exports import graphs
 from thaw.exports.formats import as_text
-from thaw.keras import keras
 from thaw.openvino import ov
+from thaw.tensorflow import keras
 
 FILE = "model.xml"
 

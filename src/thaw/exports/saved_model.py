@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from thaw.exports import graphs, tflite
-from thaw.keras import keras, tf
+from thaw.tensorflow import keras, tf
 
 
 def write(model: keras.Model, facts: dict, folder: Path) -> None:

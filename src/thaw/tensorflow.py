@@ -1,0 +1,27 @@
+"""TensorFlow and Keras, imported quietly and set to give the same bytes each time.
+
+The import costs 8 s of CPU: only modules that build or train a network import this one, and all of them get
+`keras` and `tf` from here, so that the settings hold whichever of them comes first.
+"""
+
+import os
+
+os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # errors only
+os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
+
+# TensorFlow greets on file descriptor 2 before it has read its log level: keep that off the person's terminal.
+_stderr = os.dup(2)
+_null = os.open(os.devnull, os.O_WRONLY)
+os.dup2(_null, 2)
+try:
+    import keras
+    import tensorflow as tf
+finally:
+    os.dup2(_stderr, 2)
+    os.close(_stderr)
+    os.close(_null)
+
+tf.config.experimental.enable_op_determinism()
+
+__all__ = ["keras", "tf"]
