@@ -126,6 +126,13 @@ def test_a_stage_that_writes_the_same_bytes_reruns_nothing_behind_it(finished):
     assert finished.repro() == ["split"]
 
 
+def test_another_size_is_not_taken_out_of_the_run_cache(finished):
+    """DVC's run cache does not go by keys named `size` where they stand in a section."""
+    finished.set(image__size=40)
+    result = finished.dvc("repro", "--single-item", "extract_features")
+    assert scripts_run(result.stdout) == ["extract_features"]
+
+
 def test_another_freeze_depth_runs_its_stages_alone_and_the_way_back_computes_nothing(finished):
     before = finished.lock
     finished.set(fine_tune__freeze_depth="block6")
