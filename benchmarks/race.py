@@ -1,6 +1,6 @@
 """Time to a trained head and to a fine-tuned model, against the script that tutorials teach.
 
-    python benchmarks/race.py [--photographs FOLDER] [--rounds N] [--torch PYTHON]
+    python benchmarks/race.py [--photographs FOLDER] [--rounds N] [--head-only] [--torch PYTHON] [--without PEER …]
 
 The same photographs, split, size and weights. `Thaw` is `dvc repro` in a fresh clone with an empty cache, from the
 photographs to the trained part, with every process, check and file on the way; `Keras` and `Keras, cached` are
@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--head-only", action="store_true")
     parser.add_argument("--torch", type=Path, metavar="PYTHON", help="one that has torch, torchvision and timm")
+    parser.add_argument("--without", nargs="*", default=[], metavar="PEER", help="peers to leave out")
     arguments = parser.parse_args()
     backbone = ROOT / "models" / "backbone" / "backbone.keras"
     if not backbone.exists():
@@ -55,6 +56,8 @@ def main() -> None:
             contestants["timm"] = lambda: timm(folder, arguments)
         else:
             print("race: no Python with torch, torchvision and timm was named (--torch): that peer is left out")
+        for name in arguments.without:
+            del contestants[name]
         results: dict[str, list[Result]] = {name: [] for name in contestants}
         results["Thaw"].append(first)
         for turn in range(arguments.rounds):
