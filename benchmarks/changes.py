@@ -1,7 +1,7 @@
 """The price of a change: seconds from `dvc exp run -S` to new metrics, for each row of the README's table.
 
 In a scratch clone with the finished run checked out and a cache of its own, so that no value is found to have been
-tried before. Wants a finished `dvc repro`.
+tried before. Run with PYTHONPATH=src, on a finished `dvc repro`.
 """
 
 import argparse
