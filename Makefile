@@ -17,7 +17,6 @@ lint: setup  ## formatting and likely mistakes
 
 bench: setup  ## rates of each step, epochs, memory and time to a model, against Keras, the engine and the floor
 	PYTHONPATH=src python benchmarks/steps.py
-	PYTHONPATH=src python benchmarks/extraction.py
 	PYTHONPATH=src python benchmarks/epoch.py
 	PYTHONPATH=src python benchmarks/memory.py
 	PYTHONPATH=src python benchmarks/race.py

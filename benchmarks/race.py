@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -28,7 +29,8 @@ import polars as pl
 
 ROOT = Path(__file__).parents[1]
 PEERS = Path(__file__).parent / "peers"
-CUT = "block5c_add"  # the default freeze depth
+IMPORTS = "import timm, torch, torchvision"
+PEER_NAMES = ("Keras", "Keras, cached", "timm")
 PARTS = ("head", "fine_tuned")
 Result = dict[str, tuple[float, float]]  # part → seconds, accuracy on validation
 
@@ -39,31 +41,31 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--head-only", action="store_true")
     parser.add_argument("--torch", type=Path, metavar="PYTHON", help="one that has torch, torchvision and timm")
-    parser.add_argument("--without", nargs="*", default=[], metavar="PEER", help="peers to leave out")
+    parser.add_argument("--without", nargs="*", default=[], choices=PEER_NAMES, metavar="PEER", help="to leave out")
     arguments = parser.parse_args()
-    backbone = ROOT / "models" / "backbone" / "backbone.keras"
-    if not backbone.exists():
-        sys.exit("race: models/backbone is missing: `dvc repro` first")
+    backbone, cut = ROOT / "models" / "backbone" / "backbone.keras", ROOT / "data" / "activations" / "cut.json"
+    if not (backbone.exists() and cut.exists()):
+        sys.exit("race: models/backbone or data/activations is missing: `dvc repro` first")
+    thawed_behind = json.loads(cut.read_text())["layer"]
     with tempfile.TemporaryDirectory() as scratch:
         first = thaw(Path(scratch) / "layout", arguments)
         folder = lay_out(Path(scratch) / "layout", Path(scratch) / "photographs")
-        contestants = {
-            "Thaw": lambda: thaw(Path(scratch) / "clone", arguments),
-            "Keras": lambda: keras(folder, backbone, arguments),
-            "Keras, cached": lambda: keras(folder, backbone, arguments, "--cached"),
+        contestants = {"Thaw": lambda: thaw(Path(scratch) / "clone", arguments)}
+        script = [sys.executable, PEERS / "keras_tutorial.py", folder, backbone, "--cut", thawed_behind]
+        peers = {
+            "Keras": script,
+            "Keras, cached": [*script, "--cached"],
+            "timm": timm(folder, thawed_behind, arguments),
         }
-        if has_timm(arguments.torch):
-            contestants["timm"] = lambda: timm(folder, arguments)
-        else:
-            print("race: no Python with torch, torchvision and timm was named (--torch): that peer is left out")
-        for name in arguments.without:
-            del contestants[name]
+        for name, command in peers.items():
+            if command and name not in arguments.without:
+                contestants[name] = partial(run, command, arguments)
         results: dict[str, list[Result]] = {name: [] for name in contestants}
         results["Thaw"].append(first)
         for turn in range(arguments.rounds):
-            for name, run in contestants.items():
+            for name, go in contestants.items():
                 if turn or name != "Thaw":
-                    results[name].append(run())
+                    results[name].append(go())
     show(results)
 
 
@@ -116,24 +118,22 @@ def lay_out(clone: Path, folder: Path) -> Path:
     return folder
 
 
-def keras(folder: Path, backbone: Path, arguments: argparse.Namespace, *options: str) -> Result:
-    return peer([sys.executable, PEERS / "keras_tutorial.py", folder, backbone, "--cut", CUT, *options], arguments)
-
-
-def timm(folder: Path, arguments: argparse.Namespace) -> Result:
+def timm(folder: Path, cut: str, python: Path | None) -> list | None:
+    """Return the command of the script in PyTorch, or None, and say why, where it cannot run."""
+    if not python or subprocess.run([python, "-c", IMPORTS], capture_output=True).returncode:
+        print("race: no Python with torch, torchvision and timm was named (--torch): that peer is left out")
+        return None
     from thaw.backbones import registry
 
+    block = re.match(r"block(\d+)", cut)[1]  # ours count from 1 and timm's from 0: the next one's number
     weights = registry.package_file(*registry.PACKAGES["EfficientNetLite0"])
-    return peer(
-        [arguments.torch, PEERS / "timm_script.py", folder, weights, "--thaw-from", "5"], arguments
-    )  # timm counts from 0
+    return [python, PEERS / "timm_script.py", folder, weights, "--thaw-from", block]
 
 
-def peer(command: list, arguments: argparse.Namespace) -> Result:
-    if arguments.head_only:
-        command.append("--head-only")
+def run(command: list, arguments: argparse.Namespace) -> Result:
     start = time.perf_counter()
     found = {}
+    command = [*command, *["--head-only"] * arguments.head_only]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         for line in process.stdout:
             said = json.loads(line)
@@ -141,11 +141,6 @@ def peer(command: list, arguments: argparse.Namespace) -> Result:
     if process.returncode:
         sys.exit(f"race: {command[1].name} ended with exit status {process.returncode}")
     return found
-
-
-def has_timm(python: Path | None) -> bool:
-    command = [python, "-c", "import timm, torch, torchvision"]
-    return python is not None and subprocess.run(command, capture_output=True).returncode == 0
 
 
 def show(results: dict[str, list[Result]]) -> None:

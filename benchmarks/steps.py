@@ -1,15 +1,16 @@
 """Images/s of each step against its floor: what the machine does of that work alone.
 
 The decoder, the engine and a sequential read are floors as they are. Of a warp, it is OpenCV's `warpAffine` without the
-colours; of a prediction, the multiply-adds at the rate of the best matrix product; of training, three times as many,
-and beside it `keras.Model.fit` on the same arrays, with the same layers, batches and optimizer. Each step and its floor
-alternate; medians and the ratio of each round count. Run from the repository root with PYTHONPATH=src, on a finished
-`dvc repro`.
+colours; of a prediction, the multiply-adds at the rate of the best matrix product; of training, three times as many.
+Beside them stand `keras.Model.predict` on the same pixels, and `keras.Model.fit` on the same arrays, with the same
+layers, batches and optimizer. Each step and its floor alternate; medians and the ratio of each round count. Run from
+the repository root with PYTHONPATH=src, on a finished `dvc repro`.
 """
 
 import argparse
 import os
 import platform
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -87,6 +88,9 @@ def pictures(count: int) -> list[Row]:
     seen = extraction.Views(RAW, SPLIT, PLAN, image)
     pixels = np.concatenate(list(islice(seen.draw(), count // 4)))
 
+    whole, _ = models.load(BACKBONE / "backbone.keras")
+    network = keras.Model(whole.input, whole.get_layer(FEATURES).output)
+
     def decoded(file: Path) -> None:
         with Image.open(file) as picture:
             picture.draft("RGB", (size, size))
@@ -99,15 +103,25 @@ def pictures(count: int) -> list[Row]:
         items = list(zip(*lists, strict=False))
         return timed(lambda: sum(1 for _ in ahead.in_order(lambda item: function(*item), items, CORES, views.AHEAD)))
 
-    def passed(batches: Callable[[], inference.Batches]) -> Rate:
-        return timed(lambda: sum(len(batch) for batch in frozen(inference.rebatch(batches()))))
+    def extracted() -> int:
+        """The whole way, from files on disk to an array on disk."""
+        with tempfile.TemporaryDirectory() as scratch:
+            batches = frozen(inference.rebatch(seen.draw(slice(len(pixels)))))
+            return arrays.write_rows(Path(scratch) / "features.npy", batches, len(pixels))[0]
+
+    def engine_alone() -> int:
+        return sum(len(batch) for batch in frozen(inference.rebatch([pixels])))
+
+    def keras_alone() -> int:
+        return len(network.predict(pixels, batch_size=32, verbose=0))
 
     return [
         ("decode and fit", "Pillow's decoder", each(
             lambda file: images.fit(images.decode(file, size), size, image.resize), files), each(decoded, files)),
         ("warp and colours", "cv2.warpAffine", each(
             lambda canvas, row: augmentation.apply(canvas, size, row), canvases, plan), each(warped, canvases)),
-        ("extract_features", "the engine", passed(lambda: seen.draw(slice(len(pixels)))), passed(lambda: [pixels])),
+        ("extract_features", "the engine on pixels in memory", timed(extracted), timed(engine_alone)),
+        ("extract_features", "keras.Model.predict on the same", timed(extracted), timed(keras_alone)),
     ]  # fmt: skip
 
 

@@ -60,6 +60,11 @@ def test_the_log_loss_on_validation_never_rises(seed):
         assert after <= before + 1e-12
 
 
+def test_a_temperature_of_1_changes_no_bit():
+    probabilities = softmax(np.random.default_rng(0).normal(size=(2000, 3)) * 10)
+    assert (apply_temperature(probabilities, 1.0) == probabilities).all()
+
+
 @pytest.mark.parametrize("temperature", [0.1, 0.7, 1.0, 2.0, 10.0])
 def test_the_most_probable_class_stays_the_same(temperature):
     generator = np.random.default_rng(0)

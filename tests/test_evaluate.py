@@ -59,8 +59,7 @@ def test_the_temperature_changes_no_answer_and_does_no_harm_on_validation(run_di
         calibrated = calibration.apply_temperature(p, decided["temperature"])
         assert (calibrated.argmax(axis=1) == p.argmax(axis=1)).all()
         validation = scores[model]["validation"]
-        # The fit stops near its optimum, and the losses of drawn photographs are nearly 0.
-        assert validation["log_loss_weighted_calibrated"] <= validation["log_loss_weighted"] * (1 + 1e-6)
+        assert validation["log_loss_weighted_calibrated"] <= validation["log_loss_weighted"]
 
 
 def test_metrics_are_scalars(run_dir):

@@ -36,9 +36,6 @@ FAMILIES = {  # with the cut points that a person would name
 # The conversion of all twelve takes minutes: `python benchmarks/cut_points.py` compares the engine on each.
 ENGINE = ["ConvNeXtTiny", "EfficientNetLite0", "MobileNetV3Small", "VGG16", "Xception"]
 
-# With kernels that keep the signal its batch norms and swish amplify rounding a thousandfold; Keras' own are smaller.
-AMPLIFIES = "EfficientNetV2B0"
-
 
 def draw_weights(model: keras.Model) -> None:
     """Kernels that neither fade the signal out nor blow it up, and batch norms unlike those of a fresh network."""
@@ -53,8 +50,6 @@ def draw_weights(model: keras.Model) -> None:
                 "moving_variance": (0.5, 1.5),
             }
             values = [generator.uniform(*spread[kind], v.shape) for kind, v in zip(kinds, values, strict=True)]
-        elif model.name == AMPLIFIES:
-            pass
         elif "kernel" in kinds and isinstance(layer, keras.layers.DepthwiseConv2D):
             values[0] = generator.normal(0, np.sqrt(2 / np.prod(values[0].shape[:2])), values[0].shape)
         elif "kernel" in kinds:

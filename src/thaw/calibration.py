@@ -53,8 +53,11 @@ def fit_temperature(
 def apply_temperature(probabilities: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
     """Return softmax(log(probabilities) / temperature), (n, c) float64; the most probable class stays the same.
 
-    Probabilities are clipped at the machine's epsilon, as they are for the log loss.
+    Probabilities are clipped at the machine's epsilon, as they are for the log loss. A temperature of 1 changes none,
+    not even by rounding.
     """
+    if temperature == 1:
+        return probabilities.astype(np.float64)
     scaled = np.exp(_logits(probabilities) / temperature)
     scaled /= scaled.sum(axis=1, keepdims=True)
     best = probabilities.argmax(axis=1)
