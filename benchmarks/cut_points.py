@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from test_families import FAMILIES, Family, relative_error
 
-from thaw import openvino, training
+from thaw import models, openvino
+from thaw.conversion import convert
 from thaw.openvino import ov
 from thaw.tensorflow import keras
 
@@ -21,13 +22,13 @@ def main() -> None:
     for name in sys.argv[1:] or FAMILIES:
         family = Family(name)
         parts = [
-            relative_error(np.asarray(training.thawed_part(family.model, layer)(output, training=False)), family.whole)
+            relative_error(np.asarray(models.thawed_part(family.model, layer)(output, training=False)), family.whole)
             for layer, output in family.outputs.items()
             if layer != family.model.layers[-1].name
         ]
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "backbone.xml"
-            openvino.write(keras.Model(family.model.input, family.tensors), path)
+            openvino.write(convert(keras.Model(family.model.input, family.tensors)), path)
             network = ov.Core().read_model(path)
             network.reshape(list(family.pixels.shape))
             compiled = ov.Core().compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})

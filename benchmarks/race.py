@@ -55,7 +55,7 @@ def main() -> None:
         peers = {
             "Keras": script,
             "Keras, cached": [*script, "--cached"],
-            "timm": timm(folder, thawed_behind, arguments),
+            "timm": timm(folder, thawed_behind, arguments.torch),
         }
         for name, command in peers.items():
             if command and name not in arguments.without:
@@ -102,7 +102,7 @@ def accuracy(clone: Path, part: str) -> float:
     else:
         model, metadata = models.load(clone / "models" / "model.keras")
         activations = arrays.open_rows(clone / "data" / "activations" / "activations.npy")
-        thawed = training.thawed_part(model, metadata["cut"])
+        thawed = models.thawed_part(model, metadata["cut"])
         probabilities = training.predictor(thawed, activations)(validation.views[:, 0])
     return float((probabilities.argmax(axis=1) == validation.labels).mean())
 

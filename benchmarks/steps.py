@@ -141,13 +141,13 @@ def networks(count: int) -> list[Row]:
 
     def read() -> int:
         batches = (rows[start : start + fine_tune.batch_size] for start in range(0, len(rows), fine_tune.batch_size))
-        return sum(len(x) for x in training.read_ahead(activations, batches))
+        return sum(len(x) for x in arrays.read_ahead(activations, batches))
 
     def read_in_order() -> int:
         with (ACTIVATIONS / "activations.npy").open("rb", buffering=0) as file:
             return len(file.read(4 * count * activations[0].nbytes)) // activations[0].nbytes
 
-    predict = training.predictor(training.thawed_part(model_with_head(), cut["layer"]), activations)
+    predict = training.predictor(models.thawed_part(model_with_head(), cut["layer"]), activations)
 
     def predicted() -> int:
         return len(predict(rows[:count]))
@@ -162,7 +162,7 @@ def networks(count: int) -> list[Row]:
         )  # fmt: skip
         return len(train.labels) / (ends[2] - ends[1])
 
-    thawed = training.thawed_part(model_with_head(), cut["layer"])
+    thawed = models.thawed_part(model_with_head(), cut["layer"])
     for layer in thawed.layers:
         layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)  # else its statistics move
     thawed.compile(keras.optimizers.AdamW(1e-5), "sparse_categorical_crossentropy")

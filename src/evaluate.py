@@ -7,6 +7,7 @@ what is chosen on validation for those who use the model: a temperature and a th
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
 
@@ -15,7 +16,6 @@ import polars as pl
 
 from thaw import (
     arrays,
-    attention,
     evaluation,
     examples,
     extraction,
@@ -23,13 +23,11 @@ from thaw import (
     heads,
     health,
     label_errors,
-    models,
     params,
     plots,
     predictions,
     provenance,
     tables,
-    training,
 )
 from thaw.errors import run
 from thaw.extension import ExtendedHead
@@ -60,6 +58,14 @@ READ = (RAW / "images.csv", SPLIT, AUGMENTATIONS, BACKBONE, FEATURES, ACTIVATION
 def main() -> None:
     parameters = params.load(Path("params.yaml"))
     evaluate = parameters.evaluate
+    if read_json(ACTIVATIONS / "cut.json")["image"]["engine"] == "tensorflow":
+        from thaw.training import predictor
+    else:
+        import thaw.keras_alone  # noqa: F401
+        from thaw.prediction import predictor
+    from thaw import models
+
+    hashes = ThreadPoolExecutor(1).submit(lambda: {path.as_posix(): provenance.md5(path) for path in READ})
     head = heads.load(HEAD)
     classes = head.classes
     inputs_of_head = arrays.open_rows(FEATURES / "features.npy")
@@ -70,7 +76,7 @@ def main() -> None:
     photographs = predictions.gather(splits)
     images = tables.read_images(RAW)
 
-    predict = training.predictor(training.thawed_part(model, metadata["cut"]), activations)
+    predict = predictor(models.thawed_part(model, metadata["cut"]), activations)
     of_outputs = normalised(predict(photographs.rows))
     extended = head if isinstance(head, ExtendedHead) else None
     probabilities = {
@@ -131,7 +137,7 @@ def main() -> None:
             "fine_tune": metadata["fine_tune"],
             "evaluate": evaluate.model_dump(),
         },
-        inputs={path.as_posix(): provenance.md5(path) for path in READ},
+        inputs=hashes.result(),
         augmentations=SHEET.read_bytes(),
     )
     write_text(MODEL_CARD, model_card.write(results))
@@ -164,6 +170,8 @@ def where_it_looked(
 
     `outputs` says which of the model's outputs stand for the labels of photographs.
     """
+    from thaw import attention
+
     positions = [position for position in positions if seen[position] is not None]
     if not positions or attention.averaged_map(model) is None:
         return {}

@@ -67,7 +67,7 @@ def main() -> None:
     if len(ends) == 1:
         print(f"fine_tune: nothing thaws; the extended head is the model's, of {len(head.outputs):,} classes")
         return
-    thawed = training.thawed_part(model, cut["layer"])
+    thawed = models.thawed_part(model, cut["layer"])
     trained = sum(v.shape.num_elements() for v in thawed.trainable_variables)
     print(
         f"fine_tune: {trained:,} parameters behind {cut['layer'] or 'the input'} trained, an epoch in "

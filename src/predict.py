@@ -10,7 +10,7 @@ kind: a model is often sure of it. `--far Q` marks what lies farther from the tr
 those of validation, by the frozen features: of photographs like those, about 1 - Q are marked. It reads
 `data/features`, `data/split.csv` and `models/backbone` of the run, and runs that network beside the model.
 
-The first use of a model converts it for OpenVINO with TensorFlow and keeps the result; from then on it starts without.
+The first use of a model converts it for OpenVINO and keeps the result; from then on it starts without Keras.
 """
 
 import argparse
@@ -25,6 +25,9 @@ from typing import TextIO
 
 import numpy as np
 from tqdm import tqdm
+
+if __name__ == "__main__":
+    import thaw.keras_alone  # noqa: F401
 
 from thaw import answers, deployed, inference
 from thaw.answer_sheet import ENDINGS, Sheet

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -126,3 +127,45 @@ def test_maps_are_pooled_over_their_places_and_features_stay(monkeypatch):
     assert found.dtype == np.float16
     np.testing.assert_allclose(found, maps.astype(np.float64).mean(axis=(1, 2)), atol=1e-3)
     assert arrays.pooled(found) is found
+
+
+# Reading ahead
+
+
+def test_batches_come_in_order_and_release_what_they_read(tmp_path):
+    arrays.write_rows(tmp_path / "rows.npy", [np.arange(18, dtype=np.float16).reshape(6, 3)], 6)
+    rows_on_disk = arrays.open_rows(tmp_path / "rows.npy")
+    batches = [np.array([3, 1]), np.array([0]), np.array([5, 5, 2])]
+    found = list(arrays.read_ahead(rows_on_disk, batches))
+    for rows, x in zip(batches, found, strict=True):
+        np.testing.assert_array_equal(x, np.asarray(rows_on_disk)[rows])
+
+
+def test_the_next_batch_is_read_while_one_is_used():
+    read = [threading.Event() for _ in range(3)]
+
+    class Source:
+        shape, dtype = (3, 1), np.dtype(np.float16)
+
+        def __getitem__(self, rows):
+            read[rows[0]].set()
+            return np.zeros((len(rows), 1), np.float16)
+
+    batches = arrays.read_ahead(Source(), (np.array([row]) for row in range(3)))
+    next(batches)
+    assert read[1].wait(10)
+    assert not read[2].is_set()
+    assert len(list(batches)) == 2
+
+
+def test_an_error_of_the_source_is_raised_where_its_batch_is_due():
+    class Source:
+        def __getitem__(self, rows):
+            if rows[0] == 1:
+                raise ThawError("gone")
+            return rows
+
+    batches = arrays.read_ahead(Source(), (np.array([row]) for row in range(3)))
+    assert next(batches) == 0
+    with pytest.raises(ThawError, match="gone"):
+        next(batches)

@@ -313,10 +313,11 @@ def outputs(keras, drawn, pixels) -> dict[str, np.ndarray]:
 def network(keras, drawn, outputs, tmp_path_factory) -> Path:
     """The same as an OpenVINO network with an output at every cut point."""
     from thaw import openvino
+    from thaw.conversion import convert
 
     path = tmp_path_factory.mktemp("network") / "backbone.xml"
     tensors = {name: drawn.get_layer(name).output for name in outputs}
-    openvino.write(keras.Model(drawn.input, tensors), path)
+    openvino.write(convert(keras.Model(drawn.input, tensors)), path)
     return path
 
 
@@ -370,12 +371,12 @@ def test_the_shape_of_a_cut_is_that_of_its_output(drawn, outputs):
 
 
 def test_the_frozen_part_and_the_thawed_part_are_the_whole_at_every_cut_point(drawn, outputs):
-    from thaw import training
+    from thaw import models
 
     whole = outputs["predictions"]
     assert whole.std(axis=0).min() > 1e-3  # the photographs are told apart: equality below says something
     for layer in [name for name in outputs if name != "predictions"]:
-        thawed = training.thawed_part(drawn, layer)
+        thawed = models.thawed_part(drawn, layer)
         found = np.asarray(thawed(outputs[layer], training=False))
         assert relative_error(found, whole) < 1e-4, layer
 
@@ -503,9 +504,10 @@ def test_the_first_convolution_takes_red_green_and_blue_as_the_weights_do(keras,
 
 def test_the_engine_sees_what_keras_sees(keras, imagenet, tmp_path):
     from thaw import inference, openvino
+    from thaw.conversion import convert
 
     named = keras.Model(imagenet.input, {"predictions": imagenet.output})
-    openvino.write(named, tmp_path / "backbone.xml")
+    openvino.write(convert(named), tmp_path / "backbone.xml")
     views = [sample("china.jpg"), sample("flower.jpg")]
     (found,) = inference.openvino(tmp_path / "backbone.xml", "predictions", 224)([np.stack(views)])
     np.testing.assert_allclose(found, probabilities(imagenet, views), atol=1e-3)

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image as Picture
 
 from thaw import augmentation, extraction, inference, openvino, tables
+from thaw.conversion import convert
 from thaw.errors import ThawError
 from thaw.params import Augment, Image
 from thaw.tensorflow import keras
@@ -46,7 +47,7 @@ def folder(tmp_path_factory):
     image = keras.Input((None, None, 3))
     x = keras.layers.Conv2D(4, 3, 2, padding="same", name="cut")(image)
     features = keras.layers.GlobalAveragePooling2D(name="features")(x)
-    openvino.write(keras.Model(image, {"cut": x, "features": features}), folder / "backbone.xml")
+    openvino.write(convert(keras.Model(image, {"cut": x, "features": features})), folder / "backbone.xml")
     return folder
 
 

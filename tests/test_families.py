@@ -8,13 +8,15 @@ import h5py
 import numpy as np
 import pytest
 
-from thaw import inference, openvino, training
+from thaw import inference, models, openvino
 from thaw.backbone_names import BACKBONES, FEATURES, KERAS, LITE
 from thaw.backbones import costs, registry
 from thaw.backbones import weights as files
 from thaw.backbones.cut_points import find_cut_points, resolve
 from thaw.backbones.preprocessing import preprocess
+from thaw.conversion import convert
 from thaw.errors import ThawError
+from thaw.openvino import ov
 from thaw.tensorflow import keras
 
 FAMILIES = {  # with the cut points that a person would name
@@ -33,12 +35,11 @@ FAMILIES = {  # with the cut points that a person would name
 }
 
 
-# The conversion of all twelve takes minutes: `python benchmarks/cut_points.py` compares the engine on each.
-ENGINE = ["ConvNeXtTiny", "EfficientNetLite0", "MobileNetV3Small", "VGG16", "Xception"]
-
-
 def draw_weights(model: keras.Model) -> None:
-    """Kernels that neither fade the signal out nor blow it up, and batch norms unlike those of a fresh network."""
+    """Kernels that neither fade the signal out nor blow it up, and batch norms unlike those of a fresh network.
+
+    EfficientNetV2 keeps its own kernels: with such it answers to a millionth of its input with a thousandth.
+    """
     generator = np.random.default_rng(1)
     for layer in model.layers:
         kinds, values = [variable.name for variable in layer.weights], layer.get_weights()
@@ -50,6 +51,8 @@ def draw_weights(model: keras.Model) -> None:
                 "moving_variance": (0.5, 1.5),
             }
             values = [generator.uniform(*spread[kind], v.shape) for kind, v in zip(kinds, values, strict=True)]
+        elif "kernel" in kinds and model.name.startswith("EfficientNetV2"):
+            continue
         elif "kernel" in kinds and isinstance(layer, keras.layers.DepthwiseConv2D):
             values[0] = generator.normal(0, np.sqrt(2 / np.prod(values[0].shape[:2])), values[0].shape)
         elif "kernel" in kinds:
@@ -92,16 +95,15 @@ def test_frozen_and_thawed_part_are_the_whole_at_every_cut_point(family, request
         between = keras.Model(family.tensors[before], family.tensors[layer])
         assert relative_error(np.asarray(between(outputs[before], training=False)), outputs[layer]) < 1e-4, layer
     for layer in family.cuts[: -1 : max(1, len(family.cuts) // 8)]:
-        thawed = training.thawed_part(family.model, layer)
+        thawed = models.thawed_part(family.model, layer)
         assert relative_error(np.asarray(thawed(outputs[layer], training=False)), family.whole) < 1e-4, layer
 
 
-@pytest.mark.parametrize("family", ENGINE, indirect=True)
 def test_the_engine_computes_what_keras_does_at_every_cut_point(family, tmp_path):
-    openvino.write(keras.Model(family.model.input, family.tensors), tmp_path / "backbone.xml")
-    network = openvino.ov.Core().read_model(tmp_path / "backbone.xml")
+    openvino.write(convert(keras.Model(family.model.input, family.tensors)), tmp_path / "backbone.xml")
+    network = ov.Core().read_model(tmp_path / "backbone.xml")
     network.reshape([2, family.size, family.size, 3])
-    compiled = openvino.ov.Core().compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = ov.Core().compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     found = compiled(family.pixels)
     for layer, expected in family.outputs.items():
         assert relative_error(found[compiled.output(layer)], expected) < 1e-4, layer
@@ -329,7 +331,7 @@ def test_an_efficientnet_from_a_file_is_normalised_as_with_the_weights_of_keras(
 def test_the_multiply_adds_are_those_of_a_hand_count(tmp_path):
     model, _ = registry.build("VGG16", None, 1, "block2_pool", "avg")
     tensors = {layer: model.get_layer(layer).output for layer in ("block1_conv1", "block1_pool", "features")}
-    openvino.write(keras.Model(model.input, tensors), tmp_path / "vgg.xml")
+    openvino.write(convert(keras.Model(model.input, tensors)), tmp_path / "vgg.xml")
     first, second = 32 * 32 * 9 * 3 * 64, 32 * 32 * 9 * 64 * 64
     third, fourth = 16 * 16 * 9 * 64 * 128, 16 * 16 * 9 * 128 * 128
     assert costs.multiply_adds(tmp_path / "vgg.xml", 32) == {
@@ -340,7 +342,7 @@ def test_the_multiply_adds_are_those_of_a_hand_count(tmp_path):
 def test_a_map_that_is_not_pooled_costs_what_the_layer_does_that_it_is_of(tmp_path):
     model, _ = registry.build("VGG16", None, 1, "block1_pool", None)
     tensors = {layer: model.get_layer(layer).output for layer in ("block1_pool", "features")}
-    openvino.write(keras.Model(model.input, tensors), tmp_path / "vgg.xml")
+    openvino.write(convert(keras.Model(model.input, tensors)), tmp_path / "vgg.xml")
     found = costs.multiply_adds(tmp_path / "vgg.xml", 32)
     assert found["features"] == found["block1_pool"] > 0
 
@@ -349,7 +351,7 @@ def test_the_multiply_adds_of_grouped_convolutions_and_matrix_products_are_count
     image = keras.Input((None, None, 3))
     x = keras.layers.DepthwiseConv2D(3, padding="same")(image)
     x = keras.layers.Dense(7)(x)
-    openvino.write(keras.Model(image, {"x": keras.layers.ReLU()(x)}), tmp_path / "x.xml")
+    openvino.write(convert(keras.Model(image, {"x": keras.layers.ReLU()(x)})), tmp_path / "x.xml")
     assert set(costs.multiply_adds(tmp_path / "x.xml", 10).values()) == {10 * 10 * 9 * 3 + 10 * 10 * 3 * 7}
 
 

@@ -132,6 +132,7 @@ def test_an_output_on_the_way_can_be_asked_for(network):
 
 def test_tensorflow_answers_as_openvino_does(tmp_path):
     from thaw import models, openvino
+    from thaw.conversion import convert
     from thaw.tensorflow import keras
 
     image = keras.Input((None, None, 3), name="image")
@@ -140,7 +141,7 @@ def test_tensorflow_answers_as_openvino_does(tmp_path):
     model = keras.Model(image, keras.layers.GlobalAveragePooling2D(name="features")(x))
     model.get_layer("norm").set_weights([np.full(4, value, np.float32) for value in (2, 1, 0.5, 3)])
     models.save(model, tmp_path / "backbone.keras", {})
-    openvino.write(keras.Model(model.input, {"features": model.output}), tmp_path / "backbone.xml")
+    openvino.write(convert(keras.Model(model.input, {"features": model.output})), tmp_path / "backbone.xml")
     batches = list(inference.rebatch([photographs(BATCH + 5)]))
     one = list(inference.tensorflow(tmp_path / "backbone.keras", "features")(batches))
     two = list(inference.openvino(tmp_path / "backbone.xml", "features", SIZE)(batches))

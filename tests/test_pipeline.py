@@ -162,6 +162,18 @@ def test_without_the_cache_the_outcome_is_the_same(finished):
     assert (finished.path / "reports" / "metrics.json").read_bytes() == before
 
 
+def test_tensorflow_alone_comes_to_nearly_the_same(finished):
+    metrics = finished.path / "reports" / "metrics.json"
+    before = json.loads(metrics.read_text())
+    finished.set(image__engine="tensorflow", fine_tune__cache=False)
+    assert finished.repro() == ["extract_features", "train_head", "extract_activations", "fine_tune", "evaluate"]
+    after = json.loads(metrics.read_text())
+    for model in ("head", "fine_tuned"):
+        assert after[model]["validation"]["log_loss"] == pytest.approx(
+            before[model]["validation"]["log_loss"], rel=0.05
+        )
+
+
 def test_the_first_block_of_another_backbone_with_a_head_of_convolutions_that_thaws_in_steps(finished):
     """The recipe `vgg16-single-block`, smaller and with random weights."""
     result = finished.run(sys.executable, "src/recipe.py", "vgg16-single-block")

@@ -329,13 +329,14 @@ def tints(count: int, seed: int) -> np.ndarray:
 def trained(tmp_path_factory) -> Path:
     """A run whose photographs are greyish, 60 for training, each with a red copy, and 100 for validation."""
     from thaw import openvino
+    from thaw.conversion import convert
     from thaw.tensorflow import keras
 
     folder = tmp_path_factory.mktemp("run")
     image = keras.Input((None, None, 3))
     backbone = keras.Model(image, {"features": keras.layers.GlobalAveragePooling2D(name="features")(image)})
     (folder / "models/backbone").mkdir(parents=True)
-    openvino.write(backbone, folder / "models/backbone/backbone.xml")
+    openvino.write(convert(backbone), folder / "models/backbone/backbone.xml")
     (folder / "data").mkdir()
     array = np.stack([tints(161, 0), np.tile(np.uint8([250, 0, 0]), (161, 1))], axis=1).reshape(322, 3)
     write_features(folder / "data", array.astype(np.float16), ["train"] * 60 + ["validation"] * 100 + ["test"])

@@ -9,7 +9,6 @@ import getpass
 import hashlib
 import os
 import re
-import runpy
 import shutil
 import socket
 import subprocess
@@ -430,15 +429,13 @@ def test_a_full_disk_is_an_error_and_the_next_try_completes(sharing, tmp_path, c
 
 
 @pytest.mark.parametrize("script", [*(s for s in STAGES if s not in ("download", "backbone")), "predict", "explore"])
-def test_what_a_clone_lacks_is_one_line_that_names_the_command(tmp_path, monkeypatch, script):
+def test_what_a_clone_lacks_is_one_line_that_names_the_command(tmp_path, script):
     shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", [f"{script}.py", *["photograph.jpg"] * (script == "predict")])
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_path(str(ROOT / "src" / f"{script}.py"), run_name="__main__")
-    line = str(ended.value)
+    command = [sys.executable, ROOT / "src" / f"{script}.py", *["photograph.jpg"] * (script == "predict")]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (1, "")
+    (line,) = result.stderr.splitlines()
     assert line.startswith("thaw: ")
-    assert "\n" not in line
     assert "is missing: run `dvc repro`, or `dvc pull`" in line
 
 

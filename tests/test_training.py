@@ -1,7 +1,6 @@
 """Fine-tuning changes what it should, by as much as it should, and nothing else; twice it is the same."""
 
 import dataclasses
-import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -602,47 +601,6 @@ def test_balanced_classes_weigh_the_same(tf, build, data):
     one, two = map(weights_of, models)
     for path in one:
         np.testing.assert_allclose(one[path], two[path], rtol=1e-4, atol=1e-6)
-
-
-# Reading ahead
-
-
-def test_batches_come_in_order_and_release_what_they_read(tf, data):
-    activations, *_ = data()
-    batches = [np.array([3, 1]), np.array([0]), np.array([5, 5, 2])]
-    found = list(tf.training.read_ahead(activations, batches))
-    for rows, x in zip(batches, found, strict=True):
-        np.testing.assert_array_equal(x, np.asarray(activations)[rows])
-
-
-def test_the_next_batch_is_read_while_one_is_used(tf):
-    read = [threading.Event() for _ in range(3)]
-
-    class Source:
-        shape, dtype = (3, 1), np.dtype(np.float16)
-
-        def __getitem__(self, rows):
-            read[rows[0]].set()
-            return np.zeros((len(rows), 1), np.float16)
-
-    batches = tf.training.read_ahead(Source(), (np.array([row]) for row in range(3)))
-    next(batches)
-    assert read[1].wait(10)
-    assert not read[2].is_set()
-    assert len(list(batches)) == 2
-
-
-def test_an_error_of_the_source_is_raised_where_its_batch_is_due(tf):
-    class Source:
-        def __getitem__(self, rows):
-            if rows[0] == 1:
-                raise ThawError("gone")
-            return rows
-
-    batches = tf.training.read_ahead(Source(), (np.array([row]) for row in range(3)))
-    assert next(batches) == 0
-    with pytest.raises(ThawError, match="gone"):
-        next(batches)
 
 
 def test_activations_may_come_from_anything_with_rows(tf, build, data):

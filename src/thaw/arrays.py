@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from thaw import ahead
 from thaw.errors import ThawError, missing
 
 BLOCK = 2**26  # bytes
@@ -57,6 +58,18 @@ def pooled(array: np.ndarray) -> np.ndarray:
         return array
     means = (block.mean(axis=(1, 2), dtype=np.float32) for block in blocks(array, np.arange(len(array))))
     return np.concatenate([mean.astype(array.dtype) for mean in means])
+
+
+def read_ahead(array: np.ndarray, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield the rows of an array that each batch of row numbers names, while a thread reads those of the next one."""
+
+    def read(rows: np.ndarray) -> np.ndarray:
+        found = array[rows]
+        if isinstance(array, np.memmap):
+            release(array)
+        return found
+
+    return ahead.in_order(read, batches, threads=1, ahead=1)
 
 
 def release(array: np.memmap) -> None:

@@ -7,7 +7,8 @@ have no such map, and none is made up for them.
 
 import numpy as np
 
-from thaw.tensorflow import keras
+from thaw.keras import keras
+from thaw.prediction import predictor
 
 BATCH = 16  # photographs at a time: a map of 1280 channels is 250 KB, at 600 pixels some 2 MB
 
@@ -40,12 +41,12 @@ def evidence(
     difference of the two biases is the difference of the two logits. The model must have an `averaged_map`.
     """
     first, map_ = model.get_layer(start).output if start else model.input, averaged_map(model)
-    to_map = (lambda x: x) if first is map_ else keras.Model(first, map_)
+    at_rows = inputs.__getitem__ if first is map_ else predictor(keras.Model(first, map_), inputs)
     kernel = model.layers[-1].get_weights()[0]
     maps = []
     for at in range(0, len(inputs), BATCH):
-        rows = slice(at, at + BATCH)
-        features = np.asarray(to_map(inputs[rows].astype(np.float32)))
+        rows = np.arange(at, min(at + BATCH, len(inputs)))
+        features = at_rows(rows).astype(np.float32)
         difference = (kernel[:, answers[rows]] - kernel[:, others[rows]]).T
         maps.append(np.einsum("nhwc,nc->nhw", features, difference))
     return np.concatenate(maps)

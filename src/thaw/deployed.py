@@ -1,6 +1,6 @@
 """A finished model as those who only use it want it: its answers without TensorFlow, calibrated and decided.
 
-The network runs on OpenVINO. It is converted once, with TensorFlow, and the converted copy is kept under the hash of
+The network runs on OpenVINO. It is converted once, and the converted copy is kept under the hash of
 the model file: a model that changes is converted anew, and one that comes back is not, while it is among the KEPT that
 were used last.
 """
@@ -118,12 +118,14 @@ def _forget(cache: Path) -> None:
 
 def _convert(model: Path, folder: Path) -> None:
     from thaw import models, openvino
+    from thaw.conversion import convert
     from thaw.files import whole_folder
-    from thaw.tensorflow import keras
+    from thaw.keras import keras
 
     whole, _ = models.load(model)
     try:
         with whole_folder(folder) as temporary:
-            openvino.write(keras.Model(whole.input, {OUTPUT: whole.output}), temporary / "model.xml")
+            network = convert(keras.Model(whole.input, {OUTPUT: whole.output}, name=whole.name))
+            openvino.write(network, temporary / "model.xml")
     except OSError as error:
         raise ThawError(f"the converted model cannot be kept in {folder.parent}: {error.strerror}") from None

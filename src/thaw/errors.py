@@ -35,8 +35,12 @@ def run(main: Callable[[], None]) -> None:
     alone in its working copy, and ends when DVC does: see `_as_stage`.
     """
     try:
-        with _as_stage(os.environ["DVC_STAGE"]) if "DVC_STAGE" in os.environ else contextlib.nullcontext():
-            main()
+        if "DVC_STAGE" in os.environ:
+            with _as_stage(os.environ["DVC_STAGE"]):
+                main()
+                sys.stdout.flush()
+                os._exit(0)  # all is written; to take TensorFlow down in order would take a second
+        main()
     except ThawError as error:
         sys.exit(f"thaw: {' '.join(str(error).split())}")
     except BrokenPipeError:

@@ -115,9 +115,9 @@ def known_head(extend: bool | str, backbone: Path) -> LinearHead:
 
     Raises ThawError where it has none, or where its features are not those of the folder's network.
     """
-    from thaw import models  # TensorFlow, only where a model is extended
+    from thaw import models  # Keras, only where a model is extended
     from thaw.backbone_names import FEATURES
-    from thaw.tensorflow import keras
+    from thaw.keras import keras
 
     network, metadata = models.load(backbone / "backbone.keras")
     if extend is not True:

@@ -49,7 +49,7 @@ class LinearHead:
 
     def attach(self, backbone, features: str):
         """Return the Keras model `backbone` up to its layer `features` with this head behind it."""
-        from thaw.tensorflow import keras
+        from thaw.keras import keras
 
         dense = keras.layers.Dense(len(self.bias), activation="softmax", name="probabilities")
         model = keras.Model(backbone.input, dense(backbone.get_layer(features).output), name=backbone.name)
@@ -73,7 +73,7 @@ class LinearHead:
 
 
 def load(folder: Path):
-    """Return the head that a folder holds: a LinearHead, an ExtendedHead, or a NetworkHead, which wants TensorFlow."""
+    """Return the head that a folder holds: a LinearHead, an ExtendedHead, or a NetworkHead, which wants Keras."""
     kind = read_json(folder / "head.json")["kind"]
     if kind == "linear":
         return LinearHead.load(folder)

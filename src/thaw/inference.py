@@ -37,15 +37,23 @@ def openvino(
     """
     from thaw.openvino import ov
 
-    core = ov.Core()
-    whole = _read(core, network)
+    whole = _read(ov.Core(), network)
     model = ov.Model([whole.output(output)], whole.get_parameters(), output)
-    model.reshape([BATCH, size, size, 3])
+    return on_openvino(model, (size, size, 3), np.uint8, dtype)
+
+
+def on_openvino(
+    model, shape: tuple[int, ...], dtype_in: np.typing.DTypeLike, dtype_out: np.typing.DTypeLike
+) -> Callable[[Batches], Iterator[np.ndarray]]:
+    """The same for a network with one input and one output, of rows of any shape and dtype."""
+    from thaw.openvino import ov
+
+    model.reshape([BATCH, *shape])
     steps = ov.preprocess.PrePostProcessor(model)
-    steps.input().tensor().set_element_type(ov.Type.u8)
-    steps.output().tensor().set_element_type(ov.Type(dtype))
+    steps.input().tensor().set_element_type(ov.Type(dtype_in))
+    steps.output().tensor().set_element_type(ov.Type(dtype_out))
     config = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}
-    compiled = core.compile_model(steps.build(), "CPU", config)
+    compiled = ov.Core().compile_model(steps.build(), "CPU", config)
     requests = [
         compiled.create_infer_request() for _ in range(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") + 1)
     ]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from thaw.errors import ThawError, missing
 from thaw.files import whole_file
-from thaw.tensorflow import keras
+from thaw.keras import keras
 
 
 def save(model: keras.Model, path: Path, metadata: Mapping[str, object]) -> None:
@@ -43,6 +43,11 @@ def load(path: Path) -> tuple[keras.Model, dict[str, object]]:
         raise missing(path) from None
     except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
         raise ThawError(f"{path}: not a model of Thaw's ({error})") from error
+
+
+def thawed_part(model: keras.Model, cut: str | None) -> keras.Model:
+    """Return the part of `model` behind the layer `cut`, sharing its weights; None is the whole."""
+    return keras.Model(model.get_layer(cut).output, model.output) if cut else model
 
 
 def _to_json(value: object) -> bytes:

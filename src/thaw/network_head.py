@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from thaw import models, training
+from thaw import models
 from thaw.errors import ThawError
 from thaw.examples import Examples
+from thaw.keras import keras
 from thaw.params import Head
-from thaw.tensorflow import keras
+from thaw.prediction import predictor
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class NetworkHead:
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
         """Return (n, classes) float64 probabilities of features or maps; a memory map is read batch by batch."""
-        probabilities = training.predictor(self.network, features)(np.arange(len(features))).astype(np.float64)
+        predict = predictor(self.network, features)
+        probabilities = predict(np.arange(len(features))).astype(np.float64)
         return probabilities / probabilities.sum(axis=1, keepdims=True)
 
     @property
@@ -63,6 +65,8 @@ def train(
 ) -> tuple[NetworkHead, int]:
     """Train a new head on features (rows, channels) or maps (rows, height, width, channels) float16, as
     `training.fit` does; return it and its best epoch."""
+    from thaw import training
+
     network = build(features.shape[1:], len(classes), params)
     inputs = keras.Input(network.input.shape[1:])
     model = keras.Model(inputs, network(inputs))  # there is no body: the head stands on the input

@@ -1,7 +1,7 @@
 """TensorFlow and Keras, imported quietly and set to give the same bytes each time.
 
-The import costs 8 s of CPU: only modules that build or train a network import this one, and all of them get
-`keras` and `tf` from here, so that the settings hold whichever of them comes first.
+The import costs 4 to 8 s of CPU: only modules that train a network or run it on TensorFlow import this one. All of
+them get `keras` and `tf` from here, so that the settings hold whichever comes first; the others have `thaw.keras`.
 """
 
 import os

@@ -3,27 +3,23 @@
 import contextlib
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
 from tqdm import tqdm
 
-from thaw import ahead, arrays
+from thaw import arrays
 from thaw.backbones.cut_points import find_cut_points
 from thaw.errors import ThawError
 from thaw.examples import Examples, training_weights, weighted_scores
 from thaw.folding import folded
+from thaw.models import thawed_part
 from thaw.params import Training
 from thaw.tensorflow import keras, tf
 
 PREDICTION_BATCH = 64  # rows; larger ones are no faster here and hold more memory
-
-
-def thawed_part(model: keras.Model, cut: str | None) -> keras.Model:
-    """Return the part of `model` behind the layer `cut`, sharing its weights; None is the whole."""
-    return keras.Model(model.get_layer(cut).output, model.output) if cut else model
 
 
 def fit(
@@ -80,7 +76,7 @@ def fit(
         rows = (train.views[batch, (first[batch] + epoch) % train.views.shape[1]] for batch in batches)
         bar = tqdm(batches, f"epoch {epoch}", disable=None, leave=False)
         losses = []
-        for batch, x in zip(bar, read_ahead(activations, rows), strict=True):
+        for batch, x in zip(bar, arrays.read_ahead(activations, rows), strict=True):
             done = (epoch - 1) * steps + len(losses)
             rate = learning_rate(done, steps, params)
             decay = min(ema or 0.0, (1 + done) / (10 + done))  # a young average forgets the start sooner
@@ -111,21 +107,9 @@ def predictor(thawed: keras.Model, activations: np.ndarray) -> Callable[[np.ndar
 
     def predict(rows: np.ndarray) -> np.ndarray:
         batches = (rows[start : start + PREDICTION_BATCH] for start in range(0, len(rows), PREDICTION_BATCH))
-        return np.concatenate([function(x).numpy() for x in read_ahead(activations, batches)])
+        return np.concatenate([function(x).numpy() for x in arrays.read_ahead(activations, batches)])
 
     return predict
-
-
-def read_ahead(activations: np.ndarray, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Yield the activations of each batch of rows, in order, while a thread reads those of the next one."""
-
-    def read(rows: np.ndarray) -> np.ndarray:
-        x = activations[rows]
-        if isinstance(activations, np.memmap):
-            arrays.release(activations)
-        return x
-
-    return ahead.in_order(read, batches, threads=1, ahead=1)
 
 
 def learning_rate(step: int, steps: int, params: Training) -> float:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from thaw.keras import keras
 from thaw.openvino import ov
-from thaw.tensorflow import keras, tf
 
 MEASURED = 4  # depths at which training is timed; in between, the time follows the multiply-adds
 BATCH, STEPS = 32, 3
@@ -59,6 +59,8 @@ def training_seconds(model: keras.Model, depths: dict[str | None, tuple[int, ...
 
 
 def _step_seconds(model: keras.Model, layer: str | None, shape: tuple[int, ...]) -> float:
+    from thaw.tensorflow import tf
+
     thawed = keras.Model(model.get_layer(layer).output, model.output) if layer else model
 
     @tf.function

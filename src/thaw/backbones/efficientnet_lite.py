@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from thaw.backbones.preprocessing import preprocess
-from thaw.tensorflow import keras
+from thaw.keras import keras
 
 layers = keras.layers
 

@@ -3,7 +3,7 @@
 The same arithmetic as `preprocess_input` of the family in keras.applications. `inside` families bring their own.
 """
 
-from thaw.tensorflow import keras
+from thaw.keras import keras
 
 # Of ImageNet's training photographs: in 0-1 and RGB, as torchvision has them; in 0-255 and BGR, as Caffe had them.
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

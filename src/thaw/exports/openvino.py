@@ -1,13 +1,12 @@
 """OpenVINO: a folder with `model.xml` and `model.bin`, its metadata in the section `thaw` of the model's `rt_info`."""
 
-import re
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from thaw.errors import ThawError
+from thaw import openvino
+from thaw.conversion import convert
 from thaw.exports import graphs
 from thaw.exports.formats import as_text
 from thaw.openvino import ov
@@ -18,21 +17,13 @@ FILE = "model.xml"
 
 def write(model: keras.Model, facts: dict, folder: Path) -> None:
     """Write a model for batches of any length, in float32."""
-    with tempfile.TemporaryDirectory() as temporary:
-        graph = graphs.freeze(model, facts["image"]["size"])
-        Path(temporary, "saved_model.pb").write_bytes(graphs.saved_model(graph))
-        converted = ov.convert_model(temporary)
-    # A new model: that of the converter remembers the path that it came from.
-    network = ov.Model(converted.outputs, converted.get_parameters(), model.name)
-    for number, step in enumerate(network.get_ordered_ops()):  # else with a counter of the process in it
-        step.set_friendly_name(re.sub(r"_\d+$", f"_{number}", step.get_friendly_name()))
+    size = facts["image"]["size"]
+    network = convert(keras.Model(model.input, {graphs.PROBABILITIES: model.output}, name=model.name))
+    network.reshape([-1, size, size, 3])
+    network.input().get_tensor().set_names({graphs.IMAGE})
     for key, text in as_text(facts).items():
         network.set_rt_info(text, ["thaw", key])
-    try:
-        ov.save_model(network, folder / FILE, compress_to_fp16=False)
-        ov.Core().read_model(folder / FILE)  # on a full disk, what is written may be cut short without an error
-    except RuntimeError as error:
-        raise ThawError("its files could not be written (is the disk full?)") from error
+    openvino.write(network, folder / FILE)
 
 
 def load(folder: Path) -> Callable[[np.ndarray], np.ndarray]:

@@ -1,0 +1,294 @@
+"""A Keras network as one of OpenVINO's, built layer by layer, on whatever engine Keras stands.
+
+OpenVINO's own way from Keras leads through TensorFlow, which has to be imported and to trace the network first: that
+takes longer than the features of a thousand photographs. Between the layers, maps lie with their channels ahead of
+height and width, as OpenVINO wants them; the network's inputs and outputs have Keras' order.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+
+from thaw.errors import ThawError
+from thaw.keras import keras
+from thaw.openvino import ov
+
+Model, Node, opset1, opset13 = ov.Model, ov.Node, ov.opset1, ov.opset13
+
+Values = Sequence[float] | np.ndarray
+TO_KERAS, TO_OPENVINO = (0, 2, 3, 1), (0, 3, 1, 2)  # the axes of a map, transposed
+
+
+def convert(model: keras.Model) -> Model:
+    """Return what computes a functional model in inference mode, in float32.
+
+    Takes what the model takes, (n, h, w, channels) for an image, by the same names; a dictionary of outputs keeps its
+    own. OpenVINO's names, which count what the process has made before, are replaced. Raises ThawError where a layer
+    is of a kind that is not known here.
+    """
+    inputs = [opset13.parameter([-1 if side is None else side for side in x.shape], np.float32) for x in model.inputs]
+    tensors = [_transposed(x, TO_OPENVINO) if _is_map(x) else x for x in inputs]
+    found = _run(model, keras.tree.pack_sequence_as(model.input, tensors))
+    named = found if isinstance(found, dict) else {model.output_names[0]: found}
+    outputs = {name: _transposed(x, TO_KERAS) if _is_map(x) else x for name, x in named.items()}
+    network = Model(list(outputs.values()), inputs, model.name)
+    names = [x.name for x in model.inputs] + list(outputs)
+    ends = [end.get_tensor() for end in network.inputs + network.outputs]
+    for end in ends:
+        end.set_names(set())
+    for name, end in zip(names, ends, strict=True):
+        end.add_names({name})  # two outputs may be one tensor
+    for number, step in enumerate(network.get_ordered_ops()):
+        step.set_friendly_name(f"{step.get_type_name()}_{number}")
+    return network
+
+
+def _run(model: keras.Model, tensors):
+    """Convert the layers of `model` in the order of computation, and those of the models among them."""
+    return model._run_through_graph(tensors, operation_fn=lambda step: partial(_convert, step))
+
+
+def _convert(step: keras.Operation, *inputs, **options) -> Node:
+    if isinstance(step, keras.Sequential):
+        step = step._functional
+    if isinstance(step, keras.Model):
+        return _run(step, *inputs)
+    kind = type(step).__name__
+    if kind not in KINDS:
+        raise ThawError(f"layer {step.name} is a {kind}, which cannot be converted for OpenVINO")
+    axes = {*np.ravel(getattr(step, "axis", -1))}
+    if getattr(step, "data_format", "channels_last") != "channels_last" or not axes <= {-1, len(step.output.shape) - 1}:
+        raise ThawError(f"layer {step.name} takes other axes for channels than the last: it cannot be converted")
+    return KINDS[kind](step, *keras.tree.flatten(inputs))
+
+
+def _same(step, x: Node) -> Node:
+    return x
+
+
+def _sum(step, *inputs) -> Node:
+    return _folded(opset13.add, inputs)
+
+
+def _product(step, *inputs) -> Node:
+    return _folded(opset13.multiply, inputs)
+
+
+def _folded(operation: Callable, inputs: Sequence[Node | float]) -> Node:
+    first, *rest = (x if isinstance(x, Node) else _constant(x) for x in inputs)
+    for x in rest:
+        first = operation(first, x)
+    return first
+
+
+def _concatenation(step, *inputs: Node) -> Node:
+    return opset13.concat(list(inputs), axis=1)
+
+
+def _flip(step, x: Node) -> Node:
+    channels = x.get_output_partial_shape(0)[1].get_length()
+    return opset13.gather(x, np.arange(channels)[::-1], np.int64(1))
+
+
+def _convolution(layer, x: Node) -> Node:
+    kernel = _array(layer.kernel).transpose(3, 2, 0, 1)
+    if layer.groups > 1:
+        kernel = kernel.reshape(layer.groups, -1, *kernel.shape[1:])
+    return _finished(layer, _filtered(layer, x, kernel))
+
+
+def _depthwise(layer, x: Node) -> Node:
+    return _finished(layer, _filtered(layer, x, _of_each_channel(layer.kernel)))
+
+
+def _separable(layer, x: Node) -> Node:
+    x = _filtered(layer, x, _of_each_channel(layer.depthwise_kernel))
+    kernel = _constant(_array(layer.pointwise_kernel).transpose(3, 2, 0, 1))
+    return _finished(layer, opset13.convolution(x, kernel, [1, 1], [0, 0], [0, 0], [1, 1]))
+
+
+def _of_each_channel(kernel) -> np.ndarray:
+    """Return Keras' (h, w, channels, multiplier) as a group for each channel."""
+    return _array(kernel).transpose(2, 3, 0, 1)[:, :, None]
+
+
+def _filtered(layer, x: Node, kernel: np.ndarray) -> Node:
+    """Filter with a kernel (out, in, h, w), or (groups, out, in, h, w)."""
+    convolution = opset13.convolution if kernel.ndim == 4 else opset13.group_convolution
+    strides, dilations, padding = list(layer.strides), list(layer.dilation_rate), _padding(layer)
+    return convolution(x, _constant(kernel), strides, [0, 0], [0, 0], dilations, padding)
+
+
+def _dense(layer, x: Node) -> Node:
+    kernel = _array(layer.kernel)
+    if not _is_map(x):
+        return _finished(layer, opset13.matmul(x, _constant(kernel), False, False))
+    kernel = _constant(kernel.T[:, :, None, None])
+    return _finished(layer, opset13.convolution(x, kernel, [1, 1], [0, 0], [0, 0], [1, 1]))
+
+
+def _finished(layer, x: Node) -> Node:
+    """Add a layer's bias and apply its activation."""
+    if layer.use_bias:
+        x = opset13.add(x, _channels(_array(layer.bias), x))
+    return _activation(layer, x)
+
+
+def _activation(layer, x: Node) -> Node:
+    name = layer.activation.__name__
+    if name not in ACTIVATIONS:
+        raise ThawError(f"the activation {name} of layer {layer.name} cannot be converted for OpenVINO")
+    return ACTIVATIONS[name](x)
+
+
+def _relu(layer, x: Node) -> Node:
+    if layer.negative_slope or layer.threshold:
+        raise ThawError(f"layer {layer.name}: a ReLU with a slope or a threshold cannot be converted for OpenVINO")
+    return opset13.relu(x) if layer.max_value is None else opset13.clamp(x, 0.0, float(layer.max_value))
+
+
+def _pad(layer, x: Node) -> Node:
+    (top, bottom), (left, right) = layer.padding
+    return opset13.pad(x, [0, 0, top, left], [0, 0, bottom, right], "constant", np.float32(0))
+
+
+def _crop(layer, x: Node) -> Node:
+    (top, bottom), (left, right) = layer.cropping
+    end = [-cut or np.iinfo(np.int64).max for cut in (bottom, right)]
+    return opset13.slice(x, [top, left], end, [1, 1], [2, 3])
+
+
+def _greatest(layer, x: Node) -> Node:
+    strides, size = list(layer.strides), list(layer.pool_size)
+    return opset1.max_pool(x, strides, [0, 0], [0, 0], size, auto_pad=_padding(layer))
+
+
+def _average(layer, x: Node) -> Node:
+    strides, size = list(layer.strides), list(layer.pool_size)
+    return opset13.avg_pool(x, strides, [0, 0], [0, 0], size, exclude_pad=True, auto_pad=_padding(layer))
+
+
+def _padding(layer) -> str:
+    return {"same": "same_upper", "valid": "valid"}[layer.padding]
+
+
+def _global_average(layer, x: Node) -> Node:
+    return opset13.reduce_mean(x, np.array([2, 3]), keep_dims=layer.keepdims)
+
+
+def _global_greatest(layer, x: Node) -> Node:
+    return opset13.reduce_max(x, np.array([2, 3]), keep_dims=layer.keepdims)
+
+
+def _batch_norm(layer, x: Node) -> Node:
+    factor = 1 / np.sqrt(_array(layer.moving_variance) + np.float32(layer.epsilon))
+    if layer.scale:
+        factor *= _array(layer.gamma)
+    shift = -_array(layer.moving_mean) * factor
+    if layer.center:
+        shift += _array(layer.beta)
+    return opset13.add(opset13.multiply(x, _channels(factor, x)), _channels(shift, x))
+
+
+def _layer_norm(layer, x: Node) -> Node:
+    x = opset13.mvn(x, np.array([1]), True, layer.epsilon, "inside_sqrt")
+    if layer.scale:
+        x = opset13.multiply(x, _channels(_array(layer.gamma), x))
+    return opset13.add(x, _channels(_array(layer.beta), x)) if layer.center else x
+
+
+def _normalization(layer, x: Node) -> Node:
+    deviation = np.maximum(np.sqrt(_array(layer.variance)), np.float32(keras.config.epsilon()))
+    x = opset13.subtract(x, _channels(_array(layer.mean), x))
+    return opset13.divide(x, _channels(deviation, x))
+
+
+def _rescaling(layer, x: Node) -> Node:
+    return opset13.add(opset13.multiply(x, _channels(layer.scale, x)), _channels(layer.offset, x))
+
+
+def _layer_scale(layer, x: Node) -> Node:
+    """ConvNeXt's own."""
+    return opset13.multiply(x, _channels(_array(layer.gamma), x))
+
+
+def _scaled_sum(layer, x: Node, y: Node) -> Node:
+    """Inception-ResNet's own."""
+    return opset13.add(x, opset13.multiply(y, _constant(layer.scale)))
+
+
+def _reshape(layer, x: Node) -> Node:
+    target = list(layer.target_shape)
+    if len(target) == 3 and target[:2] == [1, 1] and not _is_map(x):
+        return opset13.reshape(x, [0, target[2], 1, 1], special_zero=True)
+    x = opset13.reshape(_transposed(x, TO_KERAS) if _is_map(x) else x, [0, *target], special_zero=True)
+    return _transposed(x, TO_OPENVINO) if len(target) == 3 else x
+
+
+def _flatten(layer, x: Node) -> Node:
+    return opset13.reshape(_transposed(x, TO_KERAS) if _is_map(x) else x, [0, -1], special_zero=True)
+
+
+def _transposed(x: Node, axes: tuple[int, ...]) -> Node:
+    return opset13.transpose(x, np.array(axes))
+
+
+def _is_map(x: Node) -> bool:
+    return x.get_output_partial_shape(0).rank.get_length() == 4
+
+
+def _channels(values: Values | float, x: Node) -> Node:
+    """Return a value for each channel, or one for all, as it is to meet `x`."""
+    values = np.ravel(np.asarray(values, np.float32))
+    return _constant(values.reshape(1, -1, 1, 1) if _is_map(x) else values[None])
+
+
+def _constant(values: Values | float) -> Node:
+    return opset13.constant(np.ascontiguousarray(values, np.float32))
+
+
+def _array(variable) -> np.ndarray:
+    return np.asarray(keras.ops.convert_to_numpy(variable), np.float32)
+
+
+KINDS: dict[str, Callable] = {
+    "Activation": _activation,
+    "Add": _sum,
+    "AveragePooling2D": _average,
+    "BatchNormalization": _batch_norm,
+    "Concatenate": _concatenation,
+    "Conv2D": _convolution,
+    "Cropping2D": _crop,
+    "CustomScaleLayer": _scaled_sum,
+    "Dense": _dense,
+    "DepthwiseConv2D": _depthwise,
+    "Dropout": _same,
+    "Flatten": _flatten,
+    "Flip": _flip,
+    "GlobalAveragePooling2D": _global_average,
+    "GlobalMaxPooling2D": _global_greatest,
+    "Identity": _same,
+    "LayerNormalization": _layer_norm,
+    "LayerScale": _layer_scale,
+    "MaxPooling2D": _greatest,
+    "Multiply": _product,
+    "Normalization": _normalization,
+    "ReLU": _relu,
+    "Rescaling": _rescaling,
+    "Reshape": _reshape,
+    "SeparableConv2D": _separable,
+    "ZeroPadding2D": _pad,
+}
+ACTIVATIONS: dict[str, Callable[[Node], Node]] = {
+    "gelu": partial(opset13.gelu, approximation_mode="erf"),
+    "hard_sigmoid": opset13.hsigmoid,
+    "hard_silu": opset13.hswish,
+    "linear": lambda x: x,
+    "relu": opset13.relu,
+    "relu6": lambda x: opset13.clamp(x, 0.0, 6.0),
+    "sigmoid": opset13.sigmoid,
+    "silu": opset13.swish,
+    "softmax": partial(opset13.softmax, axis=1),
+    "tanh": opset13.tanh,
+}
