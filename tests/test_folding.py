@@ -37,17 +37,19 @@ def draw(model):
 
 
 def answers(model, variables, x):
-    """The output of a model in inference mode, and the gradients of a sum of it."""
+    """The output of a model in inference mode, and the gradients of a sum of it: of the variables, and of the input,
+    which are those of all layers before."""
     from thaw.tensorflow import tf
 
     @tf.function
     def compute(x):
         with tf.GradientTape() as tape:
+            tape.watch(x)
             output = model(x, training=False)
             loss = tf.reduce_sum(tf.sin(output))
-        return output, tape.gradient(loss, variables)
+        return output, tape.gradient(loss, [*variables, x])
 
-    output, gradients = compute(x)
+    output, gradients = compute(tf.constant(x))
     return [output.numpy(), *(gradient.numpy() for gradient in gradients)]
 
 
