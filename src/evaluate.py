@@ -7,7 +7,6 @@ what is chosen on validation for those who use the model: a temperature and a th
 
 import json
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from thaw import (
+    ahead,
     arrays,
     evaluation,
     examples,
@@ -58,14 +58,14 @@ READ = (RAW / "images.csv", SPLIT, AUGMENTATIONS, BACKBONE, FEATURES, ACTIVATION
 def main() -> None:
     parameters = params.load(Path("params.yaml"))
     evaluate = parameters.evaluate
-    if read_json(ACTIVATIONS / "cut.json")["image"]["engine"] == "tensorflow":
+    if read_json(ACTIVATIONS / "cut.json")["image"]["engine"] == "tensorflow":  # before anything imports Keras
         from thaw.training import predictor
     else:
         import thaw.keras_alone  # noqa: F401
         from thaw.prediction import predictor
     from thaw import models
 
-    hashes = ThreadPoolExecutor(1).submit(lambda: {path.as_posix(): provenance.md5(path) for path in READ})
+    hashes = ahead.begin(lambda: {path.as_posix(): provenance.md5(path) for path in READ})
     head = heads.load(HEAD)
     classes = head.classes
     inputs_of_head = arrays.open_rows(FEATURES / "features.npy")
@@ -170,7 +170,7 @@ def where_it_looked(
 
     `outputs` says which of the model's outputs stand for the labels of photographs.
     """
-    from thaw import attention
+    from thaw import attention  # Keras: see `main`
 
     positions = [position for position in positions if seen[position] is not None]
     if not positions or attention.averaged_map(model) is None:

@@ -1,8 +1,11 @@
 """Threads work ahead, no further than they may, and the results come in the order of the items."""
 
+import subprocess
+import sys
 import threading
 
 import pytest
+from dependencies import SRC
 
 from thaw import ahead
 
@@ -48,3 +51,18 @@ def test_a_reader_that_breaks_off_ends_the_work():
     threading.Timer(0.1, may_go_on.set).start()
     results.close()
     assert len(begun) <= 2
+
+
+def test_what_began_goes_on_beside_its_reader_who_has_its_result_or_its_error():
+    go = threading.Event()
+    begun = ahead.begin(lambda: go.wait(30) and "done")
+    assert not begun.done()
+    go.set()
+    assert begun.result(30) == "done"
+    with pytest.raises(ZeroDivisionError):
+        ahead.begin(lambda: 1 / 0).result(30)
+
+
+def test_a_process_that_ends_does_not_wait_for_what_began():
+    code = "import time; from thaw import ahead; ahead.begin(lambda: time.sleep(100)); raise SystemExit(3)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=SRC, timeout=60).returncode == 3

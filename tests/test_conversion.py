@@ -39,6 +39,8 @@ REFUSED = {
     "a UnitNormalization, which": lambda layers: layers.UnitNormalization(),
     "the activation softplus of": lambda layers: layers.Dense(3, activation="softplus"),
     "a ReLU with a slope": lambda layers: layers.ReLU(negative_slope=0.1),
+    "an inverted Normalization": lambda layers: layers.Normalization(mean=0.0, variance=1.0, invert=True),
+    "a_row gives neither": lambda layers: layers.Reshape((30, 4), name="a_row"),
     "a_norm takes other axes": lambda layers: layers.BatchNormalization(axis=1, name="a_norm"),
     "a_filter takes other axes": lambda layers: layers.Conv2D(3, 1, data_format="channels_first", name="a_filter"),
 }
@@ -95,6 +97,14 @@ def test_a_model_among_the_layers_and_one_cut_out_of_another(keras):
     y = np.asarray(keras.Model(model.input, cut)(x))
     for found in (answer(model, x)[0], answer(behind, y)[0]):
         np.testing.assert_allclose(found, np.asarray(model(x)), rtol=1e-5)
+
+
+def test_bare_sums_and_products_with_a_number_or_one_for_each_channel(keras):
+    image = keras.Input((None, None, 3))
+    x = 2.0 * (image + np.float32([1, 2, 3])) * image + 3
+    model = keras.Model(image, x)
+    x = np.random.default_rng(2).normal(size=(2, 5, 3, 3)).astype(np.float32)
+    np.testing.assert_allclose(answer(model, x)[0], np.asarray(model(x)), rtol=1e-5)
 
 
 def test_outputs_keep_their_names_and_the_order_of_keras(keras):

@@ -2,11 +2,14 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 import zipfile
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from dependencies import SRC
 
 from thaw import heads
 from thaw.errors import ThawError
@@ -129,6 +132,16 @@ def test_a_head_with_another_seed_begins_elsewhere(tf):
     one, two, other = (tf.network_head.build((CHANNELS,), 2, parameters(seed=seed)) for seed in (1, 1, 2))
     assert (one.get_layer("hidden1").kernel.numpy() == two.get_layer("hidden1").kernel.numpy()).all()
     assert (one.get_layer("hidden1").kernel.numpy() != other.get_layer("hidden1").kernel.numpy()).any()
+
+
+def test_every_seed_is_one_that_evaluate_can_read(tf, tmp_path):
+    """It loads the head without TensorFlow, on an engine whose seeds have 31 bits."""
+    head = tf.network_head.NetworkHead(tf.network_head.build((CHANNELS,), 2, parameters(seed=2**32 - 1)), ("a", "b"))
+    head.save(tmp_path / "head")
+    code = (
+        "import sys, thaw.keras_alone; from pathlib import Path; from thaw import heads; heads.load(Path(sys.argv[1]))"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path / "head"], cwd=SRC, check=True)
 
 
 # What is trained

@@ -15,7 +15,7 @@ from thaw import params
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 STAGES = PIPELINE["stages"]
 LIBRARY = sorted((SRC / "thaw").rglob("*.py"))
-TRAINING = {"backbone", "fine_tune", "evaluate"}  # the stages that build or run a Keras model
+TRAINING = {"backbone", "fine_tune"}  # the stages that import Keras at their start
 DEFAULTS = yaml.safe_load((ROOT / "params.yaml").read_text())
 LEFT_OUT = {Meta.PARAM_SIZE, Meta.PARAM_NFILES}  # see dvc.stage.cache._get_cache_hash
 ARTIFACT = re.compile(r"(data|models|reports)/\S+")

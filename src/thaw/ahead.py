@@ -1,8 +1,9 @@
 """Work that threads do ahead of its reader."""
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
@@ -25,3 +26,17 @@ def in_order(function: Callable[[Item], Result], items: Iterable[Item], threads:
         finally:
             for future in pending:
                 future.cancel()
+
+
+def begin(function: Callable[[], Result]) -> Future[Result]:
+    """Let a thread compute `function` meanwhile; a process that ends before does not wait for it."""
+    future: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future

@@ -57,9 +57,11 @@ def _convert(step: keras.Operation, *inputs, **options) -> Node:
     kind = type(step).__name__
     if kind not in KINDS:
         raise ThawError(f"layer {step.name} is a {kind}, which cannot be converted for OpenVINO")
-    axes = {*np.ravel(getattr(step, "axis", -1))}
-    if getattr(step, "data_format", "channels_last") != "channels_last" or not axes <= {-1, len(step.output.shape) - 1}:
+    axes, rank = {*np.ravel(getattr(step, "axis", -1))}, len(step.output.shape)
+    if getattr(step, "data_format", "channels_last") != "channels_last" or not axes <= {-1, rank - 1}:
         raise ThawError(f"layer {step.name} takes other axes for channels than the last: it cannot be converted")
+    if rank not in (2, 4):
+        raise ThawError(f"layer {step.name} gives neither features nor maps: it cannot be converted for OpenVINO")
     return KINDS[kind](step, *keras.tree.flatten(inputs))
 
 
@@ -75,8 +77,9 @@ def _product(step, *inputs) -> Node:
     return _folded(opset13.multiply, inputs)
 
 
-def _folded(operation: Callable, inputs: Sequence[Node | float]) -> Node:
-    first, *rest = (x if isinstance(x, Node) else _constant(x) for x in inputs)
+def _folded(operation: Callable, inputs: Sequence[Node | Values | float]) -> Node:
+    one = next(x for x in inputs if isinstance(x, Node))
+    first, *rest = (x if isinstance(x, Node) else _channels(x, one) for x in inputs)
     for x in rest:
         first = operation(first, x)
     return first
@@ -199,6 +202,8 @@ def _layer_norm(layer, x: Node) -> Node:
 
 
 def _normalization(layer, x: Node) -> Node:
+    if layer.invert:
+        raise ThawError(f"layer {layer.name}: an inverted Normalization cannot be converted for OpenVINO")
     deviation = np.maximum(np.sqrt(_array(layer.variance)), np.float32(keras.config.epsilon()))
     x = opset13.subtract(x, _channels(_array(layer.mean), x))
     return opset13.divide(x, _channels(deviation, x))

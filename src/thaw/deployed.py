@@ -1,8 +1,7 @@
-"""A finished model as those who only use it want it: its answers without TensorFlow, calibrated and decided.
+"""A finished model as those who only use it want it: its answers without Keras, calibrated and decided.
 
-The network runs on OpenVINO. It is converted once, and the converted copy is kept under the hash of
-the model file: a model that changes is converted anew, and one that comes back is not, while it is among the KEPT that
-were used last.
+The network runs on OpenVINO. It is converted once, and the converted copy is kept under the hash of the model file: a
+model that changes is converted anew, and one that comes back is not, while it is among the KEPT that were used last.
 """
 
 import contextlib

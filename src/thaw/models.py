@@ -41,7 +41,7 @@ def load(path: Path) -> tuple[keras.Model, dict[str, object]]:
         return keras.saving.load_model(path, compile=False), metadata
     except FileNotFoundError:
         raise missing(path) from None
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
         raise ThawError(f"{path}: not a model of Thaw's ({error})") from error
 
 

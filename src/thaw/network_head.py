@@ -96,10 +96,11 @@ def build(shape: tuple[int, ...], classes: int, params: Head) -> keras.Model:
         x = layers.MaxPooling2D(2, padding="same", name=f"pool{number}")(x)
     if maps:
         x = layers.GlobalAveragePooling2D(name="pool")(x)
+    seed = params.seed % 2**30  # Keras on OpenVINO has room for 31 bits
     for number, units in enumerate(params.hidden, start=1):
-        x = layers.Dropout(params.dropout, seed=params.seed + number, name=f"dropout{number}")(x)
+        x = layers.Dropout(params.dropout, seed=seed + number, name=f"dropout{number}")(x)
         x = layers.Dense(units, activation="relu", name=f"hidden{number}")(x)
-    x = layers.Dropout(params.dropout, seed=params.seed, name="dropout")(x)
+    x = layers.Dropout(params.dropout, seed=seed, name="dropout")(x)
     if params.output == "softmax":
         x = layers.Dense(classes, activation="softmax", name="probabilities")(x)
     else:

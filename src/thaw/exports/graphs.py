@@ -1,6 +1,7 @@
-"""A Keras model as one TensorFlow graph, from which each format is made: weights as constants, names of its own.
+"""A Keras model as one TensorFlow graph, from which every format but OpenVINO's is made.
 
-Such a graph holds nothing of the process that made it (no counter, no path, no date): equal models are equal bytes.
+Weights are constants, and names are its own. Such a graph holds nothing of the process that made it (no counter, no
+path, no date): equal models are equal bytes.
 """
 
 import contextlib

@@ -9,8 +9,8 @@ from thaw import openvino
 from thaw.conversion import convert
 from thaw.exports import graphs
 from thaw.exports.formats import as_text
+from thaw.keras import keras
 from thaw.openvino import ov
-from thaw.tensorflow import keras
 
 FILE = "model.xml"
 
