@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("--photographs", type=Path, help="a folder with a folder a class")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--head-only", action="store_true")
+    parser.add_argument("--copies", type=int, help="that Thaw draws of a training photograph; a head can do with 0")
     parser.add_argument("--torch", type=Path, metavar="PYTHON", help="one that has torch, torchvision and timm")
     parser.add_argument("--without", nargs="*", default=[], choices=PEER_NAMES, metavar="PEER", help="to leave out")
     arguments = parser.parse_args()
@@ -53,12 +54,12 @@ def main() -> None:
         contestants = {"Thaw": lambda: thaw(Path(scratch) / "clone", arguments)}
         script = [sys.executable, PEERS / "keras_tutorial.py", folder, backbone, "--cut", thawed_behind]
         peers = {
-            "Keras": script,
-            "Keras, cached": [*script, "--cached"],
-            "timm": timm(folder, thawed_behind, arguments.torch),
+            "Keras": lambda: script,
+            "Keras, cached": lambda: [*script, "--cached"],
+            "timm": lambda: timm(folder, thawed_behind, arguments.torch),
         }
-        for name, command in peers.items():
-            if command and name not in arguments.without:
+        for name, command_of in peers.items():
+            if name not in arguments.without and (command := command_of()):
                 contestants[name] = partial(run, command, arguments)
         results: dict[str, list[Result]] = {name: [] for name in contestants}
         results["Thaw"].append(first)
@@ -73,11 +74,13 @@ def thaw(clone: Path, arguments: argparse.Namespace) -> Result:
     """Run the pipeline in a fresh clone, part by part; return the seconds until each."""
     shutil.rmtree(clone, ignore_errors=True)
     subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
+    text = (clone / "params.yaml").read_text()
     if arguments.photographs:
-        text = (clone / "params.yaml").read_text()
         text = text.replace("  source: elpv ", "  source: folder ")
         text = re.sub(r"(  folder:\n    path:) null", rf"\1 {arguments.photographs.resolve()}", text)
-        (clone / "params.yaml").write_text(text)
+    if arguments.copies is not None:
+        text = re.sub(r"(?m)^(  copies:) \d+", rf"\1 {arguments.copies}", text)
+    (clone / "params.yaml").write_text(text)
     (clone / "dvc.lock").unlink()
     seconds, found = 0.0, {}
     for part, stage in zip(PARTS, ("train_head", "fine_tune"), strict=True):
