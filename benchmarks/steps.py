@@ -24,6 +24,7 @@ from PIL import Image
 
 from thaw import (
     ahead,
+    array_inference,
     arrays,
     augmentation,
     examples,
@@ -33,7 +34,6 @@ from thaw import (
     inference,
     models,
     params,
-    prediction,
     tables,
     training,
     views,
@@ -148,7 +148,7 @@ def networks(count: int) -> list[Row]:
         with (ACTIVATIONS / "activations.npy").open("rb", buffering=0) as file:
             return len(file.read(4 * count * activations[0].nbytes)) // activations[0].nbytes
 
-    predict = prediction.predictor(models.thawed_part(model_with_head(), cut["layer"]), activations)
+    predict = array_inference.predictor(models.thawed_part(model_with_head(), cut["layer"]), activations)
 
     def predicted() -> int:
         return len(predict(rows[:count]))

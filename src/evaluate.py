@@ -62,7 +62,7 @@ def main() -> None:
         from thaw.training import predictor
     else:
         import thaw.keras_alone  # noqa: F401
-        from thaw.prediction import predictor
+        from thaw.array_inference import predictor
     from thaw import models
 
     hashes = ahead.begin(lambda: {path.as_posix(): provenance.md5(path) for path in READ})

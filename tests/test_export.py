@@ -404,7 +404,8 @@ def test_a_full_disk_leaves_nothing(network, tmp_path, name):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))
     try:
-        with pytest.raises((OSError, ThawError), match=r"File too large|is the disk full\?"):
+        openvino = name == "openvino"  # its writer does not say why it failed
+        with pytest.raises(ThawError if openvino else OSError, match="the disk full" if openvino else "File too large"):
             formats.export(name, network, facts, tmp_path / FORMATS[name].place, calibration, lambda run: None)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

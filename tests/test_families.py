@@ -35,11 +35,8 @@ FAMILIES = {  # with the cut points that a person would name
 }
 
 
-def draw_weights(model: keras.Model) -> None:
-    """Kernels that neither fade the signal out nor blow it up, and batch norms unlike those of a fresh network.
-
-    EfficientNetV2 keeps its own kernels: with such it answers to a millionth of its input with a thousandth.
-    """
+def draw_weights(model: keras.Model, kernels: bool) -> None:
+    """Kernels that neither fade the signal out nor blow it up, and batch norms unlike those of a fresh network."""
     generator = np.random.default_rng(1)
     for layer in model.layers:
         kinds, values = [variable.name for variable in layer.weights], layer.get_weights()
@@ -51,8 +48,8 @@ def draw_weights(model: keras.Model) -> None:
                 "moving_variance": (0.5, 1.5),
             }
             values = [generator.uniform(*spread[kind], v.shape) for kind, v in zip(kinds, values, strict=True)]
-        elif "kernel" in kinds and model.name.startswith("EfficientNetV2"):
-            continue
+        elif not kernels:
+            pass
         elif "kernel" in kinds and isinstance(layer, keras.layers.DepthwiseConv2D):
             values[0] = generator.normal(0, np.sqrt(2 / np.prod(values[0].shape[:2])), values[0].shape)
         elif "kernel" in kinds:
@@ -63,9 +60,9 @@ def draw_weights(model: keras.Model) -> None:
 
 
 class Family:
-    def __init__(self, name: str):
+    def __init__(self, name: str, kernels: bool = True):
         self.model, _ = registry.build(name, None, 1)
-        draw_weights(self.model)
+        draw_weights(self.model, kernels)
         self.cuts = [cut.layer for cut in find_cut_points(self.model, FEATURES)]
         self.size = max(64, BACKBONES[name].least)
         self.pixels = np.random.default_rng(2).integers(0, 256, (2, self.size, self.size, 3)).astype(np.float32)
@@ -100,6 +97,8 @@ def test_frozen_and_thawed_part_are_the_whole_at_every_cut_point(family, request
 
 
 def test_the_engine_computes_what_keras_does_at_every_cut_point(family, tmp_path):
+    if family.model.name == "EfficientNetV2B0":  # with drawn kernels it makes a thousandth of a millionth of its input
+        family = Family("EfficientNetV2B0", kernels=False)
     openvino.write(convert(keras.Model(family.model.input, family.tensors)), tmp_path / "backbone.xml")
     network = ov.Core().read_model(tmp_path / "backbone.xml")
     network.reshape([2, family.size, family.size, 3])

@@ -162,6 +162,16 @@ def test_without_the_cache_the_outcome_is_the_same(finished):
     assert (finished.path / "reports" / "metrics.json").read_bytes() == before
 
 
+@pytest.mark.parametrize("script", [["evaluate.py"], ["predict.py", "--cache", "networks", "photographs/blobs"]])
+def test_what_trains_nothing_does_without_tensorflow(finished, script):
+    blocked = finished.path / "blocked"
+    blocked.mkdir()
+    (blocked / "tensorflow.py").write_text("raise SystemExit('TensorFlow was imported')")
+    name, *options = script
+    result = finished.run(sys.executable, f"src/{name}", *options, env=os.environ | {"PYTHONPATH": str(blocked)})
+    assert result.returncode == 0, result.stderr
+
+
 def test_tensorflow_alone_comes_to_nearly_the_same(finished):
     metrics = finished.path / "reports" / "metrics.json"
     before = json.loads(metrics.read_text())

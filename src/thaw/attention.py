@@ -7,8 +7,8 @@ have no such map, and none is made up for them.
 
 import numpy as np
 
+from thaw.array_inference import predictor
 from thaw.keras import keras
-from thaw.prediction import predictor
 
 BATCH = 16  # photographs at a time: a map of 1280 channels is 250 KB, at 600 pixels some 2 MB
 

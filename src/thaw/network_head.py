@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from thaw import models
+from thaw.array_inference import predictor
 from thaw.errors import ThawError
 from thaw.examples import Examples
 from thaw.keras import keras
 from thaw.params import Head
-from thaw.prediction import predictor
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from thaw import arrays
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.uint8])
 @pytest.mark.parametrize("shape", [(5, 6, 3), (7,)])
 def test_rows_in_any_number_and_order(tmp_path, dtype, shape):
-    from thaw.prediction import predictor
+    from thaw.array_inference import predictor
     from thaw.tensorflow import keras
 
     keras.utils.set_random_seed(1)
