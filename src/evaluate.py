@@ -1,12 +1,13 @@
 """Measure the head and the fine-tuned model: `reports/metrics.json`, plots, the report, the model card.
 
 The head is measured on the cached features, the fine-tuned model on the cached activations; photographs are read only
-to be shown in the report. `data/predictions` keeps what both models answer to every photograph, `models/decision.json`
-what is chosen on validation for those who use the model: a temperature and a threshold.
+to be shown in the report, and where their mirror images are asked, too (`evaluate.test_time_flips`).
+`data/predictions` keeps what both models answer to every photograph, `models/decision.json` what is chosen on
+validation for those who use the model: a temperature and a threshold.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from thaw import (
     examples,
     extraction,
     failures,
+    flips,
     heads,
     health,
     label_errors,
@@ -29,6 +31,7 @@ from thaw import (
     provenance,
     tables,
 )
+from thaw.backbone_names import FEATURES
 from thaw.errors import run
 from thaw.extension import ExtendedHead
 from thaw.files import read_json, whole_file
@@ -40,7 +43,7 @@ RAW = Path("data/raw")
 SPLIT = Path("data/split.csv")
 AUGMENTATIONS = Path("data/augmentations.csv")
 BACKBONE = Path("models/backbone")
-FEATURES = Path("data/features")
+EMBEDDINGS = Path("data/features")
 ACTIVATIONS = Path("data/activations")
 HEAD = Path("models/head")
 MODEL = Path("models/model.keras")
@@ -52,13 +55,14 @@ PLOTS = Path("reports/plots")
 ACCURACY = Path("reports/accuracy.svg")
 MODEL_CARD = Path("reports/model_card.md")
 REPORT = Path("reports/report.html")
-READ = (RAW / "images.csv", SPLIT, AUGMENTATIONS, BACKBONE, FEATURES, ACTIVATIONS, HEAD, MODEL)
+READ = (RAW / "images.csv", SPLIT, AUGMENTATIONS, BACKBONE, EMBEDDINGS, ACTIVATIONS, HEAD, MODEL)
 
 
 def main() -> None:
     parameters = params.load(Path("params.yaml"))
     evaluate = parameters.evaluate
-    if read_json(ACTIVATIONS / "cut.json")["image"]["engine"] == "tensorflow":  # before anything imports Keras
+    cut = read_json(ACTIVATIONS / "cut.json")
+    if cut["image"]["engine"] == "tensorflow":  # before anything imports Keras
         from thaw.training import predictor
     else:
         import thaw.keras_alone  # noqa: F401
@@ -68,25 +72,25 @@ def main() -> None:
     hashes = ahead.begin(lambda: {path.as_posix(): provenance.md5(path) for path in READ})
     head = heads.load(HEAD)
     classes = head.classes
-    inputs_of_head = arrays.open_rows(FEATURES / "features.npy")
+    inputs_of_head = arrays.open_rows(EMBEDDINGS / "features.npy")
     features = arrays.pooled(inputs_of_head)
     activations = extraction.open_activations(ACTIVATIONS, RAW, SPLIT, AUGMENTATIONS, BACKBONE)
     model, metadata = models.load(MODEL)
-    splits = examples.read(FEATURES, SPLIT)  # rows of the features and of the activations show the same
+    splits = examples.read(EMBEDDINGS, SPLIT)  # rows of the features and of the activations show the same
     photographs = predictions.gather(splits)
     images = tables.read_images(RAW)
 
-    predict = predictor(models.thawed_part(model, metadata["cut"]), activations)
-    of_outputs = normalised(predict(photographs.rows))
+    asked = [(inputs_of_head, activations), *mirrored(cut, evaluate.test_time_flips)]
+    thawed, rows = models.thawed_part(model, metadata["cut"]), photographs.rows
+    of_head = [np.concatenate([head.probabilities(block) for block in arrays.blocks(x, rows)]) for x, _ in asked]
+    of_outputs = np.mean([normalised(predictor(thawed, x)(rows)) for _, x in asked], axis=0)
     extended = head if isinstance(head, ExtendedHead) else None
     probabilities = {
-        "head": np.concatenate(
-            [head.probabilities(block) for block in arrays.blocks(inputs_of_head, photographs.rows)]
-        ),
+        "head": np.mean(of_head, axis=0),
         "fine_tuned": extended.collapse(of_outputs) if extended else of_outputs,
     }
     self_confidence = label_errors.self_confidence(
-        features[photographs.rows], photographs.labels, photographs.weights, photographs.groups, len(classes),
+        features[rows], photographs.labels, photographs.weights, photographs.groups, len(classes),
         seed=evaluate.seed,
     )  # fmt: skip
 
@@ -95,15 +99,15 @@ def main() -> None:
         class_weight=parameters.head.class_weight, strengths=parameters.head.strengths,
     )  # fmt: skip
     if extended:
-        before = extended.before(features[photographs.rows])
+        before = extended.before(features[rows])
         of_splits = {split: photographs.of(split) for split in evaluation.MEASURED}
         measured.metrics["extension"] = {
-            split: extended.scores(of_outputs[rows], before[rows], photographs.labels[rows])
-            for split, rows in of_splits.items()
+            split: extended.scores(of_outputs[at], before[at], photographs.labels[at])
+            for split, at in of_splits.items()
         }
     predictions.write(PREDICTIONS, photographs, classes, probabilities, self_confidence)
     write_json(METRICS, measured.metrics)
-    write_json(DECISION, evaluation.decision(measured, classes, evaluate.threshold, extended and extended.outputs))
+    write_json(DECISION, evaluation.decision(measured, classes, evaluate, extended and extended.outputs))
     write_text(ACCURACY, plots.accuracy_svg(measured.metrics))
     plots.write(
         PLOTS,
@@ -145,6 +149,14 @@ def main() -> None:
     right = [sentence(measured.metrics[model]["test"]) for model in ("head", "fine_tuned")]
     print(f"evaluate: of the {len(photographs.of('test')):,} test labels, by weight, the head has {right[0]} and the "
           f"fine-tuned model {right[1]} right; {REPORT}")  # fmt: skip
+
+
+def mirrored(cut: dict, wanted: str | None) -> Iterator[tuple[extraction.Recomputed, extraction.Recomputed]]:
+    """Yield for each mirror image what takes the place of the cached features and activations, row by row."""
+    image = params.Image(**cut["image"])
+    for axes in flips.AXES[wanted]:
+        seen = extraction.Views(RAW, SPLIT, AUGMENTATIONS, image)
+        yield tuple(extraction.Recomputed(seen, BACKBONE, layer, image, axes) for layer in (FEATURES, cut["layer"]))
 
 
 def normalised(probabilities: np.ndarray) -> np.ndarray:

@@ -1,9 +1,9 @@
 """Take the model elsewhere: `python src/export.py --format FORMAT…` writes it for other engines than Keras.
 
 Each export takes RGB pixels 0-255 of the model's size and gives the Keras model's own probabilities; class names, size,
-resizing, temperature and threshold stand in its metadata. It is checked against Keras on photographs that the model
-has not learnt from, and kept only if it answers the same: within 1e-4 of a probability in float32, within 1e-2 in
-float16, and in 8 bits by its accuracy.
+resizing, temperature, threshold and test-time flips stand in its metadata. It is checked against Keras on photographs
+that the model has not learnt from, and kept only if it answers the same: within 1e-4 of a probability in float32,
+within 1e-2 in float16, and in 8 bits by its accuracy.
 """
 
 import argparse

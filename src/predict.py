@@ -1,9 +1,10 @@
 """Ask the model: `python src/predict.py PATH…` prints what it takes each photograph for, and how sure it is.
 
-A PATH is a file, a folder with all that lies below it, a pattern in quotes, or `-` for a list on standard input. The
-probabilities are calibrated, and of two classes the answer is that of the threshold chosen on validation
-(`decision.json` beside the model). A photograph that cannot be read is a line with its error. Exit status: 0 if any
-photograph was answered, 1 if none was or something else went wrong, 2 for a wrong option.
+A PATH is a file, a folder with all that lies below it, a pattern in quotes, or `-` for a list on standard input. What
+`evaluate` chose, `decision.json` beside the model, holds here: probabilities are calibrated, of two classes the answer
+is that of the threshold, and with test-time flips the mirror images of a photograph are asked, too. A photograph that
+cannot be read is a line with its error. Exit status: 0 if any photograph was answered, 1 if none was or something else
+went wrong, 2 for a wrong option.
 
 An answer is marked as unsure below the probability of `--unsure P`. That does not find what is no photograph of the
 kind: a model is often sure of it. `--far Q` marks what lies farther from the training photographs than the share Q of
@@ -29,7 +30,7 @@ from tqdm import tqdm
 if __name__ == "__main__":
     import thaw.keras_alone  # noqa: F401
 
-from thaw import answers, deployed, inference
+from thaw import answers, deployed, flips, inference
 from thaw.answer_sheet import ENDINGS, Sheet
 from thaw.backbone_names import FEATURES as LAYER
 from thaw.errors import ThawError, run
@@ -61,7 +62,7 @@ def main() -> None:
     with output(options, description.classes) as write, tqdm(desc="predict", disable=quiet, unit="image") as bar:
         named = checked(answers.expand(names(options.paths)), [options.csv, options.sheet])
         seen = answers.look(named, description.size, description.resize)
-        for answer in answers.answer(seen, engine, distances):
+        for answer in answers.answer(seen, flips.averaged(engine, decision.test_time_flips), distances):
             row = as_row(answer, description.classes, decision, options, limit)
             write(row)
             bar.update()

@@ -202,6 +202,14 @@ def test_an_export_says_what_its_classes_are_and_what_it_wants(exported, name):
     assert facts["image"] == {"size": SIZE, "resize": "crop"} and facts["temperature"] == TEMPERATURE
 
 
+def test_an_export_says_what_its_temperature_is_of():
+    description = deployed.Description(CLASSES, SIZE, "crop")
+    plain = formats.describe(description, deployed.Decision(TEMPERATURE))
+    flipped = formats.describe(description, deployed.Decision(TEMPERATURE, test_time_flips="both"))
+    assert "test_time_flips" not in plain and "mirror images" not in plain["output"]
+    assert flipped["test_time_flips"] == "both" and "mirror images" in flipped["output"]
+
+
 def test_a_tflite_file_describes_itself_to_mediapipe(exported):
     from ai_edge_litert import schema_py_generated as schema
 

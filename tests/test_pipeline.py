@@ -162,6 +162,40 @@ def test_without_the_cache_the_outcome_is_the_same(finished):
     assert (finished.path / "reports" / "metrics.json").read_bytes() == before
 
 
+def test_with_flips_the_answers_are_means_over_mirror_images(finished, monkeypatch):
+    from thaw import deployed, heads, images, models
+    from thaw.tensorflow import keras
+
+    monkeypatch.chdir(finished.path)
+    finished.set(evaluate__test_time_flips="both")
+    finished.set(head__strengths=[3e-3], fine_tune__epochs=1, fine_tune__learning_rate=1e-5)  # it is not to be sure
+    assert finished.repro() == ["train_head", "fine_tune", "evaluate"]
+    model, metadata = models.load(Path("models/model.keras"))
+    backbone, _ = models.load(Path("models/backbone/backbone.keras"))
+    frozen, head = keras.Model(backbone.input, backbone.get_layer("features").output), heads.load(Path("models/head"))
+    size = metadata["image"]["size"]
+    table = pl.read_csv("data/predictions/predictions.csv")
+    paths = dict(pl.read_csv("data/raw/images.csv").select("image_id", "path").iter_rows())
+    paths = [Path("data/raw") / paths[image_id] for image_id in table["image_id"]]
+    pixels = np.stack([images.centre(images.fit(images.decode(p, size), size, "crop"), size) for p in paths])
+    mirrored = [pixels, pixels[:, :, ::-1], pixels[:, ::-1], pixels[:, ::-1, ::-1]]
+    mirrored = [np.float32(np.ascontiguousarray(one)) for one in mirrored]
+    of_each = {
+        "fine_tuned": [model.predict(one, verbose=0) for one in mirrored],
+        "head": [head.probabilities(frozen.predict(one, verbose=0)) for one in mirrored],
+    }
+    expected = {name: np.mean(answers, axis=0) for name, answers in of_each.items()}
+    for name, p in expected.items():
+        assert abs(p - of_each[name][0]).max() > 0.02, "mirror images are answered alike, so that this says nothing"
+        np.testing.assert_allclose(np.load(f"data/predictions/{name}.npy"), p, atol=5e-3)
+
+    asked = finished.run(sys.executable, "src/predict.py", "--cache", "networks", "--json", *map(str, paths))
+    assert asked.returncode == 0, asked.stderr
+    printed = [list(json.loads(row)["probabilities"].values()) for row in asked.stdout.splitlines()]
+    decision = deployed.decision(Path("models/decision.json"), "fine_tuned", tuple(metadata["class_names"]))
+    np.testing.assert_allclose(printed, decision.calibrated(expected["fine_tuned"]), atol=2e-3)
+
+
 @pytest.mark.parametrize("script", [["evaluate.py"], ["predict.py", "--cache", "networks", "photographs/blobs"]])
 def test_what_trains_nothing_does_without_tensorflow(finished, script):
     blocked = finished.path / "blocked"

@@ -318,6 +318,14 @@ def test_a_decision_that_is_none_is_refused(tmp_path, text):
         deployed.decision(tmp_path / "decision.json", "fine_tuned", ("dark", "bright"))
 
 
+def test_flips_that_there_are_not_are_refused(tmp_path):
+    decide(tmp_path / "model.keras", 0.5)
+    decision = tmp_path / "decision.json"
+    decision.write_text(json.dumps(json.loads(decision.read_text()) | {"test_time_flips": "sideways"}))
+    with pytest.raises(ThawError, match="test-time flips 'sideways'"):
+        deployed.decision(decision, "fine_tuned", ("dark", "bright"))
+
+
 # How far from the training photographs
 
 

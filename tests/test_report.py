@@ -21,7 +21,7 @@ from thaw.report.results import Results
 
 EVIL = '<script>alert("1")</script>&|`*'
 VOID = {"meta", "img", "link"}
-SETTINGS = Evaluate(threshold=0.5, bootstrap=100, bins=10, shown=3, seed=1)
+SETTINGS = Evaluate(test_time_flips=None, threshold=0.5, bootstrap=100, bins=10, shown=3, seed=1)
 
 
 class Page(HTMLParser):
@@ -302,6 +302,12 @@ def test_the_model_card_holds_the_metrics_the_data_and_how_to_use_it():
     assert f"{100 * test['accuracy']:.1f}\u202f%" in card
     for words in ("CC BY 4", "decision.json", "0123456789abcdef", "| intact |"):
         assert words in card
+
+
+def test_the_model_card_says_whether_mirror_images_are_asked():
+    assert "mirror images" not in model_card.write(usual())
+    found = results(settings=SETTINGS.model_copy(update={"test_time_flips": "both"}))
+    assert "its mirror images (test-time flips: both)" in model_card.write(found)
 
 
 # --- Bad input ---

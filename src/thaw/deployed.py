@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from thaw.calibration import apply_temperature
 from thaw.errors import ThawError, missing
+from thaw.flips import AXES
 
 OUTPUT = "probabilities"
 KEPT = 8  # converted models, some 15 MB each
@@ -39,6 +40,7 @@ class Decision:
 
     temperature: float = 1.0
     threshold: float | None = None  # on the calibrated probability of the second of two classes
+    test_time_flips: str | None = None  # whose answers are averaged, see `flips`
 
     def calibrated(self, probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
         """Return the calibrated probabilities (n, classes) of a model's own."""
@@ -81,7 +83,10 @@ def decision(path: Path, model: str, classes: tuple[str, ...]) -> Decision | Non
         if tuple(chosen["class_names"]) != classes:
             raise ThawError(f"{path} was chosen for another model, of {', '.join(chosen['class_names'])}: `dvc repro`")
         of_model = chosen["models"][model]
-        return Decision(of_model["temperature"], of_model["threshold"])
+        flips = chosen.get("test_time_flips")
+        if flips not in AXES:
+            raise ThawError(f"{path} asks for the test-time flips {flips!r}, which there are not: `dvc repro`")
+        return Decision(of_model["temperature"], of_model["threshold"], flips)
     except FileNotFoundError:
         return None
     except (KeyError, ValueError, TypeError) as error:

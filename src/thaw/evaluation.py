@@ -231,19 +231,21 @@ def threshold_scores(chosen: Mapping[str, Mapping[str, Threshold]]) -> dict[str,
 
 
 def decision(
-    measured: Measured, classes: tuple[str, ...], aim: float | str, outputs: tuple[str, ...] | None = None
+    measured: Measured, classes: tuple[str, ...], settings: Evaluate, outputs: tuple[str, ...] | None = None
 ) -> dict[str, object]:
     """Return what those who use a model must know beside it: `decision.json`.
 
-    A model's probabilities p become calibrated as p^(1 / temperature), scaled to sum to 1. With two classes,
-    `positive_class` is the answer where its calibrated probability lies above the threshold; with more, it, the aim
-    and the threshold are null and the likeliest class is the answer. So it is for a model that was extended: of its
-    `outputs` the classes that it knew were not labelled here, and nothing is chosen for them.
+    Where `test_time_flips` is not null, p is a model's mean answer to a photograph and its mirror images. It becomes
+    calibrated as p^(1 / temperature), scaled to sum to 1. With two classes, `positive_class` is the answer where its
+    calibrated probability lies above the threshold; with more, it, the aim and the threshold are null and the likeliest
+    class is the answer. So it is for a model that was extended: of its `outputs` the classes that it knew were not
+    labelled here, and nothing is chosen for them.
     """
+    flips = {"test_time_flips": settings.test_time_flips}
     if outputs:
         nothing = {"temperature": 1.0, "threshold": None, "aim_reached": None}
         models = dict.fromkeys(measured.temperatures, nothing)
-        return {"class_names": outputs, "positive_class": None, "aim": None, "models": models}
+        return {"class_names": outputs, "positive_class": None, "aim": None} | flips | {"models": models}
     models = {}
     for model, temperature in measured.temperatures.items():
         chosen = measured.thresholds[model]["validation"] if measured.thresholds else None
@@ -253,8 +255,8 @@ def decision(
             "aim_reached": chosen.reached if chosen else None,
         }
     two = bool(measured.thresholds)
-    positive = {"positive_class": classes[1] if two else None, "aim": aim if two else None}
-    return {"class_names": classes} | positive | {"models": models}
+    positive = {"positive_class": classes[1] if two else None, "aim": settings.threshold if two else None}
+    return {"class_names": classes} | positive | flips | {"models": models}
 
 
 def by_class(

@@ -123,24 +123,28 @@ def open_activations(folder: Path, raw: Path, split: Path, augmentations: Path, 
     its rows when they are asked for."""
     if (folder / "activations.npy").exists():
         return arrays.open_rows(folder / "activations.npy")
-    return Recomputed(folder, raw, split, augmentations, backbone)
+    cut = read_json(folder / "cut.json")
+    image = Image(**cut["image"])
+    return Recomputed(Views(raw, split, augmentations, image), backbone, cut["layer"], image)
 
 
 class Recomputed:
-    """The output of the frozen layers, computed anew for the rows asked for: what the array would hold, to the bit."""
+    """The output of the frozen layers, computed anew for the rows asked for: what the array would hold, to the bit.
 
-    def __init__(self, folder: Path, raw: Path, split: Path, augmentations: Path, backbone: Path):
-        cut = read_json(folder / "cut.json")
-        image, layer = Image(**cut["image"]), cut["layer"]
-        self._views = Views(raw, split, augmentations, image)
+    With `axes` of a batch of views, (n, height, width, channels), that of views which are turned round along these.
+    """
+
+    def __init__(self, seen: Views, backbone: Path, layer: str | None, image: Image, axes: tuple[int, ...] = ()):
+        self._views, self._axes = seen, axes
         self._run = engine(backbone, layer, image)
         shapes = inference.output_shapes(backbone / "backbone.xml", [layer] if layer else [], image.size)
-        self.shape = (len(self._views.rows), *shapes[layer])
+        self.shape = (len(seen.rows), *shapes[layer])
         self.dtype = np.dtype(np.float16 if layer else np.uint8)
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         """Return the outputs of an array of row numbers: (len(rows), ...)."""
-        outputs = np.concatenate(list(self._run(inference.rebatch(self._views.draw(rows)))))
+        views = (np.flip(view, self._axes) for view in self._views.draw(rows))
+        outputs = np.concatenate(list(self._run(inference.rebatch(views))))
         if outputs.dtype.kind == "f" and not np.isfinite(outputs).all():
             raise ThawError(f"an output of the frozen layers is not finite or too large for {outputs.dtype}")
         return outputs

@@ -218,6 +218,7 @@ class FineTune(Training):
 
 
 class Evaluate(Section):
+    test_time_flips: Literal["horizontal", "vertical", "both", None]
     threshold: Share | str
     bootstrap: Annotated[int, Field(ge=100, le=1_000_000)]
     bins: Annotated[int, Field(ge=2, le=1000)]

@@ -43,9 +43,13 @@ RESIZED = {
 def describe(description: Description, decision: Decision | None) -> dict[str, object]:
     """Return what is written into an export: what `metadata.json` of the model says, and how to use it."""
     size, (first, *others) = description.size, description.classes
-    use = ""
+    use, chosen = "", {}
     if decision is not None:
-        use = "; p^(1 / temperature), scaled to sum to 1, are the calibrated ones"
+        chosen = {"temperature": decision.temperature, "threshold": decision.threshold}
+        if decision.test_time_flips:
+            chosen["test_time_flips"] = decision.test_time_flips
+            use = "; p is the mean of those of a photograph and of its mirror images"
+        use += "; p^(1 / temperature), scaled to sum to 1, are the calibrated ones"
         if decision.threshold is not None:
             use += f", and {others[0]!r} is the answer where its own lies above threshold, else {first!r}"
     return {
@@ -54,7 +58,7 @@ def describe(description: Description, decision: Decision | None) -> dict[str, o
         "input": f"image: float32, {size} x {size} pixels of RGB, 0 to 255, of an upright photograph, "
         + RESIZED[description.resize],
         "output": f"probabilities: float32, in the order of class_names{use}",
-    } | ({"temperature": decision.temperature, "threshold": decision.threshold} if decision else {})
+    } | chosen
 
 
 def as_text(facts: dict[str, object]) -> dict[str, str]:

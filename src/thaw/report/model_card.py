@@ -70,6 +70,9 @@ def _use(results: Results) -> str:
         "It tells photographs of these classes apart, of the kind it was trained on; it gives every picture one of "
         "them, also one that shows something else."
     )
+    flips = results.parameters["evaluate"]["test_time_flips"]
+    if flips:
+        text += f" Its answer is the mean of those to a photograph and to its mirror images (test-time flips: {flips})."
     if "extension" in results.measured.metrics:
         return f"{text} The likeliest class is the answer; its probabilities are not calibrated.{_license(results)}"
     temperature = results.measured.metrics["calibration"]["fine_tuned"]["temperature"]
