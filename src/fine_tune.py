@@ -51,8 +51,9 @@ def main() -> None:
 
         if isinstance(head, ExtendedHead):  # its old rows stand on layers that stay, its new ones are fitted
             epoch, validation = 0, splits["validation"]
-            found = examples.weighted_scores(head.probabilities(activations[validation.views[:, 0]]), validation)
-            log(dict(zip(("validation_loss", "validation_accuracy_weighted"), found, strict=True)))
+            answers = head.probabilities(activations[validation.views[:, 0]])
+            loss, accuracy = examples.weighted_scores(answers, validation)
+            log({"validation_loss": loss, "validation_accuracy_weighted": accuracy, "validation_loss_calibrated": loss})
         else:
             epoch = training.fit(
                 model, cut["layer"], cut["thaw"], activations, splits["train"], splits["validation"],

@@ -27,7 +27,7 @@ from thaw.sweeps import Choice, Range
 
 PARAMS = Path("params.yaml")
 CUT_POINTS = Path("models/backbone/backbone.json")
-LOSSES = Path("reports/fine_tune/plots/metrics/validation_loss.tsv")
+LOSSES = Path("reports/fine_tune/plots/metrics/validation_loss_calibrated.tsv")
 DEPTHS = 4  # blocks of the backbone, the last ones, beside `all`
 RANGES = (
     "fine_tune.learning_rate=tag(log,interval(1e-4,2e-3))",
@@ -103,7 +103,7 @@ def trials(name: str, ranges: Mapping[str, Range]) -> dict[str, tuple[Experiment
     for one in experiments.read()[0]:
         if number_of(one.name, name) >= 0 and all(one.parameters.get(key) == value for key, value in given.items()):
             rows = csv.DictReader(io.StringIO(committed(one.revision, LOSSES)), delimiter="\t")
-            losses = [float(row["validation_loss"]) for row in rows]
+            losses = [float(row["validation_loss_calibrated"]) for row in rows]
             found[one.name] = one, Trial(one.parameters, losses, int(one.parameters["fine_tune.epochs"]))
     return found
 

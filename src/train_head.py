@@ -39,14 +39,14 @@ def main() -> None:
         best.head.save(folder)
         saw_copies = [one for one in trained if one.augmented and not head.extend]
         lowest_loss(saw_copies or trained).head.save(folder / "start")
-    right = best.scores["validation_accuracy_weighted"]
-    print(f"train_head: {best.sentence}, {right:.1%} of the weighted validation labels right")
+    print(f"train_head: {best.sentence}, {best.accuracy:.1%} of the weighted validation labels right")
 
 
 class Trained(NamedTuple):
     head: heads.LinearHead  # or an ExtendedHead or a NetworkHead, which do the same
     augmented: bool
-    scores: dict[str, float]
+    loss: float  # on validation; of a network the calibrated one, as it was the one that chose the epoch
+    accuracy: float
     sentence: str
 
 
@@ -72,7 +72,8 @@ def fit_linear(
             scores = {"validation_loss": loss, "validation_accuracy_weighted": accuracy}
             record(live, name(augmented), step, {"strength": fitted.strength} | scores)
             sentence = f"logistic regression at C = {fitted.strength:g} on {name(augmented)} photographs"
-            found.append(Trained(fitted, augmented, scores, f"{sentence} ({x.nbytes / 1e6:.0f} MB of features)"))
+            sentence += f" ({x.nbytes / 1e6:.0f} MB of features)"
+            found.append(Trained(fitted, augmented, loss, accuracy, sentence))
     return found
 
 
@@ -93,7 +94,9 @@ def train_network(
         fitted, epoch = network_head.train(features, train, splits["validation"], classes, head, log)
         parameters = fitted.network.count_params()
         sentence = f"a network of {parameters:,} parameters after epoch {epoch} on {name(augmented)} photographs"
-        found.append(Trained(fitted, augmented, history[epoch], sentence))
+        best = history[epoch]
+        loss, accuracy = best["validation_loss_calibrated"], best["validation_accuracy_weighted"]
+        found.append(Trained(fitted, augmented, loss, accuracy, sentence))
     return found
 
 
@@ -108,7 +111,7 @@ def record(live: Live, training: str, step: int, scores: dict[str, float]) -> No
 
 
 def lowest_loss(trained: list[Trained]) -> Trained:
-    return min(trained, key=lambda one: one.scores["validation_loss"])
+    return min(trained, key=lambda one: one.loss)
 
 
 if __name__ == "__main__":

@@ -318,7 +318,7 @@ def test_the_weights_are_those_of_the_best_epoch(tf, build, data):
     activations, part, validation = data(noise=True)
     best, logged = train(tf, model, (activations, part, validation), epochs=20, learning_rate=0.1)
     losses = [scores["validation_loss"] for scores in logged]
-    assert best == int(np.argmin(losses))
+    assert best == int(np.argmin([scores["validation_loss_calibrated"] for scores in logged]))
     assert 0 < best < len(losses) - 1
     predict = tf.training.predictor(tf.training.thawed_part(model, "block1_activation"), activations)
     p = predict(validation.views[:, 0])
@@ -337,6 +337,36 @@ def test_training_that_makes_it_worse_leaves_the_model_as_it_was(tf, build, data
     assert not moved(before, weights_of(model))
 
 
+def test_an_epoch_that_is_too_sure_may_be_the_best(tf, build, data):
+    """Of labels of which a quarter is wrong, a network that grows surer has the higher loss, and confuses no more."""
+    activations, part, validation = data()
+    doubted = dataclasses.replace(
+        validation, labels=np.where(np.arange(8) < 2, 1 - validation.labels, validation.labels)
+    )
+    best, logged = train(tf, build(), (activations, part, doubted), epochs=12, learning_rate=0.05)
+    assert best > int(np.argmin([scores["validation_loss"] for scores in logged]))
+    assert logged[best]["validation_loss_calibrated"] < logged[best]["validation_loss"]
+
+
+def probabilities_of(logits: np.ndarray, temperature: float) -> np.ndarray:
+    odds = np.exp(logits / temperature)
+    return odds / odds.sum(axis=1, keepdims=True)
+
+
+def test_the_calibrated_loss_is_the_lowest_of_all_temperatures_from_1_on(tf, data):
+    *_, validation = data()
+    generator = np.random.default_rng(1)
+    logits = generator.normal(size=(8, 2)) + np.eye(2)[validation.labels]
+    for sure in (0.1, 0.3, 1.0, 4.0):
+        p = probabilities_of(logits, sure)
+        losses = [
+            tf.training.weighted_scores(probabilities_of(logits, sure * t), validation)[0]
+            for t in np.geomspace(1, 10, 500)
+        ]
+        assert tf.training.calibrated_loss(p, validation) == pytest.approx(min(losses), abs=1e-4)
+        assert tf.training.calibrated_loss(p, validation) <= losses[0]
+
+
 @pytest.mark.parametrize("patience", [1, 3])
 def test_training_stops_when_patience_ends(tf, build, data, patience):
     best, logged = train(tf, build(), data(noise=True), epochs=40, learning_rate=0.05, patience=patience)
@@ -346,7 +376,7 @@ def test_training_stops_when_patience_ends(tf, build, data, patience):
 
 def test_training_ends_at_the_first_epoch_whose_best_loss_lies_above_its_limit(tf, build, data):
     _, whole = train(tf, build(), data(noise=True), epochs=6, learning_rate=0.03)
-    best = np.minimum.accumulate([scores["validation_loss"] for scores in whole])
+    best = np.minimum.accumulate([scores["validation_loss_calibrated"] for scores in whole])
     limits = [None, best[2] + 1e-6, best[3] - 1e-6]  # of epochs 1, 2 and 3
     _, pruned = train(tf, build(), data(noise=True), epochs=6, learning_rate=0.03, prune_above=limits)
     assert pruned == whole[:4]
@@ -378,7 +408,8 @@ def test_every_epoch_and_the_start_are_logged(tf, build, data):
     assert len(logged) == 4
     assert "train_loss" not in logged[0]
     for scores in logged[1:]:
-        assert set(scores) == {"validation_loss", "validation_accuracy_weighted", "train_loss"}
+        kinds = {"validation_loss", "validation_loss_calibrated", "validation_accuracy_weighted", "train_loss"}
+        assert set(scores) == kinds
 
 
 # Smoothing and averages

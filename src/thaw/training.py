@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from thaw import arrays
 from thaw.backbones.cut_points import find_cut_points
+from thaw.calibration import apply_temperature, fit_temperature
 from thaw.errors import ThawError
 from thaw.examples import Examples, training_weights, weighted_scores
 from thaw.folding import folded
@@ -46,9 +47,10 @@ def fit(
     An epoch shows each photograph once, as the view that is its turn, so that 1 + copies epochs show them all. The
     head drops out while it trains; the layers before it run in inference mode, so that batch normalisation keeps
     its statistics. The loss is the weighted cross-entropy. With `ema`, what is validated and kept is the exponential
-    moving average of the weights. The best epoch is that of the lowest validation loss; epoch 0 is the start.
-    Patience counts from the last thawing on. Where the lowest loss after epoch i lies above the i-th number of
-    `prune_above`, training ends there. Raises ThawError where a loss is not finite.
+    moving average of the weights. The best epoch is that of the lowest `calibrated_loss` on validation, epoch 0 being
+    the start: a network that is too sure is mended in the end, one that confuses classes is not (Berta et al. 2025,
+    arXiv 2501.19195). Patience counts from the last thawing on. Where the lowest such loss after epoch i lies above the
+    i-th number of `prune_above`, training ends there. Raises ThawError where a loss is not finite.
     """
     generator = np.random.default_rng(params.seed)
     keras.utils.set_random_seed(params.seed)
@@ -83,15 +85,25 @@ def fit(
             loss = float(step_of_part[part](x, train.labels[batch], weights[batch], rate, decay))
             losses.append(_finite(loss, epoch, params))
         with averaged(variables, averages):
-            loss, accuracy = weighted_scores(predict(validation.views[:, 0]), validation)
+            probabilities = predict(validation.views[:, 0]).astype(np.float64)
+            loss, accuracy = weighted_scores(probabilities, validation)
             scores = {"validation_loss": _finite(loss, epoch, params), "validation_accuracy_weighted": accuracy}
+            calibrated = calibrated_loss(probabilities, validation)
+            scores |= {"validation_loss_calibrated": calibrated}
             log(scores | ({"train_loss": float(np.mean(losses))} if losses else {}))
-            if loss < best:
-                best, best_epoch, best_weights = loss, epoch, thawed.get_weights()
+            if calibrated < best:
+                best, best_epoch, best_weights = calibrated, epoch, thawed.get_weights()
         if epoch - max(best_epoch, last_thawing) >= params.patience or best > limits.get(epoch, math.inf):
             break
     thawed.set_weights(best_weights)
     return best_epoch
+
+
+def calibrated_loss(probabilities: np.ndarray, examples: Examples) -> float:
+    """Return the weighted cross-entropy (nats) of (n, classes) float64 probabilities at the temperature that makes it
+    lowest; none below 1, which would reward a network for doubts, most of all where few photographs validate."""
+    temperature = max(1.0, fit_temperature(probabilities, examples.labels, examples.weights))
+    return weighted_scores(apply_temperature(probabilities, temperature), examples)[0]
 
 
 def part_of(epoch: int, epochs: int, parts: int) -> int:
