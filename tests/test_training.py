@@ -357,14 +357,23 @@ def test_the_calibrated_loss_is_the_lowest_of_all_temperatures_from_1_on(tf, dat
     *_, validation = data()
     generator = np.random.default_rng(1)
     logits = generator.normal(size=(8, 2)) + np.eye(2)[validation.labels]
-    for sure in (0.1, 0.3, 1.0, 4.0):
-        p = probabilities_of(logits, sure)
-        losses = [
-            tf.training.weighted_scores(probabilities_of(logits, sure * t), validation)[0]
-            for t in np.geomspace(1, 10, 500)
-        ]
-        assert tf.training.calibrated_loss(p, validation) == pytest.approx(min(losses), abs=1e-4)
-        assert tf.training.calibrated_loss(p, validation) <= losses[0]
+    for sure in (0.25, 0.5, 1.0, 4.0):
+        cooler = [probabilities_of(logits, sure * temperature) for temperature in np.geomspace(1, 10, 500)]
+        losses = [tf.training.weighted_scores(p, validation)[0] for p in cooler]
+        scores = tf.training.validation_scores(probabilities_of(logits, sure), validation)
+        assert scores["validation_loss"] == pytest.approx(losses[0])
+        assert scores["validation_loss_calibrated"] == pytest.approx(min(losses), abs=1e-4)
+
+
+def test_one_wrong_label_that_a_network_is_quite_sure_of_does_not_rule_the_calibrated_loss(tf):
+    labels = np.zeros(100, int)
+    labels[0] = 1
+    one = examples(0, 100, 0)
+    wrong = dataclasses.replace(one, labels=labels)
+    p = probabilities_of(np.tile([5.0, 0.0], (100, 1)), 1)
+    p[0] = [1, 0]
+    scores = tf.training.validation_scores(p.astype(np.float32), wrong)
+    assert scores["validation_loss_calibrated"] <= scores["validation_loss"]
 
 
 @pytest.mark.parametrize("patience", [1, 3])

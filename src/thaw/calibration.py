@@ -19,18 +19,23 @@ COOLEST, HOTTEST = 0.1, 10.0  # bounds of the temperature
 
 
 def fit_temperature(
-    probabilities: NDArray[np.float64], labels: NDArray[np.integer], weights: NDArray[np.floating]
+    probabilities: NDArray[np.float64],
+    labels: NDArray[np.integer],
+    weights: NDArray[np.floating],
+    coolest: float = COOLEST,
 ) -> float:
     """Return the temperature T that gives `apply_temperature` the lowest weighted log loss (Guo et al. 2017).
 
     probabilities (n, c), labels (n,), weights (n,), of the validation split alone. Above 1 where the model is too sure
     of itself. The loss is never above that at 1. 1 where the images cannot say: there are none, none has a weight, or
-    the loss falls for ever as T does (every label has the highest probability) or stays the same. COOLEST … HOTTEST.
+    the loss falls for ever as T does (every label has the highest probability) or stays the same. coolest … HOTTEST.
     """
     from scipy.optimize import brentq  # half a second that those who only apply a temperature need not wait
 
     counted = weights > 0
-    probabilities, labels, weights = probabilities[counted], labels[counted], weights[counted].astype(np.float64)
+    if not counted.all():
+        probabilities, labels, weights = probabilities[counted], labels[counted], weights[counted]
+    weights = weights.astype(np.float64)
     if (probabilities.argmax(axis=1) == labels).all():  # also where no image counts
         return 1.0
     logits = _logits(probabilities)
@@ -43,11 +48,11 @@ def fit_temperature(
 
     if abs(slope(1)) < 1e-12 * weights.sum():
         return 1.0
+    if slope(1 / coolest) <= 0:
+        return coolest
     if slope(1 / HOTTEST) >= 0:
         return HOTTEST
-    if slope(1 / COOLEST) <= 0:
-        return COOLEST
-    return 1 / float(brentq(slope, 1 / HOTTEST, 1 / COOLEST))
+    return 1 / float(brentq(slope, 1 / HOTTEST, 1 / coolest))
 
 
 def apply_temperature(probabilities: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:

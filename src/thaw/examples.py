@@ -9,6 +9,8 @@ from thaw import tables
 from thaw.errors import ThawError
 from thaw.files import read_json
 
+LEAST = 1e-7  # the smallest probability that a loss counts with
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -58,8 +60,13 @@ def training_weights(examples: Examples, class_weight: str | None) -> np.ndarray
 
 
 def weighted_scores(probabilities: np.ndarray, examples: Examples) -> tuple[float, float]:
-    """Return the weighted cross-entropy (nats) and accuracy of (n, classes) probabilities."""
+    """Return the weighted cross-entropy (nats) and accuracy of (n, classes) probabilities.
+
+    Raises ThawError where no example weighs anything.
+    """
+    if not examples.weights.any():
+        raise ThawError("all validation photographs have the weight 0: nothing could be chosen on them")
     likelihoods = probabilities[np.arange(len(examples.labels)), examples.labels].astype(np.float64)
-    loss = np.average(-np.log(likelihoods.clip(1e-7)), weights=examples.weights)
+    loss = np.average(-np.log(likelihoods.clip(LEAST)), weights=examples.weights)
     accuracy = np.average(probabilities.argmax(axis=1) == examples.labels, weights=examples.weights)
     return float(loss), float(accuracy)

@@ -14,7 +14,7 @@ from thaw import arrays
 from thaw.backbones.cut_points import find_cut_points
 from thaw.calibration import apply_temperature, fit_temperature
 from thaw.errors import ThawError
-from thaw.examples import Examples, training_weights, weighted_scores
+from thaw.examples import LEAST, Examples, training_weights, weighted_scores
 from thaw.folding import folded
 from thaw.models import thawed_part
 from thaw.params import Training
@@ -47,7 +47,7 @@ def fit(
     An epoch shows each photograph once, as the view that is its turn, so that 1 + copies epochs show them all. The
     head drops out while it trains; the layers before it run in inference mode, so that batch normalisation keeps
     its statistics. The loss is the weighted cross-entropy. With `ema`, what is validated and kept is the exponential
-    moving average of the weights. The best epoch is that of the lowest `calibrated_loss` on validation, epoch 0 being
+    moving average of the weights. The best epoch is that of the lowest calibrated loss on validation, epoch 0 being
     the start: a network that is too sure is mended in the end, one that confuses classes is not (Berta et al. 2025,
     arXiv 2501.19195). Patience counts from the last thawing on. Where the lowest such loss after epoch i lies above the
     i-th number of `prune_above`, training ends there. Raises ThawError where a loss is not finite.
@@ -85,12 +85,10 @@ def fit(
             loss = float(step_of_part[part](x, train.labels[batch], weights[batch], rate, decay))
             losses.append(_finite(loss, epoch, params))
         with averaged(variables, averages):
-            probabilities = predict(validation.views[:, 0]).astype(np.float64)
-            loss, accuracy = weighted_scores(probabilities, validation)
-            scores = {"validation_loss": _finite(loss, epoch, params), "validation_accuracy_weighted": accuracy}
-            calibrated = calibrated_loss(probabilities, validation)
-            scores |= {"validation_loss_calibrated": calibrated}
+            scores = validation_scores(predict(validation.views[:, 0]), validation)
+            _finite(scores["validation_loss"], epoch, params)
             log(scores | ({"train_loss": float(np.mean(losses))} if losses else {}))
+            calibrated = scores["validation_loss_calibrated"]
             if calibrated < best:
                 best, best_epoch, best_weights = calibrated, epoch, thawed.get_weights()
         if epoch - max(best_epoch, last_thawing) >= params.patience or best > limits.get(epoch, math.inf):
@@ -99,11 +97,22 @@ def fit(
     return best_epoch
 
 
-def calibrated_loss(probabilities: np.ndarray, examples: Examples) -> float:
-    """Return the weighted cross-entropy (nats) of (n, classes) float64 probabilities at the temperature that makes it
-    lowest; none below 1, which would reward a network for doubts, most of all where few photographs validate."""
-    temperature = max(1.0, fit_temperature(probabilities, examples.labels, examples.weights))
-    return weighted_scores(apply_temperature(probabilities, temperature), examples)[0]
+def validation_scores(probabilities: np.ndarray, examples: Examples) -> dict[str, float]:
+    """Return the weighted cross-entropy (nats) of (n, classes) probabilities, plain and calibrated, and the accuracy.
+
+    Calibrated it is at the temperature that makes it lowest, but none below 1: that would reward a network for its
+    doubts, most of all where few photographs validate.
+    """
+    loss, accuracy = weighted_scores(probabilities, examples)
+    clipped = probabilities.astype(np.float64).clip(LEAST)  # as for the loss, which a few surest mistakes would rule
+    temperature, calibrated = 1.0, loss
+    if math.isfinite(loss):
+        temperature = fit_temperature(clipped, examples.labels, examples.weights, coolest=1.0)
+    if temperature > 1:
+        calibrated, _ = weighted_scores(apply_temperature(clipped, temperature), examples)
+    return {
+        "validation_loss": loss, "validation_loss_calibrated": calibrated, "validation_accuracy_weighted": accuracy,
+    }  # fmt: skip
 
 
 def part_of(epoch: int, epochs: int, parts: int) -> int:
