@@ -2,12 +2,12 @@
 
 The head is measured on the cached features, the fine-tuned model on the cached activations; photographs are read only
 to be shown in the report, and where their mirror images are asked, too (`evaluate.test_time_flips`).
-`data/predictions` keeps what both models answer to every photograph, `models/decision.json` what is chosen on
-validation for those who use the model: a temperature and a threshold.
+`data/predictions` keeps what both models answer to every photograph, `models/decision.json` what those who use the
+model want to know: the temperature and the threshold that are chosen on validation, and the flips.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 
@@ -81,12 +81,17 @@ def main() -> None:
     images = tables.read_images(RAW)
 
     asked = [(inputs_of_head, activations), *mirrored(cut, evaluate.test_time_flips)]
-    thawed, rows = models.thawed_part(model, metadata["cut"]), photographs.rows
-    of_head = [np.concatenate([head.probabilities(block) for block in arrays.blocks(x, rows)]) for x, _ in asked]
-    of_outputs = np.mean([normalised(predictor(thawed, x)(rows)) for _, x in asked], axis=0)
+    predict, rows = predictor(models.thawed_part(model, metadata["cut"]), activations), photographs.rows
+
+    def mean_answer(answer: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """Return the mean, over the photographs and their mirror images, of what is answered to their features."""
+        seen = ([answer(block) for block in arrays.blocks(x, rows)] for x, _ in asked)
+        return np.mean([np.concatenate(blocks) for blocks in seen], axis=0)
+
+    of_outputs = np.mean([normalised(predict(rows, x)) for _, x in asked], axis=0)
     extended = head if isinstance(head, ExtendedHead) else None
     probabilities = {
-        "head": np.mean(of_head, axis=0),
+        "head": mean_answer(head.probabilities),
         "fine_tuned": extended.collapse(of_outputs) if extended else of_outputs,
     }
     self_confidence = label_errors.self_confidence(
@@ -99,7 +104,7 @@ def main() -> None:
         class_weight=parameters.head.class_weight, strengths=parameters.head.strengths,
     )  # fmt: skip
     if extended:
-        before = extended.before(features[rows])
+        before = mean_answer(extended.before)
         of_splits = {split: photographs.of(split) for split in evaluation.MEASURED}
         measured.metrics["extension"] = {
             split: extended.scores(of_outputs[at], before[at], photographs.labels[at])
@@ -151,12 +156,14 @@ def main() -> None:
           f"fine-tuned model {right[1]} right; {REPORT}")  # fmt: skip
 
 
-def mirrored(cut: dict, wanted: str | None) -> Iterator[tuple[extraction.Recomputed, extraction.Recomputed]]:
-    """Yield for each mirror image what takes the place of the cached features and activations, row by row."""
+def mirrored(cut: dict, wanted: str | None) -> list[tuple[extraction.Recomputed, extraction.Recomputed]]:
+    """Return for each mirror image what takes the place of the cached features and activations, row by row."""
+    if wanted is None:
+        return []
     image = params.Image(**cut["image"])
-    for axes in flips.AXES[wanted]:
-        seen = extraction.Views(RAW, SPLIT, AUGMENTATIONS, image)
-        yield tuple(extraction.Recomputed(seen, BACKBONE, layer, image, axes) for layer in (FEATURES, cut["layer"]))
+    seen = extraction.Views(RAW, SPLIT, AUGMENTATIONS, image)
+    output = {layer: extraction.Recomputed(seen, BACKBONE, layer, image) for layer in {FEATURES, cut["layer"]}}
+    return [(output[FEATURES].turned(axes), output[cut["layer"]].turned(axes)) for axes in flips.AXES[wanted]]
 
 
 def normalised(probabilities: np.ndarray) -> np.ndarray:

@@ -1,10 +1,10 @@
 """Ask the model: `python src/predict.py PATH…` prints what it takes each photograph for, and how sure it is.
 
 A PATH is a file, a folder with all that lies below it, a pattern in quotes, or `-` for a list on standard input. What
-`evaluate` chose, `decision.json` beside the model, holds here: probabilities are calibrated, of two classes the answer
-is that of the threshold, and with test-time flips the mirror images of a photograph are asked, too. A photograph that
-cannot be read is a line with its error. Exit status: 0 if any photograph was answered, 1 if none was or something else
-went wrong, 2 for a wrong option.
+`evaluate` decided, `decision.json` beside the model, holds here: probabilities are calibrated, of two classes the
+answer is that of the threshold, and with test-time flips the mirror images of a photograph are asked, too. A photograph
+that cannot be read is a line with its error. Exit status: 0 if any photograph was answered, 1 if none was or something
+else went wrong, 2 for a wrong option.
 
 An answer is marked as unsure below the probability of `--unsure P`. That does not find what is no photograph of the
 kind: a model is often sure of it. `--far Q` marks what lies farther from the training photographs than the share Q of
@@ -143,8 +143,8 @@ def image_of_features() -> tuple[int, str]:
 
     try:
         stages = yaml.safe_load(LOCK.read_text(encoding="utf-8"))["stages"]
-        image = stages["extract_features"]["params"]["params.yaml"]["image"]
-        return image["size"] or read_json(BACKBONE / "backbone.json")["size"], image["resize"]
+        chosen = stages["extract_features"]["params"]["params.yaml"]
+        return chosen["image.size"] or read_json(BACKBONE / "backbone.json")["size"], chosen["image.resize"]
     except (FileNotFoundError, KeyError, TypeError, yaml.YAMLError):
         raise ThawError(f"--far: {LOCK} does not say what {FEATURES} was computed with: run `dvc repro`") from None
 

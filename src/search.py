@@ -1,8 +1,9 @@
 """Search for better parameters: `python src/search.py --trials N` runs N experiments of DVC, one after the other.
 
-What to try is proposed by Optuna from the validation loss of the trials before; one that falls behind their median is
-pruned (`fine_tune.prune_above`). Test is not looked at. Every trial is an experiment, so `dvc exp show` has them all,
-`dvc exp apply` takes one over, and the next call goes on from there, on another machine after `dvc exp pull` as well.
+What to try is proposed by Optuna from the validation loss of the trials before, at its best temperature as it chooses
+the epoch that is kept; one that falls behind their median is pruned (`fine_tune.prune_above`). Test is not looked at.
+Every trial is an experiment, so `dvc exp show` has them all, `dvc exp apply` takes one over, and the next call goes on
+from there, on another machine after `dvc exp pull` as well.
 
 What is searched may be named: `python src/search.py --trials 9 'fine_tune.freeze_depth=block6,block5'
 'fine_tune.learning_rate=tag(log,interval(1e-4,1e-3))'`, in the notation of `dvc exp run --set-param`.

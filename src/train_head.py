@@ -3,8 +3,9 @@
 A linear head is fitted at every strength of `head.strengths`, a network is trained with Keras; with `head.extend` the
 linear one keeps the rows of a model that there is, and those of new classes are fitted beside them. Each is trained on
 the plain photographs and on their augmented copies as `head.augmented` lists. The one with the lowest loss on the
-validation split is kept. In `start` stands the best of those that saw the augmented copies: fine-tuning, which sees
-them too, begins with it, since from a head of plain photographs its first steps would go astray.
+validation split is kept; of networks it is the calibrated loss, which chooses their epoch, too. In `start` stands the
+best of those that saw the augmented copies: fine-tuning, which sees them too, begins with it, since from a head of
+plain photographs its first steps would go astray.
 """
 
 from dataclasses import replace

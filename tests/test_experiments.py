@@ -13,6 +13,7 @@ import pytest
 import yaml
 from conftest import ROOT, SMALL, scripts_run
 
+import search as search_script
 from thaw import experiment_plot, experiments, overlay, search, sweeps
 from thaw.errors import ThawError
 from thaw.experiments import Experiment, Share
@@ -433,6 +434,9 @@ def test_a_search_goes_on_from_its_experiments_and_the_best_is_applied(repositor
     params = yaml.safe_load((repository.path / "params.yaml").read_text())
     assert float(params["fine_tune"]["learning_rate"]) == rates["search-001"]
     assert repository.repro() == []
+    rows = (repository.path / search_script.LOSSES).read_text().splitlines()[1:]
+    best = min(float(row.split("\t")[1]) for row in rows)
+    assert re.search(rf"^search-001 +{best:.4f} ", second.stdout, re.MULTILINE)
 
 
 def trials_of(repository, name: str, ranges: list[str]) -> list[str]:

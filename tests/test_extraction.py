@@ -81,12 +81,13 @@ def test_what_is_computed_when_asked_for_is_what_the_array_holds(folder, seen, t
 @pytest.mark.parametrize("axes", [(2,), (1,), (1, 2)])
 def test_what_is_turned_round_is_the_view(folder, seen, axes):
     rows = np.array([4, 0, 9])
-    turned = extraction.Recomputed(seen, folder, None, IMAGE, axes)
+    turned = extraction.Recomputed(seen, folder, None, IMAGE).turned(axes)
     views = np.concatenate(list(seen.draw(rows)))
     np.testing.assert_array_equal(turned[rows], np.flip(views, axes), strict=True)
     run = extraction.engine(folder, "cut", IMAGE)
     outputs = np.concatenate(list(run(inference.rebatch([np.flip(views, axes)]))))
-    np.testing.assert_array_equal(extraction.Recomputed(seen, folder, "cut", IMAGE, axes)[rows], outputs, strict=True)
+    turned = extraction.Recomputed(seen, folder, "cut", IMAGE).turned(axes)
+    np.testing.assert_array_equal(turned[rows], outputs, strict=True)
 
 
 def test_a_size_that_is_not_named_is_that_of_the_backbone(tmp_path):

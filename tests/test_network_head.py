@@ -250,3 +250,23 @@ def test_convolutions_on_pooled_features_are_one_line(tf):
 def test_a_rate_far_too_high_is_one_line(tf, tmp_path):
     with pytest.raises(ThawError, match=r"head\.learning_rate, 1e\+30, is too high"):
         train(tf, tmp_path, learning_rate=1e30)
+
+
+def test_of_two_networks_that_of_the_lower_calibrated_loss_is_kept(monkeypatch):
+    import train_head
+    from thaw import network_head
+
+    histories = {1: (0.4, 0.39), 2: (0.9, 0.3)}  # by the number of views: losses as they are, and calibrated
+
+    def train(features, part, validation, classes, head, log):
+        plain, calibrated = histories[part.views.shape[1]]
+        accuracy = {"validation_accuracy_weighted": 0.5}
+        log(accuracy | {"validation_loss": plain, "validation_loss_calibrated": calibrated})
+        return SimpleNamespace(network=SimpleNamespace(count_params=lambda: 1)), 0
+
+    monkeypatch.setattr(network_head, "train", train)
+    monkeypatch.setattr(train_head, "record", lambda *_: None)
+    part = Examples(*[np.zeros(3, int)] * 5)
+    splits = {"train": dataclasses.replace(part, views=np.zeros((3, 2), int)), "validation": part}
+    trained = train_head.train_network(parameters(augmented=[False, True]), None, ("a", "b"), splits, None)
+    assert train_head.lowest_loss(trained).augmented

@@ -189,9 +189,11 @@ def test_with_flips_the_answers_are_means_over_mirror_images(finished, monkeypat
         assert abs(p - of_each[name][0]).max() > 0.02, "mirror images are answered alike, so that this says nothing"
         np.testing.assert_allclose(np.load(f"data/predictions/{name}.npy"), p, atol=5e-3)
 
-    asked = finished.run(sys.executable, "src/predict.py", "--cache", "networks", "--json", *map(str, paths))
+    options = ["--cache", "networks", "--far", "0.8", "--json"]
+    asked = finished.run(sys.executable, "src/predict.py", *options, *map(str, paths))
     assert asked.returncode == 0, asked.stderr
     printed = [list(json.loads(row)["probabilities"].values()) for row in asked.stdout.splitlines()]
+    assert all(json.loads(row)["distance"] >= 0 for row in asked.stdout.splitlines())
     decision = deployed.decision(Path("models/decision.json"), "fine_tuned", tuple(metadata["class_names"]))
     np.testing.assert_allclose(printed, decision.calibrated(expected["fine_tuned"]), atol=2e-3)
 

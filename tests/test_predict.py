@@ -318,11 +318,12 @@ def test_a_decision_that_is_none_is_refused(tmp_path, text):
         deployed.decision(tmp_path / "decision.json", "fine_tuned", ("dark", "bright"))
 
 
-def test_flips_that_there_are_not_are_refused(tmp_path):
+@pytest.mark.parametrize("flips", ["sideways", ["both"], 1, {}, True])
+def test_flips_that_there_are_not_are_refused(tmp_path, flips):
     decide(tmp_path / "model.keras", 0.5)
     decision = tmp_path / "decision.json"
-    decision.write_text(json.dumps(json.loads(decision.read_text()) | {"test_time_flips": "sideways"}))
-    with pytest.raises(ThawError, match="test-time flips 'sideways'"):
+    decision.write_text(json.dumps(json.loads(decision.read_text()) | {"test_time_flips": flips}))
+    with pytest.raises(ThawError, match="asks for the test-time flips"):
         deployed.decision(decision, "fine_tuned", ("dark", "bright"))
 
 
@@ -353,8 +354,7 @@ def trained(tmp_path_factory) -> Path:
 
 
 def lock(folder: Path, size: int | None, resize: str) -> None:
-    image = {"size": size, "resize": resize, "engine": "openvino"}
-    stage = {"params": {"params.yaml": {"image": image}}}
+    stage = {"params": {"params.yaml": {"image.engine": "openvino", "image.resize": resize, "image.size": size}}}
     (folder / "dvc.lock").write_text(json.dumps({"stages": {"extract_features": stage}}))  # JSON is YAML
 
 

@@ -308,6 +308,9 @@ def test_the_model_card_says_whether_mirror_images_are_asked():
     assert "mirror images" not in model_card.write(usual())
     found = results(settings=SETTINGS.model_copy(update={"test_time_flips": "both"}))
     assert "its mirror images (test-time flips: both)" in model_card.write(found)
+    text = Page(page.render(found)).sentence()
+    assert "means over a photograph and its mirror images (both)" in text
+    assert "where it looked in the photograph itself" in text
 
 
 # --- Bad input ---

@@ -76,7 +76,7 @@ def describe(model: Path) -> Description:
 def decision(path: Path, model: str, classes: tuple[str, ...]) -> Decision | None:
     """Read what `evaluate` chose for `model` from `decision.json`, or None where there is no such file.
 
-    Raises ThawError where it was chosen for other classes.
+    Raises ThawError where it was chosen for other classes, or is none that `evaluate` writes.
     """
     try:
         chosen = json.loads(path.read_text(encoding="utf-8"))
@@ -84,7 +84,7 @@ def decision(path: Path, model: str, classes: tuple[str, ...]) -> Decision | Non
             raise ThawError(f"{path} was chosen for another model, of {', '.join(chosen['class_names'])}: `dvc repro`")
         of_model = chosen["models"][model]
         flips = chosen.get("test_time_flips")
-        if flips not in AXES:
+        if flips not in list(AXES):  # and of any type, also of one without a hash
             raise ThawError(f"{path} asks for the test-time flips {flips!r}, which there are not: `dvc repro`")
         return Decision(of_model["temperature"], of_model["threshold"], flips)
     except FileNotFoundError:

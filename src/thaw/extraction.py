@@ -3,6 +3,7 @@
 And what takes that array's place where it does not fit on the disk: the same output, computed when it is asked for.
 """
 
+import copy
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -129,17 +130,20 @@ def open_activations(folder: Path, raw: Path, split: Path, augmentations: Path, 
 
 
 class Recomputed:
-    """The output of the frozen layers, computed anew for the rows asked for: what the array would hold, to the bit.
+    """The output of the frozen layers, computed anew for the rows asked for: what the array would hold, to the bit."""
 
-    With `axes` of a batch of views, (n, height, width, channels), that of views which are turned round along these.
-    """
-
-    def __init__(self, seen: Views, backbone: Path, layer: str | None, image: Image, axes: tuple[int, ...] = ()):
-        self._views, self._axes = seen, axes
+    def __init__(self, seen: Views, backbone: Path, layer: str | None, image: Image):
+        self._views, self._axes = seen, ()
         self._run = engine(backbone, layer, image)
         shapes = inference.output_shapes(backbone / "backbone.xml", [layer] if layer else [], image.size)
         self.shape = (len(seen.rows), *shapes[layer])
         self.dtype = np.dtype(np.float16 if layer else np.uint8)
+
+    def turned(self, axes: tuple[int, ...]) -> "Recomputed":
+        """Return the same of views that are turned round along `axes` of (n, height, width, channels)."""
+        twin = copy.copy(self)
+        twin._axes = axes
+        return twin
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         """Return the outputs of an array of row numbers: (len(rows), ...)."""

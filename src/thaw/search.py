@@ -14,7 +14,7 @@ REDRAWS = 20  # proposals that were tried before are drawn anew so many times
 
 
 class Trial(NamedTuple):
-    """What a trial tried, and its validation loss before the first and after each epoch."""
+    """What a trial tried, and its calibrated validation loss before the first and after each epoch."""
 
     values: Mapping[str, object]
     losses: Sequence[float]
@@ -26,7 +26,7 @@ class Trial(NamedTuple):
 
 
 def limits(history: Sequence[Trial]) -> list[float | None]:
-    """Return the median over the trials of the lowest validation loss after each epoch, above which one is pruned.
+    """Return the median over the trials of the lowest loss after each epoch, above which one is pruned.
 
     Of the last epoch there is none, and of the first GRACE none but None; it is empty as long as trials are few. A
     trial that ended early counts with what it had.

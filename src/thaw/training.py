@@ -121,12 +121,13 @@ def part_of(epoch: int, epochs: int, parts: int) -> int:
 
 
 def predictor(thawed: keras.Model, activations: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function from rows of `activations` to their (n, classes) float32 probabilities."""
+    """Return a function from rows of `activations`, or of others of their kind that are its second argument, to their
+    (n, classes) float32 probabilities."""
     function = tf.function(
         lambda x: thawed(tf.cast(x, tf.float32), training=False), input_signature=[_batch_of(activations)]
     )
 
-    def predict(rows: np.ndarray) -> np.ndarray:
+    def predict(rows: np.ndarray, activations: np.ndarray = activations) -> np.ndarray:
         batches = (rows[start : start + PREDICTION_BATCH] for start in range(0, len(rows), PREDICTION_BATCH))
         return np.concatenate([function(x).numpy() for x in arrays.read_ahead(activations, batches)])
 

@@ -72,7 +72,10 @@ def _use(results: Results) -> str:
     )
     flips = results.parameters["evaluate"]["test_time_flips"]
     if flips:
-        text += f" Its answer is the mean of those to a photograph and to its mirror images (test-time flips: {flips})."
+        text += (
+            f" The file answers one picture; `predict.py` asks it a photograph and its mirror images (test-time flips: "
+            f"{flips}) and takes the mean, and the figures here are of that mean."
+        )
     if "extension" in results.measured.metrics:
         return f"{text} The likeliest class is the answer; its probabilities are not calibrated.{_license(results)}"
     temperature = results.measured.metrics["calibration"]["fine_tuned"]["temperature"]

@@ -32,10 +32,11 @@ def sheets(results: Results) -> str:
     if not results.parameters["evaluate"]["shown"]:
         return elements.paragraph("No photographs are shown here: <code>evaluate.shown</code> is 0.", "soft")
     shown = [photograph for of_sheet in results.sheets.values() for photograph in of_sheet]
+    flips = results.parameters["evaluate"]["test_time_flips"]
     legend = (
-        "Left, what the network saw; right, where it looked: what is yellow speaks for its answer, what is violet for "
-        "the label or, where both are the same, for the runner-up. Below, the three training photographs with the "
-        "nearest frozen features, and their labels."
+        f"Left, what the network saw; right, where it looked{' in the photograph itself' if flips else ''}: what is "
+        "yellow speaks for its answer, what is violet for the label or, where both are the same, for the runner-up. "
+        "Below, the three training photographs with the nearest frozen features, and their labels."
     )
     if not any(photograph.attention for photograph in shown):
         legend = (

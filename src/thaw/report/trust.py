@@ -88,6 +88,9 @@ def calibration(results: Results) -> str:
         "alone, it changes no answer. All other sections show the probabilities as the model gives them; "
         "<code>decision.json</code> keeps the temperature for those who use the model."
     )
+    flips = results.parameters["evaluate"]["test_time_flips"]
+    if flips:
+        note += f" All probabilities in this report are means over a photograph and its mirror images ({flips})."
     tables = elements.grid("two", [_temperatures(results), _threshold(results)])
     return "\n".join([elements.legend(), elements.grid("two", figures), elements.paragraph(note, "soft"), tables])
 
