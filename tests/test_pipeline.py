@@ -259,6 +259,12 @@ def test_a_model_keeps_the_classes_that_it_knows_and_learns_one_more(finished):
     assert decision["class_names"] == names
     assert "are answered right" in (finished.path / "reports" / "model_card.md").read_text()
 
+    finished.set(evaluate__test_time_flips="both")  # what they change is not the new class's doing
+    assert finished.repro() == ["evaluate"]
+    flipped = json.loads((finished.path / "reports" / "metrics.json").read_text())["extension"]
+    for split in ("validation", "test"):
+        assert flipped[split]["agreement"] == metrics["extension"][split]["agreement"]
+
 
 # --- What comes out ---
 
