@@ -90,10 +90,11 @@ def main() -> None:
 
     of_outputs = np.mean([normalised(predict(rows, x)) for _, x in asked], axis=0)
     extended = head if isinstance(head, ExtendedHead) else None
-    probabilities = {
-        "head": mean_answer(head.probabilities),
-        "fine_tuned": extended.collapse(of_outputs) if extended else of_outputs,
-    }
+    if extended:
+        answers = {"head": mean_answer(extended.whole.probabilities), "fine_tuned": of_outputs}
+        probabilities = {model: extended.collapse(of_all) for model, of_all in answers.items()}
+    else:
+        probabilities = {"head": mean_answer(head.probabilities), "fine_tuned": of_outputs}
     self_confidence = label_errors.self_confidence(
         features[rows], photographs.labels, photographs.weights, photographs.groups, len(classes),
         seed=evaluate.seed,

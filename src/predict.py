@@ -75,6 +75,8 @@ def main() -> None:
             print(f"predict: {options.sheet} shows all but the last {sheet.left_out:,}", file=sys.stderr)
     if count[False]:
         print(f"predict: {count[True]:,} answered, {count[False]:,} could not be read", file=sys.stderr)
+    if not sum(count.values()):
+        print("predict: no photograph was named", file=sys.stderr)
     if not count[True]:
         sys.exit(1)
 

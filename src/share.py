@@ -25,7 +25,7 @@ def main() -> None:
         print("share: there are no experiments")
     elif git_remote not in git("remote"):
         print(f"share: no Git remote is called {git_remote}: {len(finished):,} experiments stay on this machine")
-    elif subprocess.run(["dvc", "exp", "push", "--all-commits", git_remote]).returncode:
+    elif subprocess.run([sys.executable, "-m", "dvc", "exp", "push", "--all-commits", git_remote]).returncode:
         raise ThawError(f"the experiments were not all pushed to {git_remote}; all else is on the remote")
     older = sorted(name for name, commit in finished.items() if not knows_remote(commit))
     if older:

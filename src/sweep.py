@@ -36,7 +36,7 @@ def main() -> None:
     params.load(PARAMS)  # a mistake that was there before is not the sweep's
     ranges = sweeps.parse(options.ranges)
     now = dict(experiments.flatten(overlay.read(PARAMS)))
-    seeds = first_seeds(now, options.seed_of) if options.seeds else {}
+    seeds = first_seeds(now, ranges, options.seed_of) if options.seeds else {}
     if twice := seeds.keys() & ranges.keys():
         raise ThawError(f"{min(twice)} is swept already: leave --seeds to other seeds")
     # The limits of a search, where they stand in params.yaml, would cut repeats short.
@@ -61,10 +61,14 @@ def main() -> None:
     print(f"sweep: {len(wanted)} experiments; `make compare` shows them")
 
 
-def first_seeds(now: Mapping[str, object], keys: list[str] | None) -> dict[str, int]:
+def first_seeds(
+    now: Mapping[str, object], ranges: Mapping[str, sweeps.Range], keys: list[str] | None
+) -> dict[str, int]:
     """Return the seeds of the first repeat, those of params.yaml, from which the others count on."""
     if keys is None:
-        keys = ["fine_tune.seed", *["head.seed"] * (now["head.kind"] == "network")]
+        heads = ranges.get("head.kind", sweeps.Choice((now["head.kind"],)))
+        trained = isinstance(heads, sweeps.Choice) and "network" in heads.values
+        keys = ["fine_tune.seed", *["head.seed"] * trained]
     for key in keys:
         if not key.endswith(".seed") or key not in now:
             raise ThawError(f"{key} is no seed{nearest(key, [name for name in now if name.endswith('.seed')])}")

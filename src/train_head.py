@@ -1,11 +1,12 @@
 """Train the head on the frozen features: `models/head`, its metrics and its curves.
 
-A linear head is fitted at every strength of `head.strengths`, a network is trained with Keras; with `head.extend` the
-linear one keeps the rows of a model that there is, and those of new classes are fitted beside them. Each is trained on
-the plain photographs and on their augmented copies as `head.augmented` lists. The one with the lowest loss on the
-validation split is kept; of networks it is the calibrated loss, which chooses their epoch, too. In `start` stands the
-best of those that saw the augmented copies: fine-tuning, which sees them too, begins with it, since from a head of
-plain photographs its first steps would go astray.
+A linear head is fitted at each strength of `head.strengths`, the strongest penalty first, until the validation loss
+has risen twice in a row; a network is trained with Keras. With `head.extend` the linear one keeps the rows of a model
+that there is, and those of new classes are fitted beside them. Each is trained on the plain photographs and on their
+augmented copies as `head.augmented` lists. The one with the lowest loss on the validation split is kept; of networks
+it is the calibrated loss, which chooses their epoch, too. In `start` stands the best of those that saw the augmented
+copies: fine-tuning, which sees them too, begins with it, since from a head of plain photographs its first steps would
+go astray.
 """
 
 from dataclasses import replace
@@ -68,8 +69,7 @@ def fit_linear(
         views = train.views if augmented else train.views[:, :1]
         x, copies = features[views.ravel()].astype(np.float32), views.shape[1]
         fits = fit_path(x, train.labels.repeat(copies), weights.repeat(copies) / copies, classes, head.strengths)
-        for step, fitted in enumerate(fits):
-            loss, accuracy = examples.weighted_scores(fitted.probabilities(shown), validation)
+        for step, (fitted, loss, accuracy) in enumerate(heads.until_worse(fits, shown, validation)):
             scores = {"validation_loss": loss, "validation_accuracy_weighted": accuracy}
             record(live, name(augmented), step, {"strength": fitted.strength} | scores)
             sentence = f"logistic regression at C = {fitted.strength:g} on {name(augmented)} photographs"

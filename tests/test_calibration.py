@@ -145,6 +145,14 @@ def test_a_number_is_the_threshold():
     assert choose_threshold(*scores(), 0.37).value == 0.37
 
 
+@pytest.mark.parametrize("aim", ["best_f1", "recall:0.9", "precision:0.9"])
+def test_a_threshold_parts_neighbouring_numbers(aim):
+    almost = np.nextafter(1, 0)  # the middle between it and 1 rounds to 1
+    chosen = choose_threshold(np.array([0.1, 0.3, almost, 1]), np.array([0, 0, 0, 1]), np.ones(4), aim)
+    assert chosen.value == almost
+    assert (chosen.precision, chosen.recall) == (1, 1)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_the_best_f1_is_the_best_of_all_thresholds(seed):
     assert choose_threshold(*scores(seed=seed), "best_f1").f1 == pytest.approx(every_threshold(seed)[3].max(), abs=1e-9)

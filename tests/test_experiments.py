@@ -130,6 +130,16 @@ def test_limits_of_a_search_make_no_repeats():
     assert experiments.averaged(runs) == runs
 
 
+def test_a_trial_whose_limits_ended_nothing_is_the_run_that_repeats_it():
+    trial = experiment("trial", 0.8, a__seed=1, fine_tune__prune_above=[None, 0.4])
+    repeats = [experiment(f"run{seed}", 0.8 + seed / 100, a__seed=seed, fine_tune__prune_above=[]) for seed in (1, 2)]
+    same = [trial, experiment("run1", 0.8, a__seed=1, fine_tune__prune_above=[]), repeats[1]]
+    assert experiments.distinct(same) == [trial, repeats[1]]
+    assert experiments.distinct([trial, *repeats]) == [trial, *repeats]  # its results are others: it was ended
+    (mean,) = experiments.averaged(experiments.distinct(same))
+    assert mean.name == "trial ×2"
+
+
 def test_results_of_other_code_are_no_repeats():
     runs = [experiment("before", 0.8, a__seed=1), experiment("after", 0.9, a__seed=1)]
     assert experiments.averaged(runs) == runs
@@ -212,6 +222,8 @@ def test_a_name_cannot_break_the_picture():
         ("a.b=recall:0.95", ("recall:0.95",)),
         ("a.b=null", (None,)),
         ("a.b=1,2,1", (1, 2)),
+        ("a.b=\"x y\",'z'", ("x y", "z")),
+        ('a.b=["all","block6"],block5', (["all", "block6"], "block5")),
     ],
 )
 def test_values_are_listed_as_hydra_writes_them(text, values):
@@ -319,6 +331,13 @@ def test_trials_outside_of_the_ranges_teach_nothing():
     assert search.propose(tried, RANGES, 3, seed=1) == search.propose([], RANGES, 3, seed=1)
 
 
+def test_a_fraction_is_outside_of_a_range_of_whole_numbers():
+    ranges = {"a.turn": Interval(0, 15, whole=True)}
+    values = [search.propose([Trial({"a.turn": turn}, [1.0], 1)], ranges, 1, seed=1) for turn in (7.5, 20, 7, 7.0)]
+    assert values[0] == values[1] == search.propose([], ranges, 1, seed=1)
+    assert all(isinstance(value["a.turn"], int) for value in values)
+
+
 def test_whole_numbers_stay_whole():
     value = search.propose([], {"a.epochs": Interval(2, 40, whole=True)}, 1, seed=1)["a.epochs"]
     assert isinstance(value, int)
@@ -396,6 +415,21 @@ def test_a_sweep_checks_all_values_before_the_first_runs(repository):
         "thaw: params.yaml with evaluate.bins=1: evaluate.bins should be greater than or equal to 2, not 1\n"
     )
     assert shown(repository) == before
+
+
+@pytest.mark.parametrize(
+    ("ranges", "seeds"),
+    [
+        ([], ["fine_tune.seed"]),
+        (["head.kind=linear,network"], ["fine_tune.seed", "head.seed"]),
+        (["head.kind=linear"], ["fine_tune.seed"]),
+    ],
+)
+def test_repeats_count_the_seed_of_a_head_on_where_one_is_a_network(ranges, seeds):
+    import sweep
+
+    now = {"head.kind": "linear", "head.seed": 1, "fine_tune.seed": 1}
+    assert list(sweep.first_seeds(now, sweeps.parse(ranges), None)) == seeds
 
 
 def test_repeats_are_one_row_with_their_spread(repository):

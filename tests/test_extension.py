@@ -140,7 +140,14 @@ def head(known) -> ExtendedHead:
 def test_probabilities_are_those_of_the_labels(head):
     features, _ = photographs()
     whole = head.whole.probabilities(features)
-    np.testing.assert_allclose(head.probabilities(features), np.stack([whole[:, 3], whole[:, :3].sum(1)], axis=1))
+    labels = np.stack([whole[:, 3], whole[:, :3].max(1)], axis=1)
+    np.testing.assert_allclose(head.probabilities(features), labels / labels.sum(1, keepdims=True))
+
+
+def test_the_likeliest_label_is_that_of_the_models_own_answer(head):
+    probabilities = np.array([[0.3, 0.3, 0, 0.4], [0.45, 0.1, 0.05, 0.4], [0.2, 0.2, 0.2, 0.4]])
+    assert head.collapse(probabilities).argmax(axis=1).tolist() == [0, 1, 0]  # alpaca, not alpaca, alpaca
+    np.testing.assert_allclose(head.collapse(probabilities).sum(axis=1), 1)
 
 
 def test_a_label_without_a_new_class_stands_for_the_likeliest_old_one(head):

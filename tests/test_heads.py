@@ -9,7 +9,8 @@ from sklearn.preprocessing import StandardScaler
 
 from thaw import heads
 from thaw.errors import ThawError
-from thaw.heads import LinearHead, fit_path
+from thaw.examples import Examples
+from thaw.heads import LinearHead, fit_path, until_worse
 
 NAMES = ("a", "b", "c")
 STRENGTHS = [0.01, 1.0]
@@ -102,6 +103,32 @@ def test_the_heads_of_a_path_are_not_changed_by_those_that_follow():
     next(path)
     np.testing.assert_array_equal(first.kernel, before[0])
     np.testing.assert_array_equal(first.bias, before[1])
+
+
+@pytest.mark.parametrize(
+    ("losses", "tried"),
+    [
+        ([3, 2, 1], 3),
+        ([3, 2, 2.1, 1.9, 2, 1.8], 6),  # never twice in a row
+        ([3, 2, 2.1, 2.2, 1], 4),
+        ([1, 1, 1, 1, 1], 5),  # no rise
+        ([1, 2, 3, 0], 3),
+    ],
+)
+def test_a_path_ends_when_the_validation_loss_has_risen_twice_in_a_row(losses, tried):
+    validation = Examples(np.array(["x"]), np.zeros((1, 1), int), np.array([0]), np.ones(1), np.array(["x"]))
+    fitted = []
+
+    def path():
+        for loss in losses:
+            fitted.append(loss)
+            bias = np.log([np.exp(-loss), 1 - np.exp(-loss)])
+            yield LinearHead(np.zeros((5, 2), np.float32), bias, ("a", "b"), 1.0)
+
+    found = list(until_worse(path(), np.zeros((1, 5)), validation))
+    assert [loss for _, loss, _ in found] == pytest.approx(losses[:tried])
+    assert [accuracy for *_, accuracy in found] == [loss < np.log(2) for loss in losses[:tried]]
+    assert fitted == losses[:tried]  # nothing is computed beyond
 
 
 def test_the_scale_of_a_channel_does_not_matter():

@@ -162,6 +162,14 @@ def test_a_threshold_of_another_form_names_what_it_may_be(tmp_path, value):
     assert text.endswith(f"not {value!r}")
 
 
+@pytest.mark.parametrize(
+    ("value", "hint"), [("nul", "did you mean null?"), ("None", "valid: horizontal, vertical, both, null")]
+)
+def test_what_may_be_left_out_is_null_in_the_hint_as_yaml_has_it(tmp_path, value, hint):
+    text = message(tmp_path, {"evaluate.test_time_flips": value})
+    assert text.endswith(f"should be 'horizontal', 'vertical', 'both' or null, not {value!r} ({hint})")
+
+
 def test_a_value_within_a_list_is_named_by_its_position(tmp_path):
     assert "head.strengths.1 should be greater than 0, not -1.0" in message(tmp_path, {"head.strengths": [1.0, -1.0]})
 

@@ -258,6 +258,9 @@ def test_a_model_keeps_the_classes_that_it_knows_and_learns_one_more(finished):
     assert names[-1] == "stripes"
     assert decision["class_names"] == names
     assert "are answered right" in (finished.path / "reports" / "model_card.md").read_text()
+    report = (finished.path / "reports" / "report.html").read_text()
+    assert "no threshold is chosen" in report  # as decision.json has it
+    assert "keeps the temperature" not in report
 
     finished.set(evaluate__test_time_flips="both")  # what they change is not the new class's doing
     assert finished.repro() == ["evaluate"]

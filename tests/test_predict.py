@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from PIL import Image
 from test_distance import write_features
 
 import predict
-from thaw import answers, deployed, inference
+from thaw import ahead, answer_sheet, answers, deployed, inference
 from thaw.errors import ThawError, run
 
 ROOT = Path(__file__).parents[1]
@@ -526,6 +528,17 @@ def test_the_sheet_shows_every_photograph(ask, folder, tmp_path, name):
     np.testing.assert_allclose(middles, [130, 20, 211, 211, 250], atol=4)
 
 
+@pytest.mark.parametrize("ending", answer_sheet.ENDINGS)
+def test_the_longest_sheet_fits_into_every_format(tmp_path, ending):
+    sheet = answer_sheet.Sheet()
+    for number in range(answer_sheet.MOST + 1):
+        sheet.add(None, "bright", str(number))
+    sheet.write(tmp_path / f"sheet{ending}")
+    with Image.open(tmp_path / f"sheet{ending}") as written:
+        assert written.height == answer_sheet.MOST // 10 * 184 + 6
+    assert sheet.left_out == 1
+
+
 def test_the_same_photographs_give_the_same_sheet(ask, folder, tmp_path):
     ask(folder, "--sheet", tmp_path / "one.png")
     ask(folder, "--sheet", tmp_path / "two.png")
@@ -583,6 +596,24 @@ def test_a_model_is_converted_once_and_again_when_it_changes(model, tmp_path, mo
     changed.write_bytes(model.read_bytes() + b"\0")
     deployed.network(changed, model.parent / "cache")
     assert len(converted) == 1 and converted[0] != kept.parent.name
+
+
+def test_of_two_processes_one_converts_and_the_other_takes_what_it_made(model, tmp_path, monkeypatch):
+    begun, converted = threading.Event(), []
+
+    def convert(path: Path, folder: Path) -> None:
+        begun.set()
+        time.sleep(0.2)
+        folder.mkdir()
+        (folder / "model.xml").touch()
+        converted.append(folder)
+
+    monkeypatch.setattr(deployed, "_convert", convert)
+    first = ahead.begin(lambda: deployed.network(model, tmp_path / "cache"))
+    assert begun.wait(10)
+    second = deployed.network(model, tmp_path / "cache")
+    assert first.result() == second == converted[0] / "model.xml"
+    assert len(converted) == 1
 
 
 def test_of_converted_models_those_used_last_are_kept_and_nothing_else_is_removed(model, tmp_path, monkeypatch):
@@ -643,6 +674,12 @@ def test_a_list_is_read_from_standard_input_with_names_of_any_bytes(model, folde
     answered = rows(process.stdout.decode())
     assert [os.fsencode(row["path"]) for row in answered] == [name, os.fsencode(folder / "b.png")]
     assert [row["label"] for row in answered] == ["bright", "dark"]
+
+
+def test_a_list_of_nothing_is_said_to_be_one(model):
+    process = script(model, "-", input=b"")
+    assert process.returncode == 1
+    assert process.stderr.decode().endswith("predict: no photograph was named\n")
 
 
 def test_a_reader_who_has_seen_enough_is_no_error(model, folder):

@@ -499,17 +499,18 @@ def test_one_schedule_spans_all_parts(tf, build, data):
     assert not moved(weights_of(plain), weights_of(parted))
 
 
-def test_patience_counts_from_the_last_thawing(tf, build, data):
+@pytest.mark.parametrize(("epochs", "frozen"), [(8, 4), (5, 3)])
+def test_patience_counts_from_the_last_thawing(tf, build, data, epochs, frozen):
     activations, part, validation = data()
     opposite = dataclasses.replace(part, labels=1 - part.labels)
     model = build()
     train(tf, model, (activations, part, validation), epochs=5, learning_rate=0.03)
     best, logged = train(
-        tf, model, (activations, opposite, validation), depths=["features", "block1_activation"], epochs=8,
-        patience=2, learning_rate=0.03,
+        tf, model, (activations, opposite, validation), depths=["features", "block1_activation"],
+        epochs=epochs, patience=2, learning_rate=0.03,
     )  # fmt: skip
     assert best == 0
-    assert len(logged) == 1 + 4 + 2
+    assert len(logged) == 1 + frozen + 2
 
 
 @pytest.mark.parametrize("value", [5, [], ["all", 5], [["all"]], None])

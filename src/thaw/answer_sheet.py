@@ -12,7 +12,7 @@ from thaw.files import whole_file
 
 SIDE, TEXT, GAP = 144, 34, 6  # pixels: a photograph, the two lines below it, and what lies between
 COLUMNS = 10
-MOST = 1000  # photographs on a sheet, which is 15,000 pixels long then; more would only be scrolled past
+MOST = 890  # photographs on a sheet, which is 16,382 pixels long then: a WebP ends at 16,383
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 
 

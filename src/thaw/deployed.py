@@ -1,16 +1,19 @@
 """A finished model as those who only use it want it: its answers without Keras, calibrated and decided.
 
-The network runs on OpenVINO. It is converted once, and the converted copy is kept under the hash of the model file: a
-model that changes is converted anew, and one that comes back is not, while it is among the KEPT that were used last.
+The network runs on OpenVINO. It is converted once, and the converted copy is kept under the hash of the model file and
+of the code that converts: a model that changes is converted anew, and one that comes back is not, while it is among the
+KEPT that were used last.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import sys
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,16 +98,35 @@ def decision(path: Path, model: str, classes: tuple[str, ...]) -> Decision | Non
 
 def network(model: Path, cache: Path) -> Path:
     """Return the OpenVINO network of a `.keras` file, converted now unless `cache` has it; its output is OUTPUT."""
+    converter = hashlib.sha256(Path(__file__).with_name("conversion.py").read_bytes())
     with model.open("rb") as file:
-        name = hashlib.file_digest(file, "sha256").hexdigest()
+        name = hashlib.file_digest(file, lambda: converter).hexdigest()
     kept = cache / name / "model.xml"
     with contextlib.suppress(OSError):  # not there yet, or in a cache that may only be read
         os.utime(kept.parent)
     if not kept.exists():
-        print(f"{model}: converted for OpenVINO once, which takes some seconds", file=sys.stderr)
-        _convert(model, kept.parent)
-        _forget(cache)
+        with _locked(cache):
+            if not kept.exists():  # another process may have converted it meanwhile
+                print(f"{model}: converted for OpenVINO once, which takes some seconds", file=sys.stderr)
+                _convert(model, kept.parent)
+                _forget(cache)
     return kept
+
+
+@contextlib.contextmanager
+def _locked(cache: Path) -> Iterator[None]:
+    """Let one process at a time convert; the system releases the folder even when the process is killed."""
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        folder = os.open(cache, os.O_RDONLY)
+    except OSError as error:
+        raise ThawError(f"the converted model cannot be kept in {cache}: {error.strerror}") from None
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks, as some of a network are
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def _forget(cache: Path) -> None:

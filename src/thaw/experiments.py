@@ -101,10 +101,14 @@ def select(
 
 
 def distinct(found: Sequence[Experiment]) -> list[Experiment]:
-    """Leave of runs with the same parameters and results the first: an experiment that was applied is one run."""
+    """Leave of runs with the same parameters and results the first: an experiment that was applied is one run.
+
+    Limits of a search that ended nothing are none of these parameters.
+    """
     kept: dict[tuple, Experiment] = {}
     for one in found:
-        kept.setdefault((repr(sorted(one.parameters.items())), repr(one.shares)), one)
+        parameters = sorted((key, value) for key, value in one.parameters.items() if key != PRUNE)
+        kept.setdefault((repr(parameters), repr(one.shares)), one)
     return list(kept.values())
 
 

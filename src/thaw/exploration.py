@@ -100,7 +100,8 @@ def read(raw: Path, split: Path, features: Path, predictions: Path) -> Run:
         if array.shape != (len(table), len(classes)):
             raise ThawError(f"{predictions}/{model}.npy does not fit the other files of the run: run `dvc repro`")
         probabilities[model] = array[table["row"].to_numpy()]
-    paths = [str((raw / path).resolve()) for path in table["path"]]
+    folder = raw.resolve()  # the file itself may be a link into DVC's cache, where it has no name
+    paths = [str(folder / path) for path in table["path"]]
     return Run(
         table=table.with_columns(filepath=pl.Series(paths, dtype=pl.String)),
         classes=classes,

@@ -50,14 +50,19 @@ class ExtendedHead:
         return {"kind": "extended", "strength": self.strength, "known": self.known, "classes": len(self.outputs)}
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
-        """Return (n, classes) float64 probabilities of the labels: the old classes are one."""
+        """Return (n, classes) float64 probabilities of the labels, as `collapse` makes them."""
         return self.collapse(self.whole.probabilities(features))
 
     def collapse(self, probabilities: np.ndarray) -> np.ndarray:
-        """Return the (n, classes) probabilities of the labels from those of all classes."""
+        """Return the (n, classes) probabilities of the labels from those of all classes.
+
+        The likeliest of the old ones stands for them, as it does in the fit: so a label is the likeliest where the
+        model's answer bears it. Their sum would call a photograph `not alpaca` that the model calls an alpaca.
+        """
         new = iter(probabilities[:, self.known :].T)
-        old = probabilities[:, : self.known].sum(axis=1)
-        return np.stack([old if name.startswith(NONE) else next(new) for name in self.classes], axis=1)
+        old = probabilities[:, : self.known].max(axis=1)
+        labels = np.stack([old if name.startswith(NONE) else next(new) for name in self.classes], axis=1)
+        return labels / labels.sum(axis=1, keepdims=True)
 
     def stand_ins(self, labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
         """Return the class (n,) among all that stands for each label (n,): of the old ones the likeliest by
@@ -181,7 +186,8 @@ def fit_path(
     if there := {name.lower() for name in names} & {name.lower() for name in known.classes}:
         raise ThawError(f"head.extend: the model has a class {sorted(there)[0]!r} already: rename the new one")
     x, mean, scale = standardised(features, weights)
-    given = (features.astype(np.float64) @ known.kernel + known.bias).max(axis=1)
+    with threadpool_limits(1):
+        given = (features.astype(np.float64) @ known.kernel + known.bias).max(axis=1)
     weights = weights * np.where(np.isin(labels, none), KEEP, 1)
     is_label = labels[:, None] == np.array([*none, *(i for i in range(len(classes)) if i not in none)])
     start = np.zeros((x.shape[1] + 1, len(names)))  # the last row is the bias

@@ -6,7 +6,7 @@ is told to `attach` itself; the model then has its `outputs`. `load` reads one o
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +14,13 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from thaw import arrays
+from thaw import arrays, examples
 from thaw.errors import ThawError
 from thaw.files import read_json
 
 # Enough for convergence at every strength that was tried; a warm start from the weaker one needs far fewer.
 ITERATIONS = 2000
+RISES = 2  # of the validation loss, one after the other, end a path
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,23 @@ def fit_path(
             kernel = kernel / scale[:, None]
             bias = bias - mean @ kernel
             yield LinearHead(kernel.astype(np.float32), bias.astype(np.float32), classes, strength)
+
+
+def until_worse(
+    path: Iterable[LinearHead], features: np.ndarray, validation: examples.Examples
+) -> Iterator[tuple[LinearHead, float, float]]:
+    """Yield each head of a path with its weighted loss and accuracy on the (n, channels) features of validation.
+
+    Ends when the loss has risen RISES times in a row: the weaker penalties behind are the ones that take longest, and
+    only fit the training photographs more closely.
+    """
+    rises, last = 0, np.inf
+    for head in path:
+        loss, accuracy = examples.weighted_scores(head.probabilities(features), validation)
+        yield head, loss, accuracy
+        rises, last = rises + 1 if loss > last else 0, loss
+        if rises == RISES:
+            return
 
 
 def standardised(features: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

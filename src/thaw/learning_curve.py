@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from thaw import examples
 from thaw.examples import Examples
-from thaw.heads import LinearHead, fit_path
+from thaw.heads import LinearHead, fit_path, until_worse
 from thaw.metrics import Row
 
 TRAINED = 40_000  # images times classes that the largest part may have: more would take minutes
@@ -53,7 +53,7 @@ def learning_curve(
             weights = examples.training_weights(part, class_weight)
             x = features[part.views[:, 0]].astype(np.float32)
             fits = fit_path(x, part.labels, weights, classes, list(strengths))
-            best = min(fits, key=lambda head: examples.weighted_scores(head.probabilities(shown[0]), validation)[0])
+            best, *_ = min(until_worse(fits, shown[0], validation), key=lambda fitted: fitted[1])
             counts.append(len(x))
             results.append(_accuracies(best, shown[1], test))
         row: Row = {"images": round(float(np.mean(counts))), "draws": len(counts)}

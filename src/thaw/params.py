@@ -328,7 +328,8 @@ def _describe(error: dict) -> str:
 
 
 def _literals(error: dict) -> list[str]:
-    return [part.strip("' ") for part in error["ctx"]["expected"].replace(" or ", ",").split(",")]
+    expected = error["ctx"]["expected"].replace(" or ", ",").replace("None", "null")
+    return [part.strip("' ") for part in expected.split(",")]
 
 
 def _keys(section: type[BaseModel], prefix: str = "") -> list[str]:

@@ -77,7 +77,9 @@ def _distribution(values: Range):
 def _holds(values: Range, value: object) -> bool:
     if isinstance(values, Choice):
         return written(value) in map(written, values.values)
-    return isinstance(value, int | float) and not isinstance(value, bool) and values.low <= value <= values.high
+    if not isinstance(value, int | float) or isinstance(value, bool) or (values.whole and value % 1):
+        return False
+    return values.low <= value <= values.high
 
 
 def _told(values: Range, value: object) -> object:

@@ -34,6 +34,7 @@ Range = Choice | Interval
 def parse(texts: Sequence[str]) -> dict[str, Range]:
     """Return the range of each `KEY=RANGE`; raises ThawError for what is none, and where a key comes twice."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import Override
     from hydra.errors import HydraException
 
     ranges: dict[str, Range] = {}
@@ -41,7 +42,9 @@ def parse(texts: Sequence[str]) -> dict[str, Range]:
         try:
             override = OverridesParser.create().parse_override(text)
             key, value = override.key_or_group, override.value()
-            values = list(override.sweep_iterator(lambda value: value)) if override.is_discrete_sweep() else [value]
+            # Hydra keeps the quotes of a listed value until it is converted.
+            listed = override.sweep_iterator(Override._convert_value) if override.is_discrete_sweep() else [value]
+            values = list(listed)
         except HydraException as error:
             raise ThawError(f"{text!r} is no KEY=VALUES such as head.seed=1,2,3: {error}") from None
         if key in ranges:

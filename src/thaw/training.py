@@ -68,7 +68,7 @@ def fit(
     predict = predictor(thawed, activations)
 
     first = generator.integers(train.views.shape[1], size=len(train.labels))  # the view each photograph begins with
-    last_thawing = params.epochs * (len(depths) - 1) // len(depths)
+    last_thawing = math.ceil(params.epochs * (len(depths) - 1) / len(depths))
     limits = {epoch: limit for epoch, limit in enumerate(prune_above, start=1) if limit is not None}
     best, best_epoch, best_weights = math.inf, 0, []
     for epoch in range(params.epochs + 1):

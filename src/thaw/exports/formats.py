@@ -34,9 +34,9 @@ FORMATS = {
 }
 
 RESIZED = {
-    "crop": "scaled by area until the short side fits, then the middle square of it",
-    "pad": "scaled by area until the long side fits, in the middle of a black square",
-    "squash": "both sides scaled by area",
+    "crop": "scaled by area (linearly where it grows) until the short side fits, then the middle square of it",
+    "pad": "scaled by area (linearly where it grows) until the long side fits, in the middle of a black square",
+    "squash": "both sides scaled by area (linearly where one grows)",
 }
 
 

@@ -53,7 +53,7 @@ def _model(results: Results) -> str:
         return (
             f"`model.keras`: an image classifier, {escaped(model['backbone'])}, to whose {head['known']:,} classes "
             f"others were added. {takes} and returns a probability for each of {head['classes']:,} classes: those that "
-            f"it knew, which the figures below take together, and {new}."
+            f"it knew, of which the figures below take the likeliest, and {new}."
         )
     names = ", ".join(escaped(name) for name in results.classes[:CLASSES_NAMED])
     more = f" and {len(results.classes) - CLASSES_NAMED:,} more" if len(results.classes) > CLASSES_NAMED else ""

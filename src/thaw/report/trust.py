@@ -86,8 +86,11 @@ def calibration(results: Results) -> str:
         "Test split. The dots are bins of photographs by how sure the model is, the larger the more it holds; below "
         "the dotted line a model is surer than it is right. A temperature divides the logits: fitted on validation "
         "alone, it changes no answer. All other sections show the probabilities as the model gives them; "
-        "<code>decision.json</code> keeps the temperature for those who use the model."
     )
+    if "extension" in results.measured.metrics:
+        note += "those of all the classes of the extended model have no temperature of their own."
+    else:
+        note += "<code>decision.json</code> keeps the temperature for those who use the model."
     flips = results.parameters["evaluate"]["test_time_flips"]
     if flips:
         note += f" All probabilities in this report are means over a photograph and its mirror images ({flips})."
@@ -115,7 +118,7 @@ def _weighted(results: Results) -> str:
 
 def _threshold(results: Results) -> str:
     name = f"The threshold{_weighted(results)}"
-    if not results.measured.thresholds:
+    if not results.measured.thresholds or "extension" in results.measured.metrics:
         said = "Of more than two classes the likeliest is the answer: no threshold is chosen."
         return elements.figure(name, elements.paragraph(said, "soft"))
     rows, failed = [], []
