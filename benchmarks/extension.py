@@ -96,8 +96,8 @@ def extend(known: heads.LinearHead, x: np.ndarray, labels: np.ndarray, rows: np.
     train, validation = np.flatnonzero(rows & (inner != 0)), np.flatnonzero(rows & (inner == 0))
     part = examples.Examples(*[validation] * 2, y[validation], np.ones(len(validation)), validation)
     fits = extension.fit_path(x[train], y[train], np.ones(len(train)), classes, STRENGTHS, known)
-    losses = [(examples.weighted_scores(fit.probabilities(x[validation]), part)[0], fit.strength, fit) for fit in fits]
-    return min(losses, key=lambda entry: entry[:2])[2].whole
+    best, *_ = min(heads.until_worse(fits, x[validation], part), key=lambda fitted: fitted[1])
+    return best.whole
 
 
 def told(head: heads.LinearHead, x: np.ndarray) -> str:

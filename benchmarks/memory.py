@@ -1,7 +1,8 @@
 """Peak memory and time of each stage on the default data and on ten times as much (the table repeated).
 
 Runs the stages in a scratch folder, without augmented copies and for one epoch, since neither changes what is held
-at a time. The peak is the largest resident set of the stage's process as the operating system counted it.
+at a time, and without groups: repeated photographs would be one, and `growth.py` draws distinct ones. The peak is the
+largest resident set of the stage's process as the operating system counted it.
 """
 
 import argparse
@@ -41,6 +42,7 @@ def measure(times: int) -> dict[str, tuple[float, float]]:
         yaml = ruamel.yaml.YAML()
         parameters = yaml.load(Path("params.yaml"))
         parameters["augment"]["copies"] = 0
+        parameters["split"]["group_duplicates"] = False
         parameters["fine_tune"].update(epochs=1, learning_rate=1e-5)
         yaml.dump(parameters, folder / "params.yaml")
         subprocess.run(["git", "init", "-q"], cwd=folder, check=True)

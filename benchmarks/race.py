@@ -47,16 +47,17 @@ def main() -> None:
     backbone, cut = ROOT / "models" / "backbone" / "backbone.keras", ROOT / "data" / "activations" / "cut.json"
     if not (backbone.exists() and cut.exists()):
         sys.exit("race: models/backbone or data/activations is missing: `dvc repro` first")
-    thawed_behind = json.loads(cut.read_text())["layer"]
+    seen = json.loads(cut.read_text())
+    thawed_behind, size = seen["layer"], ["--size", str(seen["image"]["size"])]
     with tempfile.TemporaryDirectory() as scratch:
         first = thaw(Path(scratch) / "layout", arguments)
         folder = lay_out(Path(scratch) / "layout", Path(scratch) / "photographs")
         contestants = {"Thaw": lambda: thaw(Path(scratch) / "clone", arguments)}
-        script = [sys.executable, PEERS / "keras_tutorial.py", folder, backbone, "--cut", thawed_behind]
+        script = [sys.executable, PEERS / "keras_tutorial.py", folder, backbone, "--cut", thawed_behind, *size]
         peers = {
             "Keras": lambda: script,
             "Keras, cached": lambda: [*script, "--cached"],
-            "timm": lambda: timm(folder, thawed_behind, arguments.torch),
+            "timm": lambda: timm(folder, thawed_behind, size, arguments.torch),
         }
         for name, command_of in peers.items():
             if name not in arguments.without and (command := command_of()):
@@ -121,7 +122,7 @@ def lay_out(clone: Path, folder: Path) -> Path:
     return folder
 
 
-def timm(folder: Path, cut: str, python: Path | None) -> list | None:
+def timm(folder: Path, cut: str, size: list[str], python: Path | None) -> list | None:
     """Return the command of the script in PyTorch, or None, and say why, where it cannot run."""
     if not python or subprocess.run([python, "-c", IMPORTS], capture_output=True).returncode:
         print("race: no Python with torch, torchvision and timm was named (--torch): that peer is left out")
@@ -130,7 +131,7 @@ def timm(folder: Path, cut: str, python: Path | None) -> list | None:
 
     block = re.match(r"block(\d+)", cut)[1]  # ours count from 1 and timm's from 0: the next one's number
     weights = registry.package_file(*registry.PACKAGES["EfficientNetLite0"])
-    return [python, PEERS / "timm_script.py", folder, weights, "--thaw-from", block]
+    return [python, PEERS / "timm_script.py", folder, weights, "--thaw-from", block, *size]
 
 
 def run(command: list, arguments: argparse.Namespace) -> Result:

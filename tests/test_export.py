@@ -210,6 +210,11 @@ def test_an_export_says_what_its_temperature_is_of():
     assert flipped["test_time_flips"] == "both" and "mirror images" in flipped["output"]
 
 
+def test_an_export_says_which_class_lies_above_the_threshold():
+    facts = formats.describe(deployed.Description(("no", "yes"), SIZE, "crop"), deployed.Decision(1.0, 0.3))
+    assert "'yes' is the answer where its own lies above threshold, else 'no'" in facts["output"]
+
+
 def test_a_tflite_file_describes_itself_to_mediapipe(exported):
     from ai_edge_litert import schema_py_generated as schema
 
@@ -334,6 +339,18 @@ def test_8_bits_are_calibrated_on_training_photographs_and_checked_on_test_ones(
     assert pictures(calibration) == wanted["train"] and pictures(photographs.views) == wanted["test"]
     again, _ = export.choose(options(), description)
     assert again.tobytes() == calibration.tobytes()
+
+
+def test_a_model_that_was_extended_is_checked_on_what_shows_no_new_class_too(checkout, monkeypatch):
+    monkeypatch.chdir(checkout)
+    description = deployed.Description(("a", CLASSES[0]), SIZE, "crop")
+    split = pl.read_csv("data/split.csv")
+    split = split.with_columns(label=pl.col("label").replace(dict.fromkeys(CLASSES[1:], "not new")))
+    split.write_csv(checkout.parent / "extended.csv")
+    monkeypatch.setattr(export, "SPLIT", checkout.parent / "extended.csv")
+    calibration, photographs = export.choose(options(), description)
+    assert len(calibration) == len(photographs.views) == 20
+    assert photographs.labels is None
 
 
 def test_photographs_of_ones_own_calibrate_by_one_half_and_check_by_the_other(checkout):

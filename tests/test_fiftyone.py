@@ -64,6 +64,21 @@ def photographs(tmp_path_factory) -> Path:
     return home / "photographs"
 
 
+def test_a_sample_that_lies_elsewhere_renames_no_other():
+    paths = [f"/data/pets/{label}/{number}.jpg" for label in ("cat", "dog") for number in range(3)]
+
+    def ids(paths: list[str]) -> dict[str, str]:
+        found = fiftyone._photographs((path, "cat", None) for path in paths)
+        return {str(photograph.path): photograph.image_id for photograph in found}
+
+    alone = ids(paths)
+    with_others = ids([*paths, "/else/where.jpg", "/other/pets/cat/0.jpg"])
+    assert len(set(with_others.values())) == 8
+    assert {path for path in paths if alone[path] != with_others[path]} == {"/data/pets/cat/0.jpg"}  # now there are two
+    assert ids([path.replace("/data", "/moved") for path in paths]).keys() != alone.keys()
+    assert list(ids([path.replace("/data", "/moved") for path in paths]).values()) == list(alone.values())
+
+
 @installed
 def test_labels_and_tags_become_classes_and_subsets(photographs, tmp_path):
     source, found = fiftyone.find(FiftyOne(dataset="pets", label_field="ground_truth"))

@@ -227,6 +227,13 @@ def test_a_folder_whose_name_is_no_text(tmp_path):
         take(root, tmp_path / "raw")
 
 
+def test_a_folder_whose_name_takes_two_lines(tmp_path):
+    root = two_classes(tmp_path / "mine")
+    draw(root / "cat\nbig" / "0.png")
+    with pytest.raises(ThawError, match=r"cat\\nbig' cannot be printed on one line"):
+        take(root, tmp_path / "raw")
+
+
 @pytest.mark.parametrize(
     ("prepare", "message"),
     [

@@ -135,6 +135,13 @@ def test_a_damaged_description_of_the_camera_does_not_spoil_the_photograph():
     assert decoded.shape == (WIDTH, HEIGHT, 3)
 
 
+@pytest.mark.parametrize("exif", [b"Exif\0\0II*\0", b"Exif\0\0" + bytes(64), b"Exif\0\0nothing of the kind"])
+@pytest.mark.parametrize(("format", "options"), [("JPEG", {"dpi": (72, 72)}), ("PNG", {}), ("WEBP", {})])
+def test_where_the_camera_says_nothing_that_can_be_read_the_photograph_stands_as_it_is(format, options, exif):
+    decoded = images.decode(encode(drawing(), format, exif=exif, **options))
+    np.testing.assert_array_equal(decoded, images.decode(encode(drawing(), format, **options)))
+
+
 # What can be read
 
 
@@ -229,9 +236,10 @@ def test_the_first_frame_of_an_animation_counts(format):
     np.testing.assert_array_equal(images.decode(data), np.full((8, 8, 3), (255, 0, 0)))
 
 
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])  # a TIFF is turned by Pillow itself
 @pytest.mark.parametrize("number", ORIENTATIONS)
-def test_a_photograph_stands_upright(number):
-    decoded = images.decode(encode(drawing(), "PNG", exif=oriented(number)))
+def test_a_photograph_stands_upright(number, format):
+    decoded = images.decode(encode(drawing(), format, exif=oriented(number)))
     np.testing.assert_array_equal(decoded, ORIENTATIONS[number](drawing()))
 
 

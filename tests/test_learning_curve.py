@@ -71,6 +71,19 @@ def test_all_images_are_the_head_as_it_is_trained():
     assert row["accuracy_weighted"] == pytest.approx(np.average(hits, weights=test.weights))
 
 
+def test_no_weaker_penalty_is_tried_once_the_loss_has_risen_twice(monkeypatch):
+    tried = []
+
+    def recorded(*arguments):
+        for head in fit_path(*arguments):
+            tried.append(head.strength)
+            yield head
+
+    monkeypatch.setattr(learning_curve, "fit_path", recorded)
+    curve(*photographs(), strengths=[1e-2, 1e2, 1e3, 1e4, 1e5])
+    assert 1e2 in tried and 1e5 not in tried
+
+
 def test_the_spread_is_that_of_the_draws():
     rows = curve(*photographs())
     assert all(row["accuracy_low"] <= row["accuracy"] <= row["accuracy_high"] for row in rows)

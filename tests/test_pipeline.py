@@ -267,6 +267,9 @@ def test_a_model_keeps_the_classes_that_it_knows_and_learns_one_more(finished):
     flipped = json.loads((finished.path / "reports" / "metrics.json").read_text())["extension"]
     for split in ("validation", "test"):
         assert flipped[split]["agreement"] == metrics["extension"][split]["agreement"]
+    # One network, asked on two ways: with labels from the mean over all its classes they give the same.
+    head, whole = (np.load(finished.path / "data" / "predictions" / f"{name}.npy") for name in ("head", "fine_tuned"))
+    np.testing.assert_allclose(head, whole, atol=1e-3)
 
 
 # --- What comes out ---

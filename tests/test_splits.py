@@ -214,3 +214,9 @@ def test_a_class_that_a_kept_subset_lacks_is_named():
     kept = {i: ("train", "validation", "test")[i % 3] for i in range(60)} | dict.fromkeys(range(60, 90), "train")
     with pytest.raises(ThawError, match=r"'b' has no image in the source's own .*test.*split\.keep_subsets: false"):
         draw(photographs("a" * 60 + "b" * 30, subsets=kept))
+
+
+def test_subsets_without_any_to_train_on_are_named():
+    kept = {i: ("validation", "test")[i % 2] for i in range(60)}
+    with pytest.raises(ThawError, match=r"'a' has no image in the source's own train; with split\.keep_subsets: false"):
+        draw(photographs("ab" * 30, subsets=kept))

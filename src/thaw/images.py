@@ -1,6 +1,7 @@
 """Photographs from files of any kind to square RGB pixels."""
 
 import io
+import struct
 import warnings
 from pathlib import Path
 
@@ -54,7 +55,8 @@ def decode(source: Path | bytes, least: int | None = None) -> np.ndarray:
 
 
 def _upright_rgb(image: Image.Image) -> np.ndarray:
-    orientation = image.getexif().get(0x0112)
+    image.load()  # a TIFF turns itself now, and forgets its orientation
+    orientation = _orientation(image)
     if orientation in UPRIGHT:
         image = image.transpose(UPRIGHT[orientation])
     if image.mode.startswith("I"):  # 16-bit grey: 0-65535 in 16 or 32 bits
@@ -67,6 +69,13 @@ def _upright_rgb(image: Image.Image) -> np.ndarray:
     elif image.mode == "L":
         return cv2.cvtColor(np.asarray(image), cv2.COLOR_GRAY2RGB)  # the same bytes as Pillow, faster
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _orientation(image: Image.Image) -> int | None:
+    try:
+        return image.getexif().get(0x0112)
+    except (struct.error, OSError, SyntaxError, ValueError, LookupError, TypeError):
+        return None  # what the camera said is damaged; the pixels are not
 
 
 LONGEST = 4  # views that fit along the long side of a canvas; no shift of the plan reaches further from the middle

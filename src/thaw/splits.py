@@ -57,7 +57,8 @@ def _check_every_class(labels: pl.Series, split: pl.Series, kept: Container[str]
     for label in labels.unique().sort():
         of_label = counts.filter(label=label)
         missing = [part for part in SPLITS if part not in of_label["split"]]
-        if lacking := [part for part in missing if part in kept]:
+        all_kept = bool(kept) and set(of_label["split"]) <= set(kept)
+        if lacking := [part for part in missing if all_kept or part in kept]:
             raise ThawError(
                 f"the class {label!r} has no image in the source's own {' and '.join(lacking)}; "
                 "with split.keep_subsets: false the splits are drawn anew"

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from thaw import answers, comparison, metrics, tables
@@ -32,13 +31,12 @@ class Photographs:
 
 def of_split(raw: Path, split: Path, part: str, description: Description, most: int, seed: int) -> Photographs:
     """Return at most `most` photographs of a part of the split, drawn from `seed` and in the order in which they are
-    drawn. Of a model that was extended, the photographs without a new class have no label that it knows, and are left
-    out. Raises ThawError where one is missing or has a class that is not the model's."""
+    drawn. Of a model that was extended they come without labels: for photographs without a new class it knows none.
+    Raises ThawError where one is missing or has a class that is not the model's."""
     table = tables.read(split, tables.SPLIT).filter(split=part).sort("image_id")
-    table = table.filter(pl.col("label").is_in(description.classes) | ~pl.col("label").str.starts_with(NONE))
     strangers = set(table["label"]) - set(description.classes)
-    if strangers:
-        raise ThawError(f"{split} has the class {min(strangers)!r}, which the model does not know")
+    if named := [label for label in sorted(strangers) if not label.startswith(NONE)]:
+        raise ThawError(f"{split} has the class {named[0]!r}, which the model does not know")
     table = table[np.random.default_rng(seed).permutation(len(table))[:most]]
     table = table.join(tables.read_images(raw).select("image_id", "path"), on="image_id", maintain_order="left")
     seen = list(answers.look([raw / path for path in table["path"]], description.size, description.resize))
@@ -47,8 +45,10 @@ def of_split(raw: Path, split: Path, part: str, description: Description, most: 
             raise ThawError(f"{one.path}: {one.error}")
     if not seen:
         raise ThawError(f"{split} has no photograph of {part}")
-    labels = np.array([description.classes.index(label) for label in table["label"]])
     views = np.stack([one.view for one in seen])
+    if strangers:
+        return Photographs(views)
+    labels = np.array([description.classes.index(label) for label in table["label"]])
     return Photographs(views, labels, table["weight"].to_numpy(), table["group"].to_numpy().astype(str))
 
 

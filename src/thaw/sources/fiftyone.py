@@ -6,6 +6,7 @@ FiftyOne is no part of the default installation; it is imported only here, when 
 import hashlib
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -82,13 +83,29 @@ def _check_field(dataset, params: FiftyOne, fiftyone: ModuleType) -> None:
     raise ThawError(f"the samples {of} have no field {params.label_field!r}{known}")
 
 
+def _ends(paths: list[str]) -> dict[str, str]:
+    """Return of each path its last folder and name, or as many folders more as tell it from the others.
+
+    The samples' own ids are drawn when they are added: the same files would be others in another database. And below
+    the folder of them all each would have another name as soon as one sample lies elsewhere.
+    """
+    ends, alike, length = {}, set(paths), 2
+    while alike:
+        of_length = {path: "/".join(Path(path).parts[-length:]) for path in alike}
+        counts = Counter(of_length.values())
+        settled = {path: end for path, end in of_length.items() if counts[end] == 1}
+        ends |= settled
+        alike -= settled.keys()
+        length += 1
+    return ends
+
+
 def _photographs(rows: Iterator[tuple[str, str | None, list[str] | None]]) -> Iterator[Photograph]:
-    """Make photographs of (file path, label, tags); their ids are those of the paths below the folder of them all."""
+    """Make photographs of (file path, label, tags), their ids by the ends of their paths."""
     rows = sorted(rows, key=lambda row: row[0])
-    # The samples' own ids are drawn when they are added: the same files would be others in another database.
-    root = os.path.commonpath([Path(path).parent for path, _, _ in rows]) if rows else ""
+    ends = _ends([path for path, _, _ in rows])
     for path, label, tags in rows:
-        relative = os.path.relpath(path, root)
+        relative = ends[path]
         readable = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(path).stem)[:60]
         subsets = [subset for subset in SUBSETS if subset in (tags or [])]
         yield Photograph(

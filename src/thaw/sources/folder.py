@@ -83,6 +83,8 @@ def _is_folder(path: Path) -> bool:
 def _check_name(folder: Path) -> None:
     if _printable(folder.name) != folder.name:
         raise ThawError(f"the name of the folder {_printable(folder)} is not UTF-8: it cannot name a class")
+    if not folder.name.isprintable():  # a line break would make two of it in the labels of an export
+        raise ThawError(f"the name of the folder {str(folder)!r} cannot be printed on one line: it cannot name a class")
 
 
 def _photograph(path: Path, root: Path, label: str, meta: dict[str, str]) -> Photograph:
