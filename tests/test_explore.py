@@ -399,3 +399,10 @@ def test_files_of_different_runs_are_told_apart(stale, message, tmp_path):
     path.write_text(text.replace(old, new))
     with pytest.raises(ThawError, match=rf"{message}.*`dvc repro`"):
         read(tmp_path)
+
+
+def test_a_photograph_that_is_a_link_into_the_cache_keeps_its_name(tmp_path):
+    raw = write_run(tmp_path) / "data" / "raw"
+    (raw / "images" / "a.png").rename(tmp_path / "0123456789abcdef")  # as cache.type symlink has it
+    (raw / "images" / "a.png").symlink_to(tmp_path / "0123456789abcdef")
+    assert str(raw.resolve() / "images" / "a.png") in read(tmp_path).table["filepath"].to_list()

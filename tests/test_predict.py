@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -325,7 +326,7 @@ def test_flips_that_there_are_not_are_refused(tmp_path, flips):
     decide(tmp_path / "model.keras", 0.5)
     decision = tmp_path / "decision.json"
     decision.write_text(json.dumps(json.loads(decision.read_text()) | {"test_time_flips": flips}))
-    with pytest.raises(ThawError, match="asks for the test-time flips"):
+    with pytest.raises(ThawError, match=re.escape(f"asks for the test-time flips {flips!r}")):
         deployed.decision(decision, "fine_tuned", ("dark", "bright"))
 
 
@@ -596,6 +597,15 @@ def test_a_model_is_converted_once_and_again_when_it_changes(model, tmp_path, mo
     changed.write_bytes(model.read_bytes() + b"\0")
     deployed.network(changed, model.parent / "cache")
     assert len(converted) == 1 and converted[0] != kept.parent.name
+
+
+def test_a_model_is_converted_again_when_the_code_that_converts_changes(model, tmp_path, monkeypatch):
+    before = deployed.network(model, model.parent / "cache")
+    (tmp_path / "conversion.py").write_text("of another version")
+    converted = []
+    monkeypatch.setattr(deployed, "_convert", lambda path, folder: converted.append(folder))
+    monkeypatch.setattr(deployed, "__file__", str(tmp_path / "deployed.py"))
+    assert deployed.network(model, model.parent / "cache").parent == converted[0] != before.parent
 
 
 def test_of_two_processes_one_converts_and_the_other_takes_what_it_made(model, tmp_path, monkeypatch):

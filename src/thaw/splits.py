@@ -1,7 +1,7 @@
 """Draw train, validation and test: stratified, groups whole, and stable against small changes of the data."""
 
 import hashlib
-from collections.abc import Container
+from collections.abc import Collection
 
 import polars as pl
 
@@ -52,12 +52,12 @@ def _hash(seed: int, image_id: str) -> str:
     return hashlib.sha256(f"{seed}/{image_id}".encode()).hexdigest()
 
 
-def _check_every_class(labels: pl.Series, split: pl.Series, kept: Container[str], params: Split) -> None:
+def _check_every_class(labels: pl.Series, split: pl.Series, kept: Collection[str], params: Split) -> None:
     counts = pl.DataFrame({"label": labels, "split": split}).group_by("label", "split").len()
     for label in labels.unique().sort():
         of_label = counts.filter(label=label)
         missing = [part for part in SPLITS if part not in of_label["split"]]
-        all_kept = bool(kept) and set(of_label["split"]) <= set(kept)
+        all_kept = set(of_label["split"]) <= set(kept)
         if lacking := [part for part in missing if all_kept or part in kept]:
             raise ThawError(
                 f"the class {label!r} has no image in the source's own {' and '.join(lacking)}; "
