@@ -40,8 +40,10 @@ def main() -> None:
     parser.add_argument("--size", type=int, help="of the photographs for --list; else what it was trained on")
     arguments = parser.parse_args()
     backbone = params.load(PARAMS).backbone
+    if arguments.size is not None and not arguments.list:
+        parser.error("--size wants --list: image.size is that of the pipeline")
     if arguments.list:
-        list_cut_points(backbone, arguments.size or BACKBONES[backbone.name].size)
+        list_cut_points(backbone, BACKBONES[backbone.name].size if arguments.size is None else arguments.size)
         return
     if backbone.weights and Path(backbone.weights).resolve() == OUTPUT.with_name("model.keras").resolve():
         raise ThawError(f"backbone.weights: this pipeline writes {backbone.weights} itself: copy it elsewhere first")

@@ -38,8 +38,8 @@ def main() -> None:
     ordered = experiments.ranked(found if options.revisions else experiments.averaged(found))
     keys = experiments.changed(ordered)
     show(rows(ordered, keys), options.md)
-    if len(ordered) > 1:
-        print(f"\n{experiments.verdict(*ordered[:2])}")
+    if rival := experiments.rival(ordered):
+        print(f"\n{experiments.verdict(ordered[0], rival)}")
     for one in unfinished:
         print(f"{one.name}: {one.state}, `dvc queue logs {one.name}`")
     if not options.md:
@@ -81,10 +81,10 @@ def show(table: list[Row], markdown: bool) -> None:
         lines = [header, ["---"] * len(header), *body]
         print("\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in lines))
         return
-    widths = [min(24, max(map(len, column))) for column in zip(*table, strict=True)]
+    table = [[name, *(cell if len(cell) <= 24 else f"{cell[:23]}…" for cell in line)] for name, *line in table]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for line in table:
-        cells = (cell if len(cell) <= 24 else f"{cell[:23]}…" for cell in line)
-        text = "  ".join(f"{cell:{width}}" for cell, width in zip(cells, widths, strict=True))
+        text = "  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True))
         print(text[: shutil.get_terminal_size().columns].rstrip())
 
 

@@ -40,6 +40,7 @@ def main() -> None:
     backbone, _ = models.load(BACKBONE / "backbone.keras")
     model = head.attach(backbone, FEATURES)
 
+    logged = []  # of each epoch, the start being the first
     ends = []  # of the epochs, for the terminal alone: a time in a file would differ in every run
     with whole_folder(REPORT) as report, Live(str(report), dvcyaml=None, save_dvc_exp=False, report=None) as live:
 
@@ -47,6 +48,7 @@ def main() -> None:
             for name, value in scores.items():
                 live.log_metric(name, value)
             live.next_step()
+            logged.append(scores)
             ends.append(time.perf_counter())
 
         if isinstance(head, ExtendedHead):  # its old rows stand on layers that stay, its new ones are fitted
@@ -58,11 +60,15 @@ def main() -> None:
             epoch = training.fit(
                 model, cut["layer"], cut["thaw"], activations, splits["train"], splits["validation"],
                 fine_tune, log, layer_decay=fine_tune.layer_decay, ema=fine_tune.ema, prune_above=fine_tune.prune_above,
+                gradients=fine_tune.gradients,
             )  # fmt: skip
         work = multiply_adds(cut, len(ends) - 1, fine_tune.epochs) * len(splits["train"].labels)
-        live.summary["best_epoch"] = epoch
-        live.summary["tera_multiply_adds"] = float(f"{work / 1e12:.4g}")
-        live.summary["activations_megabytes"] = round(prod(activations.shape) * activations.dtype.itemsize / 1e6, 1)
+        live.summary = logged[epoch] | {  # of the model that is kept, not of the last epoch
+            "step": epoch,
+            "best_epoch": epoch,
+            "tera_multiply_adds": float(f"{work / 1e12:.4g}"),
+            "activations_megabytes": round(prod(activations.shape) * activations.dtype.itemsize / 1e6, 1),
+        }
     metadata = {"class_names": head.outputs, "image": cut["image"], "fine_tune": fine_tune.model_dump()}
     models.save(model, OUTPUT, metadata | {"cut": cut["layer"], "best_epoch": epoch})
     if len(ends) == 1:

@@ -34,7 +34,7 @@ from thaw import answers, deployed, flips, inference
 from thaw.answer_sheet import ENDINGS, Sheet
 from thaw.backbone_names import FEATURES as LAYER
 from thaw.errors import ThawError, run
-from thaw.files import read_json, whole_file
+from thaw.files import below_home, read_json, whole_file
 
 MODEL = Path("models/model.keras")
 FEATURES = Path("data/features")
@@ -53,7 +53,7 @@ def main() -> None:
         print("predict: no decision.json beside the model: its own probabilities, not calibrated", file=sys.stderr)
         decision = deployed.Decision()
     distances, limit = measuring(options.far, description) if options.far else (None, None)
-    network = deployed.network(options.model, options.cache.expanduser())
+    network = deployed.network(options.model, below_home(str(options.cache), "--cache"))
     engine = inference.openvino(network, deployed.OUTPUT, description.size, np.float32)
 
     sheet = Sheet()

@@ -28,6 +28,8 @@ def main() -> None:
     groups = table["image_id"].to_list()
     if split.group_duplicates:
         groups = duplicates.group_near_duplicates(groups, thumbnails([RAW / path for path in table["path"]]))
+    for group, size in duplicates.oversized_groups(groups):
+        print(f"split: warning: {size:,} photographs count as near-duplicates of {group}: look whether they are")
     subset = table["meta_subset"] if split.keep_subsets and "meta_subset" in table.columns else pl.lit("")
     table = table.with_columns(
         group=pl.Series(groups), subset=subset, stratum=pl.concat_str("label", *strata, separator="/")
@@ -38,8 +40,6 @@ def main() -> None:
     counts = ", ".join(f"{(table['split'] == part).sum():,} {part}" for part in tables.SPLITS)
     grouped = len(table) - table["group"].n_unique()
     print(f"split: {counts}; {grouped:,} near-duplicates kept with the photograph that they repeat")
-    for group, size in duplicates.oversized_groups(groups):
-        print(f"split: warning: {size:,} photographs count as near-duplicates of {group}: look whether they are")
 
 
 def thumbnails(paths: list[Path]) -> np.ndarray:

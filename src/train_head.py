@@ -66,15 +66,18 @@ def fit_linear(
     shown = features[validation.views[:, 0]]
     found = []
     for augmented in sorted(head.augmented):
+        history = []
         views = train.views if augmented else train.views[:, :1]
         x, copies = features[views.ravel()].astype(np.float32), views.shape[1]
         fits = fit_path(x, train.labels.repeat(copies), weights.repeat(copies) / copies, classes, head.strengths)
         for step, (fitted, loss, accuracy) in enumerate(heads.until_worse(fits, shown, validation)):
-            scores = {"validation_loss": loss, "validation_accuracy_weighted": accuracy}
-            record(live, name(augmented), step, {"strength": fitted.strength} | scores)
+            scores = {"strength": fitted.strength, "validation_loss": loss, "validation_accuracy_weighted": accuracy}
+            record(live, name(augmented), step, scores)
+            history.append(scores)
             sentence = f"logistic regression at C = {fitted.strength:g} on {name(augmented)} photographs"
             sentence += f" ({x.nbytes / 1e6:.0f} MB of features)"
             found.append(Trained(fitted, augmented, loss, accuracy, sentence))
+        live.summary[name(augmented)] = min(history, key=lambda scores: scores["validation_loss"])
     return found
 
 
@@ -95,7 +98,7 @@ def train_network(
         fitted, epoch = network_head.train(features, train, splits["validation"], classes, head, log)
         parameters = fitted.network.count_params()
         sentence = f"a network of {parameters:,} parameters after epoch {epoch} on {name(augmented)} photographs"
-        best = history[epoch]
+        best = live.summary[name(augmented)] = history[epoch]
         loss, accuracy = best["validation_loss_calibrated"], best["validation_accuracy_weighted"]
         found.append(Trained(fitted, augmented, loss, accuracy, sentence))
     return found

@@ -132,6 +132,14 @@ def test_the_same_model_is_the_same_bytes(keras, tmp_path):
     assert written[0] == written[1]
 
 
+def test_a_size_without_the_list_that_it_is_of_builds_nothing(tmp_path):
+    command = [sys.executable, ROOT / "src/backbone.py", "--size", "320"]
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 2 and "--size wants --list" in result.stderr
+    assert not (tmp_path / "models").exists()
+
+
 @pytest.mark.parametrize(("options", "said"), [([], "without"), (["--list", "--size", "1"], "tensorflow")])
 def test_the_backbone_is_built_without_tensorflow(tmp_path, options, said):
     """It takes twice as long with it; only `--list`, which times training, imports it."""

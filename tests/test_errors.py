@@ -112,6 +112,13 @@ def test_what_keeps_a_file_from_being_written_is_one_line_that_names_it(number):
     assert line.startswith("thaw: cannot write: data/split.csv: no room")
 
 
+def test_a_file_that_may_not_be_read_is_not_called_one_that_cannot_be_written(tmp_path, monkeypatch):
+    file = tmp_path / "closed.png"
+    file.touch()
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.R_OK)  # root may read all
+    assert ending(OSError(errno.EACCES, "Permission denied", str(file))).startswith(f"thaw: cannot read: {file}: ")
+
+
 def test_an_interruption_is_one_line():
     assert ending(KeyboardInterrupt()).startswith("thaw: interrupted")
 

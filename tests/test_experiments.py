@@ -1,5 +1,6 @@
 """Experiments: what is tried, in which order, what is said of it, and what it does to the repository."""
 
+import dataclasses
 import json
 import os
 import re
@@ -116,8 +117,43 @@ def test_repeats_over_other_seeds_are_told_apart():
         for order, split, share in ((1, 1, 0.8), (2, 1, 0.81), (1, 2, 0.9), (1, 3, 0.6))
     ]
     means = experiments.averaged(runs)
-    assert sorted((mean.name, len(mean.runs)) for mean in means) == [("run11 ×2", 2), ("run11 ×3", 3)]
+    named = [("run11 ×2 over a.seed", 2), ("run11 ×3 over b.seed", 3)]
+    assert sorted((mean.name, len(mean.runs)) for mean in means) == named
     assert min(mean.spread for mean in means) == pytest.approx(0.01 / 2**0.5)
+
+
+def test_the_name_of_an_experiment_is_never_cut_and_a_value_is(monkeypatch, capsys):
+    import compare
+
+    monkeypatch.setenv("COLUMNS", "200")
+    name = "sapid-dews ×3 over fine_tune.seed and head.seed"
+    compare.show([["experiment", "depth"], [name, "d" * 40]], markdown=False)
+    assert capsys.readouterr().out.splitlines()[1] == f"{name}  {'d' * 23}…"
+
+
+def test_of_seeds_that_cross_only_runs_that_differ_in_one_are_repeats():
+    runs = [experiment(f"run{a}{b}", 0.8, a__seed=a, b__seed=b) for a in (1, 2, 3) for b in (1, 2)]
+    names = {one.name for one in experiments.averaged(runs)}
+    assert names == {"run11 ×3 over a.seed", "run11 ×2 over b.seed", "run22", "run32"}
+
+
+def test_a_diagonal_of_seeds_that_cross_is_no_repeat():
+    runs = [experiment(f"run{a}{b}", 0.8, a__seed=a, b__seed=b) for a in (1, 2) for b in (1, 2)]
+    names = {one.name for one in experiments.averaged(runs)}
+    assert names == {"run11 ×2 over a.seed", "run11 ×2 over b.seed", "run22"}
+
+
+def test_seeds_that_move_together_make_repeats():
+    runs = [experiment(f"run{seed}", 0.8, a__seed=seed, b__seed=seed) for seed in (1, 2, 3)]
+    assert [one.name for one in experiments.averaged(runs)] == ["run1 ×3"]
+
+
+def test_the_rival_of_the_best_differs_from_it_in_more_than_its_seeds():
+    runs = [experiment(f"run{a}", share, a__seed=a, b__x=x) for a, x, share in ((1, 1, 0.9), (2, 1, 0.8), (3, 2, 0.7))]
+    assert experiments.rival(runs) is runs[2]
+    assert experiments.rival(runs[:2]) is experiments.rival(runs[:1]) is None
+    other = dataclasses.replace(runs[1], code="other")
+    assert experiments.rival([runs[0], other]) is other
 
 
 def test_a_seed_that_older_code_did_not_have_makes_no_repeats():
@@ -143,6 +179,8 @@ def test_a_trial_whose_limits_ended_nothing_is_the_run_that_repeats_it():
 def test_results_of_other_code_are_no_repeats():
     runs = [experiment("before", 0.8, a__seed=1), experiment("after", 0.9, a__seed=1)]
     assert experiments.averaged(runs) == runs
+    older = dataclasses.replace(experiment("older", 0.8, a__seed=2), code="other")
+    assert experiments.averaged([older, runs[0]]) == [older, runs[0]]
 
 
 def test_a_gain_below_the_spread_of_seeds_is_said_to_be_one():
@@ -267,10 +305,33 @@ def test_combinations_are_all_of_them_and_an_interval_has_none():
 
 
 @pytest.mark.parametrize(
-    "value", [None, True, 3, 1e-5, "block6", "recall:0.95", "two words", [0.001, None], ["a", "b"]]
+    "value",
+    [
+        None,
+        True,
+        3,
+        1e-5,
+        "block6",
+        "recall:0.95",
+        "two words",
+        [0.001, None],
+        ["a", "b"],
+        "/d/Möbel 1",
+        "/d/Möbel",
+        ["ü"],
+    ],
 )
 def test_a_value_is_written_so_that_it_is_read_again(value):
     assert sweeps.parse([f"a={sweeps.written(value)}"]) == {"a": Choice((value,))}
+
+
+@pytest.mark.parametrize("value", ["/d/Möbel 1", "/d/Möbel", ["ü", "b"]])
+def test_dvc_reads_what_is_not_ascii_as_it_was_meant(value, tmp_path):
+    from dvc.utils.hydra import apply_overrides
+
+    (tmp_path / "params.yaml").write_text("a: null\n")
+    apply_overrides(tmp_path / "params.yaml", [f"a={sweeps.written(value)}"])
+    assert yaml.safe_load((tmp_path / "params.yaml").read_text()) == {"a": value}
 
 
 def test_changes_are_checked_as_the_stages_would():

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -375,6 +376,16 @@ def test_without_data_photographs_are_asked_for(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ThawError, match=r"data/split.csv is missing; name some with --photographs, or run `dvc pull"):
         export.choose(options(), deployed.Description(CLASSES, SIZE, "crop"))
+
+
+def test_a_photograph_that_is_no_longer_there_is_one_line(checkout, tmp_path):
+    raw = tmp_path / "raw"
+    shutil.copytree(checkout / "data/raw", raw)
+    gone = pl.read_csv(checkout / "data/split.csv").filter(split="test")["image_id"][0]
+    pl.read_csv(raw / "images.csv").filter(pl.col("image_id") != gone).write_csv(raw / "images.csv")
+    description = deployed.Description(CLASSES, SIZE, "crop")
+    with pytest.raises(ThawError, match=f"{gone}, which is not among the photographs"):
+        checks.of_split(raw, checkout / "data/split.csv", "test", description, 100, 1)
 
 
 def test_photographs_of_other_classes_are_refused(checkout, monkeypatch):

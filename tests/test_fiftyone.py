@@ -64,6 +64,18 @@ def photographs(tmp_path_factory) -> Path:
     return home / "photographs"
 
 
+@installed
+def test_a_label_of_two_lines_is_refused(photographs):
+    import fiftyone as fo
+
+    lines = fo.Dataset("lines", persistent=True)
+    for number, label in enumerate(("cat", "dog\nbig")):
+        path = str(photographs / f"{number}/{number}.png")
+        lines.add_sample(fo.Sample(filepath=path, ground_truth=fo.Classification(label=label)))
+    with pytest.raises(ThawError, match=r"the label 'dog\\nbig' cannot be printed on one line"):
+        fiftyone.find(FiftyOne(dataset="lines", label_field="ground_truth"))
+
+
 def test_a_sample_that_lies_elsewhere_renames_no_other():
     paths = [f"/data/pets/{label}/{number}.jpg" for label in ("cat", "dog") for number in range(3)]
 

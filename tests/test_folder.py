@@ -227,6 +227,19 @@ def test_a_folder_whose_name_is_no_text(tmp_path):
         take(root, tmp_path / "raw")
 
 
+@pytest.mark.parametrize("name", ["می‌خواهم", "👩‍🌾", "猫　犬", "a\u00a0b"])
+def test_a_name_of_one_line_names_a_class_whatever_it_is_written_with(name, tmp_path):
+    root = two_classes(tmp_path / "mine")
+    draw(root / name / "0.png")
+    table, _ = take(root, tmp_path / "raw")
+    assert name in table["label"].to_list()
+
+
+def test_a_home_that_nobody_has_is_one_line(tmp_path):
+    with pytest.raises(ThawError, match=r"download\.folder\.path ~nobody-here/photos: there is no such home"):
+        take("~nobody-here/photos", tmp_path / "raw")
+
+
 def test_a_folder_whose_name_takes_two_lines(tmp_path):
     root = two_classes(tmp_path / "mine")
     draw(root / "cat\nbig" / "0.png")

@@ -98,6 +98,20 @@ def test_a_convolution_that_something_else_reads_or_that_comes_before_the_part_i
     assert not folded_layers(folded(keras.Model(convolved, normal)))
 
 
+def test_gradients_in_bfloat16_are_those_of_float32_to_a_hundredth_and_the_output_is_the_same(keras):
+    from thaw.folding import folded
+
+    image = keras.Input((None, None, 24))
+    x = keras.layers.BatchNormalization(epsilon=0.1)(keras.layers.Conv2D(16, 1, use_bias=False)(image))
+    model = keras.Model(image, keras.layers.Activation("tanh")(x))
+    x = draw(model).normal(scale=0.1, size=(3, 6, 5, 24)).astype(np.float32)
+    long, short = (answers(folded(model, dtype), model.trainable_variables, x) for dtype in ("float32", "bfloat16"))
+    np.testing.assert_array_equal(short[0], long[0])
+    for found, expected in zip((short[1], short[-1]), (long[1], long[-1]), strict=True):  # of the kernel, of the input
+        error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
+        assert 1e-5 < error < 1e-2
+
+
 def test_folding_leaves_the_model_as_it_is(keras):
     from thaw.folding import folded
 

@@ -57,6 +57,11 @@ def test_of_many_weights_tenths_are_counted(monkeypatch):
     }
 
 
+def test_the_heaviest_weights_are_counted_whatever_their_tenths_round_to(monkeypatch):
+    monkeypatch.setattr(health, "WEIGHTS_NAMED", 1)  # 10 * 0.235 / 10 is less than 0.235
+    assert described(weights=(0.235, 0.235, 0.1, 0.01)).weights[0] == ("0.211–0.235", [1, 1])
+
+
 def test_reasons_of_what_was_left_out_are_counted():
     rows = [("x", "x.jpg", "damaged"), ("y", "y.jpg", "empty"), ("z", "z.jpg", "damaged")]
     assert described(rows).missing == [("damaged", 2), ("empty", 1)]

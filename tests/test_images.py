@@ -111,7 +111,7 @@ def test_a_header_that_claims_gigabytes_is_refused_on_every_thread():
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "WEBP", "BMP"])
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "AVIF"])
 def test_damage_anywhere_is_refused_in_one_line_or_read_over(format):
     data = encode(drawing(), format, **({} if format in ("GIF", "BMP") else {"exif": oriented(6)}))
     rng = np.random.default_rng(0)

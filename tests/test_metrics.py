@@ -239,6 +239,48 @@ def test_the_calibration_error_of_a_calibrated_model_may_be_0():
     assert 0.05 < surely_off["ece_low"] < surely_off["ece"] <= surely_off["ece_high"]
 
 
+@pytest.mark.parametrize(("wrong", "high"), [(4, 0.04), (8, 0.105)])
+def test_the_calibration_error_of_a_model_that_is_always_as_sure_may_be_many_times_the_measured_one(wrong, high):
+    """The highest error of which such a split is no rare one: in 2.5 % of the resamples that many are wrong or less."""
+    probabilities = np.tile([0.97, 0.03], (100, 1))
+    got = measure(probabilities, (np.arange(100) < wrong).astype(int), bins=15)
+    assert got["ece"] == pytest.approx(abs(wrong - 3) / 100, abs=1e-9)
+    assert got["ece_high"] == pytest.approx(high, abs=0.01)
+
+
+def test_no_calibration_error_at_all_has_no_interval():
+    for p in (0.97, float(np.float32(0.97))):
+        got = measure(np.tile([p, 1 - p], (100, 1)), (np.arange(100) < 3).astype(int), bins=15)
+        assert got["ece"] == pytest.approx(0, abs=1e-7) and got["ece_low"] is got["ece_high"] is None
+
+
+def test_without_a_mistake_the_calibration_error_has_no_interval():
+    sure = 1 - np.random.default_rng(0).exponential(0.004, 200)
+    got = measure(np.stack([sure, 1 - sure], axis=1), np.zeros(200, int))
+    assert got["ece"] > 0.001 and got["ece_low"] is got["ece_high"] is None
+
+
+def test_a_calibration_error_that_few_resamples_meet_has_an_interval_beyond_it():
+    got = measure(np.tile([0.972, 0.028], (100, 1)), (np.arange(100) < 3).astype(int), bins=15)
+    assert got["ece"] == pytest.approx(0.002) and got["ece_low"] == 0 and 0.02 < got["ece_high"] < 0.05
+
+
+@pytest.mark.parametrize("curve", [metrics.roc_curve, metrics.precision_recall_curve])
+def test_the_curve_of_very_many_scores_is_that_of_their_levels(curve, monkeypatch):
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 7, 1500)
+    odds = np.exp(generator.normal(12, 2, (1500, 1)) * np.eye(7)[np.where(generator.random(1500) < 0.9, labels, 0)])
+    probabilities = odds / odds.sum(axis=1, keepdims=True)  # most of them 0.9999 and more
+    exact = curve(probabilities, labels)
+    monkeypatch.setattr(metrics, "HELD", 100)
+    levels = curve(probabilities, labels)
+    assert levels != exact
+    x, y = exact[0]
+    at = np.linspace(0.01, 0.99, 50)
+    found, expected = (np.interp(at, [row[x] for row in rows], [row[y] for row in rows]) for rows in (levels, exact))
+    np.testing.assert_allclose(found, expected, atol=0.02)
+
+
 def test_without_weight_the_weighted_metrics_are_undefined():
     probabilities, labels = example()
     got = measure(probabilities, labels, weights=np.zeros(len(labels)))
@@ -279,10 +321,25 @@ def test_one_image_is_measured(classes, label):
 
 def test_a_model_without_mistakes_has_wilsons_interval_alone():
     labels = np.arange(50) % 2
-    got = measure(np.eye(2)[labels], labels)
+    weights = np.repeat([1.0, 0.5], 25)
+    got = measure(np.eye(2)[labels], labels, weights)
     assert got["accuracy"] == got["accuracy_weighted"] == got["macro_f1"] == got["roc_auc"] == got["pr_auc"] == 1
     assert (got["accuracy_low"], got["accuracy_high"]) == metrics.wilson(50, 50)
-    assert got["accuracy_weighted_low"] is None and got["roc_auc_high"] is None
+    effective = 37.5**2 / 31.25
+    weighted = metrics.wilson(effective, effective)
+    assert (got["accuracy_weighted_low"], got["accuracy_weighted_high"]) == pytest.approx(weighted, **EXACT)
+    assert got["balanced_accuracy_low"] is None and got["roc_auc_high"] is None
+
+
+def test_of_equal_weights_the_weighted_accuracy_has_wilsons_interval_of_as_many_groups():
+    probabilities, labels = example()
+    got = measure(probabilities, labels, np.full(len(labels), 0.5))
+    ends = ("low", "high")
+    alone = [got[f"accuracy_{end}"] for end in ends]
+    assert [got[f"accuracy_weighted_{end}"] for end in ends] == pytest.approx(alone, **EXACT)
+    pairs = measure(probabilities, labels, groups=np.arange(len(labels)) // 2)
+    wider = metrics.wilson(pairs["accuracy"] * len(labels) / 2, len(labels) / 2)
+    assert [pairs[f"accuracy_weighted_{end}"] for end in ends] == pytest.approx(wider, **EXACT)
 
 
 def test_probabilities_that_are_all_equal_rank_nothing():

@@ -1,5 +1,6 @@
 """The source `open_images`, against a replica of its servers: what is selected, what arrives, and what goes wrong."""
 
+import errno
 import hashlib
 import random
 import shutil
@@ -309,6 +310,35 @@ def test_a_table_whose_download_was_given_up_goes_on_in_the_next_run(tmp_path, m
         assert len(replica.ranges) == 1 and int(replica.ranges[0].strip("bytes=-")) > size // 3
 
 
+def test_refusals_between_parts_that_arrive_do_not_add_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(annotations, "BLOCK", 1000)
+    with Replica(alpacas(200)) as replica:
+        expected = select(replica, tmp_path / "whole")
+        begun = replica.requests[TRAIN_LABELS]
+        faults = ["truncated", "403", "truncated", "403", "truncated", "403", "truncated"]
+        replica.fault = lambda path, count: (dict(enumerate(faults, begun + 1)) if path == TRAIN_LABELS else {}).get(
+            count
+        )
+        assert select(replica, tmp_path / "broken") == expected
+        assert replica.requests[TRAIN_LABELS] == begun + len(faults) + 1
+
+
+def test_a_server_that_refuses_the_rest_of_a_table_leaves_what_arrived(tmp_path, monkeypatch):
+    monkeypatch.setattr(annotations, "BLOCK", 1000)
+    with Replica(alpacas(200)) as replica:
+        expected = select(replica, tmp_path / "whole")
+        replica.fault = lambda path, count: (
+            ("truncated" if not replica.ranges else "403") if path == TRAIN_LABELS else None
+        )
+        with pytest.raises(ThawError, match="is not there"):
+            select(replica, tmp_path / "broken")
+        assert list((tmp_path / "broken").rglob("*.parquet"))
+        replica.fault = lambda path, count: None
+        replica.ranges.clear()
+        assert select(replica, tmp_path / "broken") == expected
+        assert len(replica.ranges) == 1
+
+
 def test_a_table_that_changed_meanwhile_is_fetched_from_its_start(tmp_path, monkeypatch):
     monkeypatch.setattr(annotations, "BLOCK", 1000)
     with Replica(alpacas(200)) as replica:
@@ -461,6 +491,32 @@ def test_a_server_out_of_order_ends_the_download(tmp_path):
         message = failing(replica, tmp_path)
         assert message.startswith("50 files in a row failed, the last being http://127.0.0.1:")
         assert sum(replica.requests.values()) < 300
+
+
+def test_gone_photographs_among_those_of_a_warm_cache_end_no_download(tmp_path):
+    gone = set(ids("alpaca", 300)[::5])
+    fault = lambda path, count: "404" if path.rpartition("/")[2].removesuffix(".jpg") in gone else None  # noqa: E731
+    with Replica(alpacas(300), fault) as replica:
+        for _ in range(2):  # into an empty cache, and again into one that has all but the gone ones
+            table, missing, _ = download(replica, tmp_path, max_per_class=None)
+            assert (len(table), len(missing)) == (840, 60)
+            shutil.rmtree(tmp_path / "raw")
+
+
+def test_a_list_of_classes_whose_server_fails_is_named(tmp_path):
+    fault = lambda path, count: "503" if "class-descriptions" in path else None  # noqa: E731
+    with Replica(alpacas(), fault) as replica:
+        message = failing(replica, tmp_path)
+    assert message.startswith(f"{replica.url}/v5/class-descriptions-boxable.csv: the server failed at it each time")
+
+
+def test_a_cache_without_locks_is_used_all_the_same(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(open_images.fcntl, "flock", refuse)
+    with Replica(alpacas()) as replica, open_images.locked(parameters(replica, tmp_path / "cache")):
+        assert (tmp_path / "cache").is_dir()
 
 
 def test_no_network_names_the_host_and_the_ways_out(tmp_path):

@@ -283,6 +283,11 @@ ANOTHER_HOST = """
 """
 
 
+def curve(run, name: str) -> list[float]:
+    """What was logged, step by step, of a number under reports/."""
+    return pl.read_csv(run.path / "reports" / f"{name}.tsv", separator="\t")[:, 1].to_list()
+
+
 def test_a_forced_run_elsewhere_writes_the_same_bytes_and_names_no_place(finished, run_dir, tmp_path, monkeypatch):
     """Another folder of photographs, by its absolute path, another checkout, home, temporary folder, user and host.
 
@@ -292,6 +297,13 @@ def test_a_forced_run_elsewhere_writes_the_same_bytes_and_names_no_place(finishe
     scores = json.loads((finished.path / "reports" / "fine_tune" / "metrics.json").read_text())
     assert scores["best_epoch"] > 0, "the run trains nothing, so that it says nothing of training"
     assert scores["tera_multiply_adds"] > 0
+    assert scores["step"] == scores["best_epoch"]
+    for key in ("validation_loss", "validation_loss_calibrated", "train_loss"):  # of the model that is kept
+        assert curve(finished, f"fine_tune/plots/metrics/{key}")[scores["best_epoch"] - ("train" in key)] == scores[key]
+    heads = json.loads((finished.path / "reports" / "head" / "metrics.json").read_text())
+    for training in ("plain", "augmented"):
+        tried = curve(finished, f"head/plots/metrics/{training}/validation_loss")
+        assert heads[training]["validation_loss"] == min(tried)
     moved = Path(shutil.move(finished.path / "photographs", tmp_path / "nowhere-elsewhere"))
     finished.set(download__folder__path=str(moved))
     for name, value in {"HOME": "nowhere-home", "TMPDIR": "nowhere-tmp", "KERAS_HOME": "nowhere-keras"}.items():

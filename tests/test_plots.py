@@ -1,6 +1,8 @@
 """The files behind `dvc plots`: one a kind and model, whole, rounded, of a header alone where nothing is defined."""
 
 import csv
+import re
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -17,6 +19,16 @@ def example(count=300, classes=2):
 
 def curves(probabilities, labels, classes=("a,b", "ç")):
     return plots.curves({"head": probabilities}, {"head": probabilities}, labels, classes, 10)
+
+
+@pytest.mark.parametrize("lowest", [0.02, 0.31, 0.52, 0.83, 1.0])
+def test_the_labels_of_the_picture_of_accuracies_stand_apart_and_end_at_100_percent(lowest):
+    values = {"accuracy_weighted": 1.0, "accuracy_weighted_low": lowest, "accuracy_weighted_high": 1.0}
+    picture = plots.accuracy_svg({"head": {"test": values}, "fine_tuned": {"test": values}})
+    ticks = re.findall(r'<text x="([\d.]+)" y="\d+" text-anchor="middle">(\d+)%<', picture)
+    places, labels = [float(x) for x, _ in ticks], [int(label) for _, label in ticks]
+    assert labels[0] <= 100 * lowest and labels[-1] == 100
+    assert min(b - a for a, b in pairwise(places)) > 34 and len(labels) > 1
 
 
 def test_the_curves_are_those_of_the_metrics():

@@ -121,7 +121,16 @@ def test_a_file_is_taken_whatever_its_ending_and_names_keep_their_order(folder):
 def test_a_pattern_is_what_it_matches_sorted(folder):
     assert shown(answers.expand([f"{folder}/*.png"])) == [str(folder / "a.png"), str(folder / "b.png")]
     assert shown(answers.expand([f"{folder}/**/c.*"])) == [str(folder / "sub/c.jpg")]
+    assert shown(answers.expand([f"{folder}/sub*", f"{folder}/s*b/"])) == [str(folder / "sub/c.jpg")] * 2
     assert shown(answers.expand([f"{folder}/*.gif"])) == [f"{folder}/*.gif: no file matches"]
+
+
+def test_a_pattern_of_folders_within_folders_names_each_photograph_once(folder):
+    photograph(folder / "sub/deep/d.png", 1)
+    below = ["a.png", "b.png", "notes.txt", "sub/c.jpg", "sub/deep/d.png", "text.jpg", "zero.jpg"]
+    whole = shown(answers.expand([str(folder)]))
+    assert shown(answers.expand([f"{folder}/**/*"])) == [str(folder / name) for name in below]
+    assert shown(answers.expand([f"{folder}/**"])) == [*whole, str(folder / "notes.txt")]
 
 
 def test_a_file_whose_name_looks_like_a_pattern_is_itself(tmp_path):

@@ -1,5 +1,6 @@
 """The report is one whole, safe, small, deterministic HTML file; so is the model card, as Markdown."""
 
+import dataclasses
 import functools
 import io
 import json
@@ -16,7 +17,7 @@ from PIL import Image
 from thaw import evaluation, failures, health, predictions, tables
 from thaw.examples import Examples
 from thaw.params import Evaluate
-from thaw.report import data, model_card, page, quality
+from thaw.report import data, elements, model_card, page, quality
 from thaw.report.results import Results
 
 EVIL = '<script>alert("1")</script>&|`*'
@@ -159,20 +160,69 @@ def test_the_first_words_say_how_good_how_sure_and_whether_fine_tuning_helped():
 
 
 @pytest.mark.parametrize(
-    ("interval", "said"),
+    ("interval", "p", "said"),
     [
-        ((0.04, 0.01, 0.07), "Fine-tuning helped: 4.0 points more"),
-        ((-0.04, -0.07, -0.01), "Fine-tuning did harm: 4.0 points less"),
-        ((0.02, -0.01, 0.05), "Whether fine-tuning helped is not certain: it gets 2.0 points more right"),
-        ((0.0, -0.02, 0.02), "leaves the head’s accuracy as it is"),
-        ((0.02, None, None), "this split cannot tell"),
+        ((0.04, 0.01, 0.07), 0.04, "Fine-tuning helped: 4.0 points more"),
+        ((-0.04, -0.07, -0.01), 0.04, "Fine-tuning did harm: 4.0 points less"),
+        ((0.04, 0.01, 0.07), 0.125, "Whether fine-tuning helped is not certain: it gets 4.0 points more right"),
+        ((-0.04, -0.07, -0.01), 0.125, "Whether fine-tuning helped is not certain: it gets 4.0 points less right"),
+        ((0.02, -0.01, 0.05), 0.04, "Whether fine-tuning helped is not certain: it gets 2.0 points more right"),
+        ((0.0, -0.02, 0.02), 1.0, "leaves the head’s accuracy as it is"),
+        ((0.02, None, None), 1.0, "this split cannot tell"),
     ],
 )
-def test_the_verdict_follows_the_interval_of_the_difference(monkeypatch, interval, said):
+def test_the_verdict_wants_both_the_interval_of_the_difference_and_mcnemars_test(monkeypatch, interval, p, said):
     against = usual().measured.comparisons["fine_tuned_against_head"]
+    monkeypatch.setitem(against, "mcnemar_p", p)
     values = dict(zip(("difference", "low", "high"), interval, strict=True))
     monkeypatch.setitem(against["differences"], "accuracy", values)
     assert said in quality.verdict(usual())
+
+
+def test_where_a_threshold_decides_report_and_card_say_what_their_figures_are_of_and_how_it_does():
+    aimed = results(settings=SETTINGS.model_copy(update={"threshold": "recall:0.95"}))
+    test = aimed.measured.thresholds["fine_tuned"]["test"]
+    said = "Figures are of the likeliest class; defective is called above a threshold of its own, with a precision of "
+    said += f"{100 * test.precision:.1f} % and a recall of {100 * test.recall:.1f} % on test."
+    assert said in Page(page.render(aimed)).sentence()
+    assert said in model_card.write(aimed).replace("\u202f", " ")
+    assert "Figures are of the likeliest" not in page.render(usual()) + model_card.write(usual())
+
+
+def test_a_threshold_close_to_0_or_1_is_not_rounded_to_it():
+    assert [elements.probability(p) for p in (0.5, 0.9, 3e-7, 0.99995)] == ["0.500", "0.900", "3e-07", "0.99995"]
+
+
+def test_the_card_names_the_epoch_that_was_kept_and_says_where_it_was_the_start():
+    kept = usual()
+    assert "fine-tuned behind `the input` (epoch 3, of at most 12)" in model_card.write(kept)
+    started = dataclasses.replace(
+        kept, parameters=kept.parameters | {"model": kept.parameters["model"] | {"best_epoch": 0}}
+    )
+    assert "(the start, which no epoch was better than, of at most 12)" in model_card.write(started)
+
+
+@pytest.mark.parametrize(
+    ("rows", "counts", "said"),
+    [
+        ([], [40, 30, 60], "Fits of so many classes would take minutes"),
+        ([], [40, 30, 0], "Undefined for this split."),
+        ([(10, 5), (20, 5)], [40, 30, 60], "It ends before all 40: larger parts would take minutes."),
+        ([(20, 5), (40, 1)], [40, 30, 60], "the band reaches"),
+    ],
+)
+def test_a_learning_curve_says_where_it_ends_and_why(rows, counts, said):
+    from thaw.report import trust
+
+    curve = [
+        {"images": n, "draws": draws, "accuracy": 0.8, "accuracy_low": 0.7, "accuracy_high": 0.9} for n, draws in rows
+    ]
+    of = usual()
+    described = dataclasses.replace(of.health, counts=dict(zip(tables.SPLITS, ([n, 0] for n in counts), strict=True)))
+    measured = dataclasses.replace(of.measured, learning_curve=curve)
+    text = trust._learning(dataclasses.replace(of, measured=measured, health=described))
+    assert said in text
+    assert ("It ends before" in said) == ("It ends before" in text)
 
 
 def test_every_section_is_in_the_table_of_contents():

@@ -114,6 +114,12 @@ def test_numbers_of_many_values_are_cut_into_quarters():
     assert {row["count"] for row in rows.values()} == {25}
 
 
+def test_quarters_of_large_numbers_have_names_of_their_own():
+    numbers = [str(1_700_000_000 + i) for i in range(100)]
+    rows = by_value(measure(images(100, time=numbers), *model(np.arange(100) % 3 > 0)))
+    assert ("time", "1700000000 to 1700000024") in rows and len(rows) == 4
+
+
 def test_numbers_of_few_values_stand_for_themselves():
     rows = measure(images(80, probability=["0.000", "0.333"] * 40), *model(np.arange(80) % 3 > 0))
     assert {row["value"] for row in rows} == {"0.000", "0.333"}

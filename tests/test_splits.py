@@ -1,11 +1,21 @@
 """Splits are stratified, keep groups whole, and move few photographs when few change."""
 
+from pathlib import Path
+
+import cv2
+import numpy as np
 import polars as pl
 import pytest
+import yaml
 
+import split as script
 from thaw import splits
 from thaw.errors import ThawError
-from thaw.params import Split
+from thaw.params import Folder, Split
+from thaw.sources import folder
+from thaw.sources.photographs import collect
+
+ROOT = Path(__file__).parents[1]
 
 
 def parameters(**changes) -> Split:
@@ -43,6 +53,19 @@ def counts(table: pl.DataFrame, **changes) -> dict[str, dict[str, int]]:
         of_label = found.setdefault(label, dict.fromkeys(("train", "validation", "test"), 0))
         of_label[split] += 1
     return found
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_group_that_would_fill_a_split_trains_and_leaves_the_others_their_shares(seed):
+    table = photographs("a" * 100 + "b" * 100, dict.fromkeys(range(60), "burst"))
+    found = draw(table, seed=seed)
+    assert {found[image_id] for image_id in table["image_id"][:60]} == {"train"}
+    assert counts(table, seed=seed)["a"] == {"train": 84, "validation": 6, "test": 10}
+
+
+def test_groups_that_are_all_large_are_drawn_as_any():
+    table = photographs("a" * 100 + "b" * 100, {number: f"module{number // 20}" for number in range(100)})
+    assert counts(table)["a"] == {"train": 60, "validation": 20, "test": 20}
 
 
 # Shares and strata
@@ -220,3 +243,44 @@ def test_subsets_without_any_to_train_on_are_named():
     kept = {i: ("validation", "validation", "test", "test")[i % 4] for i in range(60)}
     with pytest.raises(ThawError, match=r"'a' has no image in the source's own train; with split\.keep_subsets: false"):
         draw(photographs("ab" * 30, subsets=kept))
+
+
+# The stage
+
+
+@pytest.fixture
+def run_stage(tmp_path, monkeypatch):
+    """A function that splits photographs of two classes in subsets of their own, one of them twice."""
+    generator = np.random.default_rng(0)
+    for subset, count in (("train", 12), ("test", 4)):
+        for label in ("cat", "dog"):
+            (tmp_path / "mine" / subset / label).mkdir(parents=True)
+            for number in range(count):
+                pixels = cv2.resize(generator.integers(0, 255, (6, 6, 3), np.uint8), (64, 64))
+                cv2.imwrite(str(tmp_path / "mine" / subset / label / f"{number}.png"), pixels)
+    twin = tmp_path / "mine/train/cat/0.png"
+    (tmp_path / "mine/test/cat/twin.png").write_bytes(twin.read_bytes())
+    (tmp_path / "data").mkdir()
+    collect(*folder.find(Folder(path=str(tmp_path / "mine"))), tmp_path / "data/raw")
+    monkeypatch.chdir(tmp_path)
+
+    def run_stage(**changes) -> pl.DataFrame:
+        values = yaml.safe_load((ROOT / "params.yaml").read_text())
+        values["split"] |= changes
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+        script.main()
+        table = pl.read_csv("data/split.csv")
+        return table.join(pl.read_csv("data/raw/images.csv").select("image_id", "meta_subset"), on="image_id")
+
+    return run_stage
+
+
+def test_near_duplicates_are_a_group_unless_they_are_to_be_none(run_stage):
+    assert run_stage()["group"].n_unique() == 32
+    assert run_stage(group_duplicates=False)["group"].n_unique() == 33
+
+
+def test_the_subsets_of_a_source_stay_unless_they_are_to_be_drawn_anew(run_stage):
+    kept, drawn = run_stage(group_duplicates=False), run_stage(group_duplicates=False, keep_subsets=False)
+    assert set(kept.filter(meta_subset="test")["split"]) == {"test"}
+    assert len(set(drawn.filter(meta_subset="test")["split"])) > 1

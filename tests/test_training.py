@@ -21,7 +21,7 @@ def parameters(**changes) -> FineTune:
     defaults = {
         "freeze_depth": "block1", "epochs": 3, "patience": 10, "batch_size": 8, "learning_rate": 0.01,
         "warmup_epochs": 0.0, "layer_decay": 1.0, "weight_decay": 0.0, "label_smoothing": 0.0, "ema": None,
-        "cache": True, "class_weight": None, "prune_above": [], "seed": 1,
+        "cache": True, "gradients": "float32", "class_weight": None, "prune_above": [], "seed": 1,
     }  # fmt: skip
     return FineTune(**defaults | changes)
 
@@ -66,13 +66,13 @@ def tf():
 def build(tf):
     """A function that builds a small network of three blocks and a head, its batch norms not trivial."""
 
-    def build(seed: int = 0):
+    def build(seed: int = 0, kernel: int = 3):
         layers = tf.keras.layers
         tf.keras.utils.set_random_seed(seed)
         x = image = tf.keras.Input((None, None, 3), name="image")
         x = layers.Rescaling(1 / 255, name="preprocess")(x)
         for block in ("block1", "block2a", "block2b"):
-            x = layers.Conv2D(CHANNELS, 3, padding="same", name=f"{block}_conv")(x)
+            x = layers.Conv2D(CHANNELS, kernel, padding="same", name=f"{block}_conv")(x)
             x = layers.BatchNormalization(name=f"{block}_bn")(x)
             x = layers.ReLU(6, name=f"{block}_activation")(x)
         x = layers.GlobalAveragePooling2D(name="features")(x)
@@ -116,6 +116,7 @@ def train(tf, model, data, cut="block1_activation", depths=None, **changes) -> t
     best = tf.training.fit(
         model, cut, depths or [cut], *data, params, logged.append,
         layer_decay=params.layer_decay, ema=params.ema, prune_above=params.prune_above,
+        gradients=params.gradients,
     )  # fmt: skip
     return best, logged
 
@@ -202,7 +203,7 @@ def one_step(tf, model, activations, part, **changes) -> float:
     groups = tf.training.rate_groups(model, ["block1_activation"], params.layer_decay)
     optimizers = [tf.training.adamw(group.variables, params.weight_decay) for group in groups]
     step = tf.training._training_step(
-        model, "block1_activation", activations, 0, groups, optimizers, [], params.label_smoothing
+        model, "block1_activation", activations, 0, groups, optimizers, [], params.label_smoothing, params.gradients
     )
     ones = np.ones(len(part.labels), np.float32)
     return float(step(np.asarray(activations)[part.views[:, 0]], part.labels, ones, params.learning_rate, 0.0))
@@ -459,6 +460,15 @@ def test_an_average_does_not_touch_the_training(tf, build, data):
     plain, averaged = (train(tf, build(), cached, ema=ema)[1] for ema in (None, 0.9))
     assert [scores["train_loss"] for scores in plain[1:]] == [scores["train_loss"] for scores in averaged[1:]]
     assert [s["validation_loss"] for s in plain[1:]] != [s["validation_loss"] for s in averaged[1:]]
+
+
+def test_gradients_in_bfloat16_train_nearly_as_those_in_float32(tf, build, data):
+    cached = data()
+    long, short = (train(tf, build(kernel=1), cached, gradients=dtype)[1] for dtype in ("float32", "bfloat16"))
+    assert short[0] == long[0]
+    assert short[1] != long[1]
+    for found, expected in zip(short, long, strict=True):
+        assert found["validation_loss"] == pytest.approx(expected["validation_loss"], rel=1e-2)
 
 
 # Gradual thawing

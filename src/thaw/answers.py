@@ -66,13 +66,25 @@ def expand(names: Iterable[str]) -> Iterator[Seen | Path]:
         if os.path.isdir(name):  # noqa: PTH112 - Path.is_dir raises on a name that the system refuses
             yield from _below(path)
         elif not os.path.lexists(name) and glob.has_magic(name):
-            matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 - of absolute patterns too
-            if not matches:
-                yield Seen(name, error="no file matches")
-            for match in matches:
-                yield from _below(Path(match)) if os.path.isdir(match) else [Path(match)]  # noqa: PTH112
+            yield from _matching(name)
         else:
             yield path
+
+
+def _matching(pattern: str) -> Iterator[Seen | Path]:
+    """Yield the photographs of a pattern, each once: of `**`, a folder matches and so does what lies in it."""
+    matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207 - absolute ones too
+    if not matches:
+        yield Seen(pattern, error="no file matches")
+    folders = {match for match in matches if os.path.isdir(match)}  # noqa: PTH112 - as above
+    passed: set[Seen | Path] = set()
+    for match in matches:
+        if match in folders and not folders.isdisjoint(match.parents):
+            continue
+        for one in _below(match) if match in folders else [match]:
+            if one not in passed:
+                yield one
+            passed.add(one)
 
 
 def _below(folder: Path) -> Iterator[Seen | Path]:

@@ -50,7 +50,9 @@ def run(main: Callable[[], None]) -> None:
             raise
         file = error.filename2 or error.filename  # of a copy, the second is the one that is written
         where = f": {file}" if file else ""
-        sys.exit(f"thaw: cannot write{where}: {error.strerror}; nothing half-written was kept, run again once mended")
+        closed = os.path.isfile(file or "") and not os.access(file, os.R_OK)  # noqa: PTH113 - Path's may raise, too
+        verb = "read" if closed else "write"
+        sys.exit(f"thaw: cannot {verb}{where}: {error.strerror}; nothing half-written was kept, run again once mended")
     except KeyboardInterrupt:
         sys.exit("thaw: interrupted; the next run starts this stage again")
 

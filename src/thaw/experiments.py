@@ -35,6 +35,7 @@ class Experiment:
     parameters: Mapping[str, object]  # dotted key → value
     shares: Mapping[str, Share]  # split → weighted accuracy of the fine-tuned model
     work: float | None = None  # 10^12 multiply-adds of its fine-tuning
+    code: str = ""  # what tells it from that of another run
     runs: tuple["Experiment", ...] = field(default=(), repr=False)
 
     @property
@@ -127,7 +128,10 @@ def _experiment(name: str, entry: Mapping) -> Experiment | None:
         }
     except (KeyError, ValueError):
         return None
-    return Experiment(name, entry["rev"], dict(flatten(values)), shares, metrics.get("tera_multiply_adds"))
+    dependencies = data.get("deps") or {}
+    code = sorted((path, entry["hash"]) for path, entry in dependencies.items() if path.endswith(".py"))
+    work = metrics.get("tera_multiply_adds")
+    return Experiment(name, entry["rev"], dict(flatten(values)), shares, work, repr(code))
 
 
 def _contents(files: Mapping | None) -> list[Mapping]:
@@ -166,11 +170,11 @@ def averaged(experiments: Sequence[Experiment]) -> list[Experiment]:
     """Make those that differ in the same seeds alone one experiment each; results of other code are none of these.
 
     Repeats over `fine_tune.seed` and repeats over `split.seed` tell two things: a run that both begin with counts for
-    both.
+    both. Of runs in which several seeds cross, those that differ in more than one stay as they are.
     """
     alike: dict[str, list[Experiment]] = {}
     for one in experiments:
-        others = repr(sorted((key, value) for key, value in one.parameters.items() if not is_aside(key)))
+        others = repr((one.code, sorted((key, value) for key, value in one.parameters.items() if not is_aside(key))))
         alike.setdefault(others, []).append(one)
     found = []
     for runs in alike.values():
@@ -180,7 +184,14 @@ def averaged(experiments: Sequence[Experiment]) -> list[Experiment]:
             differ = tuple(key for key, value in _seeds(run).items() if first.get(key, value) != value)
             groups.setdefault(differ, [runs[0]]).append(run)
         each_once = len({repr(_seeds(run)) for run in runs}) == len(runs)
-        found += [_mean(group) for group in groups.values()] if groups and each_once and () not in groups else runs
+        if not groups or not each_once or () in groups:
+            found += runs
+            continue
+        for differ, group in groups.items():
+            crossed = len(differ) > 1 and any((key,) in groups for key in differ)
+            together = all(len({repr(_seeds(run).get(key)) for run in group}) == len(group) for key in differ)
+            suffix = f" over {' and '.join(differ)}" if len(groups) > 1 else ""  # else two rows have one name
+            found += [_mean(group, suffix)] if together and not crossed else group[1:]
     return found
 
 
@@ -188,7 +199,7 @@ def _seeds(one: Experiment) -> dict[str, object]:
     return {key: value for key, value in sorted(one.parameters.items()) if key.endswith(".seed")}
 
 
-def _mean(runs: Sequence[Experiment]) -> Experiment:
+def _mean(runs: Sequence[Experiment], suffix: str) -> Experiment:
     shares = {}
     for split in SPLITS:
         values = [run.shares[split].value for run in runs]
@@ -196,12 +207,18 @@ def _mean(runs: Sequence[Experiment]) -> Experiment:
         shares[split] = Share(mean, mean - deviation, mean + deviation)
     works = [run.work for run in runs if run.work is not None]
     work = statistics.mean(works) if works else None
-    return replace(runs[0], name=f"{runs[0].name} ×{len(runs)}", shares=shares, work=work, runs=tuple(runs))
+    return replace(runs[0], name=f"{runs[0].name} ×{len(runs)}{suffix}", shares=shares, work=work, runs=tuple(runs))
 
 
 def ranked(experiments: Sequence[Experiment]) -> list[Experiment]:
     """Sort by accuracy on validation, the best first."""
     return sorted(experiments, key=lambda one: (-one.shares["validation"].value, one.name))
+
+
+def rival(ordered: Sequence[Experiment]) -> Experiment | None:
+    """Return the first that differs from the best of all in more than its seeds, if any does."""
+    best, *others = ordered
+    return next((one for one in others if one.code != best.code or changed([best, one])), None)
 
 
 def verdict(best: Experiment, second: Experiment) -> str:

@@ -7,7 +7,15 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from thaw.errors import missing
+from thaw.errors import ThawError, missing
+
+
+def below_home(path: str, name: str) -> Path:
+    """Return a path in which `~` is a home; raises ThawError, calling it `name`, where nobody is called that."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ThawError(f"{name} {path}: there is no such home") from None
 
 
 def read_json(path: Path) -> dict | list:

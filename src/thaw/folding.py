@@ -2,7 +2,8 @@
 
 A batch normalisation that keeps its statistics is a factor and a shift for each channel. Folded into the convolution
 before it, it costs nothing for each pixel, forwards or backwards, and TensorFlow fuses convolution, shift and
-activation into one pass over memory. Besides, two gradients of kernels are put in the form that TensorFlow is quick at.
+activation into one pass over memory. Besides, two gradients of kernels are put in the form that TensorFlow is quick at,
+and those of 1x1 convolutions, most of the work, may be multiplied in a shorter type.
 """
 
 from thaw.tensorflow import keras, tf
@@ -10,8 +11,11 @@ from thaw.tensorflow import keras, tf
 Convolution = keras.layers.Conv2D | keras.layers.DepthwiseConv2D
 
 
-def folded(part: keras.Model) -> keras.Model:
-    """Return what computes `part`, a functional model, in inference mode, from its own variables."""
+def folded(part: keras.Model, gradients: str = "float32") -> keras.Model:
+    """Return what computes `part`, a functional model, in inference mode, from its own variables.
+
+    gradients float32 or bfloat16: the type in which those of 1x1 convolutions are multiplied; sums stay float32.
+    """
     pairs = {
         step.name: convolution
         for step in part.operations
@@ -23,7 +27,7 @@ def folded(part: keras.Model) -> keras.Model:
         if step.name in absorbed:
             return inputs[0]
         if step.name in pairs:
-            return _Folded(pairs[step.name], step)(*inputs)
+            return _Folded(pairs[step.name], step, gradients)(*inputs)
         return step(*inputs, **options)
 
     return keras.models.clone_model(part, clone_function=lambda layer: layer, call_function=call)
@@ -45,9 +49,9 @@ def _convolution_before(norm: keras.layers.BatchNormalization, part: keras.Model
 class _Folded(keras.layers.Layer):
     """A convolution and the batch normalisation behind it; both keep their variables."""
 
-    def __init__(self, convolution: Convolution, norm: keras.layers.BatchNormalization):
+    def __init__(self, convolution: Convolution, norm: keras.layers.BatchNormalization, gradients: str):
         super().__init__()
-        self.convolution, self.norm = convolution, norm
+        self.convolution, self.norm, self.gradients = convolution, norm, gradients
 
     def compute_output_spec(self, x):
         return self.convolution.compute_output_spec(x)
@@ -66,23 +70,29 @@ class _Folded(keras.layers.Layer):
             kernel = layer.kernel * tf.reshape(factor, layer.kernel.shape[2:])
             filtered = _depthwise(x, kernel, layer.strides[0], layer.padding.upper())
         elif layer.kernel_size == (1, 1) and layer.strides == (1, 1):
-            filtered = _pointwise(x, layer.kernel * factor)
+            filtered = _pointwise(x, layer.kernel * factor, self.gradients)
         else:
             filtered = tf.nn.conv2d(x, layer.kernel * factor, layer.strides, layer.padding.upper())
         return tf.nn.bias_add(filtered, shift)
 
 
-@tf.custom_gradient
-def _pointwise(x, kernel):
+def _pointwise(x, kernel, gradients: str):
     """A 1x1 convolution. The gradient of its kernel is a matrix product: as that of a convolution, TensorFlow would
-    compute it together with the bias', in up to twice the time."""
+    compute it together with the bias', in up to twice the time. In bfloat16, that of its input is one, too."""
 
-    def gradients(upstream):
-        inputs, outputs = (tf.reshape(tensor, (-1, tensor.shape[-1])) for tensor in (x, upstream))
-        of_kernel = tf.matmul(inputs, outputs, transpose_a=True)
-        return tf.nn.conv2d_transpose(upstream, kernel, tf.shape(x), 1), tf.reshape(of_kernel, kernel.shape)
+    @tf.custom_gradient
+    def convolve(x, kernel):
+        def of_both(upstream):
+            inputs, outputs = (tf.cast(tf.reshape(t, (-1, t.shape[-1])), gradients) for t in (x, upstream))
+            of_kernel = tf.reshape(tf.matmul(inputs, outputs, transpose_a=True), kernel.shape)
+            if gradients == "float32":
+                return tf.nn.conv2d_transpose(upstream, kernel, tf.shape(x), 1), of_kernel
+            of_x = tf.matmul(outputs, tf.cast(kernel[0, 0], gradients), transpose_b=True)
+            return tf.cast(tf.reshape(of_x, tf.shape(x)), tf.float32), tf.cast(of_kernel, tf.float32)
 
-    return tf.nn.conv2d(x, kernel, 1, "SAME"), gradients
+        return tf.nn.conv2d(x, kernel, 1, "SAME"), of_both
+
+    return convolve(x, kernel)
 
 
 def _depthwise(x, kernel, stride: int, padding: str):

@@ -62,7 +62,7 @@ def _weights(split: pl.DataFrame, classes: Sequence[str]) -> list[tuple[str, lis
         values = split["weight"].unique().sort(descending=True)
         return [(f"{weight:.3g}", _by_class(split.filter(weight=weight), classes)) for weight in values]
     most = split["weight"].max()
-    edges = [most * i / 10 for i in range(10, -1, -1)]
+    edges = [most, *(most * i / 10 for i in range(9, -1, -1))]
     rows = []
     for high, low in pairwise(edges):
         least = pl.col("weight") >= low if low == 0 else pl.col("weight") > low

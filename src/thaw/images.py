@@ -50,7 +50,9 @@ def decode(source: Path | bytes, least: int | None = None) -> np.ndarray:
         raise ThawError(f"{name}: not an image that can be read") from None
     except Image.DecompressionBombError:
         raise ThawError(f"{name}: over {MAX_PIXELS / 1e6:.0f} megapixels") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # Pillow's plugins raise each on damage
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's plugins raise whatever damage leads them to
         raise ThawError(f"{name}: damaged ({error})") from None
 
 

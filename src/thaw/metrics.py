@@ -4,9 +4,8 @@ Throughout, n is the number of images and c >= 2 that of classes; `probabilities
 that sum to 1, `labels` and `predictions` are (n,) integers in 0 … c - 1. With two classes, class 1 is the
 positive one. `weights` (n,) are >= 0: a measure X counts each image once, X_weighted as much as it weighs.
 
-Every interval is of 95 %. But for that of the plain accuracy it is a bootstrap over `groups` (n,): a resample draws
-as many groups as there are, with replacement, and takes or leaves their images together, since near-duplicates tell
-the same twice.
+Every interval is of 95 %. But for the accuracy it is a bootstrap over `groups` (n,): a resample draws as many groups
+as there are, with replacement, and takes or leaves their images together, since near-duplicates tell the same twice.
 
 What a split leaves undefined (it has no image, or lacks a class) is None or no rows, never NaN and never a warning.
 """
@@ -55,8 +54,10 @@ def classification_metrics(
 ) -> dict[str, float | None]:
     """Return the metrics of one model on one split, with the keys `names(c)`.
 
-    - `accuracy`, whose interval is Wilson's, of images that are independent; `top_5_accuracy`, with more than five
-      classes: the label is among the five most probable ones (of equally probable ones, those of lower number).
+    - `accuracy`, whose interval is Wilson's, of images that are independent. So is that of `accuracy_weighted` where
+      all weigh the same or resamples say nothing, of as many groups of equal weight as tell as much (Kish 1965).
+    - `top_5_accuracy`, with more than five classes: the label is among the five most probable ones (of equally
+      probable ones, those of lower number).
     - `balanced_accuracy`, `macro_f1`: means over the classes that have an image of recall and of F1.
     - `roc_auc`, `pr_auc` (average precision): of class 1 with two classes, else the mean over the classes that
       have an image of each against the rest.
@@ -73,14 +74,19 @@ def classification_metrics(
     where there are very many images or classes.
     """
     result: dict[str, float | None] = {}
-    for name, values in resampled(
-        probabilities, labels, weights, groups, bins=bins, bootstrap=bootstrap, seed=seed
-    ).items():
+    scores = resampled(probabilities, labels, weights, groups, bins=bins, bootstrap=bootstrap, seed=seed)
+    for name, values in scores.items():
         bounds = calibration_interval(values) if name.startswith("ece") else interval(values)
+        if name.startswith("ece") and np.ptp(scores[name.replace("ece", "accuracy")]) < 1e-12:
+            bounds = bounds[0], None, None
         result |= dict(zip((name, f"{name}_low", f"{name}_high"), bounds, strict=True))
     if len(labels):
         hits = probabilities.argmax(axis=1) == labels
         result["accuracy_low"], result["accuracy_high"] = wilson(int(hits.sum()), len(hits))
+    effective = _effective(weights, groups)
+    if effective > 1 and (result["accuracy_weighted_low"] is None or np.ptp(weights) == 0):
+        bounds = wilson(result["accuracy_weighted"] * effective, effective)
+        result["accuracy_weighted_low"], result["accuracy_weighted_high"] = bounds
     return {name: result[name] for name in names(probabilities.shape[1])}
 
 
@@ -150,14 +156,14 @@ def per_class(
     return rows
 
 
-def wilson(hits: int, count: int) -> tuple[float, float]:
+def wilson(hits: float, count: float) -> tuple[float, float]:
     """Return the 95 % interval of a proportion `hits / count` (count > 0), after Wilson 1927.
 
     Unlike the normal approximation it stays within 0 … 1 and is right near both ends. It takes the images as
     independent.
     """
     centre = (hits + Z**2 / 2) / (count + Z**2)
-    half = Z / (count + Z**2) * math.sqrt(hits * (count - hits) / count + Z**2 / 4)
+    half = Z / (count + Z**2) * math.sqrt(max(0.0, hits * (count - hits) / count) + Z**2 / 4)
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
@@ -174,10 +180,10 @@ def roc_curve(probabilities: NDArray[np.float64], labels: NDArray[np.integer]) -
 
     With more than two classes it is the micro average: each image is asked once for each class.
     """
-    truth, scores = _one_against_rest(probabilities, labels)
+    truth, scores, counts = _one_against_rest(probabilities, labels)
     if truth.all() or not truth.any():
         return []
-    false_positive_rate, true_positive_rate, _ = sk_roc_curve(truth, scores)
+    false_positive_rate, true_positive_rate, _ = sk_roc_curve(truth, scores, sample_weight=counts)
     return _thin(false_positive_rate=false_positive_rate, true_positive_rate=true_positive_rate)
 
 
@@ -186,10 +192,10 @@ def precision_recall_curve(probabilities: NDArray[np.float64], labels: NDArray[n
 
     It starts at recall 0 with precision 1, as scikit-learn has it.
     """
-    truth, scores = _one_against_rest(probabilities, labels)
+    truth, scores, counts = _one_against_rest(probabilities, labels)
     if truth.all() or not truth.any():
         return []
-    precision, recall, _ = sk_precision_recall_curve(truth, scores)
+    precision, recall, _ = sk_precision_recall_curve(truth, scores, sample_weight=counts)
     return _thin(recall=recall[::-1], precision=precision[::-1])
 
 
@@ -208,27 +214,34 @@ def calibration_interval(gaps: NDArray[np.float64]) -> tuple[float | None, float
     The error is a sum of sizes: chance can only add to it, and a resample adds chance once more, so that the middle
     of the resamples lies too high (of a model without error they cover 0 % of the time). Instead: the gaps of the
     split times a factor, plus what the resamples scatter around them, are splits of a model whose error is that
-    factor times the one observed. The interval goes from the factor at which 2.5 % of them have at least the observed
-    error to the one at which 97.5 % have (the inversion of a test). It may lie below the observed error, where that
-    is no more than what chance makes of a smaller one.
+    factor times the one observed. The interval goes from the error at which 2.5 % of them have at least the observed
+    one to that at which 97.5 % have (the inversion of a test). It may lie below the observed error, where that is no
+    more than what chance makes of a smaller one. Where a handful of answers is wrong, it covers less than 95 %.
     """
     observed, scatter = gaps[:, :1], gaps[:, 1:] - gaps[:, :1]
     value = float(np.abs(observed).sum())
     if np.isnan(value):
         return None, None, None
-    if not scatter.shape[1] or np.ptp(scatter) < 1e-12:
+    if not scatter.shape[1] or np.ptp(scatter) < 1e-12 or value < 1e-6:  # of no error there is no multiple
         return value, None, None
+    shares = observed / value
+    # Of each resample, the largest error with which it has no more than the observed one. What it has is convex in
+    # that and made of lines: steps from above reach the place in as many as there are lines.
+    error = value + np.abs(scatter).sum(axis=0)
+    for _ in range(len(gaps) + 1):
+        moved = error * shares + scatter
+        slope = (shares * np.sign(moved)).sum(axis=0)
+        excess = (np.abs(moved).sum(axis=0) - value).clip(0)
+        error = np.where(slope > 1e-12, error - excess / slope.clip(1e-12), np.where(excess > 0, 0.0, error))
+    low, high = np.quantile(error.clip(0, 1), [0.025, 0.975])
+    return value, float(low), float(high)
 
-    def factor(share: float) -> float:
-        """Return the factor at which that share of the splits has at least the observed error."""
-        low, high = 0.0, 3.0
-        for _ in range(30):
-            middle = (low + high) / 2
-            reached = (np.abs(middle * observed + scatter).sum(axis=0) >= value).mean() >= share
-            low, high = (low, middle) if reached else (middle, high)
-        return low
 
-    return value, factor(0.025) * value, min(1.0, factor(0.975) * value)
+def _effective(weights: NDArray[np.floating], groups: NDArray[np.str_] | NDArray[np.integer]) -> float:
+    """Return how many groups of equal weight tell as much, 0 where nothing weighs anything."""
+    _, group = np.unique(groups, return_inverse=True)
+    of_group = np.bincount(group, weights) if len(weights) else weights
+    return float(of_group.sum() ** 2 / (of_group**2).sum()) if of_group.any() else 0.0
 
 
 def _measures(classes: int) -> tuple[str, ...]:
@@ -486,11 +499,28 @@ def _bin(confidence: NDArray[np.float64], bins: int) -> NDArray[np.integer]:
 
 def _one_against_rest(
     probabilities: NDArray[np.float64], labels: NDArray[np.integer]
-) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Return truth and score of class 1 with two classes, else those of every class in turn."""
-    if probabilities.shape[1] == 2:
-        return labels == 1, probabilities[:, 1]
-    return (labels[:, None] == np.arange(probabilities.shape[1])).ravel(), probabilities.ravel()
+) -> tuple[NDArray[np.bool_], NDArray[np.floating], NDArray[np.int64] | None]:
+    """Return truth and score of class 1 with two classes, else those of every class in turn, and None.
+
+    Of more than HELD scores, the levels that their log odds fall on in float16, those of the truth first, and how
+    often.
+    """
+    count, classes = probabilities.shape
+    if classes == 2:
+        return labels == 1, probabilities[:, 1], None
+    if probabilities.size <= HELD:
+        return (labels[:, None] == np.arange(classes)).ravel(), probabilities.ravel(), None
+
+    def levels(scores: NDArray[np.float64]) -> NDArray[np.int64]:
+        p = scores.clip(1e-7, 1 - 1e-7)
+        return np.bincount((np.log(p) - np.log1p(-p)).astype(np.float16).view(np.uint16).ravel(), minlength=2**16)
+
+    of_truth = levels(probabilities[np.arange(count), labels])
+    rows = max(1, HELD // classes)
+    of_all = sum(levels(probabilities[start : start + rows]) for start in range(0, count, rows))
+    counts = np.concatenate([of_truth, of_all - of_truth])
+    used = np.flatnonzero(counts)
+    return used < 2**16, (used % 2**16).astype(np.uint16).view(np.float16), counts[used]
 
 
 def _thin(**columns: NDArray[np.float64]) -> list[Row]:

@@ -202,6 +202,7 @@ class FineTune(Training):
     layer_decay: Annotated[float, Field(gt=0, le=1)]
     ema: Share | None
     prune_above: list[Positive | None]
+    gradients: Literal["float32", "bfloat16"]
 
     @field_validator("freeze_depth", mode="before")
     @classmethod

@@ -105,7 +105,9 @@ def accuracy_svg(metrics: Mapping[str, Mapping[str, Mapping[str, float | None]]]
         return round(left + (share - start) / (1 - start) * width, 1)
 
     lines = []
-    for i in range(round((1 - start) * 20) + 1):
+    ticks = round((1 - start) * 20)
+    step = 1 if ticks <= 12 else 2  # more labels would overlap
+    for i in range(ticks % step, ticks + 1, step):
         share = start + i / 20
         lines.append(f'<path d="M{x(share)} 12V{20 + height * len(bars)}" class="grid"/>')
         lines.append(f'<text x="{x(share)}" y="{38 + height * len(bars)}" text-anchor="middle">{share:.0%}</text>')

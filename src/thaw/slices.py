@@ -81,7 +81,7 @@ def _cut(column: pl.Series) -> NDArray[np.str_]:
         for i in range(4):
             inside = known & (quarter == i)
             if inside.any():
-                text = np.where(inside, f"{number[inside].min():g} to {number[inside].max():g}", text)
+                text = np.where(inside, f"{number[inside].min():.12g} to {number[inside].max():.12g}", text)
         return text
     frequent = np.argsort(-counts, kind="stable")[: VALUES - 1]
     kept = values[frequent[counts[frequent] >= LEAST]]

@@ -17,7 +17,9 @@ def draw(images: pl.DataFrame, params: Split) -> pl.Series:
 
     Within a stratum the groups stand in the order of a hash of their first id and the seed, and the first share of
     them is the test split, the next the validation split: adding or removing a few images moves only those at the
-    borders, and the order of the rows moves none. A group counts for the stratum of its first image.
+    borders, and the order of the rows moves none. A group counts for the stratum of its first image. One of several
+    images that would fill a share of its stratum alone trains, where the others are enough for every split, and the
+    shares are theirs: near that size, a few images move many.
 
     Images whose `subset` is `validation` or `test` stay there, and take their whole group along; a split that no
     subset names is drawn from the rest. Raises ThawError where a class would be missing from a split.
@@ -30,16 +32,24 @@ def draw(images: pl.DataFrame, params: Split) -> pl.Series:
     fixed = [groups.filter(subset=rank).select("group", split=pl.lit(part)) for part, rank in kept.items()]
     pool = groups.filter(pl.col("subset") == 0) if kept else groups
     shares = {part: 0.0 if part in kept else getattr(params, part) for part in HELD_OUT}
-    # The middle of each group on the line from 0 to 1 that its stratum's images fill in order.
+    smallest = min(filter(None, shares.values()), default=1.0)
+    fills = (pl.col("size") > 1) & (pl.col("size") > smallest * pl.col("size").sum().over("stratum"))
+    pool = pool.with_columns(fills=fills & ((~fills).sum().over("stratum") >= _enough(params)))
+    fixed.append(pool.filter("fills").select("group", split=pl.lit("train")))
+    # The middle of each group on the line from 0 to 1 that its stratum's other images fill in order.
     reach = pl.col("size").cum_sum().over("stratum")
     middle = (reach - pl.col("size") / 2) / pl.col("size").sum().over("stratum")
-    drawn = pool.sort("stratum", "order").select(
-        "group",
-        split=pl.when(middle < shares["test"])
-        .then(pl.lit("test"))
-        .when(middle < shares["test"] + shares["validation"])
-        .then(pl.lit("validation"))
-        .otherwise(pl.lit("train")),
+    drawn = (
+        pool.filter(~pl.col("fills"))
+        .sort("stratum", "order")
+        .select(
+            "group",
+            split=pl.when(middle < shares["test"])
+            .then(pl.lit("test"))
+            .when(middle < shares["test"] + shares["validation"])
+            .then(pl.lit("validation"))
+            .otherwise(pl.lit("train")),
+        )
     )
     split = images.select("group").join(pl.concat([*fixed, drawn]), on="group", how="left", maintain_order="left")[
         "split"

@@ -75,4 +75,6 @@ def combinations(ranges: Mapping[str, Range]) -> Iterator[dict[str, object]]:
 
 def written(value: object) -> str:
     """Return a value as `--set-param` takes it."""
-    return value if isinstance(value, str) and re.fullmatch(r"[\w.:/-]+", value) else json.dumps(value)
+    if isinstance(value, str) and re.fullmatch(r"[\w.:/-]+", value, re.ASCII):
+        return value
+    return json.dumps(value, ensure_ascii=False)  # Hydra takes an escape for what it looks like

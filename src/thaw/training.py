@@ -36,6 +36,7 @@ def fit(
     layer_decay: float = 1.0,
     ema: float | None = None,
     prune_above: Sequence[float | None] = (),
+    gradients: str = "float32",
 ) -> int:
     """Train `model` behind `depths` in place and leave it with its best epoch's weights; return that (0: as given).
 
@@ -50,7 +51,8 @@ def fit(
     moving average of the weights. The best epoch is that of the lowest calibrated loss on validation, epoch 0 being
     the start: a network that is too sure is mended in the end, one that confuses classes is not (Berta et al. 2025,
     arXiv 2501.19195). Patience counts from the last thawing on. Where the lowest such loss after epoch i lies above the
-    i-th number of `prune_above`, training ends there. Raises ThawError where a loss is not finite.
+    i-th number of `prune_above`, training ends there. `gradients` is as in `folded`. Raises ThawError where a loss is
+    not finite.
     """
     generator = np.random.default_rng(params.seed)
     keras.utils.set_random_seed(params.seed)
@@ -61,7 +63,7 @@ def fit(
     variables = [variable for group in groups for variable in group.variables]
     averages = [tf.Variable(variable) for variable in variables] if ema else []
     step_of_part = [
-        _training_step(model, cut, activations, part, groups, optimizers, averages, params.label_smoothing)
+        _training_step(model, cut, activations, part, groups, optimizers, averages, params.label_smoothing, gradients)
         for part in range(len(depths))
     ]
     thawed = thawed_part(model, cut)
@@ -224,11 +226,12 @@ def _training_step(
     optimizers: list[keras.optimizers.Optimizer],
     averages: list,
     smoothing: float,
+    gradients: str,
 ) -> Callable:
     """Return the step of one part of the training: (x, labels, weights, rate, decay of the averages) to the loss."""
     *_, features, head = model.layers
     begins = model.get_layer(cut).output if cut else model.input
-    body = folded(keras.Model(begins, features.output)) if cut != features.name else None
+    body = folded(keras.Model(begins, features.output), gradients) if cut != features.name else None
     classes = model.output.shape[-1]
     training = [(o, group) for o, group in zip(optimizers, groups, strict=True) if group.parts[part]]
     variables = [variable for _, group in training for variable in group.variables]
@@ -242,10 +245,10 @@ def _training_step(
                 tf.one_hot(labels, classes), probabilities, label_smoothing=smoothing
             )
             loss = tf.reduce_mean(weights * losses)
-        gradients = iter(tape.gradient(loss, variables))
+        found = iter(tape.gradient(loss, variables))
         for optimizer, group in training:
             optimizer.learning_rate = rate * group.factor
-            optimizer.apply([next(gradients) for _ in group.variables], group.variables)
+            optimizer.apply([next(found) for _ in group.variables], group.variables)
         for average, variable in zip(averages, everything, strict=False):
             average.assign_sub((1 - decay) * (average - variable))
         return loss

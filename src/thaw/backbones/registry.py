@@ -6,6 +6,8 @@ import os
 import warnings
 from pathlib import Path
 
+import numpy as np
+
 from thaw.backbone_names import BACKBONES, FEATURES, LITE
 from thaw.backbones import efficientnet_lite
 from thaw.backbones import weights as files
@@ -128,10 +130,11 @@ def _unreachable(name: str, message: str) -> str:
 
 def _as_keras_normalises(network: keras.Model) -> None:
     """Keras divides an EfficientNet's input by the root of the deviation once more, and only where it loads the
-    ImageNet weights itself. Their statistics in a file show that they are these; fresh ones are all 1."""
+    ImageNet weights itself. Their statistics in a file show that they are these: fresh ones are all 1, and those of a
+    network that was built here have the deviation in them."""
     layer = next(layer for layer in network.layers if isinstance(layer, keras.layers.Normalization))
     mean, variance, count = layer.get_weights()
-    if (variance != 1).any():
+    if np.allclose(variance, np.square(DEVIATION), rtol=1e-2):
         _assign(layer, [mean, variance * DEVIATION, count])
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from thaw import answers, comparison, metrics, tables
@@ -38,7 +39,10 @@ def of_split(raw: Path, split: Path, part: str, description: Description, most: 
     if named := [label for label in sorted(strangers) if not label.startswith(NONE)]:
         raise ThawError(f"{split} has the class {named[0]!r}, which the model does not know")
     table = table[np.random.default_rng(seed).permutation(len(table))[:most]]
-    table = table.join(tables.read_images(raw).select("image_id", "path"), on="image_id", maintain_order="left")
+    paths = tables.read_images(raw).select("image_id", "path")
+    table = table.join(paths, on="image_id", how="left", maintain_order="left")
+    if lost := table.filter(pl.col("path").is_null())["image_id"].to_list():
+        raise ThawError(f"{split} has {lost[0]}, which is not among the photographs of {raw}: run `dvc repro`")
     seen = list(answers.look([raw / path for path in table["path"]], description.size, description.resize))
     for one in seen:
         if one.error:

@@ -56,6 +56,11 @@ def value(amount: float | None, unit: str) -> str:
     return percent(amount) if unit else number(amount)
 
 
+def probability(value: float) -> str:
+    """Return a probability with three decimals, or as many as tell it from 0 and from 1."""
+    return f"{value:.3f}" if 0.001 <= value <= 0.999 else f"{value:.6g}"
+
+
 def plural(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or f'{one}s'}"
 

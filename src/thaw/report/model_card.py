@@ -59,10 +59,15 @@ def _model(results: Results) -> str:
     more = f" and {len(results.classes) - CLASSES_NAMED:,} more" if len(results.classes) > CLASSES_NAMED else ""
     return (
         f"`model.keras`: an image classifier, {escaped(model['backbone'])}, fine-tuned behind "
-        f"`{model['cut'] or 'the input'}` (the best of {results.parameters['fine_tune']['epochs']} epochs was "
-        f"{model['best_epoch']}). {takes} and returns a probability for each of {len(results.classes):,} classes: "
+        f"`{model['cut'] or 'the input'}` ({_epoch(model['best_epoch'])}, of at most "
+        f"{results.parameters['fine_tune']['epochs']}). "
+        f"{takes} and returns a probability for each of {len(results.classes):,} classes: "
         f"{names}{more}."
     )
+
+
+def _epoch(best: int) -> str:
+    return f"epoch {best}" if best else "the start, which no epoch was better than"
 
 
 def _use(results: Results) -> str:
@@ -83,9 +88,11 @@ def _use(results: Results) -> str:
     if results.measured.thresholds:
         chosen = results.measured.thresholds["fine_tuned"]["validation"]
         text += (
-            f" {escaped(results.classes[1])} is called where its calibrated probability lies above {chosen.value:.3f} "
+            f" {escaped(results.classes[1])} is called where its calibrated probability lies above "
+            f"{elements.probability(chosen.value)} "
             f"(aim: {escaped(chosen.aim)}{'' if chosen.reached else ', not reached'}; chosen on validation)."
         )
+        text = f"{text} {escaped(quality.rule(results))}".rstrip()
     return text + _license(results)
 
 

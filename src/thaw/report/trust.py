@@ -54,13 +54,17 @@ def _learning(results: Results) -> str:
     name = "What more labels bring to logistic regression on the frozen features"
     rows = results.measured.learning_curve
     if not rows:
-        return elements.figure(name, elements.paragraph("Undefined for this split.", "soft"))
+        many = any(results.health.counts["test"])
+        said = "Fits of so many classes would take minutes: none were made." if many else "Undefined for this split."
+        return elements.figure(name, elements.paragraph(said, "soft"))
     points = [Point(row["images"], row["accuracy"], row["accuracy_low"], row["accuracy_high"], DOT) for row in rows]
     y = Axis("accuracy", *charts.axis_of([edge for p in points for edge in p[1:4] if edge is not None]))
     sizes = [round(p.x) for p in points]
     x = Axis("training photographs", sizes[0], max(sizes[-1], sizes[0] + 1), sizes, logarithmic=True)
     drawing = charts.lines(name, {"head": points}, x, y, height=190)
     note = "The line is the mean of the draws of each size, the band reaches from the worst to the best of them."
+    if rows[-1]["draws"] > 1:
+        note += f" It ends before all {sum(results.health.counts['train']):,}: larger parts would take minutes."
     return drawing + elements.paragraph(note, "soft")
 
 
@@ -125,7 +129,7 @@ def _threshold(results: Results) -> str:
     for model, shown in MODELS.items():
         of_splits = results.measured.thresholds[model]
         chosen = of_splits["validation"]
-        rows.append(elements.part(f"{shown}, threshold {chosen.value:.3f}", 3))
+        rows.append(elements.part(f"{shown}, threshold {elements.probability(chosen.value)}", 3))
         for key in ("precision", "recall"):
             cells = [elements.cell(elements.percent(getattr(of_splits[split], key))) for split in of_splits]
             rows.append(elements.row(key.capitalize(), cells))

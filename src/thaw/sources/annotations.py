@@ -72,6 +72,10 @@ class Annotations:
             return self.fetcher.get(url)
         except GoneError:
             raise ThawError(_not_there(url)) from None
+        except FailingError as error:
+            raise ThawError(
+                f"{url}: {error}: run again later, or set download.open_images.annotations_url to a mirror"
+            ) from None
 
     def _table(self, url: str, header: tuple[str, ...], name: str, keep: Callable) -> pl.LazyFrame:
         table = self.folder / name
@@ -150,7 +154,7 @@ def _fetch(fetcher: Fetcher, url: str, header: tuple[str, ...], parts: Path, kee
             shutil.rmtree(parts)
             parts.mkdir()
         except ThawError as error:
-            if not isinstance(error, UnreachableError | FailingError):
+            if not isinstance(error, UnreachableError | FailingError | GoneError):  # loaded servers refuse, too
                 shutil.rmtree(parts)
             raise
 

@@ -96,9 +96,13 @@ class Fetcher:
                     ) from error
                 self._pause(url, attempt)
                 continue
-            self._failures_in_a_row = 0
+            self.arrived()
             return body
         raise self._count(url, FailingError("the server failed at it each time"))
+
+    def arrived(self) -> None:
+        """Note that a file is there, as one from a cache is: those that failed before it are in no row any more."""
+        self._failures_in_a_row = 0
 
     def stream(self, url: str, offset: int = 0, version: str = "") -> "Stream":
         """Return the bytes of `url` from `offset` on, for files too large to hold."""
@@ -171,7 +175,7 @@ class Stream:
                 error = caught
             if refused == CONFIRMATIONS:
                 raise GoneError(f"{self.url} is not there (status {response.status_code})")
-            failures = 0 if self.offset > before else failures + 1
+            failures, refused = (0, 0) if self.offset > before else (failures + 1, refused)
             self._fetcher._pause(self.url, max(0, failures - 1), error, retry_after)
         of = f" of {self.length:,}" if self.length else ""
         raise FailingError(

@@ -13,7 +13,7 @@ from types import ModuleType
 
 from thaw.errors import ThawError, nearest
 from thaw.params import FiftyOne
-from thaw.sources.photographs import Photograph, Source
+from thaw.sources.photographs import Photograph, Source, is_one_line
 
 SUBSETS = ("train", "validation", "test")
 UNLABELLED = "no label in the dataset"
@@ -52,6 +52,9 @@ def find(params: FiftyOne) -> tuple[Source, list[Photograph]]:
         raise ThawError(
             f"{params.label_field} of the FiftyOne dataset {params.dataset!r} holds {found}: two are needed"
         )
+    for name in classes:
+        if not is_one_line(name):
+            raise ThawError(f"the label {name!r} cannot be printed on one line: it cannot name a class")
     return Source("fiftyone", license="", citation="", classes=classes), photographs
 
 

@@ -1,5 +1,6 @@
 """Photographs of one's own: one folder a class, or `train`, `validation`, `test` folders of such."""
 
+import errno
 import hashlib
 import os
 import re
@@ -9,9 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from thaw.errors import ThawError
+from thaw.files import below_home
 from thaw.images import IMAGE_ENDINGS
 from thaw.params import Folder
-from thaw.sources.photographs import Photograph, Source
+from thaw.sources.photographs import Photograph, Source, is_one_line
 
 SUBSETS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
 NO_IMAGE = "not an image by its ending"
@@ -25,7 +27,7 @@ def find(params: Folder) -> tuple[Source, list[Photograph]]:
     files and folders are passed over, and a folder without any photograph is no class. Raises ThawError where the
     folder is missing or cannot be read, holds fewer than two classes, or links lead round in a circle.
     """
-    root = Path(params.path).expanduser()
+    root = below_home(params.path, "download.folder.path")
     if not root.is_dir():
         raise ThawError(f"download.folder.path {params.path} is not a folder")
     subsets = _folders(root)
@@ -72,18 +74,18 @@ def _entries(folder: Path) -> list[Path]:
 def _is_folder(path: Path) -> bool:
     try:
         return path.resolve(strict=True).is_dir()
-    except RuntimeError:  # Python 3.11 and 3.12
-        raise ThawError(f"{_printable(path)} is a link that leads back to itself: remove it") from None
     except FileNotFoundError:  # a link to nothing: the file is left out with that reason
         return False
-    except OSError as error:
+    except (RuntimeError, OSError) as error:
+        if isinstance(error, RuntimeError) or error.errno == errno.ELOOP:  # up to Python 3.12, and from 3.13 on
+            raise ThawError(f"{_printable(path)} is a link that leads back to itself: remove it") from None
         raise ThawError(f"{_printable(path)} cannot be read: {error.strerror}") from None
 
 
 def _check_name(folder: Path) -> None:
     if _printable(folder.name) != folder.name:
         raise ThawError(f"the name of the folder {_printable(folder)} is not UTF-8: it cannot name a class")
-    if not folder.name.isprintable():  # a line break would make two of it in the labels of an export
+    if not is_one_line(folder.name):
         raise ThawError(f"the name of the folder {str(folder)!r} cannot be printed on one line: it cannot name a class")
 
 

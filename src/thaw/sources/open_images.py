@@ -16,7 +16,7 @@ import polars as pl
 
 from thaw import images
 from thaw.errors import ThawError, nearest
-from thaw.files import whole_file
+from thaw.files import below_home, whole_file
 from thaw.params import OpenImages
 from thaw.sources.annotations import Annotations, folder_of
 from thaw.sources.fetching import Fetcher
@@ -110,7 +110,9 @@ def _read(url: str, fetcher: Fetcher, photograph: Photograph) -> np.ndarray:
     """Return the pixels of a photograph, fetched to its path in the cache unless it is there and whole."""
     if photograph.path.exists():
         with contextlib.suppress(ThawError):
-            return images.decode(photograph.path)
+            pixels = images.decode(photograph.path)
+            fetcher.arrived()
+            return pixels
     pixels = []
     body = fetcher.get(f"{url}/{photograph.origin}", lambda body: pixels.append(images.decode(body)))
     with whole_file(photograph.path) as temporary:
@@ -132,11 +134,13 @@ def locked(params: OpenImages) -> Iterator[None]:
         except BlockingIOError:
             print(f"download: waiting for another download into {params.cache_dir}", flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks, as some of a network are
+            pass
         yield
 
 
 def _cache(params: OpenImages) -> Path:
-    return Path(params.cache_dir).expanduser()
+    return below_home(params.cache_dir, "download.open_images.cache_dir")
 
 
 def _named(params: OpenImages) -> list[str]:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -49,6 +50,11 @@ class Photograph:
     origin: str = ""  # what missing.csv calls it, without a path of this machine
     left_out: str = ""  # why it cannot be used, where that is known before it is read
     meta: dict[str, str] = field(default_factory=dict)  # the source's own columns, without their prefix
+
+
+def is_one_line(name: str) -> bool:
+    """Say whether a name of a class stays on its line: in the labels of an export it would else be two."""
+    return not any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in name)
 
 
 def read(photograph: Photograph) -> np.ndarray:
