@@ -268,5 +268,7 @@ def test_of_two_networks_that_of_the_lower_calibrated_loss_is_kept(monkeypatch):
     monkeypatch.setattr(train_head, "record", lambda *_: None)
     part = Examples(*[np.zeros(3, int)] * 5)
     splits = {"train": dataclasses.replace(part, views=np.zeros((3, 2), int)), "validation": part}
-    trained = train_head.train_network(parameters(augmented=[False, True]), None, ("a", "b"), splits, None)
+    live = SimpleNamespace(summary={})
+    trained = train_head.train_network(parameters(augmented=[False, True]), None, ("a", "b"), splits, live)
     assert train_head.lowest_loss(trained).augmented
+    assert live.summary["augmented"]["validation_loss_calibrated"] == 0.3
