@@ -159,7 +159,7 @@ def networks(count: int) -> list[Row]:
         training.fit(
             model_with_head(), cut["layer"], [cut["layer"]], activations, train, few,
             fine_tune.model_copy(update={"epochs": 2}), lambda scores: ends.append(time.perf_counter()),
-            layer_decay=fine_tune.layer_decay,
+            layer_decay=fine_tune.layer_decay, gradients=fine_tune.gradients,
         )  # fmt: skip
         return len(train.labels) / (ends[2] - ends[1])
 
