@@ -293,15 +293,20 @@ def test_a_table_that_breaks_off_goes_on_where_it_stopped(fault, ranges, tmp_pat
     assert [p.image_id for p in photographs if p.label == "Alpaca"][:200] == expected["Alpaca"]
 
 
-def test_a_table_whose_download_was_given_up_goes_on_in_the_next_run(tmp_path, monkeypatch):
+def breaking_off(replica: Replica, answer: str):
+    """The fault of a table that breaks off once, after which every request for the rest has that answer."""
+    return lambda path, count: (answer if replica.ranges else "truncated") if path == TRAIN_LABELS else None
+
+
+@pytest.mark.parametrize(("answer", "message"), [("503", "broke off at byte"), ("403", "is not there")])
+def test_a_table_whose_download_was_given_up_goes_on_in_the_next_run(answer, message, tmp_path, monkeypatch):
     monkeypatch.setattr(annotations, "BLOCK", 1000)
     with Replica(alpacas(200)) as replica:
         expected = select(replica, tmp_path / "whole")
-        replica.fault = lambda path, count: (
-            ("truncated" if not replica.ranges else "503") if path == TRAIN_LABELS else None
-        )
-        with pytest.raises(ThawError, match="broke off at byte"):
+        replica.fault = breaking_off(replica, answer)
+        with pytest.raises(ThawError, match=message):
             select(replica, tmp_path / "broken")
+        assert list((tmp_path / "broken").rglob("*.parquet"))
         assert not list((tmp_path / "broken").rglob("labels-train"))
         replica.fault = lambda path, count: None
         replica.ranges.clear()
@@ -316,35 +321,16 @@ def test_refusals_between_parts_that_arrive_do_not_add_up(tmp_path, monkeypatch)
         expected = select(replica, tmp_path / "whole")
         begun = replica.requests[TRAIN_LABELS]
         faults = ["truncated", "403", "truncated", "403", "truncated", "403", "truncated"]
-        replica.fault = lambda path, count: (dict(enumerate(faults, begun + 1)) if path == TRAIN_LABELS else {}).get(
-            count
-        )
+        at = dict(enumerate(faults, begun + 1))
+        replica.fault = lambda path, count: at.get(count) if path == TRAIN_LABELS else None
         assert select(replica, tmp_path / "broken") == expected
         assert replica.requests[TRAIN_LABELS] == begun + len(faults) + 1
-
-
-def test_a_server_that_refuses_the_rest_of_a_table_leaves_what_arrived(tmp_path, monkeypatch):
-    monkeypatch.setattr(annotations, "BLOCK", 1000)
-    with Replica(alpacas(200)) as replica:
-        expected = select(replica, tmp_path / "whole")
-        replica.fault = lambda path, count: (
-            ("truncated" if not replica.ranges else "403") if path == TRAIN_LABELS else None
-        )
-        with pytest.raises(ThawError, match="is not there"):
-            select(replica, tmp_path / "broken")
-        assert list((tmp_path / "broken").rglob("*.parquet"))
-        replica.fault = lambda path, count: None
-        replica.ranges.clear()
-        assert select(replica, tmp_path / "broken") == expected
-        assert len(replica.ranges) == 1
 
 
 def test_a_table_that_changed_meanwhile_is_fetched_from_its_start(tmp_path, monkeypatch):
     monkeypatch.setattr(annotations, "BLOCK", 1000)
     with Replica(alpacas(200)) as replica:
-        replica.fault = lambda path, count: (
-            ("truncated" if not replica.ranges else "503") if path == TRAIN_LABELS else None
-        )
+        replica.fault = breaking_off(replica, "503")
         with pytest.raises(ThawError, match="broke off at byte"):
             select(replica, tmp_path)
         replica.fault = lambda path, count: None
