@@ -3,7 +3,8 @@
 Both train the same layers behind the default freeze depth, from the same head, on the same photographs, in the same
 batches, with AdamW, and measure the validation split after each epoch. The Keras script reads a folder with
 `image_dataset_from_directory`, augments with Keras' layers and runs the frozen layers (BatchNorm in inference mode);
-ours reads the cached activations. They alternate; the medians and the ratios count. Wants a finished `dvc repro`.
+ours reads the cached activations. They alternate, each in a process of its own, as they divide the cores otherwise; the
+medians and the ratios count. Wants a finished `dvc repro`.
 """
 
 import argparse
@@ -11,6 +12,8 @@ import json
 import shutil
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 
@@ -31,9 +34,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         link_folders(Path(scratch))
         script = keras_script(Path(scratch), cut, parameters)
+        alone = ProcessPoolExecutor(1, get_context("spawn"), initializer=training.share_cores)
         ours, keras_s = [], []
         for _ in range(rounds):
-            ours.append(our_epoch(cut, parameters.fine_tune))
+            ours.append(alone.submit(our_epoch, cut, parameters.fine_tune).result())
             keras_s.append(script())
     ratio = median(k / o for k, o in zip(keras_s, ours, strict=True))
     print(f"ours {median(ours):.1f} s an epoch, the Keras script {median(keras_s):.1f} s: {ratio:.1f} times as long")

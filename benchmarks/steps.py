@@ -3,8 +3,9 @@
 The decoder, the engine and a sequential read are floors as they are. Of a warp, it is OpenCV's `warpAffine` without the
 colours; of a prediction, the multiply-adds at the rate of the best matrix product; of training, three times as many.
 Beside them stand `keras.Model.predict` on the same pixels, and `keras.Model.fit` on the same arrays, with the same
-layers, batches and optimizer. Each step and its floor alternate; medians and the ratio of each round count. Run from
-the repository root with PYTHONPATH=src, on a finished `dvc repro`.
+layers, batches and optimizer. Each step and its floor alternate; medians and the ratio of each round count. Training,
+which divides the cores otherwise, has a process of its own. Run from the repository root with PYTHONPATH=src, on a
+finished `dvc repro`.
 """
 
 import argparse
@@ -13,8 +14,10 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from itertools import islice
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 
@@ -130,15 +133,11 @@ def networks(count: int) -> list[Row]:
     """Reading, prediction and training of what lies behind the freeze depth."""
     fine_tune = params.load(Path("params.yaml")).fine_tune
     activations = arrays.open_rows(ACTIVATIONS / "activations.npy")
-    splits = examples.read(ACTIVATIONS, SPLIT)
     cut = read_json(ACTIVATIONS / "cut.json")
     before = {None: 0} | costs.multiply_adds(BACKBONE / "backbone.xml", cut["image"]["size"])
     behind = before[FEATURES] - before[cut["layer"]]
     rows = np.random.default_rng(1).permutation(len(activations))[: 4 * count]
-    train = splits["train"]
-    few = replace(splits["validation"], **{
-        name: getattr(splits["validation"], name)[:1] for name in ("labels", "weights", "views")
-    })  # fmt: skip
+    train = examples.read(ACTIVATIONS, SPLIT)["train"]
 
     def read() -> int:
         batches = (rows[start : start + fine_tune.batch_size] for start in range(0, len(rows), fine_tune.batch_size))
@@ -153,15 +152,10 @@ def networks(count: int) -> list[Row]:
     def predicted() -> int:
         return len(predict(rows[:count]))
 
-    def epoch() -> float:
-        """Time the second epoch, and one photograph of validation; the first traces the graph."""
-        ends = []
-        training.fit(
-            model_with_head(), cut["layer"], [cut["layer"]], activations, train, few,
-            fine_tune.model_copy(update={"epochs": 2}), lambda scores: ends.append(time.perf_counter()),
-            layer_decay=fine_tune.layer_decay, gradients=fine_tune.gradients,
-        )  # fmt: skip
-        return len(train.labels) / (ends[2] - ends[1])
+    training_alone = ProcessPoolExecutor(1, get_context("spawn"), initializer=training.share_cores)
+
+    def trained() -> float:
+        return training_alone.submit(epoch).result()
 
     thawed = models.thawed_part(model_with_head(), cut["layer"])
     for layer in thawed.layers:
@@ -177,9 +171,26 @@ def networks(count: int) -> list[Row]:
     return [
         ("read activations", "the file in order", timed(read), timed(read_in_order)),
         ("predict behind the cut", rate, timed(predicted), timed(product(behind))),
-        ("train behind the cut", rate, epoch, timed(product(3 * behind))),
-        ("train behind the cut", "keras.Model.fit on the same arrays", epoch, timed(fit)),
+        ("train behind the cut", rate, trained, timed(product(3 * behind))),
+        ("train behind the cut", "keras.Model.fit on the same arrays", trained, timed(fit)),
     ]
+
+
+def epoch() -> float:
+    """Return the images/s of a second epoch, with one photograph of validation; the first traces the graph."""
+    fine_tune = params.load(Path("params.yaml")).fine_tune
+    cut = read_json(ACTIVATIONS / "cut.json")["layer"]
+    splits = examples.read(ACTIVATIONS, SPLIT)
+    few = replace(splits["validation"], **{
+        name: getattr(splits["validation"], name)[:1] for name in ("labels", "weights", "views")
+    })  # fmt: skip
+    ends = []
+    training.fit(
+        model_with_head(), cut, [cut], arrays.open_rows(ACTIVATIONS / "activations.npy"), splits["train"], few,
+        fine_tune.model_copy(update={"epochs": 2}), lambda scores: ends.append(time.perf_counter()),
+        layer_decay=fine_tune.layer_decay, gradients=fine_tune.gradients,
+    )  # fmt: skip
+    return len(splits["train"].labels) / (ends[2] - ends[1])
 
 
 def product(multiply_adds: int) -> Callable[[], float]:

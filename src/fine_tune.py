@@ -32,6 +32,7 @@ REPORT = Path("reports/fine_tune")
 
 
 def main() -> None:
+    training.share_cores()
     fine_tune = params.load(Path("params.yaml")).fine_tune
     activations = extraction.open_activations(ACTIVATIONS, RAW, SPLIT, AUGMENTATIONS, BACKBONE)
     cut = read_json(ACTIVATIONS / "cut.json")

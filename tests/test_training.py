@@ -1,6 +1,9 @@
 """Fine-tuning changes what it should, by as much as it should, and nothing else; twice it is the same."""
 
 import dataclasses
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -147,6 +150,8 @@ def test_predictions_are_those_of_the_thawed_part_for_any_number_of_rows(tf, bui
     rows = np.random.default_rng(0).permutation(len(activations))[:147]
     expected = thawed(np.asarray(activations)[rows].astype(np.float32), training=False)
     np.testing.assert_allclose(predict(rows), expected, rtol=1e-5)
+    for count in (67, 65, 3, 1):
+        np.testing.assert_allclose(predict(rows[:count]), expected[:count], rtol=1e-5)
 
 
 # What moves
@@ -277,6 +282,43 @@ def test_blocks_of_resnet_are_those_between_its_cut_points(tf):
     ]  # fmt: skip
     every = {v.path for group in tf.training.rate_groups(headed(backbone), [None], 0.5) for v in group.variables}
     assert {v.path for v in backbone.trainable_variables} <= every
+
+
+@pytest.mark.parametrize("photographs", [[0, 1, 2, 3], [0, 1, 2, 3, 4, 5, 6], [3, 4, 3, 4]])
+def test_a_step_follows_the_gradient_of_the_whole_batch(tf, build, data, photographs):
+    activations, *_ = data()
+    labels, weights = np.arange(16)[photographs] % 2, np.linspace(0.1, 2, 16, dtype=np.float32)[photographs]
+    x = np.asarray(activations)[photographs]
+    model = build()
+    thawed = tf.training.thawed_part(model, "block1_activation")
+    variables = thawed.trainable_variables
+    with tf.tf.GradientTape() as tape:
+        cross_entropy = tf.keras.losses.sparse_categorical_crossentropy(labels, thawed(x.astype(np.float32)))
+        expected = tf.tf.reduce_mean(weights * cross_entropy)
+    found = tape.gradient(expected, variables)
+    wanted = [(v.numpy() - gradient).numpy() for v, gradient in zip(variables, found, strict=True)]
+    groups = tf.training.rate_groups(model, ["block1_activation"], 1.0)
+    descent = [tf.keras.optimizers.SGD() for _ in groups]
+    for optimizer, group in zip(descent, groups, strict=True):
+        optimizer.build(group.variables)
+    step = tf.training._training_step(model, "block1_activation", activations, 0, groups, descent, [], 0.0, "float32")
+    assert float(step(x, labels, weights, 1.0, 0.0)) == pytest.approx(float(expected), rel=1e-5)
+    for variable, after in zip(variables, wanted, strict=True):
+        np.testing.assert_allclose(variable.numpy(), after, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("photographs", "batch"), [(9, 8), (11, 8), (3, 1), (1, 4)])
+def test_a_batch_of_very_few_photographs_trains(tf, photographs, batch):
+    layers = tf.keras.layers  # which TensorFlow fuses, and then does not compute of no photographs
+    x = image = tf.keras.Input((None, None, 3))
+    for block, layer in enumerate((layers.Conv2D(8, 1, use_bias=False), layers.DepthwiseConv2D(3, padding="same"))):
+        x = layers.ReLU(6, name=f"block{block}_activation")(layers.BatchNormalization()(layer(x)))
+    x = layers.GlobalAveragePooling2D(name="features")(x)
+    model = LinearHead(np.ones((8, 2), np.float32), BIAS, ("a", "b"), 1.0).attach(tf.keras.Model(image, x), "features")
+    pixels = np.random.default_rng(0).integers(0, 256, (photographs, 16, 16, 3), np.uint8)
+    whole = examples(0, photographs, 0)
+    _, logged = train(tf, model, (pixels, whole, whole), cut=None, batch_size=batch, learning_rate=1e-3, epochs=2)
+    assert np.isfinite([value for scores in logged for value in scores.values()]).all()
 
 
 def test_a_layer_with_a_tenth_of_the_rate_moves_a_tenth_as_far(tf, build, data):
@@ -691,3 +733,37 @@ def test_two_runs_with_dropout_averages_and_thawing_give_the_same_bytes(tf, buil
     assert scores[0][0] > 2, "the best epoch lies before the thawing: nothing is compared"
     assert not moved(*map(weights_of, models))
     assert moved(before, weights_of(models[0]))
+
+
+TRAINING = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+os.cpu_count = lambda: int(sys.argv[2])
+from thaw import training
+training.share_cores()
+from thaw.tensorflow import keras, tf
+import numpy as np
+from test_training import examples, parameters
+keras.utils.set_random_seed(0)
+x = image = keras.Input((32, 32, 3))
+for layer in (keras.layers.Conv2D(64, 3), keras.layers.Conv2D(64, 1), keras.layers.DepthwiseConv2D(5)):
+    x = keras.layers.ReLU(6)(keras.layers.BatchNormalization()(layer(x)))
+x = keras.layers.GlobalAveragePooling2D()(x)
+model = keras.Model(image, keras.layers.Dense(2, activation="softmax")(x))
+pixels = np.random.default_rng(0).integers(0, 256, (60, 32, 32, 3), np.uint8)
+params = parameters(batch_size=16, learning_rate=1e-3, epochs=2)
+training.fit(model, None, [None], pixels, examples(0, 40, 0), examples(40, 20, 0), params, lambda scores: None)
+training.share_cores()  # too late to matter, and no error
+print(tf.config.threading.get_inter_op_parallelism_threads(), *(w.tobytes().hex() for w in model.get_weights()))
+"""
+
+
+def test_the_number_of_cores_changes_no_byte():
+    source, tests = str(Path(__file__).parents[1] / "src"), Path(__file__).parent
+    processes = [
+        subprocess.Popen([sys.executable, "-c", TRAINING, source, cores], cwd=tests, stdout=subprocess.PIPE, text=True)
+        for cores in ("1", "7")
+    ]
+    (one, *weights), (seven, *others) = (process.communicate(timeout=300)[0].split() for process in processes)
+    assert (one, seven) == ("1", "4")
+    assert weights == others

@@ -67,6 +67,7 @@ def train(
     `training.fit` does; return it and its best epoch."""
     from thaw import training
 
+    training.share_cores()
     network = build(features.shape[1:], len(classes), params)
     inputs = keras.Input(network.input.shape[1:])
     model = keras.Model(inputs, network(inputs))  # there is no body: the head stands on the input
