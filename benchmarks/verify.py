@@ -155,13 +155,13 @@ def check_cache() -> bool:
         raise ThawError("there is no dvc.lock here: run it where dvc.yaml lies, after `dvc repro`")
     root = subprocess.run([sys.executable, "-m", "dvc", "cache", "dir"], capture_output=True, text=True, check=True)
     bad = damaged(Path(root.stdout.strip()))
-    for path in bad:
-        path.unlink()
     wrong = [
         path
         for (_, path), known in locked(yaml.safe_load(Path("dvc.lock").read_text())).items()
-        if Path(path).exists() and md5(Path(path)) != known
+        if os.path.lexists(path) and (not Path(path).exists() or md5(Path(path)) != known)
     ]
+    for path in bad:  # afterwards: an output may be a link to one of them
+        path.unlink()
     for path in wrong:
         print(f"{path} is not what dvc.lock says")
     if wrong:

@@ -113,7 +113,8 @@ def main() -> None:
         }
     predictions.write(PREDICTIONS, photographs, classes, probabilities, self_confidence)
     write_json(METRICS, measured.metrics)
-    write_json(DECISION, evaluation.decision(measured, classes, evaluate, extended and extended.outputs))
+    decision = evaluation.decision(measured, classes, evaluate, extended and extended.outputs)
+    write_json(DECISION, decision | {"model_md5": hashes.result()[MODEL.as_posix()]})
     write_text(ACCURACY, plots.accuracy_svg(measured.metrics))
     plots.write(
         PLOTS,

@@ -30,7 +30,11 @@ SEED = 1  # of the photographs that are drawn, and of the resamples
 def main() -> None:
     options = parse()
     description = deployed.describe(options.model)
-    decision = deployed.decision(options.model.with_name("decision.json"), "fine_tuned", description.classes)
+    decision = deployed.decision(
+        options.model.with_name("decision.json"), "fine_tuned", description.classes, options.model
+    )
+    if decision is None:
+        print("export: no decision.json of the model beside it: nothing about its calibration", file=sys.stderr)
     facts = formats.describe(description, decision)
     make_folder(options.output)
     calibration, photographs = choose(options, description)

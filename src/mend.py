@@ -2,7 +2,7 @@
 
 A pull with `verify` takes nothing that is damaged, but a push looks neither into what the remote has already nor for
 the single files of a folder that it once had. Here every object that this machine's cache has, too, is read from the
-remote; what is not what its name says is replaced, and so is what a folder on the remote lacks.
+remote; what is not what its name says is replaced, and so is what a folder on the remote or this commit lacks there.
 """
 
 import argparse
@@ -20,6 +20,7 @@ def main() -> None:
     parser.add_argument("--remote", metavar="NAME", help="default: the default remote")
     options = parser.parse_args()
 
+    from botocore.exceptions import BotoCoreError, ClientError
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
@@ -29,14 +30,15 @@ def main() -> None:
             there, here = set(remote.all()), set(cache.all())
             read = sorted(there & here)
             damaged = {oid for oid in tqdm(read, desc="mend", disable=None, unit="object") if not whole(remote, oid)}
-            lists = [oid for oid in read if oid.endswith(".dir") and whole(cache, oid)]
-            missing = {oid for listed in lists for oid in entries(cache, listed)} - there
+            used = {info.value for infos in repo.used_objs().values() for info in infos}
+            lists = [oid for oid in (there | used) & here if oid.endswith(".dir") and whole(cache, oid)]
+            missing = used.union(*(entries(cache, listed) for listed in lists)) - there
             mendable = {oid for oid in damaged | missing if oid in here and whole(cache, oid)}
             for oid in sorted(mendable):
                 if oid in damaged:
                     remote.fs.remove(remote.oid_to_path(oid))
                 remote.add(cache.oid_to_path(oid), cache.fs, oid)
-    except (DvcException, OSError) as error:
+    except (DvcException, BotoCoreError, ClientError, OSError) as error:
         raise ThawError(f"the remote cannot be mended: {error}") from None
     found = f"of {len(read):,} objects on the remote {len(damaged):,} lay damaged, and {len(missing):,} were missing"
     print(f"mend: {found}; {len(mendable):,} are replaced")

@@ -48,9 +48,13 @@ Row = dict[str, object]  # what a JSON line holds
 def main() -> None:
     options = parse()
     description = deployed.describe(options.model)
-    decision = deployed.decision(options.model.with_name("decision.json"), "fine_tuned", description.classes)
+    decision = deployed.decision(
+        options.model.with_name("decision.json"), "fine_tuned", description.classes, options.model
+    )
     if decision is None:
-        print("predict: no decision.json beside the model: its own probabilities, not calibrated", file=sys.stderr)
+        print(
+            "predict: no decision.json of the model beside it: its own probabilities, not calibrated", file=sys.stderr
+        )
         decision = deployed.Decision()
     distances, limit = measuring(options.far, description) if options.far else (None, None)
     network = deployed.network(options.model, below_home(str(options.cache), "--cache"))

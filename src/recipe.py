@@ -1,6 +1,6 @@
 """Lay a recipe over params.yaml: `python src/recipe.py NAME` takes over the values of `recipes/NAME.yaml`.
 
-Only the values that differ are touched: comments, order and everything else of params.yaml stay. The result is
+Only the values that differ are touched: comments, quotes and order of params.yaml stay. The result is
 validated before it is written; the changes are printed.
 """
 

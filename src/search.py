@@ -33,10 +33,13 @@ DEPTHS = 4  # blocks of the backbone, the last ones, beside `all`
 RANGES = (
     "fine_tune.learning_rate=tag(log,interval(1e-4,2e-3))",
     "fine_tune.layer_decay=0.65,0.8,0.9,1.0",
-    "head.strengths=choice([1e-3],[1e-2],[1e-1],[1.0])",
     "augment.rotation=0,5,15",
     "augment.contrast=0.1,0.3",
 )
+RANGES_OF_HEAD = {
+    "linear": ["head.strengths=choice([1e-3],[1e-2],[1e-1],[1.0])"],
+    "network": ["head.learning_rate=tag(log,interval(3e-4,3e-3))"],
+}
 
 
 def main() -> None:
@@ -51,8 +54,8 @@ def main() -> None:
         parser.error("--trials should be at least 1, --seed at least 0")
     if not re.fullmatch(r"[a-z][a-z0-9-]*", options.name):
         parser.error(f"--name should be of small letters, digits and -, not {options.name}")
-    params.load(PARAMS)
-    ranges = sweeps.parse(options.ranges or [depths(), *RANGES])
+    kind = params.load(PARAMS).head.kind
+    ranges = sweeps.parse(options.ranges or [depths(), *RANGES, *RANGES_OF_HEAD[kind]])
     check(ranges)
 
     done = trials(options.name, ranges)
@@ -61,6 +64,9 @@ def main() -> None:
         history = [trial for _, trial in done.values()]
         first_of_all = number == first and not done  # what is there comes first
         values = {} if first_of_all else search.propose(history, ranges, number, options.seed)
+        if values is None:
+            print("search: every combination was tried")
+            break
         name = f"{options.name}-{number:03}"
         changes = {key: sweeps.written(value) for key, value in values.items()}
         print(f"search: {name}: {described(changes) or 'as params.yaml has it'}", flush=True)
@@ -85,7 +91,10 @@ def depths() -> str:
 
 def check(ranges: Mapping[str, Range]) -> None:
     """Raise ThawError where a value, or an end of an interval, is none that params.yaml may have."""
+    parameters = dict(experiments.flatten(overlay.read(PARAMS)))
     for key, values in ranges.items():
+        if any(known.startswith(f"{key}.") for known in parameters):
+            raise ThawError(f"{key} is a section: search its parameters, each with a range of its own")
         for value in values.values if isinstance(values, Choice) else (values.low, values.high):
             overlay.check(PARAMS, {key: value}, CUT_POINTS)
 

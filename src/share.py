@@ -37,6 +37,7 @@ def main() -> None:
 
 def push_run_cache() -> tuple[int, int]:
     """Push the records of all runs and the outputs that are here; return how many of each were pushed."""
+    from botocore.exceptions import BotoCoreError, ClientError
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
@@ -47,7 +48,7 @@ def push_run_cache() -> tuple[int, int]:
             outputs = set().union(*repo.stage_cache.get_used_objs(runs).values())
             here = {output for output in outputs if repo.cache.local.exists(output.value)}
             return len(repo.stage_cache.push(None)), len(repo.cloud.push(here).transferred)
-    except DvcException as error:
+    except (DvcException, BotoCoreError, ClientError, OSError) as error:
         raise ThawError(f"the run cache was not pushed: {error}") from None
 
 

@@ -7,6 +7,7 @@ import pickle
 import re
 import sys
 import types
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 
@@ -185,6 +186,13 @@ def test_a_truncated_file_is_refused_wherever_it_ends(write):
     for length in range(len(data)):
         path.write_bytes(data[:length])
         assert "not a readable PyTorch state dict" in refusal(path)
+
+
+def test_a_file_in_pytorchs_newer_format_says_how_to_write_the_older_one(tmp_path):
+    with zipfile.ZipFile(tmp_path / "lite0.pth", "w") as file:
+        file.writestr("lite0/data.pkl", b"\x80\x02}q\x00.")
+    with pytest.raises(ThawError, match="_use_new_zipfile_serialization=False"):
+        torch_weights.read_state_dict(tmp_path / "lite0.pth")
 
 
 def test_damage_anywhere_is_refused_in_one_line_or_read_over(write):

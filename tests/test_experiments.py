@@ -319,14 +319,22 @@ def test_combinations_are_all_of_them_and_an_interval_has_none():
         "/d/Möbel 1",
         "/d/Möbel",
         ["ü"],
+        "123",
+        "1e-3",
+        "-1",
+        "null",
+        "True",
+        "NaN",
+        "_1",
+        "1:30",
     ],
 )
 def test_a_value_is_written_so_that_it_is_read_again(value):
     assert sweeps.parse([f"a={sweeps.written(value)}"]) == {"a": Choice((value,))}
 
 
-@pytest.mark.parametrize("value", ["/d/Möbel 1", "/d/Möbel", ["ü", "b"]])
-def test_dvc_reads_what_is_not_ascii_as_it_was_meant(value, tmp_path):
+@pytest.mark.parametrize("value", ["/d/Möbel 1", "/d/Möbel", ["ü", "b"], "2023", "1e-3", "null", "block5"])
+def test_dvc_reads_a_value_as_it_was_meant(value, tmp_path):
     from dvc.utils.hydra import apply_overrides
 
     (tmp_path / "params.yaml").write_text("a: null\n")
@@ -341,6 +349,26 @@ def test_changes_are_checked_as_the_stages_would():
         overlay.check(DEFAULTS, {"fine_tune.epochs": 0}, nowhere)
     with pytest.raises(ThawError, match=r"did you mean fine_tune\.epochs"):
         overlay.check(DEFAULTS, {"fine_tune.epoch": 3}, nowhere)
+
+
+def test_a_section_cannot_have_a_value_beside_what_is_in_it():
+    for changes in ({"split": 3, "split.seed": 1}, {"split.seed": 1, "split": 3}):
+        with pytest.raises(ThawError, match=r"split\.seed is given, and split has a value"):
+            overlay.check(DEFAULTS, changes, Path("nowhere.json"))
+    assert overlay.nested({"a.b": 1, "a": {"c": 2}}) == {"a": {"b": 1, "c": 2}}
+
+
+def test_sections_that_are_laid_over_one_another_stay_as_they_were():
+    section = {"seed": 1}
+    assert overlay.nested({"a": section, "a.seed": 2}) == {"a": {"seed": 2}}
+    assert section == {"seed": 1}
+
+
+def test_true_is_not_1():
+    with pytest.raises(ThawError, match=r"split\.seed should be a whole number, not True"):
+        overlay.check(DEFAULTS, {"split.seed": True}, Path("nowhere.json"))
+    with pytest.raises(ThawError, match=r"augment\.flip_horizontal"):
+        overlay.check(DEFAULTS, {"augment.flip_horizontal": 1}, Path("nowhere.json"))
 
 
 def test_a_freeze_depth_is_checked_against_the_backbone(tmp_path):
@@ -387,6 +415,16 @@ def test_what_was_tried_is_not_tried_again_while_something_is_left():
         assert search.propose(tried, ranges, number, seed=1) == {"a.depth": "block6"}
 
 
+def test_after_every_combination_there_is_nothing_to_propose():
+    ranges = {"a.depth": Choice(("all", "block6")), "a.turn": Choice(tuple(range(40)))}
+    tried = [Trial(values, [1.0], 1) for values in sweeps.combinations(ranges)]
+    assert search.propose(tried, ranges, 80, seed=1) is None
+    left = tried.pop(11)
+    assert search.propose(tried, ranges, 79, seed=1) == left.values
+    endless = {"a.rate": Interval(0, 1)}
+    assert search.propose([Trial({"a.rate": 0.5}, [1.0], 1)], endless, 1, seed=1)
+
+
 def test_trials_outside_of_the_ranges_teach_nothing():
     tried = [Trial({"a.rate": 5.0, "a.depth": "all"}, [1.0], 1), Trial({"a.rate": 0.01}, [1.0], 1)]
     assert search.propose(tried, RANGES, 3, seed=1) == search.propose([], RANGES, 3, seed=1)
@@ -409,6 +447,10 @@ def test_nothing_is_pruned_by_a_few_trials_nor_in_the_first_epochs():
     losses = [1.0, 0.9, 0.8, 0.7, 0.6]
     assert search.limits([Trial({}, losses, 4)] * (search.STARTUP - 1)) == []
     assert search.limits([Trial({}, losses, 4)] * search.STARTUP) == [None, None, 0.7]
+
+
+def test_a_loss_of_nothing_is_no_limit():
+    assert search.limits([Trial({}, [0.1, 0.0, 0.0, 0.0, 0.0], 5)] * search.STARTUP) == [None, None, None, None]
 
 
 def test_limits_are_medians_of_the_best_loss_so_far():
@@ -561,6 +603,9 @@ def test_a_search_that_would_be_invalid_runs_nothing(repository):
     result = thaw(repository, "search", "--trials", "1", "fine_tune.learning_rate=interval(-1,1e-3)")
     assert result.returncode == 1
     assert "fine_tune.learning_rate should be greater than 0" in result.stderr
+    result = thaw(repository, "search", "--trials", "1", "fine_tune={learning_rate:1e-3},{learning_rate:1e-4}")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "fine_tune is a section" in result.stderr
     assert shown(repository) == before
 
 

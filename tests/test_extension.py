@@ -195,14 +195,14 @@ def keras():
     return keras
 
 
-def write(keras, folder, last=None, seed: int = 0, name: str = "conv", classes=OLD):
+def write(keras, folder, last=None, seed: int = 0, name: str = "conv", classes=OLD, pool="Average"):
     """Write a small network, with a last layer where there is one, as the backbone is."""
     from thaw import models
 
     keras.utils.set_random_seed(seed)
     x = image = keras.Input((None, None, 3), name="image")
     x = keras.layers.Conv2D(CHANNELS, 3, name=name)(x)
-    x = keras.layers.GlobalAveragePooling2D(name="features")(x)
+    x = getattr(keras.layers, f"Global{pool}Pooling2D")(name="features")(x)
     model = keras.Model(image, last(x) if last else x, name="Net")
     folder.mkdir(exist_ok=True)
     models.save(model, folder / "backbone.keras", {"class_names": classes} if last else {})
@@ -258,10 +258,37 @@ def test_a_model_of_another_backbone_is_refused(keras, tmp_path):
         extension.known_head(str(tmp_path / "other" / "backbone.keras"), tmp_path)
 
 
+def test_a_model_that_pools_otherwise_is_refused(keras, tmp_path):
+    write(keras, tmp_path, dense(keras), pool="Max")
+    write(keras, tmp_path / "other", dense(keras))
+    with pytest.raises(ThawError, match=r"another backbone\.pooling: it has GlobalAveragePooling2D, and not GlobalMax"):
+        extension.known_head(str(tmp_path / "other" / "backbone.keras"), tmp_path)
+
+
+def test_a_model_with_more_layers_is_refused(keras, tmp_path):
+    """As one on the whole of a network is where `backbone.cut` keeps a part of it."""
+    from thaw import models
+
+    model = write(keras, tmp_path, dense(keras))
+    x = keras.layers.Conv2D(CHANNELS, 1, name="more")(model.get_layer("conv").output)
+    x = keras.layers.GlobalAveragePooling2D(name="features")(x)
+    longer = keras.Model(model.input, dense(keras)(x))
+    models.save(longer, tmp_path / "longer.keras", {"class_names": OLD})
+    with pytest.raises(ThawError, match="is of another backbone: it has a layer more"):
+        extension.known_head(str(tmp_path / "longer.keras"), tmp_path)
+
+
+def test_a_model_may_lie_at_home(keras, tmp_path, monkeypatch):
+    write(keras, tmp_path, dense(keras))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert extension.known_head("~/backbone.keras", tmp_path).classes == OLD
+
+
 def test_a_missing_model_is_one_line(keras, tmp_path):
     write(keras, tmp_path, dense(keras))
-    with pytest.raises(ThawError, match=r"gone\.keras is missing"):
+    with pytest.raises(ThawError, match=r"gone\.keras is missing") as refused:
         extension.known_head(str(tmp_path / "gone.keras"), tmp_path)
+    assert "dvc" not in str(refused.value), "it is the person's file, which no stage writes"
 
 
 def test_a_model_that_thaw_trained_is_a_backbone(keras, tmp_path):

@@ -126,6 +126,13 @@ def test_features_that_are_all_equal_leave_the_classes_as_likely():
     assert got == pytest.approx(1 / 3)
 
 
+@pytest.mark.parametrize("copies", [8, 20])
+def test_classes_that_are_copies_of_one_picture_are_judged(copies):
+    labels = np.repeat(np.arange(5), copies)
+    features = np.random.default_rng(0).normal(size=(5, 1280)).astype(np.float16)[labels]
+    assert (confidence(features, labels, classes=5) > 0.9).all()
+
+
 def test_ten_thousand_classes_take_bounded_memory():
     classes, features = 10_000, np.random.default_rng(0).normal(size=(20_000, 8)).astype(np.float16)
     tracemalloc.start()

@@ -194,8 +194,10 @@ def test_with_flips_the_answers_are_means_over_mirror_images(finished, monkeypat
     assert asked.returncode == 0, asked.stderr
     printed = [list(json.loads(row)["probabilities"].values()) for row in asked.stdout.splitlines()]
     assert all(json.loads(row)["distance"] >= 0 for row in asked.stdout.splitlines())
-    decision = deployed.decision(Path("models/decision.json"), "fine_tuned", tuple(metadata["class_names"]))
+    of_model = (tuple(metadata["class_names"]), Path("models/model.keras"))
+    decision = deployed.decision(Path("models/decision.json"), "fine_tuned", *of_model)
     np.testing.assert_allclose(printed, decision.calibrated(expected["fine_tuned"]), atol=2e-3)
+    assert "not calibrated" not in asked.stderr
 
 
 @pytest.mark.parametrize("script", [["evaluate.py"], ["predict.py", "--cache", "networks", "photographs/blobs"]])

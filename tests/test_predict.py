@@ -1,6 +1,7 @@
 """Photographs named in any way are answered in order, as the Keras model would; what cannot be read stops no other."""
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -320,14 +321,28 @@ def test_without_a_decision_the_models_own_probabilities_count_and_that_is_said(
 def test_a_decision_for_other_classes_is_refused(tmp_path):
     decide(tmp_path / "model.keras", 0.5, ("cat", "dog"))
     with pytest.raises(ThawError, match="another model, of cat, dog"):
-        deployed.decision(tmp_path / "decision.json", "fine_tuned", ("dark", "bright"))
+        deployed.decision(tmp_path / "decision.json", "fine_tuned", ("dark", "bright"), tmp_path / "model.keras")
+
+
+def test_a_decision_for_the_model_of_another_run_is_left_alone(tmp_path):
+    model, decision = tmp_path / "model.keras", tmp_path / "decision.json"
+    model.write_bytes(b"this run's")
+    decide(model, 0.25)
+    chosen = json.loads(decision.read_text())
+    for md5, threshold in (
+        (hashlib.md5(b"this run's").hexdigest(), 0.25),
+        (hashlib.md5(b"the last").hexdigest(), None),
+    ):
+        decision.write_text(json.dumps(chosen | {"model_md5": md5}))
+        found = deployed.decision(decision, "fine_tuned", ("dark", "bright"), model)
+        assert (found.threshold if found else None) == threshold
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"class_names": ["dark", "bright"], "models": {"fine_tuned": {}}}'])
 def test_a_decision_that_is_none_is_refused(tmp_path, text):
     (tmp_path / "decision.json").write_text(text)
     with pytest.raises(ThawError, match="no decision of Thaw's"):
-        deployed.decision(tmp_path / "decision.json", "fine_tuned", ("dark", "bright"))
+        deployed.decision(tmp_path / "decision.json", "fine_tuned", ("dark", "bright"), tmp_path / "model.keras")
 
 
 @pytest.mark.parametrize("flips", ["sideways", ["both"], 1, {}, True])
@@ -336,7 +351,7 @@ def test_flips_that_there_are_not_are_refused(tmp_path, flips):
     decision = tmp_path / "decision.json"
     decision.write_text(json.dumps(json.loads(decision.read_text()) | {"test_time_flips": flips}))
     with pytest.raises(ThawError, match=re.escape(f"asks for the test-time flips {flips!r}")):
-        deployed.decision(decision, "fine_tuned", ("dark", "bright"))
+        deployed.decision(decision, "fine_tuned", ("dark", "bright"), tmp_path / "model.keras")
 
 
 # How far from the training photographs

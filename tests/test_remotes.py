@@ -400,6 +400,36 @@ def test_what_is_damaged_on_the_remote_is_not_taken_until_it_is_mended(sharing):
     assert (clone.path / MODEL).read_bytes() == (sharing.first.path / MODEL).read_bytes()
 
 
+def test_what_is_not_on_the_remote_is_mended_a_folders_list_too(sharing):
+    objects = sharing.remote.path / "thaw" / "files" / "md5"
+    lock = yaml.safe_load((sharing.first.path / "dvc.lock").read_text())
+    outputs = {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage["outs"]}
+    gone = [objects / outputs[path][:2] / outputs[path][2:] for path in (MODEL, "data/raw")]
+    for path in gone:
+        path.unlink()
+    mended = sharing.first.run(sys.executable, str(ROOT / "src" / "mend.py"))
+    assert mended.returncode == 0, mended.stderr
+    assert "2 were missing; 2 are replaced" in mended.stdout
+    assert all(path.exists() for path in gone)
+
+
+@pytest.mark.parametrize("url", ["/dev/null/store", "ssh://127.0.0.1:1/store", "s3://store/thaw"])
+@pytest.mark.parametrize("script", ["mend.py", "share.py"])
+def test_a_remote_that_cannot_be_reached_is_one_line(sharing, tmp_path, script, url):
+    checkout = Checkout(tmp_path / "clone")
+    sharing.first.run("git", "clone", "--quiet", str(sharing.origin), str(checkout.path), check=True)
+    (checkout.path / ".dvc" / "config.local").write_text("")
+    shutil.copytree(sharing.first.path / ".dvc" / "cache" / "runs", checkout.path / ".dvc" / "cache" / "runs")
+    checkout.dvc("remote", "add", "--local", "--default", "--force", "away", url)
+    if url.startswith("s3"):
+        checkout.dvc("remote", "modify", "--local", "away", "endpointurl", "http://127.0.0.1:1")
+    keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_MAX_ATTEMPTS": "1"}
+    result = checkout.run(sys.executable, str(ROOT / "src" / script), env=os.environ | keys)
+    assert result.returncode == 1
+    assert result.stderr.count("thaw: ") == 1
+    assert "Traceback" not in result.stderr
+
+
 @pytest.mark.parametrize("command", ["push", "pull"])
 def test_a_full_disk_is_an_error_and_the_next_try_completes(sharing, tmp_path, command):
     disk = tmp_path / "disk"

@@ -182,6 +182,11 @@ def test_a_damaged_object_and_the_output_it_was_checked_out_to_are_found_and_men
     assert "rm -r data/table.csv && dvc repro" in result.stdout.splitlines()
     assert not entry.exists()
     output.unlink()
+    output.symlink_to(entry)  # as `cache.type symlink` has it
+    result = verify(repository, "--cache")
+    assert result.returncode == 1
+    assert "rm -r data/table.csv && dvc repro" in result.stdout.splitlines()
+    output.unlink()
     repository.repro()
     assert output.read_bytes() == b"a,b\n"
     assert verify(repository, "--cache").returncode == 0

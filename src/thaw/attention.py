@@ -2,7 +2,7 @@
 
 They are exact where a network averages a feature map over its places and weighs the channels into logits: the order
 of the two may then be changed, and what each place adds to the difference of two logits can be seen. Other networks
-have no such map, and none is made up for them.
+have no such map, and none is made up for them; in a head that is a network itself none is looked for.
 """
 
 import numpy as np

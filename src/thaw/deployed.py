@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from thaw import provenance
 from thaw.calibration import apply_temperature
 from thaw.errors import ThawError, missing
 from thaw.flips import AXES
@@ -76,8 +77,9 @@ def describe(model: Path) -> Description:
         raise ThawError(f"{model}: not a model of Thaw's ({error})") from None
 
 
-def decision(path: Path, model: str, classes: tuple[str, ...]) -> Decision | None:
-    """Read what `evaluate` chose for `model` from `decision.json`, or None where there is no such file.
+def decision(path: Path, model: str, classes: tuple[str, ...], file: Path) -> Decision | None:
+    """Read what `evaluate` chose for `model` from `decision.json`; None where there is no such file, or one that was
+    chosen for a model of other bytes than `file`, such as the run's before.
 
     Raises ThawError where it was chosen for other classes, or is none that `evaluate` writes.
     """
@@ -89,6 +91,8 @@ def decision(path: Path, model: str, classes: tuple[str, ...]) -> Decision | Non
         flips = chosen.get("test_time_flips")
         if flips not in list(AXES):  # and of any type, also of one without a hash
             raise ThawError(f"{path} asks for the test-time flips {flips!r}, which there are not: `dvc repro`")
+        if chosen.get("model_md5") not in (None, provenance.md5(file)):
+            return None
         return Decision(of_model["temperature"], of_model["threshold"], flips)
     except FileNotFoundError:
         return None

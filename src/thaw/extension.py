@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from thaw import metrics
 from thaw.errors import ThawError
+from thaw.files import below_home
 from thaw.heads import ITERATIONS, LinearHead, standardised
 
 Scores = dict[str, float | int | None]
@@ -126,8 +127,11 @@ def known_head(extend: bool | str, backbone: Path) -> LinearHead:
 
     network, metadata = models.load(backbone / "backbone.keras")
     if extend is not True:
-        model, metadata = models.load(Path(extend))
-        _compare_layers(network, model, FEATURES, str(extend))
+        path = below_home(extend, "head.extend")
+        if not path.is_file():
+            raise ThawError(f"head.extend: {path} is missing")
+        model, metadata = models.load(path)
+        _compare_layers(network, model, FEATURES, extend)
         network = model
     last = network.layers[-1]
     if not isinstance(last, keras.layers.Dense) or "class_names" not in metadata:
@@ -148,19 +152,23 @@ def _told_apart(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _compare_layers(network, model, last: str, path: str) -> None:
-    """Raise ThawError where `model` does not have the layers of `network` up to `last`, with the same weights."""
-    for layer in network.layers:
-        try:
-            mine, its = layer.get_weights(), model.get_layer(layer.name).get_weights()
-        except ValueError:
-            raise ThawError(f"head.extend: {path} is of another backbone: it has no layer {layer.name}") from None
+    """Raise ThawError where `model` lacks layers of `network` up to `last`, with their weights, before its head."""
+    names = [layer.name for layer in network.layers]
+    wanted = network.layers[: names.index(last) + 1]
+    found = {layer.name: layer for layer in model.layers[:-1]}
+    for name in sorted(found.keys() ^ {layer.name for layer in wanted}):
+        has = "has a" if name in found else "has no"
+        raise ThawError(f"head.extend: {path} is of another backbone: it {has} layer {name}")
+    for layer in wanted:
+        if type(layer) is not type(found[layer.name]):  # one that pools otherwise, mostly
+            kinds = f"{type(found[layer.name]).__name__}, and not {type(layer).__name__}"
+            raise ThawError(f"head.extend: {path} is of another backbone.pooling: it has {kinds}")
+        mine, its = layer.get_weights(), found[layer.name].get_weights()
         if len(mine) != len(its) or any(not np.array_equal(a, b) for a, b in zip(mine, its, strict=True)):
             raise ThawError(
                 f"head.extend: {path} was fine-tuned, from {layer.name} on: set backbone.weights to it as well, for "
                 "its rows stand on its own features"
             )
-        if layer.name == last:
-            return
 
 
 def fit_path(

@@ -8,6 +8,7 @@ from threadpoolctl import threadpool_limits
 
 BLOCK = 4096  # images whose features are held at a time
 LOGITS = 2**22  # logits held at a time
+LEAST = 1e-3  # variance added, of 1 that a channel has: copies of one picture have none, which float32 rounds below 0
 
 
 def self_confidence(
@@ -123,7 +124,7 @@ def _discriminant(
     means = total[known] / weight[known, None]
     within = (products - (means * weight[known, None]).T @ means) / weight.sum()
     channels = len(within)
-    within[np.diag_indices(channels)] += max(shrinkage * np.trace(within) / channels, 1e-6)
+    within[np.diag_indices(channels)] += max(shrinkage * np.trace(within) / channels, LEAST)
     kernel = cho_solve(cho_factor(within, lower=True), means.T)
     bias = -np.einsum("kc,ck->k", means, kernel) / 2
     return known, kernel.astype(np.float32), bias.astype(np.float32)

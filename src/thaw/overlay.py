@@ -1,5 +1,6 @@
-"""Values laid over a parameter file: its comments, order and everything else stay, and the result is valid."""
+"""Values laid over a parameter file: its comments, quotes and order stay, and the result is valid."""
 
+import copy
 import io
 import json
 from collections.abc import Iterator
@@ -28,20 +29,22 @@ def lay(values: dict, changes: dict, prefix: str = "") -> Iterator[tuple[str, ob
             raise ThawError(f"{key} is {was}, and cannot be made {is_now}")
         if isinstance(new, dict):
             yield from lay(old, new, f"{key}.")
-        elif old != new:
+        elif old != new or isinstance(old, bool) != isinstance(new, bool):  # True == 1
             values[name] = new
             yield key, old, new
 
 
 def nested(changes: dict[str, object]) -> dict:
-    """Return values by dotted key as sections within sections."""
+    """Return values by dotted key as sections within sections; raises ThawError where one is given in two ways."""
     sections: dict = {}
-    for key, value in changes.items():
+    for key, value in sorted(changes.items()):  # a section before what is in it
         *names, last = key.split(".")
         section = sections
         for name in names:
             section = section.setdefault(name, {})
-        section[last] = value
+            if not isinstance(section, dict):
+                raise ThawError(f"{key} is given, and {name} has a value of its own as well")
+        section[last] = copy.deepcopy(value)
     return sections
 
 

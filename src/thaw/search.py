@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from thaw.sweeps import Choice, Range, written
+from thaw.sweeps import Choice, Interval, Range, combinations, written
 
 STARTUP = 5  # trials at random before the estimator takes over, and before anything is pruned
 GRACE = 2  # epochs in which nothing is pruned
@@ -28,8 +28,8 @@ class Trial(NamedTuple):
 def limits(history: Sequence[Trial]) -> list[float | None]:
     """Return the median over the trials of the lowest loss after each epoch, above which one is pruned.
 
-    Of the last epoch there is none, and of the first GRACE none but None; it is empty as long as trials are few. A
-    trial that ended early counts with what it had.
+    Of the last epoch there is none, and of the first GRACE none but None, nor where it is 0; it is empty as long as
+    trials are few. A trial that ended early counts with what it had.
     """
     if len(history) < STARTUP:
         return []
@@ -37,20 +37,20 @@ def limits(history: Sequence[Trial]) -> list[float | None]:
     medians = [
         statistics.median(min(trial.losses[: epoch + 1]) for trial in history) for epoch in range(GRACE + 1, last)
     ]
-    return [*[None] * GRACE, *(float(f"{median:.4g}") for median in medians)] if medians else []
+    return [*[None] * GRACE, *(float(f"{median:.4g}") or None for median in medians)] if medians else []
 
 
-def propose(history: Sequence[Trial], ranges: Mapping[str, Range], number: int, seed: int) -> dict[str, object]:
+def propose(history: Sequence[Trial], ranges: Mapping[str, Range], number: int, seed: int) -> dict[str, object] | None:
     """Return the values to try as trial `number`: the same for the same history, number and seed.
 
-    Trials with values outside of the ranges teach nothing.
+    None where every combination was tried. Trials with values outside of the ranges teach nothing.
     """
     import optuna  # takes a second
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     distributions = {key: _distribution(values) for key, values in ranges.items()}
     known = [trial for trial in history if all(_holds(ranges[key], trial.values.get(key)) for key in ranges)]
-    proposal: dict[str, object] = {}
+    tried = [{key: trial.values[key] for key in ranges} for trial in known]
     for redraw in range(REDRAWS):
         drawn = int(np.random.SeedSequence((seed, number, redraw)).generate_state(1)[0])
         sampler = optuna.samplers.TPESampler(seed=drawn, n_startup_trials=STARTUP)
@@ -60,9 +60,11 @@ def propose(history: Sequence[Trial], ranges: Mapping[str, Range], number: int, 
             study.add_trial(optuna.trial.create_trial(params=texts, distributions=distributions, value=trial.loss))
         asked = study.ask(distributions).params
         proposal = {key: _value(values, asked[key]) for key, values in ranges.items()}
-        if all(proposal != {key: trial.values[key] for key in ranges} for trial in known):
-            break
-    return proposal
+        if proposal not in tried:
+            return proposal
+    if any(isinstance(values, Interval) for values in ranges.values()):
+        return proposal
+    return next((values for values in combinations(ranges) if values not in tried), None)
 
 
 def _distribution(values: Range):

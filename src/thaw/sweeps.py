@@ -74,7 +74,8 @@ def combinations(ranges: Mapping[str, Range]) -> Iterator[dict[str, object]]:
 
 
 def written(value: object) -> str:
-    """Return a value as `--set-param` takes it."""
-    if isinstance(value, str) and re.fullmatch(r"[\w.:/-]+", value, re.ASCII):
+    """Return a value as `--set-param` takes it: text in quotes where it could be taken for anything else."""
+    text = isinstance(value, str) and re.fullmatch(r"[a-z/_][\w.:/-]*", value, re.ASCII | re.IGNORECASE)
+    if text and value.lower() not in ("true", "false", "null", "nan", "inf"):
         return value
     return json.dumps(value, ensure_ascii=False)  # Hydra takes an escape for what it looks like

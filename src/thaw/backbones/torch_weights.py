@@ -8,6 +8,7 @@ names its storages by persistent id and rebuilds each tensor as a strided view o
 import math
 import os
 import pickle
+import zipfile
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,11 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
 
     Raises ThawError where the file is damaged, of another format, or holds anything but tensors.
     """
+    if zipfile.is_zipfile(path):
+        raise ThawError(
+            f"{path} is in PyTorch's zip format, of which only the older one is read: write it anew with "
+            "torch.save(state_dict, path, _use_new_zipfile_serialization=False)"
+        )
     try:
         with path.open("rb") as file:
             if _StateDictUnpickler(file).load() != LEGACY_MAGIC:
