@@ -1,5 +1,7 @@
 """Where a model looked: the map adds up to the difference of the logits, and is not made up where there is none."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -58,6 +60,42 @@ def test_the_mean_of_a_map_and_the_biases_are_the_difference_of_the_logits(atten
     difference, bias = difference_of_logits(model, keras)
     assert maps.shape == (20, 6, 6)
     assert maps.mean(axis=(1, 2)) + bias == pytest.approx(difference, rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize("output", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("conv_blocks", [[], [6]])
+def test_a_head_that_is_a_network_has_a_map_too(attention, keras, build, tmp_path, conv_blocks, output):
+    """Of features that were averaged before it, or of maps that it averages itself."""
+    from thaw import models, network_head
+
+    body = keras.Model((model := build()).input, model.get_layer("block2" if conv_blocks else "features").output)
+    options = {"conv_blocks": conv_blocks, "output": output, "hidden": [], "dropout": 0.5, "seed": 1}
+    network = network_head.build(body.output.shape[1:], 2, SimpleNamespace(**options))
+    model = network_head.NetworkHead(network, ("a", "b")).attach(body, body.layers[-1].name)
+    models.save(model, tmp_path / "model.keras", {})
+    model, _ = models.load(tmp_path / "model.keras")
+    answers, others = ANSWERS % 2, 1 - ANSWERS % 2
+    probabilities = np.asarray(model(PIXELS.astype(np.float32), training=False), float)
+    difference = np.log(probabilities[np.arange(20), answers] / probabilities[np.arange(20), others])
+    start = attention.start_of_map(model, "block1")
+    assert start == "block1"
+    cached = np.asarray(keras.Model(model.input, model.get_layer("block1").output)(PIXELS.astype(np.float32)))
+    for maps in (
+        attention.evidence(model, None, PIXELS, answers, others),
+        attention.evidence(model, start, cached, answers, others),
+    ):
+        assert maps.shape == ((20, 3, 3) if conv_blocks else (20, 6, 6))
+        assert np.ptp(maps, axis=(1, 2)).min() > 0
+        assert maps.mean(axis=(1, 2)) == pytest.approx(difference, rel=1e-3, abs=1e-3)  # biases begin as 0
+
+
+def test_a_head_with_a_hidden_layer_has_no_map(attention, keras, build):
+    from thaw import network_head
+
+    body = keras.Model((model := build()).input, model.get_layer("features").output)
+    options = {"conv_blocks": [], "output": "softmax", "hidden": [4], "dropout": 0.5, "seed": 1}
+    network = network_head.build((5,), 2, SimpleNamespace(**options))
+    assert attention.averaged_map(network_head.NetworkHead(network, ("a", "b")).attach(body, "features")) is None
 
 
 def test_the_map_from_cached_activations_is_that_from_the_pixels(attention, keras, build):
