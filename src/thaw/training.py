@@ -256,29 +256,39 @@ def _training_step(
     everything = [variable for group in groups for variable in group.variables]
     lanes = min(PARTS, os.cpu_count())
 
+    one = tf.TensorSpec([], tf.float32)
+    batch = [_batch_of(activations), tf.TensorSpec([None], tf.int64), tf.TensorSpec([None], tf.float32)]
+
+    def loss_and_gradients(x, labels, weights, count):
+        x = tf.cast(x, tf.float32)
+        with tf.GradientTape() as tape:
+            probabilities = head(body(x, training=False) if body else x, training=True)
+            losses = keras.losses.categorical_crossentropy(
+                tf.one_hot(labels, classes), probabilities, label_smoothing=smoothing
+            )
+            loss = tf.reduce_sum(weights * losses) / count
+        return loss, tape.gradient(loss, variables)
+
+    if len(head.variables) == len(head.weights):  # the others are the states of dropout, which would queue the calls
+        loss_and_gradients = tf.function(loss_and_gradients, input_signature=[*batch, one])  # traced once for all parts
+
+    @tf.function(input_signature=[*batch, one, one])
     def step(x, labels, weights, rate, decay):
-        losses, gradients = [], []
-        for x_, labels_, weights_ in zip(*map(_parts, (x, labels, weights)), strict=True):
-            with tf.control_dependencies(gradients[-lanes] if len(gradients) >= lanes else []):
-                x_ = tf.cast(x_, tf.float32)  # not before a core is free: else all parts' tensors are held at a time
-            with tf.GradientTape() as tape:
-                probabilities = head(body(x_, training=False) if body else x_, training=True)
-                cross_entropy = keras.losses.categorical_crossentropy(
-                    tf.one_hot(labels_, classes), probabilities, label_smoothing=smoothing
-                )
-                losses.append(tf.reduce_sum(weights_ * cross_entropy) / tf.cast(tf.size(labels), tf.float32))
-            gradients.append(tape.gradient(losses[-1], variables))
-        found = iter([tf.add_n(of_parts) for of_parts in zip(*gradients, strict=True)])
+        found, count = [], tf.cast(tf.size(labels), tf.float32)
+        for rows in zip(*map(_parts, (x, labels, weights)), strict=True):
+            with tf.control_dependencies(found[-lanes][1] if len(found) >= lanes else []):
+                waiting = map(tf.identity, rows)  # until a core is free: else the tensors of all are held at a time
+                found.append(loss_and_gradients(*waiting, count))
+        losses, slopes = zip(*found, strict=True)
+        summed = iter([tf.add_n(of_parts) for of_parts in zip(*slopes, strict=True)])
         for optimizer, group in training:
             optimizer.learning_rate = rate * group.factor
-            optimizer.apply([next(found) for _ in group.variables], group.variables)
+            optimizer.apply([next(summed) for _ in group.variables], group.variables)
         for average, variable in zip(averages, everything, strict=False):
             average.assign_sub((1 - decay) * (average - variable))
         return tf.add_n(losses)
 
-    one = tf.TensorSpec([], tf.float32)
-    labels, weights = tf.TensorSpec([None], tf.int64), tf.TensorSpec([None], tf.float32)
-    return tf.function(step, input_signature=[_batch_of(activations), labels, weights, one, one])
+    return step
 
 
 def _batches(rows: np.ndarray, size: int) -> list[np.ndarray]:
