@@ -91,7 +91,7 @@ def decision(path: Path, model: str, classes: tuple[str, ...], file: Path) -> De
         flips = chosen.get("test_time_flips")
         if flips not in list(AXES):  # and of any type, also of one without a hash
             raise ThawError(f"{path} asks for the test-time flips {flips!r}, which there are not: `dvc repro`")
-        if chosen.get("model_md5") not in (None, provenance.md5(file)):
+        if "model_md5" in chosen and chosen["model_md5"] != provenance.md5(file):
             return None
         return Decision(of_model["temperature"], of_model["threshold"], flips)
     except FileNotFoundError:
