@@ -68,6 +68,7 @@ def our_epoch(cut: str, fine_tune: params.FineTune) -> float:
 
 def keras_script(folder: Path, cut: str, parameters: params.Params):
     """Return a function that runs one epoch of the usual script and returns its seconds."""
+    keras.utils.set_random_seed(1)
     size, batch = parameters.image.size, parameters.fine_tune.batch_size
     load = keras.utils.image_dataset_from_directory
     augment = parameters.augment

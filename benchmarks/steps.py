@@ -157,6 +157,7 @@ def networks(count: int) -> list[Row]:
     def trained() -> float:
         return training_alone.submit(epoch).result()
 
+    keras.utils.set_random_seed(1)
     thawed = models.thawed_part(model_with_head(), cut["layer"])
     for layer in thawed.layers:
         layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)  # else its statistics move
