@@ -79,7 +79,7 @@ def main() -> None:
     trained = sum(v.shape.num_elements() for v in thawed.trainable_variables)
     print(
         f"fine_tune: {trained:,} parameters behind {cut['layer'] or 'the input'} trained, an epoch in "
-        f"{median(b - a for a, b in pairwise(ends)):.1f} s; the best epoch was {epoch}"
+        f"{median(b - a for a, b in pairwise(ends)):.1f} s; epoch {epoch} is kept"
     )
 
 

@@ -426,6 +426,31 @@ def test_training_stops_when_patience_ends(tf, build, data, patience):
     assert len(logged) < 41
 
 
+def test_without_patience_the_last_epoch_is_kept(tf, build, data):
+    examples = data(noise=True)
+    best, whole = train(tf, build(), examples, epochs=20, learning_rate=0.1)
+    model = build()
+    kept, logged = train(tf, model, examples, epochs=20, learning_rate=0.1, patience=None)
+    assert best < 20, "the best epoch is the last: nothing is told apart"
+    assert (kept, logged[: len(whole)]) == (20, whole)
+    activations, _, validation = examples
+    predict = tf.training.predictor(tf.training.thawed_part(model, "block1_activation"), activations)
+    assert tf.training.validation_scores(predict(validation.views[:, 0]), validation)["validation_loss"] == (
+        pytest.approx(logged[-1]["validation_loss"], rel=1e-5)
+    )
+
+
+def test_without_patience_the_limits_are_held_against_the_lowest_loss_still(tf, build, data):
+    _, whole = train(tf, build(), data(noise=True), epochs=8, learning_rate=0.1, patience=None)
+    losses = np.array([scores["validation_loss_calibrated"] for scores in whole])
+    lowest = np.minimum.accumulate(losses)
+    rises = int(np.argmax(losses > lowest))
+    assert 0 < rises < 8, "each loss is the lowest: nothing is told apart"
+    limits = [None] * (rises - 1) + [(lowest[rises] + losses[rises]) / 2, lowest[rises + 1] - 1e-6]
+    kept, pruned = train(tf, build(), data(noise=True), epochs=8, learning_rate=0.1, patience=None, prune_above=limits)
+    assert (kept, pruned) == (rises + 1, whole[: rises + 2])
+
+
 def test_training_ends_at_the_first_epoch_whose_best_loss_lies_above_its_limit(tf, build, data):
     _, whole = train(tf, build(), data(noise=True), epochs=6, learning_rate=0.03)
     best = np.minimum.accumulate([scores["validation_loss_calibrated"] for scores in whole])

@@ -64,7 +64,7 @@ def train(
     log: Callable[[dict[str, float]], None],
 ) -> tuple[NetworkHead, int]:
     """Train a new head on features (rows, channels) or maps (rows, height, width, channels) float16, as
-    `training.fit` does; return it and its best epoch."""
+    `training.fit` does; return it and the epoch that is kept."""
     from thaw import training
 
     training.share_cores()

@@ -158,7 +158,7 @@ class Training(Section):
 
     class_weight: Literal["balanced", None]
     epochs: Annotated[int, Field(ge=1, le=10_000)]
-    patience: Annotated[int, Field(ge=1)]
+    patience: Annotated[int, Field(ge=1)] | None
     batch_size: Annotated[int, Field(ge=1, le=65_536)]
     learning_rate: Positive
     warmup_epochs: Annotated[float, Field(ge=0)]

@@ -55,7 +55,7 @@ def fit(
     prune_above: Sequence[float | None] = (),
     gradients: str = "float32",
 ) -> int:
-    """Train `model` behind `depths` in place and leave it with its best epoch's weights; return that (0: as given).
+    """Train `model` behind `depths` in place and leave it with the weights of the epoch it returns (0: as given).
 
     The last layer of `model`, which may be a model itself, is the head. activations (rows, ...) float16 or uint8,
     a memory map or anything with its shape, dtype and rows, are the outputs of the layer `cut` (None: the input).
@@ -67,9 +67,9 @@ def fit(
     its statistics. The loss is the weighted cross-entropy. With `ema`, what is validated and kept is the exponential
     moving average of the weights. The best epoch is that of the lowest calibrated loss on validation, epoch 0 being
     the start: a network that is too sure is mended in the end, one that confuses classes is not (Berta et al. 2025,
-    arXiv 2501.19195). Patience counts from the last thawing on. Where the lowest such loss after epoch i lies above the
-    i-th number of `prune_above`, training ends there. `gradients` is as in `folded`. Raises ThawError where a loss is
-    not finite.
+    arXiv 2501.19195). Patience counts from the last thawing on; where it is None, the last epoch is kept instead. Where
+    the lowest such loss after epoch i lies above the i-th number of `prune_above`, training ends there. `gradients` is
+    as in `folded`. Raises ThawError where a loss is not finite.
     """
     generator = np.random.default_rng(params.seed)
     keras.utils.set_random_seed(params.seed)
@@ -89,7 +89,7 @@ def fit(
     first = generator.integers(train.views.shape[1], size=len(train.labels))  # the view each photograph begins with
     last_thawing = math.ceil(params.epochs * (len(depths) - 1) / len(depths))
     limits = {epoch: limit for epoch, limit in enumerate(prune_above, start=1) if limit is not None}
-    best, best_epoch, best_weights = math.inf, 0, []
+    lowest, kept, weights_kept = math.inf, 0, []
     for epoch in range(params.epochs + 1):
         part = part_of(epoch, params.epochs, len(depths))
         order = generator.permutation(len(train.labels)) if epoch else np.array([], int)
@@ -108,12 +108,14 @@ def fit(
             _finite(scores["validation_loss"], epoch, params)
             log(scores | ({"train_loss": float(np.mean(losses))} if losses else {}))
             calibrated = scores["validation_loss_calibrated"]
-            if calibrated < best:
-                best, best_epoch, best_weights = calibrated, epoch, thawed.get_weights()
-        if epoch - max(best_epoch, last_thawing) >= params.patience or best > limits.get(epoch, math.inf):
+            if params.patience is None or calibrated < lowest:
+                kept, weights_kept = epoch, thawed.get_weights()
+            lowest = min(lowest, calibrated)
+        waited = epoch - max(kept, last_thawing)
+        if waited >= (params.patience or math.inf) or lowest > limits.get(epoch, math.inf):
             break
-    thawed.set_weights(best_weights)
-    return best_epoch
+    thawed.set_weights(weights_kept)
+    return kept
 
 
 def validation_scores(probabilities: np.ndarray, examples: Examples) -> dict[str, float]:
