@@ -16,10 +16,8 @@ lint: setup  ## formatting and likely mistakes
 	ruff format --check .
 
 bench: setup  ## rates of each step, epochs, memory and time to a model, against Keras, the engine and the floor
-	PYTHONPATH=src python benchmarks/steps.py
-	PYTHONPATH=src python benchmarks/epoch.py
-	PYTHONPATH=src python benchmarks/memory.py
-	PYTHONPATH=src python benchmarks/race.py
+	@for one in steps epoch memory race; do echo "$$one:"; python benchmarks/$$one.py || failed="$$failed $$one"; done; \
+	  test -z "$$failed" || { echo "not measured:$$failed"; exit 1; }
 
 torture: setup  ## kills, full disks and odd surroundings, after which `dvc repro` yields the same bytes
 	python benchmarks/torture.py

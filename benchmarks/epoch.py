@@ -8,8 +8,8 @@ medians and the ratios count. Wants a finished `dvc repro`.
 """
 
 import argparse
-import json
 import shutil
+import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -17,8 +17,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
+
 from thaw import arrays, examples, heads, models, params, tables, training
 from thaw.backbone_names import FEATURES
+from thaw.errors import run
+from thaw.files import read_json
 from thaw.tensorflow import keras, tf
 
 ACTIVATIONS, BACKBONE, HEAD = Path("data/activations"), Path("models/backbone"), Path("models/head")
@@ -30,7 +34,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     rounds = parser.parse_args().rounds
     parameters = params.load(Path("params.yaml"))
-    cut = json.loads((ACTIVATIONS / "cut.json").read_text())["layer"]
+    cut = read_json(ACTIVATIONS / "cut.json")["layer"]
     with tempfile.TemporaryDirectory() as scratch:
         link_folders(Path(scratch))
         script = keras_script(Path(scratch), cut, parameters)
@@ -52,21 +56,22 @@ def link_folders(folder: Path) -> None:
         shutil.copyfile(RAW / paths[image_id], target)
 
 
-def our_epoch(cut: str, fine_tune: params.FineTune) -> float:
+def our_epoch(cut: str | None, fine_tune: params.FineTune) -> float:
     """Return the seconds of the second epoch; the first also traces the graph."""
     model = model_with_head()
     activations = arrays.open_rows(ACTIVATIONS / "activations.npy")
     splits = examples.read(ACTIVATIONS, SPLIT)
     times = []
-    two = fine_tune.model_copy(update={"epochs": 2})
+    two = fine_tune.model_copy(update={"epochs": 2, "patience": None})
     training.fit(
         model, cut, [cut], activations, splits["train"], splits["validation"], two,
-        lambda scores: times.append(time.perf_counter()), layer_decay=two.layer_decay, ema=two.ema,
+        lambda scores: times.append(time.perf_counter()),
+        layer_decay=two.layer_decay, ema=two.ema, gradients=two.gradients,
     )  # fmt: skip
     return times[2] - times[1]
 
 
-def keras_script(folder: Path, cut: str, parameters: params.Params):
+def keras_script(folder: Path, cut: str | None, parameters: params.Params):
     """Return a function that runs one epoch of the usual script and returns its seconds."""
     keras.utils.set_random_seed(1)
     size, batch = parameters.image.size, parameters.fine_tune.batch_size
@@ -86,7 +91,7 @@ def keras_script(folder: Path, cut: str, parameters: params.Params):
     train = train.map(lambda x, y: (augmentation(x, training=True), y), tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
     validation = load(folder / "validation", image_size=(size, size), batch_size=batch, shuffle=False)
     model = model_with_head()
-    frozen = True
+    frozen = cut is not None
     for layer in model.layers:
         layer.trainable = not frozen and not isinstance(layer, keras.layers.BatchNormalization)
         frozen = frozen and layer.name != cut
@@ -107,4 +112,4 @@ def model_with_head() -> keras.Model:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

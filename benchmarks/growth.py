@@ -6,7 +6,6 @@ of 2, 10 and 100 classes. Each stage is run by its script, in a scratch clone, o
 
 import argparse
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -16,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import yaml
+from clones import ROOT, fresh
 from PIL import Image
 
-ROOT = Path(__file__).parents[1]
 STAGES = tuple(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
 
 
@@ -41,16 +40,11 @@ def main() -> None:
 
 def measure(scratch: Path, images: int, classes: int, size: int) -> dict[str, tuple[float, float]]:
     """Run all stages; return the wall seconds and the peak resident megabytes of each."""
-    clone = scratch / "clone"
-    subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
+    draw(scratch / "photographs", images, classes)
+    source = {"source": "folder", "folder": {"path": str(scratch / "photographs")}}
+    clone = fresh(scratch / "clone", download=source, image={"size": size})
     for folder in ("data", "models", "reports"):
         shutil.rmtree(clone / folder, ignore_errors=True)
-    draw(scratch / "photographs", images, classes)
-    text = (clone / "params.yaml").read_text()
-    text = text.replace("  source: elpv ", "  source: folder ")
-    text = re.sub(r"(  folder:\n    path:) null", rf"\1 {scratch / 'photographs'}", text)
-    text = text.replace("  size: 224 ", f"  size: {size} ")
-    (clone / "params.yaml").write_text(text)
     measured = {}
     for stage in STAGES:
         start = time.perf_counter()

@@ -1,13 +1,12 @@
 """Peak memory and time of each stage on the default data and on ten times as much (the table repeated).
 
-Runs the stages in a scratch folder, without augmented copies and for one epoch, since neither changes what is held
+Runs the stages in a scratch clone, without augmented copies and for one epoch, since neither changes what is held
 at a time, and without groups: repeated photographs would be one, and `growth.py` draws distinct ones. The peak is the
 largest resident set of the stage's process as the operating system counted it.
 """
 
 import argparse
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,7 +14,7 @@ import time
 from pathlib import Path
 
 import polars as pl
-import ruamel.yaml
+from clones import fresh
 
 STAGES = (
     "download", "split", "augment", "backbone", "extract_features", "train_head", "extract_activations", "fine_tune",
@@ -36,17 +35,11 @@ def main() -> None:
 
 def measure(times: int) -> dict[str, tuple[float, float]]:
     """Return the peak in MB and the seconds of each stage."""
-    with tempfile.TemporaryDirectory(dir=".", prefix=".memory-") as scratch:
-        folder = Path(scratch)
-        shutil.copytree("src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
-        yaml = ruamel.yaml.YAML()
-        parameters = yaml.load(Path("params.yaml"))
-        parameters["augment"]["copies"] = 0
-        parameters["split"]["group_duplicates"] = False
-        parameters["fine_tune"].update(epochs=1, learning_rate=1e-5)
-        yaml.dump(parameters, folder / "params.yaml")
-        subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
-        subprocess.run(["git", "commit", "-q", "--allow-empty", "-m", "scratch"], cwd=folder, check=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = fresh(
+            Path(scratch) / "clone", augment={"copies": 0}, split={"group_duplicates": False},
+            fine_tune={"epochs": 1, "learning_rate": 1e-5},
+        )  # fmt: skip
         results = {}
         for stage in STAGES:
             results[stage] = run(stage, folder)

@@ -8,7 +8,7 @@ photographs to the trained part, with every process, check and file on the way; 
 PyTorch, `peers/timm_script.py`, run by a PYTHON that has it: `uv pip install torch torchvision timm`, 3 GB, in an
 environment of its own. They alternate; medians, and the ratio of each round, count. The accuracy is the best on
 validation, as each chooses its model. FOLDER holds a folder a class; without it the photographs are those of
-`params.yaml`. Run with PYTHONPATH=src, on a finished `dvc repro`, for the network alone.
+`params.yaml`. What counts is the last commit. A peer that is not there or fails is left out, with the reason.
 """
 
 import argparse
@@ -21,18 +21,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 from statistics import median
 
-import polars as pl
+from clones import dvc, fresh
 
-ROOT = Path(__file__).parents[1]
+from thaw import params, tables
+from thaw.backbones.cut_points import resolve
+from thaw.errors import run
+from thaw.files import read_json
+
 PEERS = Path(__file__).parent / "peers"
 IMPORTS = "import timm, torch, torchvision"
 PEER_NAMES = ("Keras", "Keras, cached", "timm")
 PARTS = ("head", "fine_tuned")
 Result = dict[str, tuple[float, float]]  # part → seconds, accuracy on validation
+
+
+class LeftOutError(Exception):
+    """Why a peer does not take part, or no longer."""
 
 
 def main() -> None:
@@ -44,51 +51,38 @@ def main() -> None:
     parser.add_argument("--torch", type=Path, metavar="PYTHON", help="one that has torch, torchvision and timm")
     parser.add_argument("--without", nargs="*", default=[], choices=PEER_NAMES, metavar="PEER", help="to leave out")
     arguments = parser.parse_args()
-    backbone, cut = ROOT / "models" / "backbone" / "backbone.keras", ROOT / "data" / "activations" / "cut.json"
-    if not (backbone.exists() and cut.exists()):
-        sys.exit("race: models/backbone or data/activations is missing: `dvc repro` first")
-    seen = json.loads(cut.read_text())
-    thawed_behind, size = seen["layer"], ["--size", str(seen["image"]["size"])]
+    parts = PARTS[: 1 if arguments.head_only else 2]
     with tempfile.TemporaryDirectory() as scratch:
-        first = thaw(Path(scratch) / "layout", arguments)
-        folder = lay_out(Path(scratch) / "layout", Path(scratch) / "photographs")
-        contestants = {"Thaw": lambda: thaw(Path(scratch) / "clone", arguments)}
-        script = [sys.executable, PEERS / "keras_tutorial.py", folder, backbone, "--cut", thawed_behind, *size]
-        peers = {
-            "Keras": lambda: script,
-            "Keras, cached": lambda: [*script, "--cached"],
-            "timm": lambda: timm(folder, thawed_behind, size, arguments.torch),
-        }
-        for name, command_of in peers.items():
-            if name not in arguments.without and (command := command_of()):
-                contestants[name] = partial(run, command, arguments)
-        results: dict[str, list[Result]] = {name: [] for name in contestants}
-        results["Thaw"].append(first)
+        finished, clone = Path(scratch) / "finished", Path(scratch) / "clone"
+        first = thaw(finished, parts, arguments)  # whose photographs, split and backbone are everyone's
+        folder = lay_out(finished, Path(scratch) / "photographs")
+        results: dict[str, list[Result]] = {"Thaw": [first]}
+        results |= {name: [] for name in PEER_NAMES if name not in arguments.without}
         for turn in range(arguments.rounds):
-            for name, go in contestants.items():
-                if turn or name != "Thaw":
-                    results[name].append(go())
-    show(results)
+            if turn:
+                results["Thaw"].append(thaw(clone, parts, arguments))
+            for name in list(results)[1:]:
+                try:
+                    results[name].append(peer(name, finished, folder, parts, arguments.torch))
+                except LeftOutError as reason:
+                    print(f"race: {name} is left out: {reason}", flush=True)
+                    del results[name]
+    show(results, parts)
 
 
-def thaw(clone: Path, arguments: argparse.Namespace) -> Result:
+def thaw(clone: Path, parts: tuple[str, ...], arguments: argparse.Namespace) -> Result:
     """Run the pipeline in a fresh clone, part by part; return the seconds until each."""
     shutil.rmtree(clone, ignore_errors=True)
-    subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
-    text = (clone / "params.yaml").read_text()
+    changes = {}
     if arguments.photographs:
-        text = text.replace("  source: elpv ", "  source: folder ")
-        text = re.sub(r"(  folder:\n    path:) null", rf"\1 {arguments.photographs.resolve()}", text)
+        changes["download"] = {"source": "folder", "folder": {"path": str(arguments.photographs.resolve())}}
     if arguments.copies is not None:
-        text = re.sub(r"(?m)^(  copies:) \d+", rf"\1 {arguments.copies}", text)
-    (clone / "params.yaml").write_text(text)
-    (clone / "dvc.lock").unlink()
+        changes["augment"] = {"copies": arguments.copies}
+    fresh(clone, **changes)
     seconds, found = 0.0, {}
-    for part, stage in zip(PARTS, ("train_head", "fine_tune"), strict=True):
-        if part == "fine_tuned" and arguments.head_only:
-            break
+    for part in parts:
         start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "dvc", "repro", "--quiet", stage], cwd=clone, check=True)
+        dvc(clone, "repro", "--quiet", {"head": "train_head", "fine_tuned": "fine_tune"}[part])
         seconds += time.perf_counter() - start
         found[part] = seconds, accuracy(clone, part)
     return found
@@ -96,7 +90,7 @@ def thaw(clone: Path, arguments: argparse.Namespace) -> Result:
 
 def accuracy(clone: Path, part: str) -> float:
     """Return the share of validation labels right, unweighted as the peers count, that the trained part answers."""
-    from thaw import arrays, examples, heads, models, training
+    from thaw import arrays, examples, extraction, heads, models, training
 
     splits = examples.read(clone / "data" / "features", clone / "data" / "split.csv")
     validation = splits["validation"]
@@ -105,7 +99,9 @@ def accuracy(clone: Path, part: str) -> float:
         probabilities = heads.load(clone / "models" / "head").probabilities(features[validation.views[:, 0]])
     else:
         model, metadata = models.load(clone / "models" / "model.keras")
-        activations = arrays.open_rows(clone / "data" / "activations" / "activations.npy")
+        backbone = clone / "models" / "backbone"
+        names = ("activations", "raw", "split.csv", "augmentations.csv")
+        activations = extraction.open_activations(*(clone / "data" / name for name in names), backbone)
         thawed = models.thawed_part(model, metadata["cut"])
         probabilities = training.predictor(thawed, activations)(validation.views[:, 0])
     return float((probabilities.argmax(axis=1) == validation.labels).mean())
@@ -113,45 +109,75 @@ def accuracy(clone: Path, part: str) -> float:
 
 def lay_out(clone: Path, folder: Path) -> Path:
     """Lay the photographs of a run out as `image_dataset_from_directory` wants them, by split and class."""
-    images = pl.read_csv(clone / "data" / "raw" / "images.csv").select("image_id", "path")
-    rows = pl.read_csv(clone / "data" / "split.csv").join(images, on="image_id")
-    for path, label, part in rows.select("path", "label", "split").iter_rows():
+    raw = clone / "data" / "raw"
+    rows = tables.read(clone / "data" / "split.csv", tables.SPLIT).select("image_id", "label", "split")
+    for path, label, part in rows.join(tables.read_images(raw), on="image_id").select("path", "label", "split").rows():
         target = folder / part / label / Path(path).name
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(clone / "data" / "raw" / path, target)
+        shutil.copyfile(raw / path, target)
     return folder
 
 
-def timm(folder: Path, cut: str, size: list[str], python: Path | None) -> list | None:
-    """Return the command of the script in PyTorch, or None, and say why, where it cannot run."""
-    if not python or subprocess.run([python, "-c", IMPORTS], capture_output=True).returncode:
-        print("race: no Python with torch, torchvision and timm was named (--torch): that peer is left out")
-        return None
-    from thaw.backbones import registry
+def peer(name: str, finished: Path, folder: Path, parts: tuple[str, ...], torch: Path | None) -> Result:
+    """Run a peer on the photographs in `folder`, with the backbone and the cut of a finished run."""
+    from thaw import extraction
 
-    block = re.match(r"block(\d+)", cut)[1]  # ours count from 1 and timm's from 0: the next one's number
+    backbone, cut = finished / "models" / "backbone", None
+    image = extraction.sized(params.load(finished / "params.yaml").image, backbone)
+    options = ["--size", str(image.size)]
+    if "fine_tuned" in parts:
+        cut = read_json(finished / "data" / "activations" / "cut.json")["layer"]
+    else:
+        options.append("--head-only")
+    if name == "timm":
+        command = timm(finished, folder, parts, cut, torch)
+    else:
+        command = [sys.executable, PEERS / "keras_tutorial.py", folder, backbone / "backbone.keras"]
+        options += [*(["--cut", cut] if cut else []), *["--cached"] * (name == "Keras, cached")]
+    return timed([*command, *options])
+
+
+def timm(finished: Path, folder: Path, parts: tuple[str, ...], cut: str | None, python: Path | None) -> list:
+    """Return the command of the script in PyTorch, whose blocks count from 0 where ours count from 1."""
+    try:
+        if not python or subprocess.run([python, "-c", IMPORTS], capture_output=True).returncode:
+            raise LeftOutError("no Python with torch, torchvision and timm was named (--torch)")
+    except OSError as error:
+        raise LeftOutError(f"{python}: {error.strerror}") from None
+    points = [point["layer"] for point in read_json(finished / "models" / "backbone" / "backbone.json")["cut_points"]]
+    block = re.match(r"block\d+", cut or "")
+    if params.load(finished / "params.yaml").backbone.name != "EfficientNetLite0":
+        raise LeftOutError("its weights are EfficientNetLite0's")
+    if "fine_tuned" in parts and not (block and resolve(block[0], points) == cut):
+        raise LeftOutError(f"it thaws whole blocks, and {cut or 'the input'} ends none")
+    from thaw.backbones import registry  # takes seconds
+
     weights = registry.package_file(*registry.PACKAGES["EfficientNetLite0"])
-    return [python, PEERS / "timm_script.py", folder, weights, "--thaw-from", block, *size]
+    thaw_from = block[0].removeprefix("block") if block else "0"
+    return [python, PEERS / "timm_script.py", folder, weights, "--thaw-from", thaw_from]
 
 
-def run(command: list, arguments: argparse.Namespace) -> Result:
+def timed(command: list) -> Result:
+    """Run a peer's script and return the seconds until each part, with the accuracy that it says."""
     start = time.perf_counter()
     found = {}
-    command = [*command, *["--head-only"] * arguments.head_only]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
+    ):
         for line in process.stdout:
             said = json.loads(line)
             found[said["part"]] = time.perf_counter() - start, said["accuracy"]
-    if process.returncode:
-        sys.exit(f"race: {command[1].name} ended with exit status {process.returncode}")
+        if process.wait():
+            errors.seek(0)
+            *_, last = ["it said nothing", *(line.strip() for line in errors if line.strip())]
+            raise LeftOutError(f"{command[1].name} ended with status {process.returncode}: {last}")
     return found
 
 
-def show(results: dict[str, list[Result]]) -> None:
+def show(results: dict[str, list[Result]], parts: tuple[str, ...]) -> None:
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    for part in PARTS:
-        if part not in results["Thaw"][0]:
-            continue
+    for part in parts:
         print(f"{part}, seconds (least to most) · accuracy on validation · times as long as Thaw")
         for name, runs in results.items():
             seconds = [run[part][0] for run in runs]
@@ -161,4 +187,4 @@ def show(results: dict[str, list[Result]]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

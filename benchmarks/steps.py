@@ -4,13 +4,14 @@ The decoder, the engine and a sequential read are floors as they are. Of a warp,
 colours; of a prediction, the multiply-adds at the rate of the best matrix product; of training, three times as many.
 Beside them stand `keras.Model.predict` on the same pixels, and `keras.Model.fit` on the same arrays, with the same
 layers, batches and optimizer. Each step and its floor alternate; medians and the ratio of each round count. Training,
-which divides the cores otherwise, has a process of its own. Run from the repository root with PYTHONPATH=src, on a
-finished `dvc repro`.
+which divides the cores otherwise, has a process of its own. Run from the repository root, on a finished `dvc repro`;
+what it did not leave is named, and the rest measured.
 """
 
 import argparse
 import os
 import platform
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -24,6 +25,8 @@ from statistics import median
 import cv2
 import numpy as np
 from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 from thaw import (
     ahead,
@@ -43,7 +46,7 @@ from thaw import (
 )
 from thaw.backbone_names import FEATURES
 from thaw.backbones import costs
-from thaw.errors import run
+from thaw.errors import ThawError, run
 from thaw.files import read_json
 from thaw.tensorflow import keras, tf
 
@@ -63,11 +66,23 @@ def main() -> None:
     arguments = parser.parse_args()
     print(f"{platform.processor() or platform.machine()}, {CORES} cores, Python {platform.python_version()}")
     print(f"{'step':24}{'images/s':>10}  {'floor':40}{'images/s':>10}{'share':>8}")
-    for step, floor, ours, least in [*pictures(arguments.images), *networks(arguments.images)]:
-        rates = [(ours(), least()) for _ in range(arguments.rounds + 1)][1:]  # the first warms up
-        share = median(one / other for one, other in rates)
-        one, other = (median(column) for column in zip(*rates, strict=True))
-        print(f"{step:24}{one:10,.0f}  {floor:40}{other:10,.0f}{share:8.2f}", flush=True)
+    missing = []
+    for rows in (pictures, networks):
+        try:
+            for row in rows(arguments.images):
+                measure(*row, arguments.rounds)
+        except ThawError as error:
+            missing.append(error)
+            print(f"steps: left out, {rows.__doc__[0].lower()}{rows.__doc__[1:-1]}: {error}", flush=True)
+    sys.exit(len(missing) == 2)
+
+
+def measure(step: str, floor: str, ours: Rate, least: Rate, rounds: int) -> None:
+    """Print the rates of a step and of its floor, and the share that the one is of the other in the median round."""
+    rates = [(ours(), least()) for _ in range(rounds + 1)][1:]  # the first warms up
+    share = median(one / other for one, other in rates)
+    one, other = (median(column) for column in zip(*rates, strict=True))
+    print(f"{step:24}{one:10,.0f}  {floor:40}{other:10,.0f}{share:8.2f}", flush=True)
 
 
 def timed(work: Callable[[], float]) -> Rate:
@@ -188,7 +203,7 @@ def epoch() -> float:
     ends = []
     training.fit(
         model_with_head(), cut, [cut], arrays.open_rows(ACTIVATIONS / "activations.npy"), splits["train"], few,
-        fine_tune.model_copy(update={"epochs": 2}), lambda scores: ends.append(time.perf_counter()),
+        fine_tune.model_copy(update={"epochs": 2, "patience": None}), lambda scores: ends.append(time.perf_counter()),
         layer_decay=fine_tune.layer_decay, gradients=fine_tune.gradients,
     )  # fmt: skip
     return len(splits["train"].labels) / (ends[2] - ends[1])

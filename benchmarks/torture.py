@@ -11,7 +11,7 @@ In a scratch repository with drawn photographs (`tests/conftest.py`):
 - surroundings: all stages by force on one core or thread, in other languages, time zones, years and folders, with
   other umasks and hash seeds.
 
-The exit status is 1 if anything was lost or differs.
+What this machine cannot do is said and counted as skipped. The exit status is 1 if anything was lost or differs.
 """
 
 import argparse
@@ -43,6 +43,7 @@ REPRO = (sys.executable, "-m", "dvc", "repro")
 START = 3  # seconds that DVC itself takes before and behind a stage, about
 TRIES = 3  # that `dvc repro` gets to mend a disturbance
 BURST = 5  # kills at most before the run that mends
+Row = tuple[str, list[str] | None, str]  # of a disturbance its name, what is wrong (None: it was skipped), a remark
 # DVC writes two files of its own in place, so that a kill can leave them half-written: what it says, and what to do.
 REMEDIES = {"dvc.lock": "git checkout dvc.lock", "rwlock": "rm .dvc/tmp/rwlock"}
 
@@ -116,13 +117,16 @@ def last_line(result: subprocess.CompletedProcess) -> str:
     return next((line for line in said if line.startswith("thaw: ")), (said or [""])[0])
 
 
-def show(rows: Iterator[tuple[str, list[str], str]]) -> bool:
+def show(rows: Iterator[Row]) -> bool:
     """Print a line for each disturbance as it comes; return whether all ended with the bytes of the undisturbed run."""
-    good = True
+    outcomes = Counter()
     for name, wrong, remark in rows:
-        print(f"{name:44} {'DIFFERS: ' + ', '.join(wrong) if wrong else 'identical':10} {remark}".rstrip(), flush=True)
-        good &= not wrong
-    return good
+        outcome = "SKIPPED" if wrong is None else "DIFFERS" if wrong else "identical"
+        said = ", ".join([*(wrong or []), remark])
+        print(f"{name:44} {outcome:10} {said}".rstrip(", "), flush=True)
+        outcomes[outcome] += 1
+    print(", ".join(f"{count} {outcome}" for outcome, count in outcomes.items()), flush=True)
+    return not outcomes["DIFFERS"]
 
 
 # --- Kills ---
@@ -204,9 +208,15 @@ def killed(checkout: Checkout, stage: str, how: str, moment: float) -> bool:
 # --- Faults ---
 
 
+class CannotMountError(Exception):
+    """It takes the rights to."""
+
+
 @contextlib.contextmanager
 def mounted(path: Path, *options: str) -> Iterator[None]:
-    subprocess.run(["mount", *options, str(path)], check=True, capture_output=True)
+    mount = subprocess.run(["mount", *options, str(path)], capture_output=True, text=True)
+    if mount.returncode:
+        raise CannotMountError(f"mount {options[0]}: {mount.stderr.strip()}")
     try:
         yield
     finally:
@@ -306,7 +316,7 @@ FAULTS = [
 def fault(
     checkout: Checkout, folder: Path, truth: dict, name: str, stage: str | None, absent: str | None,
     disturb: Callable[[Checkout, str], str], where: str,
-) -> tuple[str, list[str], str]:  # fmt: skip
+) -> Row:  # fmt: skip
     """Forget a stage and an output in a copy, disturb its run, and mend it."""
     work = Checkout(folder / "faulty")
     shutil.copytree(checkout.path, work.path, symlinks=True)
@@ -319,8 +329,8 @@ def fault(
         remark = disturb(work, where)
         remedies, wrong = mend(work, truth)
         return name, wrong, "; ".join([remark, *remedies])
-    except subprocess.CalledProcessError as error:  # it takes the rights to mount
-        return name, [], f"SKIPPED: {' '.join(error.cmd[:3])}: {(error.stderr or b'').decode().strip()}"
+    except CannotMountError as error:
+        return name, None, str(error)
     finally:
         shutil.rmtree(work.path)
 
@@ -347,10 +357,12 @@ SURROUNDINGS = [
 
 def elsewhere(
     checkout: Checkout, folder: Path, truth: dict, name: str, before: list[str], variables: dict, umask: int, at: str
-) -> tuple[str, list[str], str]:
+) -> Row:
     """Run every stage by force in a copy, in other surroundings."""
     if before and not shutil.which(before[0]):
-        return name, [], f"SKIPPED: no {before[0]} here"
+        return name, None, f"no {before[0]} here"
+    if "LC_ALL" in variables and not known_locale(variables["LC_ALL"]):
+        return name, None, f"no locale {variables['LC_ALL']} here"
     work = Checkout(folder / at)
     shutil.copytree(checkout.path, work.path, symlinks=True)
     try:
@@ -361,6 +373,12 @@ def elsewhere(
         return name, [path for path in truth if found[path] != truth[path]] + work.partials(), ""
     finally:
         shutil.rmtree(work.path)
+
+
+def known_locale(name: str) -> bool:
+    """Say whether the machine has a locale; processes fall back to C without a word."""
+    ask = [sys.executable, "-c", "import locale; locale.setlocale(locale.LC_ALL, '')"]
+    return subprocess.run(ask, env=os.environ | {"LC_ALL": name}, capture_output=True).returncode == 0
 
 
 if __name__ == "__main__":

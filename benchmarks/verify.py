@@ -64,6 +64,8 @@ def main() -> None:
         clone = Path(temporary, "clone")
         git("clone", "--quiet", ".", str(clone))
         before = read(clone / METRICS)
+        if not before:
+            raise ThawError(f"HEAD has no {METRICS} to compare with: run `dvc repro`, and commit what it wrote")
         run_anew(clone)
         compared = compare(yaml.safe_load(committed.stdout), yaml.safe_load((clone / "dvc.lock").read_text()))
         after = read(clone / METRICS)

@@ -1,9 +1,9 @@
 """Search for better parameters: `python src/search.py --trials N` runs N experiments of DVC, one after the other.
 
-What to try is proposed by Optuna from the validation loss of the trials before, at its best temperature as it chooses
-the epoch that is kept; one that falls behind their median is pruned (`fine_tune.prune_above`). Test is not looked at.
-Every trial is an experiment, so `dvc exp show` has them all, `dvc exp apply` takes one over, and the next call goes on
-from there, on another machine after `dvc exp pull` as well.
+What to try is proposed by Optuna from the validation loss of the models that the trials before kept, at its best
+temperature; one that falls behind their median is pruned (`fine_tune.prune_above`). Test is not looked at. Every trial
+is an experiment, so `dvc exp show` has them all, `dvc exp apply` takes one over, and the next call goes on from there,
+on another machine after `dvc exp pull` as well.
 
 What is searched may be named: `python src/search.py --trials 9 'fine_tune.freeze_depth=block6,block5'
 'fine_tune.learning_rate=tag(log,interval(1e-4,1e-3))'`, in the notation of `dvc exp run --set-param`.
@@ -114,7 +114,8 @@ def trials(name: str, ranges: Mapping[str, Range]) -> dict[str, tuple[Experiment
         if number_of(one.name, name) >= 0 and all(one.parameters.get(key) == value for key, value in given.items()):
             rows = csv.DictReader(io.StringIO(committed(one.revision, LOSSES)), delimiter="\t")
             losses = [float(row["validation_loss_calibrated"]) for row in rows]
-            found[one.name] = one, Trial(one.parameters, losses, int(one.parameters["fine_tune.epochs"]))
+            epochs, keeps_last = int(one.parameters["fine_tune.epochs"]), one.parameters["fine_tune.patience"] is None
+            found[one.name] = one, Trial(one.parameters, losses, epochs, keeps_last)
     return found
 
 
@@ -143,7 +144,7 @@ def pruned_early(one: Experiment, trial: Trial) -> bool:
     limits, epoch = one.parameters[experiments.PRUNE], len(trial.losses) - 1
     if not 0 < epoch < trial.epochs or epoch > len(limits) or limits[epoch - 1] is None:
         return False
-    return trial.loss > limits[epoch - 1]
+    return min(trial.losses) > limits[epoch - 1]
 
 
 if __name__ == "__main__":

@@ -4,9 +4,9 @@ A linear head is fitted at each strength of `head.strengths`, the strongest pena
 has risen twice in a row; a network is trained with Keras. With `head.extend` the linear one keeps the rows of a model
 that there is, and those of new classes are fitted beside them. Each is trained on the plain photographs and on their
 augmented copies as `head.augmented` lists. The one with the lowest loss on the validation split is kept; of networks
-it is the calibrated loss, which chooses their epoch, too. In `start` stands the best of those that saw the augmented
-copies: fine-tuning, which sees them too, begins with it, since from a head of plain photographs its first steps would
-go astray.
+it is the calibrated loss, which chooses their epoch, too, unless `head.patience` is null. In `start` stands the best of
+those that saw the augmented copies: fine-tuning, which sees them too, begins with it, since from a head of plain
+photographs its first steps would go astray.
 """
 
 from dataclasses import replace

@@ -464,6 +464,13 @@ def test_a_trial_that_ended_early_counts_with_what_it_had():
     assert search.limits([*whole, *early]) == [None, None, 0.95]
 
 
+def test_a_trial_that_keeps_its_last_epoch_is_as_good_as_that():
+    early, late = [0.5, 0.28, 0.6], [0.5, 0.35, 0.3]
+    assert Trial({}, early, 2).loss < Trial({}, late, 2).loss
+    assert Trial({}, early, 2, keeps_last=True).loss == 0.6
+    assert Trial({}, late, 2, keeps_last=True).loss == 0.3
+
+
 # The real pipeline
 
 
@@ -592,10 +599,11 @@ from search import pruned_early
 from thaw.experiments import Experiment
 from thaw.search import Trial
 one = Experiment("a", "b", {"fine_tune.prune_above": [None, None, 0.3]}, {})
+worse = [.5, .2, .2, .4], 6, True  # at its end than at its best, which is what limits count
 last, lower, ended, extended = ([.5, .5, .5, .4], 6), ([.5, .5, .5, .2], 6), ([.5, .5, .5, .4], 3), ([.5], 6)
-print(*(pruned_early(one, Trial({}, *trial)) for trial in (last, lower, ended, extended)))
+print(*(pruned_early(one, Trial({}, *trial)) for trial in (last, lower, ended, extended, worse)))
 """
-    assert repository.run(sys.executable, "-c", code).stdout.split() == ["True", "False", "False", "False"]
+    assert repository.run(sys.executable, "-c", code).stdout.split() == ["True", "False", "False", "False", "False"]
 
 
 def test_a_search_that_would_be_invalid_runs_nothing(repository):

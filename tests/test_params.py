@@ -75,7 +75,9 @@ def test_a_parameter_in_the_wrong_section_is_named_with_its_own(tmp_path):
 @pytest.mark.parametrize(
     ("key", "value", "allowed"),
     [
-        ("image.size", "224", "whole number"),
+        ("image.size", "224", "a whole number, or null, not '224'"),
+        ("fine_tune.patience", "none", "a whole number, or null, not 'none'"),
+        ("fine_tune.batch_size", "32", "a whole number, not '32'"),
         ("image.size", 224.5, "whole number"),
         ("image.size", True, "whole number"),
         ("image.size", [224], "whole number"),

@@ -103,6 +103,14 @@ def test_other_metrics_are_told_with_their_intervals(repository, value, status, 
     assert said in result.stdout.splitlines()[-1]
 
 
+def test_a_commit_without_metrics_is_not_within_their_intervals(repository):
+    repository.run("git", "rm", "--quiet", "reports/metrics.json", check=True)
+    commit(repository)
+    result = verify(repository)
+    assert result.returncode == 1
+    assert "HEAD has no reports/metrics.json to compare with" in result.stderr
+
+
 def test_a_stage_that_fails_is_one_line(repository):
     (repository.path / "evaluate.py").write_text("import sys; sys.exit('no photographs')")
     commit(repository)

@@ -1,12 +1,12 @@
 """The script that tutorials teach, as a peer for `race.py`: a head on a frozen network, then its top layers thawed.
 
-    python keras_tutorial.py FOLDER BACKBONE --cut LAYER [--cached] [--head-only]
+    python keras_tutorial.py FOLDER BACKBONE [--cut LAYER] [--cached] [--head-only]
 
 FOLDER holds train/ and validation/ with a folder a class; BACKBONE is a `.keras` file with a layer `features`. Adam,
-batches of 32, 20 epochs for the head at 1e-3, 10 more with the layers behind LAYER thawed at 1e-4, batch normalisation
-in inference mode. With `--cached` the frozen features are computed once and kept in memory, without augmentation, and
-only fine-tuning sees the photographs again. Prints a line of JSON after each part: seconds since the process started,
-and the best validation accuracy.
+batches of 32, 20 epochs for the head at 1e-3, 10 more with the layers behind LAYER, or all, thawed at 1e-4, batch
+normalisation in inference mode. With `--cached` the frozen features are computed once and kept in memory, without
+augmentation, and only fine-tuning sees the photographs again. Prints a line of JSON after each part: seconds since the
+process started, and the best validation accuracy.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("backbone", type=Path)
-    parser.add_argument("--cut", required=True)
+    parser.add_argument("--cut")
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--cached", action="store_true")
     parser.add_argument("--head-only", action="store_true")
@@ -60,7 +60,7 @@ def main() -> None:
     if arguments.head_only:
         return
     frozen.trainable = True
-    thawed = False
+    thawed = arguments.cut is None
     for layer in frozen.layers:
         layer.trainable = thawed and not isinstance(layer, keras.layers.BatchNormalization)
         thawed = thawed or layer.name == arguments.cut

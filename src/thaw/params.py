@@ -5,8 +5,9 @@ that runs. The defaults stand in params.yaml alone: here every key is required, 
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -325,7 +326,17 @@ def _describe(error: dict) -> str:
         hint = nearest(error["input"], literals) if isinstance(error["input"], str) else ""
         if len(literals) > 8:
             message = f"should be one of {len(literals)} names"
-    return f"{key} {message}, not {error['input']!r}{hint}"
+    or_null = ", or null" if _nullable(error["loc"]) else ""
+    return f"{key} {message}{or_null}, not {error['input']!r}{hint}"
+
+
+def _nullable(location: Sequence[str | int]) -> bool:
+    section: object = Params
+    for name in location:
+        if not (isinstance(section, type) and issubclass(section, BaseModel)):
+            return False  # an item of a list
+        section = section.model_fields[name].annotation
+    return type(None) in get_args(section)
 
 
 def _literals(error: dict) -> list[str]:

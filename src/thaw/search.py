@@ -19,10 +19,12 @@ class Trial(NamedTuple):
     values: Mapping[str, object]
     losses: Sequence[float]
     epochs: int  # that were planned
+    keeps_last: bool = False  # of its epochs, rather than the best
 
     @property
     def loss(self) -> float:
-        return min(self.losses)
+        """The loss of the model that is kept."""
+        return self.losses[-1] if self.keeps_last else min(self.losses)
 
 
 def limits(history: Sequence[Trial]) -> list[float | None]:

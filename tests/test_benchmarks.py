@@ -1,0 +1,119 @@
+"""Benchmarks say what they leave out, run the rest, and are of the last commit alone."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT, draw_photographs
+
+sys.path.append(str(ROOT / "benchmarks"))
+
+import clones
+import race
+import torture
+
+from thaw.errors import ThawError
+
+
+@pytest.fixture(autouse=True)
+def of_its_own(dvc_of_its_own):
+    """No setting of the person reaches DVC."""
+
+
+def test_a_clone_has_the_commit_s_parameters_with_others_laid_over_and_nothing_done(tmp_path):
+    clone = clones.fresh(tmp_path / "clone", fine_tune={"freeze_depth": "block6"}, image={"size": 96})
+    values = yaml.safe_load((clone / "params.yaml").read_text())
+    assert (values["fine_tune"]["freeze_depth"], values["image"]["size"]) == ("block6", 96)
+    assert not (clone / "dvc.lock").exists()
+    assert clones.run(clone, "git", "status", "--porcelain") == ""
+    assert clones.dvc(clone, "cache", "dir").strip() == str(clone / ".dvc" / "cache")
+
+
+def test_a_command_that_fails_in_a_clone_is_one_line(tmp_path):
+    with pytest.raises(ThawError, match="`git status --porcelain` failed"):
+        clones.run(tmp_path, "git", "status", "--porcelain")
+
+
+# --- The race ---
+
+
+def script(path: Path, *lines: str) -> list:
+    path.write_text("\n".join(["import sys", *lines]))
+    return [sys.executable, path]
+
+
+def said(part: str, accuracy: float) -> str:
+    return f"print({json.dumps(json.dumps({'part': part, 'accuracy': accuracy}))}, flush=True)"
+
+
+def test_a_peer_is_timed_part_by_part(tmp_path):
+    found = race.timed(script(tmp_path / "peer.py", said("head", 0.75), said("fine_tuned", 0.5)))
+    assert {part: accuracy for part, (_, accuracy) in found.items()} == {"head": 0.75, "fine_tuned": 0.5}
+    assert 0 < found["head"][0] <= found["fine_tuned"][0]
+
+
+def test_a_peer_that_fails_is_left_out_with_its_last_words(tmp_path):
+    with pytest.raises(race.LeftOutError, match=r"peer\.py ended with status 3: no module named so"):
+        lines = said("head", 0.75), "print('no module named so', file=sys.stderr)", "sys.exit(3)"
+        race.timed(script(tmp_path / "peer.py", *lines))
+
+
+@pytest.mark.parametrize("python", [None, Path("/no/such/python"), Path("/bin/false")])
+def test_timm_without_its_python_is_left_out(tmp_path, python):
+    with pytest.raises(race.LeftOutError, match=r"--torch|No such file"):
+        race.timm(tmp_path, tmp_path, ("head",), None, python)
+
+
+def finished(folder: Path, backbone: str, cut_points: list[str]) -> Path:
+    """What timm's side reads of a finished run."""
+    (folder / "models/backbone").mkdir(parents=True)
+    points = [{"layer": layer} for layer in cut_points]
+    (folder / "models/backbone/backbone.json").write_text(json.dumps({"cut_points": points}))
+    text = (ROOT / "params.yaml").read_text()
+    (folder / "params.yaml").write_text(text.replace("name: EfficientNetLite0", f"name: {backbone}"))
+    return folder
+
+
+def test_timm_thaws_the_same_blocks_or_is_left_out(tmp_path):
+    points = ["block4c_add", "block5b_add", "block5c_add", "block6a_bn", "features"]
+    run, yes, both = finished(tmp_path / "run", "EfficientNetLite0", points), Path("/bin/true"), race.PARTS
+    assert race.timm(run, tmp_path, both, "block5c_add", yes)[-2:] == ["--thaw-from", "5"]
+    assert race.timm(run, tmp_path, ("head",), None, yes)[-2:] == ["--thaw-from", "0"]
+    for cut in ("block5b_add", "features", None):
+        with pytest.raises(race.LeftOutError, match=f"{cut or 'the input'} ends none"):
+            race.timm(run, tmp_path, both, cut, yes)
+    with pytest.raises(race.LeftOutError, match="its weights are EfficientNetLite0's"):
+        race.timm(finished(tmp_path / "other", "ResNet50", points), tmp_path, both, "block5c_add", yes)
+
+
+def test_classes_whose_names_are_numbers_are_laid_out(tmp_path):
+    raw = tmp_path / "clone/data/raw"
+    draw_photographs(raw / "photographs")
+    photographs = sorted(path.relative_to(raw) for path in raw.rglob("*.*") if path.is_file())[:2]
+    rest = "license,author,landing_url,sha256,width,height"
+    rows = [f"p{i},{path},{i:03},1.0,drawn,,,,,64,64" for i, path in enumerate(photographs)]
+    (raw / "images.csv").write_text("\n".join([f"image_id,path,label,weight,source,{rest}", *rows]) + "\n")
+    rows = [f"p{i},{i:03},1.0,p{i},train" for i in range(2)]
+    (raw.parent / "split.csv").write_text("\n".join(["image_id,label,weight,group,split", *rows]) + "\n")
+    folder = race.lay_out(tmp_path / "clone", tmp_path / "laid_out")
+    assert sorted(path.name for path in (folder / "train").iterdir()) == ["000", "001"]
+
+
+# --- Faults ---
+
+
+def test_a_fault_that_could_not_run_is_no_success_and_no_failure(capsys):
+    assert torture.show(iter([("a clock", None, "no faketime here"), ("one core", [], "")]))
+    assert torture.show(iter([("a clock", None, "no faketime here"), ("one core", ["dvc.lock"], "")])) is False
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == ["a", "clock", "SKIPPED", "no", "faketime", "here"]
+    assert lines[1] == ["one", "core", "identical"]
+    assert lines[2] == ["1", "SKIPPED,", "1", "identical"]
+    assert lines[4] == ["one", "core", "DIFFERS", "dvc.lock"]
+
+
+def test_a_locale_that_is_not_there_is_known_not_to_be():
+    assert torture.known_locale("C")
+    assert not torture.known_locale("xx_XX.UTF-8")
