@@ -36,9 +36,9 @@ def main() -> None:
         work = clone(Path(scratch) / "clone")
         own = dvc(work, "cache", "dir").strip()
         dvc(work, "cache", "dir", "--local", dvc(ROOT, "cache", "dir").strip())
-        dvc(work, "checkout", "--quiet")
+        dvc(work, "checkout")
         dvc(work, "cache", "dir", "--local", own)
-        dvc(work, "commit", "--quiet", "--force")
+        dvc(work, "commit", "--force")
         print(f"{'changed':36}  seconds  stages")
         for change in changes:
             start = time.perf_counter()
@@ -46,7 +46,7 @@ def main() -> None:
             seconds = time.perf_counter() - start
             print(f"{change:36}  {seconds:7.0f}  {', '.join(stages_run(said))}", flush=True)
             run_in(work, "git", "reset", "--quiet", "--hard")
-            dvc(work, "checkout", "--quiet")
+            dvc(work, "checkout")
 
 
 if __name__ == "__main__":

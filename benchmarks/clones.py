@@ -14,6 +14,8 @@ from thaw.errors import ThawError  # noqa: E402
 
 def clone(path: Path) -> Path:
     """Clone the last commit to `path`, with an empty DVC cache of its own."""
+    if run(ROOT, "git", "status", "--porcelain", "--untracked-files=no"):
+        print("there are changes that are not committed; what is measured is HEAD", flush=True)
     run(ROOT, "git", "clone", "--quiet", str(ROOT), str(path))
     dvc(path, "cache", "dir", "--quiet", "--local", str(path / ".dvc" / "cache"))
     return path
@@ -29,8 +31,9 @@ def fresh(path: Path, **sections: dict) -> Path:
     for _ in overlay.lay(values, sections):
         pass
     (path / "params.yaml").write_text(overlay.text(values), encoding="utf-8")
-    (path / "dvc.lock").unlink()
-    run(path, "git", "commit", "--quiet", "--all", "--message", "nothing is done")
+    (path / "dvc.lock").unlink(missing_ok=True)
+    unsigned = ("-c", "commit.gpgsign=false", "-c", "core.hooksPath=/dev/null")
+    run(path, "git", *unsigned, "commit", "--quiet", "--allow-empty", "--all", "--message", "nothing is done")
     return path
 
 
@@ -46,5 +49,5 @@ def run(folder: Path, *command: str) -> str:
     environment = os.environ | identity | {"PATH": path}
     result = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
     if result.returncode:
-        raise ThawError(f"`{' '.join(command[-3:])}` failed, for the reason above")
+        raise ThawError(f"`{' '.join(command)}` failed, for the reason above")
     return result.stdout

@@ -1,7 +1,7 @@
 """How far the frozen and the thawed part, put together, are from the whole, and OpenVINO from Keras: every cut point.
 
 `python benchmarks/cut_points.py [BACKBONE …]`; without names, twelve backbones of different families, with random
-weights and batch norms that are not fresh. Run from the repository root with PYTHONPATH=src:tests.
+weights and batch norms that are not fresh.
 """
 
 import sys
@@ -9,12 +9,16 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from test_families import FAMILIES, Family, relative_error
 
-from thaw import models, openvino
-from thaw.conversion import convert
-from thaw.openvino import ov
-from thaw.tensorflow import keras
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
+
+from test_families import FAMILIES, Family, relative_error  # noqa: E402
+
+from thaw import models, openvino  # noqa: E402
+from thaw.conversion import convert  # noqa: E402
+from thaw.openvino import ov  # noqa: E402
+from thaw.tensorflow import keras  # noqa: E402
 
 
 def main() -> None:

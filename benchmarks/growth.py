@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from clones import ROOT, fresh
+from clones import fresh
 from PIL import Image
 
-STAGES = tuple(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
+from thaw.errors import run
 
 
 def main() -> None:
@@ -46,7 +46,7 @@ def measure(scratch: Path, images: int, classes: int, size: int) -> dict[str, tu
     for folder in ("data", "models", "reports"):
         shutil.rmtree(clone / folder, ignore_errors=True)
     measured = {}
-    for stage in STAGES:
+    for stage in yaml.safe_load((clone / "dvc.yaml").read_text())["stages"]:
         start = time.perf_counter()
         process = subprocess.Popen([sys.executable, f"src/{stage}.py"], cwd=clone, stdout=subprocess.DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)
@@ -71,4 +71,4 @@ def draw(folder: Path, images: int, classes: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,4 +1,4 @@
-"""Peak memory and time of each stage on the default data and on ten times as much (the table repeated).
+"""Peak memory and time of each stage of the last commit, on its data and on ten times as much (the table repeated).
 
 Runs the stages in a scratch clone, without augmented copies and for one epoch, since neither changes what is held
 at a time, and without groups: repeated photographs would be one, and `growth.py` draws distinct ones. The peak is the
@@ -15,6 +15,8 @@ from pathlib import Path
 
 import polars as pl
 from clones import fresh
+
+from thaw.errors import run
 
 STAGES = (
     "download", "split", "augment", "backbone", "extract_features", "train_head", "extract_activations", "fine_tune",
@@ -42,7 +44,7 @@ def measure(times: int) -> dict[str, tuple[float, float]]:
         )  # fmt: skip
         results = {}
         for stage in STAGES:
-            results[stage] = run(stage, folder)
+            results[stage] = run_stage(stage, folder)
             if stage == "download":
                 repeat(folder / "data/raw/images.csv", times)
         return results
@@ -55,7 +57,7 @@ def repeat(table: Path, times: int) -> None:
     pl.concat(repeated).write_csv(table)
 
 
-def run(stage: str, folder: Path) -> tuple[float, float]:
+def run_stage(stage: str, folder: Path) -> tuple[float, float]:
     start = time.perf_counter()
     process = subprocess.Popen([sys.executable, f"src/{stage}.py"], cwd=folder, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
@@ -65,4 +67,4 @@ def run(stage: str, folder: Path) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -19,6 +19,8 @@ from statistics import median
 import numpy as np
 from PIL import Image
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
+
 from thaw import answers, deployed, inference
 
 MODEL = Path("models/model.keras")

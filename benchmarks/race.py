@@ -28,7 +28,7 @@ from clones import dvc, fresh
 
 from thaw import params, tables
 from thaw.backbones.cut_points import resolve
-from thaw.errors import run
+from thaw.errors import ThawError, run
 from thaw.files import read_json
 
 PEERS = Path(__file__).parent / "peers"
@@ -60,7 +60,11 @@ def main() -> None:
         results |= {name: [] for name in PEER_NAMES if name not in arguments.without}
         for turn in range(arguments.rounds):
             if turn:
-                results["Thaw"].append(thaw(clone, parts, arguments))
+                try:
+                    results["Thaw"].append(thaw(clone, parts, arguments))
+                except ThawError as error:
+                    print(f"race: it ends after {turn} rounds: {error}", flush=True)
+                    break
             for name in list(results)[1:]:
                 try:
                     results[name].append(peer(name, finished, folder, parts, arguments.torch))
@@ -82,7 +86,7 @@ def thaw(clone: Path, parts: tuple[str, ...], arguments: argparse.Namespace) -> 
     seconds, found = 0.0, {}
     for part in parts:
         start = time.perf_counter()
-        dvc(clone, "repro", "--quiet", {"head": "train_head", "fine_tuned": "fine_tune"}[part])
+        dvc(clone, "repro", {"head": "train_head", "fine_tuned": "fine_tune"}[part])
         seconds += time.perf_counter() - start
         found[part] = seconds, accuracy(clone, part)
     return found
@@ -166,8 +170,9 @@ def timed(command: list) -> Result:
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
     ):
         for line in process.stdout:
-            said = json.loads(line)
-            found[said["part"]] = time.perf_counter() - start, said["accuracy"]
+            if line.startswith("{"):  # libraries greet
+                said = json.loads(line)
+                found[said["part"]] = time.perf_counter() - start, said["accuracy"]
         if process.wait():
             errors.seek(0)
             *_, last = ["it said nothing", *(line.strip() for line in errors if line.strip())]

@@ -46,7 +46,7 @@ from thaw import (
 )
 from thaw.backbone_names import FEATURES
 from thaw.backbones import costs
-from thaw.errors import ThawError, run
+from thaw.errors import ThawError, missing, run
 from thaw.files import read_json
 from thaw.tensorflow import keras, tf
 
@@ -66,15 +66,15 @@ def main() -> None:
     arguments = parser.parse_args()
     print(f"{platform.processor() or platform.machine()}, {CORES} cores, Python {platform.python_version()}")
     print(f"{'step':24}{'images/s':>10}  {'floor':40}{'images/s':>10}{'share':>8}")
-    missing = []
+    absent = 0
     for rows in (pictures, networks):
         try:
             for row in rows(arguments.images):
                 measure(*row, arguments.rounds)
         except ThawError as error:
-            missing.append(error)
+            absent += 1
             print(f"steps: left out, {rows.__doc__[0].lower()}{rows.__doc__[1:-1]}: {error}", flush=True)
-    sys.exit(len(missing) == 2)
+    sys.exit(absent == 2)
 
 
 def measure(step: str, floor: str, ours: Rate, least: Rate, rounds: int) -> None:
@@ -149,6 +149,8 @@ def networks(count: int) -> list[Row]:
     fine_tune = params.load(Path("params.yaml")).fine_tune
     activations = arrays.open_rows(ACTIVATIONS / "activations.npy")
     cut = read_json(ACTIVATIONS / "cut.json")
+    if not (BACKBONE / "backbone.xml").exists():
+        raise missing(BACKBONE)
     before = {None: 0} | costs.multiply_adds(BACKBONE / "backbone.xml", cut["image"]["size"])
     behind = before[FEATURES] - before[cut["layer"]]
     rows = np.random.default_rng(1).permutation(len(activations))[: 4 * count]

@@ -37,7 +37,7 @@ def main() -> None:
         for depth in DEPTHS:
             clone = fresh(Path(scratch) / depth, fine_tune={"freeze_depth": depth, "learning_rate": float(RATES[0])})
             start = time.perf_counter()
-            dvc(clone, "repro", "--quiet")
+            dvc(clone, "repro")
             full.append(time.perf_counter() - start)
             print(f"a full run at {depth}: {full[-1]:.0f} s", flush=True)
         print(f"on {os.cpu_count()} cores the sweep took {sweep / sum(full) / len(RATES):.2f} of six full runs")

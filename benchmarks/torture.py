@@ -212,11 +212,15 @@ class CannotMountError(Exception):
     """It takes the rights to."""
 
 
+def mount(path: Path, *options: str) -> None:
+    result = subprocess.run(["mount", *options, str(path)], capture_output=True, text=True)
+    if result.returncode:
+        raise CannotMountError(f"mount {' '.join(options[:2])}: {result.stderr.strip()}")
+
+
 @contextlib.contextmanager
 def mounted(path: Path, *options: str) -> Iterator[None]:
-    mount = subprocess.run(["mount", *options, str(path)], capture_output=True, text=True)
-    if mount.returncode:
-        raise CannotMountError(f"mount {options[0]}: {mount.stderr.strip()}")
+    mount(path, *options)
     try:
         yield
     finally:
@@ -230,7 +234,7 @@ def full(checkout: Checkout, folder: str) -> str:
     with mounted(path, "-t", "tmpfs", "tmpfs"):
         shutil.copytree(aside, path, dirs_exist_ok=True)
         size = shutil.disk_usage(path).used
-        subprocess.run(["mount", "-o", f"remount,size={size}", str(path)], check=True)
+        mount(path, "-o", f"remount,size={size}")
         ending = ended(checkout)
         shutil.rmtree(aside)
         shutil.copytree(path, aside)
@@ -242,7 +246,7 @@ def full(checkout: Checkout, folder: str) -> str:
 def unwritable(checkout: Checkout, folder: str) -> str:
     path = checkout.path / folder
     with mounted(path, "--bind", str(path)):
-        subprocess.run(["mount", "-o", "remount,bind,ro", str(path)], check=True)
+        mount(path, "-o", "remount,bind,ro")
         return ended(checkout)
 
 

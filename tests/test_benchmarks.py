@@ -31,6 +31,18 @@ def test_a_clone_has_the_commit_s_parameters_with_others_laid_over_and_nothing_d
     assert clones.dvc(clone, "cache", "dir").strip() == str(clone / ".dvc" / "cache")
 
 
+def test_a_clone_wants_no_name_of_the_person_s_nor_a_signature(tmp_path, monkeypatch):
+    for name in list(clones.os.environ):
+        if name.startswith("GIT_"):
+            monkeypatch.delenv(name)
+    (tmp_path / "gitconfig").write_text("[commit]\ngpgsign = true\n[gpg]\nprogram = /bin/false\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    clone = clones.fresh(tmp_path / "clone")
+    assert clones.run(clone, "git", "log", "-1", "--format=%an %s") == "benchmarks nothing is done\n"
+    assert clones.run(clone, "sh", "-c", "command -v python").strip() == str(Path(sys.executable).parent / "python")
+
+
 def test_a_command_that_fails_in_a_clone_is_one_line(tmp_path):
     with pytest.raises(ThawError, match="`git status --porcelain` failed"):
         clones.run(tmp_path, "git", "status", "--porcelain")
@@ -101,7 +113,35 @@ def test_classes_whose_names_are_numbers_are_laid_out(tmp_path):
     assert sorted(path.name for path in (folder / "train").iterdir()) == ["000", "001"]
 
 
+def test_a_peer_that_fails_later_and_a_thaw_that_does_leave_the_rounds_before(tmp_path, monkeypatch, capsys):
+    turns = {"Thaw": 0, "Keras": 0, "Keras, cached": 0}
+
+    def result(name: str, last: int, error: Exception) -> race.Result:
+        turns[name] += 1
+        if turns[name] > last:
+            raise error
+        return {part: (float(turns[name]), 0.5) for part in race.PARTS}
+
+    monkeypatch.setattr(race, "thaw", lambda *given: result("Thaw", 2, ThawError("a full disk")))
+    monkeypatch.setattr(race, "peer", lambda name, *given: result(name, len(name) - 5, race.LeftOutError("no memory")))
+    monkeypatch.setattr(race, "lay_out", lambda *given: tmp_path)
+    monkeypatch.setattr(sys, "argv", ["race.py", "--rounds", "3", "--without", "timm"])
+    race.main()  # Keras fails at once, and Thaw in the third round
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "race: Keras is left out: no memory"
+    assert lines[1] == "race: it ends after 2 rounds: a full disk"
+    assert [line.split("  ")[1].strip() for line in lines[4:6]] == ["Thaw", "Keras, cached"]
+
+
 # --- Faults ---
+
+
+def test_a_mount_that_is_refused_skips_the_fault(tmp_path, monkeypatch):
+    (tmp_path / "mount").write_text("#!/bin/sh\necho 'only root can do that' >&2\nexit 1\n")
+    (tmp_path / "mount").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(torture.CannotMountError, match="only root can do that"), torture.mounted(tmp_path, "--bind"):
+        pytest.fail("nothing was mounted")
 
 
 def test_a_fault_that_could_not_run_is_no_success_and_no_failure(capsys):

@@ -3,8 +3,11 @@
 A batch normalisation that keeps its statistics is a factor and a shift for each channel. Folded into the convolution
 before it, it costs nothing for each pixel, forwards or backwards, and TensorFlow fuses convolution, shift and
 activation into one pass over memory. Besides, two gradients of kernels are put in the form that TensorFlow is quick at,
-and those of 1x1 convolutions, most of the work, may be multiplied in a shorter type.
+and those of 1x1 convolutions, most of the work, may be multiplied in a shorter type. And no gradient is the sum of more
+than two at once, whose order TensorFlow would leave to timing.
 """
+
+from collections import Counter
 
 from thaw.tensorflow import keras, tf
 
@@ -22,8 +25,21 @@ def folded(part: keras.Model, gradients: str = "float32") -> keras.Model:
         if isinstance(step, keras.layers.BatchNormalization) and (convolution := _convolution_before(step, part))
     }
     absorbed = {convolution.name for convolution in pairs.values()}
+    readers = Counter(id(tensor) for step in part.operations for tensor in _read(step))
+    left = {key: None for key, count in readers.items() if count > 2}  # what the readers that follow take
+
+    def taken(tensor: keras.KerasTensor, given: keras.KerasTensor) -> keras.KerasTensor:
+        """Return what the next reader takes of a tensor of `part`, that is `given` here: one part of a fork in two."""
+        key = id(tensor)
+        if key not in left:
+            return given
+        readers[key] -= 1
+        mine, left[key] = _Fork()(given if left[key] is None else left[key]) if readers[key] else (left[key], None)
+        return mine
 
     def call(step: keras.Operation, *inputs, **options):
+        own = map(taken, _read(step), filter(_is_tensor, keras.tree.flatten((inputs, options))))
+        inputs, options = keras.tree.map_structure(lambda x: next(own) if _is_tensor(x) else x, (inputs, options))
         if step.name in absorbed:
             return inputs[0]
         if step.name in pairs:
@@ -37,13 +53,35 @@ def _convolution_before(norm: keras.layers.BatchNormalization, part: keras.Model
     """Return the layer that a normalisation can be folded into: a plain convolution that nothing else reads."""
     layer = norm.input._keras_history.operation
     inside = [step for step in part.operations if step is layer]
-    read = [tensor for step in part.operations if step is not layer for tensor in keras.tree.flatten(step.input)]
+    read = [tensor for step in part.operations if step is not layer for tensor in _read(step)]
     alone = sum(tensor is norm.input for tensor in (*read, *part.outputs)) == 1
     if not (inside and alone and type(layer) in (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)):
         return None
     plain = layer.activation is keras.activations.linear and layer.dilation_rate == (1, 1)
     whole = getattr(layer, "groups", 1) == 1 and layer.strides[0] == layer.strides[1]
     return layer if plain and whole and layer.data_format == "channels_last" and norm.axis in (-1, 3) else None
+
+
+def _read(step: keras.Operation) -> list[keras.KerasTensor]:
+    return [] if isinstance(step, keras.layers.InputLayer) else keras.tree.flatten(step.input)
+
+
+def _is_tensor(value: object) -> bool:
+    return isinstance(value, keras.KerasTensor)
+
+
+class _Fork(keras.layers.Layer):
+    """A tensor twice; its gradient is the sum of theirs."""
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor(x.shape, x.dtype), keras.KerasTensor(x.shape, x.dtype)
+
+    def call(self, x):
+        @tf.custom_gradient
+        def fork(x):
+            return (tf.identity(x), tf.identity(x)), tf.add
+
+        return fork(x)
 
 
 class _Folded(keras.layers.Layer):
@@ -61,11 +99,9 @@ class _Folded(keras.layers.Layer):
         factor = tf.math.rsqrt(norm.moving_variance + norm.epsilon)
         if norm.scale:
             factor *= norm.gamma
-        shift = -norm.moving_mean * factor
+        shift = ((layer.bias if layer.use_bias else 0) - norm.moving_mean) * factor
         if norm.center:
             shift += norm.beta
-        if layer.use_bias:
-            shift += layer.bias * factor
         if isinstance(layer, keras.layers.DepthwiseConv2D):
             kernel = layer.kernel * tf.reshape(factor, layer.kernel.shape[2:])
             filtered = _depthwise(x, kernel, layer.strides[0], layer.padding.upper())

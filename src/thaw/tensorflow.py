@@ -23,5 +23,7 @@ finally:
     os.close(_null)
 
 tf.config.experimental.enable_op_determinism()
+# AddN adds first into whichever buffer is free, so that its sum depends on timing; this makes it of two additions.
+tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
 
 __all__ = ["keras", "tf"]

@@ -5,6 +5,7 @@ all cores compute one operation at a time, many are too small to share, and the 
 """
 
 import contextlib
+import functools
 import math
 import os
 import re
@@ -282,15 +283,20 @@ def _training_step(
                 waiting = map(tf.identity, rows)  # until a core is free: else the tensors of all are held at a time
                 found.append(loss_and_gradients(*waiting, count))
         losses, slopes = zip(*found, strict=True)
-        summed = iter([tf.add_n(of_parts) for of_parts in zip(*slopes, strict=True)])
+        summed = iter([in_order(of_parts) for of_parts in zip(*slopes, strict=True)])
         for optimizer, group in training:
             optimizer.learning_rate = rate * group.factor
             optimizer.apply([next(summed) for _ in group.variables], group.variables)
         for average, variable in zip(averages, everything, strict=False):
             average.assign_sub((1 - decay) * (average - variable))
-        return tf.add_n(losses)
+        return in_order(losses)
 
     return step
+
+
+def in_order(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Return the sum of tensors, added one after the other; `tf.add_n` lets timing choose which come first."""
+    return functools.reduce(tf.add, tensors)
 
 
 def _batches(rows: np.ndarray, size: int) -> list[np.ndarray]:
