@@ -1,5 +1,6 @@
 """Layers of Keras as OpenVINO computes them; whole networks are compared in test_families.py."""
 
+import locale
 import shutil
 import subprocess
 import sys
@@ -130,6 +131,28 @@ def test_the_same_model_is_the_same_bytes(keras, tmp_path):
         openvino.write(convert(model), tmp_path / name / "network.xml")
         written.append([file.read_bytes() for file in sorted((tmp_path / name).iterdir())])
     assert written[0] == written[1]
+
+
+@pytest.mark.parametrize("language", ["C", "tr_TR.UTF-8"])
+def test_the_person_s_language_changes_no_byte(keras, tmp_path, language):
+    """In Turkish, the lower case of `I64` is another one."""
+    from thaw import openvino
+    from thaw.conversion import convert
+
+    image = keras.Input((None, None, 4))
+    network = convert(keras.Model(image, keras.layers.GlobalAveragePooling2D()(image)))
+    before = locale.setlocale(locale.LC_CTYPE)
+    openvino.write(network, tmp_path / "one.xml")
+    assert b'"i64"' in (tmp_path / "one.xml").read_bytes()
+    try:
+        locale.setlocale(locale.LC_CTYPE, language)
+        openvino.write(network, tmp_path / "two.xml")
+        assert locale.setlocale(locale.LC_CTYPE) == language
+    except locale.Error:
+        pytest.skip(f"this machine has no locale {language} (Debian: localedef -i tr_TR -f UTF-8 {language})")
+    finally:
+        locale.setlocale(locale.LC_CTYPE, before)
+    assert (tmp_path / "two.xml").read_bytes() == (tmp_path / "one.xml").read_bytes()
 
 
 def test_a_size_without_the_list_that_it_is_of_builds_nothing(tmp_path):
