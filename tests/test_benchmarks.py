@@ -1,6 +1,7 @@
 """Benchmarks say what they leave out, run the rest, and are of the last commit alone."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def test_a_clone_has_the_commit_s_parameters_with_others_laid_over_and_nothing_d
 
 
 def test_a_clone_wants_no_name_of_the_person_s_nor_a_signature(tmp_path, monkeypatch):
-    for name in list(clones.os.environ):
+    for name in list(os.environ):
         if name.startswith("GIT_"):
             monkeypatch.delenv(name)
     (tmp_path / "gitconfig").write_text("[commit]\ngpgsign = true\n[gpg]\nprogram = /bin/false\n")
@@ -114,19 +115,24 @@ def test_classes_whose_names_are_numbers_are_laid_out(tmp_path):
 
 
 def test_a_peer_that_fails_later_and_a_thaw_that_does_leave_the_rounds_before(tmp_path, monkeypatch, capsys):
-    turns = {"Thaw": 0, "Keras": 0, "Keras, cached": 0}
+    one = dict.fromkeys(race.PARTS, (1.0, 0.5))
+    rounds = {
+        "Thaw": iter([one, one, ThawError("a full disk")]),
+        "Keras": iter([one, race.LeftOutError("no memory")]),
+        "Keras, cached": iter([one, one]),
+    }
 
-    def result(name: str, last: int, error: Exception) -> race.Result:
-        turns[name] += 1
-        if turns[name] > last:
-            raise error
-        return {part: (float(turns[name]), 0.5) for part in race.PARTS}
+    def result(name: str) -> race.Result:
+        outcome = next(rounds[name])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
-    monkeypatch.setattr(race, "thaw", lambda *given: result("Thaw", 2, ThawError("a full disk")))
-    monkeypatch.setattr(race, "peer", lambda name, *given: result(name, len(name) - 5, race.LeftOutError("no memory")))
+    monkeypatch.setattr(race, "thaw", lambda *given: result("Thaw"))
+    monkeypatch.setattr(race, "peer", lambda name, *given: result(name))
     monkeypatch.setattr(race, "lay_out", lambda *given: tmp_path)
     monkeypatch.setattr(sys, "argv", ["race.py", "--rounds", "3", "--without", "timm"])
-    race.main()  # Keras fails at once, and Thaw in the third round
+    race.main()
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "race: Keras is left out: no memory"
     assert lines[1] == "race: it ends after 2 rounds: a full disk"
