@@ -98,35 +98,16 @@ def test_a_convolution_that_something_else_reads_or_that_comes_before_the_part_i
     assert not folded_layers(folded(keras.Model(convolved, normal)))
 
 
-def sums(model) -> list[int]:
-    """Of how many tensors each sum is that TensorFlow makes of gradients."""
-    from thaw.tensorflow import tf
-
-    @tf.function
-    def gradients(x):
-        with tf.GradientTape() as tape:
-            output = model(x, training=False)
-        return tape.gradient(output, model.trainable_variables)
-
-    graph = gradients.get_concrete_function(tf.TensorSpec(model.input.shape)).graph.as_graph_def()
-    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
-    return [node.attr["N"].i for node in nodes if node.op == "AddN"]
-
-
-def test_the_gradient_of_what_many_layers_read_is_summed_by_two(keras):
-    """TensorFlow's AddN adds first into whichever buffer is free: of three, the sum depends on timing."""
+def test_the_gradients_of_what_many_layers_read_are_the_same(keras):
     from thaw.folding import folded
 
     layers = keras.layers
     image = keras.Input((6, 6, 4))
-    x = layers.BatchNormalization()(layers.Conv2D(4, 3, padding="same")(image))  # of a bias, too
+    x = layers.BatchNormalization()(layers.Conv2D(4, 3, padding="same")(image))
     x = layers.Concatenate()([*(layers.Conv2D(2, 1)(x) for _ in range(3)), x]) * 2.0
     model = keras.Model(image, layers.Activation("tanh")(layers.Add()([x, x, x])))
-    other = folded(model)
-    assert max(sums(model)) > 2
-    assert max(sums(other), default=0) <= 2
     x, variables = draw(model).normal(scale=0.1, size=(3, 6, 6, 4)).astype(np.float32), model.trainable_variables
-    for found, expected in zip(answers(other, variables, x), answers(model, variables, x), strict=True):
+    for found, expected in zip(answers(folded(model), variables, x), answers(model, variables, x), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
 
 

@@ -3,11 +3,8 @@
 A batch normalisation that keeps its statistics is a factor and a shift for each channel. Folded into the convolution
 before it, it costs nothing for each pixel, forwards or backwards, and TensorFlow fuses convolution, shift and
 activation into one pass over memory. Besides, two gradients of kernels are put in the form that TensorFlow is quick at,
-and those of 1x1 convolutions, most of the work, may be multiplied in a shorter type. And no gradient is the sum of more
-than two at once, whose order TensorFlow would leave to timing.
+and those of 1x1 convolutions, most of the work, may be multiplied in a shorter type.
 """
-
-from collections import Counter
 
 from thaw.tensorflow import keras, tf
 
@@ -25,21 +22,8 @@ def folded(part: keras.Model, gradients: str = "float32") -> keras.Model:
         if isinstance(step, keras.layers.BatchNormalization) and (convolution := _convolution_before(step, part))
     }
     absorbed = {convolution.name for convolution in pairs.values()}
-    readers = Counter(id(tensor) for step in part.operations for tensor in _read(step))
-    left = {key: None for key, count in readers.items() if count > 2}  # what the readers that follow take
-
-    def taken(tensor: keras.KerasTensor, given: keras.KerasTensor) -> keras.KerasTensor:
-        """Return what the next reader takes of a tensor of `part`, that is `given` here: one part of a fork in two."""
-        key = id(tensor)
-        if key not in left:
-            return given
-        readers[key] -= 1
-        mine, left[key] = _Fork()(given if left[key] is None else left[key]) if readers[key] else (left[key], None)
-        return mine
 
     def call(step: keras.Operation, *inputs, **options):
-        own = map(taken, _read(step), filter(_is_tensor, keras.tree.flatten((inputs, options))))
-        inputs, options = keras.tree.map_structure(lambda x: next(own) if _is_tensor(x) else x, (inputs, options))
         if step.name in absorbed:
             return inputs[0]
         if step.name in pairs:
@@ -53,35 +37,13 @@ def _convolution_before(norm: keras.layers.BatchNormalization, part: keras.Model
     """Return the layer that a normalisation can be folded into: a plain convolution that nothing else reads."""
     layer = norm.input._keras_history.operation
     inside = [step for step in part.operations if step is layer]
-    read = [tensor for step in part.operations if step is not layer for tensor in _read(step)]
+    read = [tensor for step in part.operations if step is not layer for tensor in keras.tree.flatten(step.input)]
     alone = sum(tensor is norm.input for tensor in (*read, *part.outputs)) == 1
     if not (inside and alone and type(layer) in (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)):
         return None
     plain = layer.activation is keras.activations.linear and layer.dilation_rate == (1, 1)
     whole = getattr(layer, "groups", 1) == 1 and layer.strides[0] == layer.strides[1]
     return layer if plain and whole and layer.data_format == "channels_last" and norm.axis in (-1, 3) else None
-
-
-def _read(step: keras.Operation) -> list[keras.KerasTensor]:
-    return [] if isinstance(step, keras.layers.InputLayer) else keras.tree.flatten(step.input)
-
-
-def _is_tensor(value: object) -> bool:
-    return isinstance(value, keras.KerasTensor)
-
-
-class _Fork(keras.layers.Layer):
-    """A tensor twice; its gradient is the sum of theirs."""
-
-    def compute_output_spec(self, x):
-        return keras.KerasTensor(x.shape, x.dtype), keras.KerasTensor(x.shape, x.dtype)
-
-    def call(self, x):
-        @tf.custom_gradient
-        def fork(x):
-            return (tf.identity(x), tf.identity(x)), tf.add
-
-        return fork(x)
 
 
 class _Folded(keras.layers.Layer):

@@ -5,7 +5,6 @@ all cores compute one operation at a time, many are too small to share, and the 
 """
 
 import contextlib
-import functools
 import math
 import os
 import re
@@ -24,7 +23,7 @@ from thaw.examples import LEAST, Examples, training_weights, weighted_scores
 from thaw.folding import folded
 from thaw.models import thawed_part
 from thaw.params import Training
-from thaw.tensorflow import keras, tf
+from thaw.tensorflow import in_order, keras, tf
 
 PARTS = 4  # of a batch; in 8, an epoch behind block5 takes a fifth longer on 2 cores
 PREDICTION_BATCH = 64  # rows; larger ones are no faster here and hold more memory
@@ -292,11 +291,6 @@ def _training_step(
         return in_order(losses)
 
     return step
-
-
-def in_order(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Return the sum of tensors, added one after the other; `tf.add_n` lets timing choose which come first."""
-    return functools.reduce(tf.add, tensors)
 
 
 def _batches(rows: np.ndarray, size: int) -> list[np.ndarray]:
