@@ -17,8 +17,8 @@ from test_families import FAMILIES, Family, relative_error  # noqa: E402
 
 from thaw import models, openvino  # noqa: E402
 from thaw.conversion import convert  # noqa: E402
+from thaw.keras import keras  # noqa: E402
 from thaw.openvino import ov  # noqa: E402
-from thaw.tensorflow import keras  # noqa: E402
 
 
 def main() -> None:

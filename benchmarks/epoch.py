@@ -23,7 +23,8 @@ from thaw import arrays, examples, heads, models, params, tables, training
 from thaw.backbone_names import FEATURES
 from thaw.errors import run
 from thaw.files import read_json
-from thaw.tensorflow import keras, tf
+from thaw.keras import keras
+from thaw.tensorflow import tf
 
 ACTIVATIONS, BACKBONE, HEAD = Path("data/activations"), Path("models/backbone"), Path("models/head")
 RAW, SPLIT = Path("data/raw"), Path("data/split.csv")

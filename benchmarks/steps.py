@@ -48,7 +48,8 @@ from thaw.backbone_names import FEATURES
 from thaw.backbones import costs
 from thaw.errors import ThawError, missing, run
 from thaw.files import read_json
-from thaw.tensorflow import keras, tf
+from thaw.keras import keras
+from thaw.tensorflow import tf
 
 RAW, SPLIT, PLAN = Path("data/raw"), Path("data/split.csv"), Path("data/augmentations.csv")
 BACKBONE, HEAD, ACTIVATIONS = Path("models/backbone"), Path("models/head/start"), Path("data/activations")

@@ -57,6 +57,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary)
         os.environ |= surroundings(folder / "home")
+        (folder / "keras").mkdir()
+        (folder / "keras" / "keras.json").write_text('{"floatx": "float64", "epsilon": 1e-4}')
         checkout = make_source(folder / "source")
         seconds = undisturbed(checkout)
         truth = bytes_of(checkout)
@@ -352,6 +354,7 @@ SURROUNDINGS = [
         "a földer",
     ),
     ("Turkish, the time zone Kiritimati", [], {"LC_ALL": "tr_TR.UTF-8", "TZ": "Pacific/Kiritimati"}, -1, "work"),
+    ("a keras.json of one's own", [], {"KERAS_HOME": "{folder}/keras"}, -1, "work"),
     ("umask 077", [], {}, 0o077, "work"),
     ("umask 000", [], {}, 0, "work"),
     ("the year 2001", ["faketime", "-f", "@2001-02-03 04:05:06"], {"DONT_FAKE_MONOTONIC": "1"}, -1, "work"),
@@ -367,6 +370,7 @@ def elsewhere(
         return name, None, f"no {before[0]} here"
     if "LC_ALL" in variables and not known_locale(variables["LC_ALL"]):
         return name, None, f"no locale {variables['LC_ALL']} here"
+    variables = {name: value.format(folder=folder) for name, value in variables.items()}
     work = Checkout(folder / at)
     shutil.copytree(checkout.path, work.path, symlinks=True)
     try:

@@ -1,7 +1,7 @@
 """Measure the head and the fine-tuned model: `reports/metrics.json`, plots, the report, the model card.
 
 The head is measured on the cached features, the fine-tuned model on the cached activations; photographs are read only
-to be shown in the report, and where their mirror images are asked, too (`evaluate.test_time_flips`).
+to be shown in the report, where there are no cached activations, and where mirror images are asked, too.
 `data/predictions` keeps what both models answer to every photograph, `models/decision.json` what those who use the
 model want to know: the temperature and the threshold that are chosen on validation, and the flips.
 """

@@ -6,7 +6,7 @@ is an experiment, so `dvc exp show` has them all, `dvc exp apply` takes one over
 on another machine after `dvc exp pull` as well.
 
 What is searched may be named: `python src/search.py --trials 9 'fine_tune.freeze_depth=block6,block5'
-'fine_tune.learning_rate=tag(log,interval(1e-4,1e-3))'`, in the notation of `dvc exp run --set-param`.
+'fine_tune.learning_rate=tag(log,interval(1e-4,1e-3))'`, in Hydra's notation.
 """
 
 import argparse

@@ -10,7 +10,7 @@ from thaw import arrays
 @pytest.mark.parametrize("shape", [(5, 6, 3), (7,)])
 def test_rows_in_any_number_and_order(tmp_path, dtype, shape):
     from thaw.array_inference import predictor
-    from thaw.tensorflow import keras
+    from thaw.keras import keras
 
     keras.utils.set_random_seed(1)
     rows = keras.Input(shape)

@@ -269,7 +269,7 @@ def test_a_freeze_depth_that_is_no_cut_point_comes_with_the_nearest(freeze_depth
 
 @pytest.fixture(scope="module")
 def keras():
-    from thaw.tensorflow import keras
+    from thaw.keras import keras
 
     return keras
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 from sklearn import metrics as sk
+from threadpoolctl import threadpool_limits
 
 from thaw import calibration
 from thaw.calibration import apply_temperature, choose_threshold, fit_temperature
@@ -30,6 +31,20 @@ def softmax(logits):
 
 def loss(probabilities, labels, weights):
     return sk.log_loss(labels, probabilities, sample_weight=weights, labels=range(probabilities.shape[1]))
+
+
+def test_the_number_of_threads_changes_no_bit():
+    """OpenBLAS divides the sum of more than 10,000 products among its threads."""
+    probabilities, labels, weights = sure_of_itself(2.0, 2, count=30_000)
+
+    def chosen(threads):
+        with threadpool_limits(threads):
+            aims = (0.5, "best_f1", "recall:0.9")
+            return [fit_temperature(probabilities, labels, weights)] + [
+                choose_threshold(probabilities[:, 1], labels, weights, aim) for aim in aims
+            ]
+
+    assert chosen(1) == chosen(2) == chosen(4)
 
 
 @pytest.mark.parametrize("classes", [2, 3, 10])

@@ -49,7 +49,7 @@ REFUSED = {
 
 @pytest.fixture(scope="module")
 def keras():
-    from thaw.tensorflow import keras
+    from thaw.keras import keras
 
     return keras
 

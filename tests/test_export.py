@@ -41,7 +41,7 @@ PLACES = {
 @pytest.fixture(scope="module")
 def network():
     """A network of the kinds of layers that backbones have, with random weights that BatchNorm does not flatten."""
-    from thaw.tensorflow import keras
+    from thaw.keras import keras
 
     keras.utils.set_random_seed(4)
     layers = keras.layers
@@ -270,7 +270,7 @@ def test_git_does_not_see_the_exports(exported):
 
 def test_a_sigmoid_of_two_classes_is_exported_too(tmp_path):
     from thaw import network_head, params
-    from thaw.tensorflow import keras
+    from thaw.keras import keras
 
     head = params.load(ROOT / "params.yaml").head.model_copy(update={"kind": "network", "output": "sigmoid"})
     image = keras.Input((None, None, 3))

@@ -190,7 +190,7 @@ def test_a_head_is_read_as_it_was_written(head, tmp_path):
 
 @pytest.fixture(scope="module")
 def keras():
-    from thaw.tensorflow import keras
+    from thaw.keras import keras
 
     return keras
 

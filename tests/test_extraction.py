@@ -11,8 +11,8 @@ from PIL import Image as Picture
 from thaw import augmentation, extraction, inference, openvino, tables
 from thaw.conversion import convert
 from thaw.errors import ThawError
+from thaw.keras import keras
 from thaw.params import Augment, Image
-from thaw.tensorflow import keras
 
 IMAGE = Image(size=32, resize="crop", engine="openvino")
 AUGMENT = Augment(

@@ -16,8 +16,8 @@ from thaw.backbones.cut_points import find_cut_points, resolve
 from thaw.backbones.preprocessing import preprocess
 from thaw.conversion import convert
 from thaw.errors import ThawError
+from thaw.keras import keras
 from thaw.openvino import ov
-from thaw.tensorflow import keras
 
 FAMILIES = {  # with the cut points that a person would name
     "ConvNeXtTiny": ["convnext_tiny_stem", "convnext_tiny_stage_0_block_0_add", "convnext_tiny_stage_3_block_2_add"],

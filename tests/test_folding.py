@@ -6,7 +6,7 @@ import pytest
 
 @pytest.fixture(scope="module")
 def keras():
-    from thaw.tensorflow import keras
+    from thaw.keras import keras
 
     return keras
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from thaw import heads
 from thaw.errors import ThawError
@@ -27,6 +28,19 @@ def examples(classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 def fit(features, labels, weights=None, strengths=STRENGTHS) -> list[LinearHead]:
     weights = np.ones(len(labels)) if weights is None else weights
     return list(fit_path(features, labels, weights, NAMES[: labels.max() + 1], strengths))
+
+
+def test_the_number_of_threads_changes_no_bit_of_the_answers():
+    """OpenBLAS divides some sums otherwise where it has several threads, such as those over 300 channels."""
+    rng = np.random.default_rng(1)
+    head = LinearHead(*(rng.normal(size=shape).astype(np.float32) for shape in ((300, 3), 3)), NAMES, 1.0)
+    features = rng.normal(size=(1000, 300)).astype(np.float32)
+    answers = []
+    for threads in (1, 2, 4):
+        with threadpool_limits(threads):
+            answers.append(head.probabilities(features))
+    np.testing.assert_array_equal(answers[0], answers[1])
+    np.testing.assert_array_equal(answers[0], answers[2])
 
 
 @pytest.mark.parametrize("classes", [2, 3])

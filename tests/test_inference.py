@@ -133,7 +133,7 @@ def test_an_output_on_the_way_can_be_asked_for(network):
 def test_tensorflow_answers_as_openvino_does(tmp_path):
     from thaw import models, openvino
     from thaw.conversion import convert
-    from thaw.tensorflow import keras
+    from thaw.keras import keras
 
     image = keras.Input((None, None, 3), name="image")
     x = keras.layers.Conv2D(4, 3, name="convolution")(keras.layers.Rescaling(1 / 255)(image))

@@ -2,11 +2,16 @@
 
 import json
 import os
+import subprocess
+import sys
 import time
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
+from dependencies import ROOT
 
 from thaw.errors import ThawError
 
@@ -23,7 +28,7 @@ def models():
 @pytest.fixture(scope="module")
 def build():
     """A function that builds a network in which several layers share an object, with weights drawn from a seed."""
-    from thaw.tensorflow import keras
+    from thaw.keras import keras
 
     def build(seed: int):
         keras.utils.set_random_seed(seed)
@@ -52,6 +57,23 @@ def test_a_model_saved_twice_is_the_same_bytes(models, build, tmp_path, monkeypa
     assert (tmp_path / "one.keras").read_bytes() == (tmp_path / "two.keras").read_bytes()
 
 
+def test_a_model_saved_where_little_memory_is_free_is_the_same_bytes(models, build, saved, tmp_path, monkeypatch):
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=0))
+    models.save(build(1), tmp_path / "short.keras", METADATA)
+    assert (tmp_path / "short.keras").read_bytes() == saved.read_bytes()
+
+
+@pytest.mark.parametrize("engine", ["thaw.tensorflow", "thaw.keras_alone"])
+def test_a_persons_own_settings_of_keras_are_not_taken(tmp_path, engine):
+    own = {"floatx": "float64", "epsilon": 1e-4, "image_data_format": "channels_first", "backend": "jax"}
+    (tmp_path / "keras.json").write_text(json.dumps(own))
+    script = f"import {engine}; from thaw.keras import keras as k; c = k.config; "
+    script += "print(c.floatx(), c.epsilon(), c.image_data_format())"
+    environment = os.environ | {"KERAS_HOME": str(tmp_path), "PYTHONPATH": str(ROOT / "src")}
+    run = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    assert run.stdout.split() == ["float32", "1e-07", "channels_last"], run.stderr
+
+
 def test_a_model_loaded_twice_and_saved_again_is_the_same_bytes(models, saved, tmp_path):
     for name in ("one", "two"):
         models.save(models.load(saved)[0], tmp_path / f"{name}.keras", METADATA)
@@ -74,7 +96,7 @@ def test_a_model_reads_back_with_its_weights_and_metadata(models, build, saved):
 
 
 def test_keras_alone_reads_the_file(saved):
-    from thaw.tensorflow import keras
+    from thaw.keras import keras
 
     assert keras.models.load_model(saved).name == "net"
 

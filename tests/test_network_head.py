@@ -32,7 +32,7 @@ def parameters(**changes) -> Head:
 @pytest.fixture(scope="module")
 def tf():
     from thaw import network_head
-    from thaw.tensorflow import keras
+    from thaw.keras import keras
 
     return SimpleNamespace(keras=keras, network_head=network_head)
 

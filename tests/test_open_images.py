@@ -489,6 +489,22 @@ def test_gone_photographs_among_those_of_a_warm_cache_end_no_download(tmp_path):
             shutil.rmtree(tmp_path / "raw")
 
 
+def test_a_photograph_that_the_server_fails_at_is_replaced_by_no_other(tmp_path):
+    """It would be there the next time, and the photographs others."""
+    with Replica(alpacas()) as replica:
+        first, second = ids("alpaca", 12)[:2]
+        replica.fault = lambda path, count: "503" if path.endswith((f"{first}.jpg", f"{second}.jpg")) else None
+        message = failing(replica, tmp_path, max_per_class=None)
+        assert f"{first}.jpg: the server failed at it each time" in message or f"{second}.jpg: the" in message
+        assert message.endswith(" (and 1 more); run again to go on with what has arrived")
+        before = sum(count for path, count in replica.requests.items() if path.endswith(".jpg"))
+        replica.fault = lambda path, count: None
+        shutil.rmtree(tmp_path / "raw")
+        table, missing, _ = download(replica, tmp_path, max_per_class=None)
+        after = sum(count for path, count in replica.requests.items() if path.endswith(".jpg"))
+    assert len(table) == 36 and not len(missing) and after - before == 2
+
+
 def test_a_list_of_classes_whose_server_fails_is_named(tmp_path):
     fault = lambda path, count: "503" if "class-descriptions" in path else None  # noqa: E731
     with Replica(alpacas(), fault) as replica:

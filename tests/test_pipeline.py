@@ -164,7 +164,7 @@ def test_without_the_cache_the_outcome_is_the_same(finished):
 
 def test_with_flips_the_answers_are_means_over_mirror_images(finished, monkeypatch):
     from thaw import deployed, heads, images, models
-    from thaw.tensorflow import keras
+    from thaw.keras import keras
 
     monkeypatch.chdir(finished.path)
     finished.set(evaluate__test_time_flips="both")

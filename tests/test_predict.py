@@ -31,7 +31,7 @@ TEMPERATURE = 2.0
 def model(tmp_path_factory) -> Path:
     """The file of a model that tells dark photographs from bright ones, its decision beside it, and converted."""
     from thaw import models
-    from thaw.tensorflow import keras
+    from thaw.keras import keras
 
     image = keras.Input((None, None, 3))
     pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(image))
@@ -366,7 +366,7 @@ def trained(tmp_path_factory) -> Path:
     """A run whose photographs are greyish, 60 for training, each with a red copy, and 100 for validation."""
     from thaw import openvino
     from thaw.conversion import convert
-    from thaw.tensorflow import keras
+    from thaw.keras import keras
 
     folder = tmp_path_factory.mktemp("run")
     image = keras.Input((None, None, 3))

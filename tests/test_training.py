@@ -60,7 +60,8 @@ def examples(first: int, count: int, copies: int, weights=None) -> Examples:
 @pytest.fixture(scope="module")
 def tf():
     from thaw import training
-    from thaw.tensorflow import keras, tf
+    from thaw.keras import keras
+    from thaw.tensorflow import tf
 
     return SimpleNamespace(keras=keras, tf=tf, training=training)
 
@@ -778,7 +779,8 @@ sys.path.insert(0, sys.argv[1])
 os.cpu_count = lambda: int(sys.argv[2])
 from thaw import training
 training.share_cores()
-from thaw.tensorflow import keras, tf
+from thaw.keras import keras
+from thaw.tensorflow import tf
 import numpy as np
 from test_training import examples, parameters
 keras.utils.set_random_seed(0)

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from thaw.errors import ThawError
 
 COOLEST, HOTTEST = 0.1, 10.0  # bounds of the temperature
 
 
+@threadpool_limits.wrap(limits=1)  # sums over several threads are not the same on every machine
 def fit_temperature(
     probabilities: NDArray[np.float64],
     labels: NDArray[np.integer],
@@ -83,6 +85,7 @@ class Threshold:
     f1: float | None
 
 
+@threadpool_limits.wrap(limits=1)
 def choose_threshold(
     positive: NDArray[np.float64], labels: NDArray[np.integer], weights: NDArray[np.floating], aim: float | str
 ) -> Threshold:

@@ -6,7 +6,8 @@ activation into one pass over memory. Besides, two gradients of kernels are put 
 and those of 1x1 convolutions, most of the work, may be multiplied in a shorter type.
 """
 
-from thaw.tensorflow import keras, tf
+from thaw.keras import keras
+from thaw.tensorflow import tf
 
 Convolution = keras.layers.Conv2D | keras.layers.DepthwiseConv2D
 

@@ -32,6 +32,7 @@ class LinearHead:
     classes: tuple[str, ...]
     strength: float
 
+    @threadpool_limits.wrap(limits=1)  # sums over several threads are not the same on every machine
     def probabilities(self, features: np.ndarray) -> np.ndarray:
         """Return (n, classes) float64 probabilities of (n, channels) features."""
         logits = features.astype(np.float64) @ self.kernel + self.bias

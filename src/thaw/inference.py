@@ -103,7 +103,8 @@ def _read(core, network: Path):
 def tensorflow(network: Path, output: str) -> Callable[[Batches], Iterator[np.ndarray]]:
     """The same as `openvino` with TensorFlow, from the backbone's `.keras` file: for machines with a GPU."""
     from thaw import models
-    from thaw.tensorflow import keras, tf
+    from thaw.keras import keras
+    from thaw.tensorflow import tf
 
     whole, _ = models.load(network)
     frozen = tf.function(keras.Model(whole.input, whole.get_layer(output).output), reduce_retracing=True)

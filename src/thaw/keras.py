@@ -10,4 +10,9 @@ else:
 
 import keras
 
+# What a person's own ~/.keras/keras.json says would be in every network.
+keras.config.set_floatx("float32")
+keras.config.set_epsilon(1e-7)
+keras.config.set_image_data_format("channels_last")
+
 __all__ = ["keras"]

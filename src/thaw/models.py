@@ -9,6 +9,9 @@ from thaw.errors import ThawError, missing
 from thaw.files import whole_file
 from thaw.keras import keras
 
+# Where little memory is free, Keras would lay the weights out otherwise.
+keras.src.saving.saving_lib.is_memory_sufficient = lambda model: True
+
 
 def save(model: keras.Model, path: Path, metadata: Mapping[str, object]) -> None:
     """Write `model` as a `.keras` file with `metadata` (`class_names` and the like) beside Keras' own.

@@ -1,7 +1,7 @@
-"""TensorFlow and Keras, imported quietly and set to give the same bytes each time.
+"""TensorFlow, imported quietly and set to give the same bytes each time.
 
 The import costs 4 to 8 s of CPU: only modules that train a network or run it on TensorFlow import this one. All of
-them get `keras` and `tf` from here, so that the settings hold whichever comes first; the others have `thaw.keras`.
+them get `tf` from here, and Keras from `thaw.keras`, so that the settings hold whichever comes first.
 """
 
 import functools
@@ -17,7 +17,7 @@ _stderr = os.dup(2)
 _null = os.open(os.devnull, os.O_WRONLY)
 os.dup2(_null, 2)
 try:
-    import keras
+    import keras  # noqa: F401  it greets, too
     import tensorflow as tf
     from tensorflow.python import pywrap_tfe
     from tensorflow.python.eager import backprop
@@ -43,4 +43,4 @@ tf.config.experimental.enable_op_determinism()
 tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})  # it makes AddN of additions
 pywrap_tfe.TFE_Py_RegisterVSpace(backprop._default_vspace._replace(aggregate_fn=_gradient))
 
-__all__ = ["in_order", "keras", "tf"]
+__all__ = ["in_order", "tf"]

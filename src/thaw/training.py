@@ -21,9 +21,10 @@ from thaw.calibration import apply_temperature, fit_temperature
 from thaw.errors import ThawError
 from thaw.examples import LEAST, Examples, training_weights, weighted_scores
 from thaw.folding import folded
+from thaw.keras import keras
 from thaw.models import thawed_part
 from thaw.params import Training
-from thaw.tensorflow import in_order, keras, tf
+from thaw.tensorflow import in_order, tf
 
 PARTS = 4  # of a batch; in 8, an epoch behind block5 takes a fifth longer on 2 cores
 PREDICTION_BATCH = 64  # rows; larger ones are no faster here and hold more memory

@@ -9,7 +9,8 @@ import os
 import sys
 from collections.abc import Iterator
 
-from thaw.tensorflow import keras, tf
+from thaw.keras import keras
+from thaw.tensorflow import tf
 
 IMAGE, PROBABILITIES = "image", "probabilities"  # input and output in every format
 

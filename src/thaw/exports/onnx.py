@@ -9,7 +9,8 @@ import onnx
 
 from thaw.exports import graphs
 from thaw.exports.formats import as_text
-from thaw.tensorflow import keras, tf
+from thaw.keras import keras
+from thaw.tensorflow import tf
 
 OPSET = 18  # of December 2022: what is newer adds nothing to these networks, and older runtimes read it
 

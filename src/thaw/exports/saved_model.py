@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from thaw.exports import graphs, tflite
-from thaw.tensorflow import keras, tf
+from thaw.keras import keras
+from thaw.tensorflow import tf
 
 
 def write(model: keras.Model, facts: dict, folder: Path) -> None:

@@ -18,7 +18,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from thaw.exports import graphs
-from thaw.tensorflow import keras, tf
+from thaw.keras import keras
+from thaw.tensorflow import tf
 
 LABELS = "labels.txt"
 SMALL = 4096  # numbers in a tensor; one of fewer stays float32 in a model of float16

@@ -82,9 +82,10 @@ def _facts(results: Results) -> Iterator[tuple[str, str]]:
 def provenance(results: Results) -> str:
     """Say how each number was measured, and from which files and parameters."""
     method = (
-        "Intervals hold 95 %. That of the plain accuracy is Wilson’s; all others are percentiles of a bootstrap that "
-        "draws whole groups of near-duplicates, seeded, and that of the calibration error inverts a test on it. The "
-        "same inputs and parameters give this file to the byte."
+        "Intervals hold 95 %. That of the plain accuracy is Wilson’s, as is that of the weighted one where all labels "
+        "weigh the same; all others are percentiles of a bootstrap that draws whole groups of near-duplicates, seeded, "
+        "and that of the calibration error inverts a test on it. The same inputs and parameters give this file to the "
+        "byte."
     )
     inputs = elements.table("wide pairs", [], [_pair(path, md5) for path, md5 in results.inputs.items()])
     parameters = elements.table("wide pairs", [], [_pair(key, value) for key, value in flat(results.parameters)])

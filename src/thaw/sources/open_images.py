@@ -187,7 +187,7 @@ def _describe(candidates: pl.DataFrame, params: OpenImages, annotations: Annotat
     described = []
     for subset in params.subsets:
         image_ids = candidates.filter(subset=subset)["ImageID"].implode()
-        table = annotations.images(subset).filter(pl.col("ImageID").is_in(image_ids)).unique("ImageID")
+        table = annotations.images(subset).filter(pl.col("ImageID").is_in(image_ids)).unique("ImageID", keep="first")
         described.append(table.with_columns(subset=pl.lit(subset)).collect(engine="streaming"))
     joined = candidates.join(pl.concat(described), on=["subset", "ImageID"], how="left", maintain_order="left")
     turn = joined["rotation"].replace({"": "0", "nan": "0"}).cast(pl.Float64, strict=False)

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from thaw import images, tables
 from thaw.errors import ThawError
 from thaw.files import clone
-from thaw.sources.fetching import UnreachableError
+from thaw.sources.fetching import FailingError, UnreachableError
 
 TURNS = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
 
@@ -79,7 +79,8 @@ def collect(
 
     Returns the table of the images (tables.IMAGES and `meta_` columns, sorted by id) and that of those that were
     left out (`image_id`, `file`, `reason`; also `missing.csv`). Raises ThawError where two photographs have one id, a
-    class is left with fewer than `least`, or there are not two classes; and what `read` raises as UnreachableError.
+    class is left with fewer than `least`, there are not two classes, or `read` raises FailingError, which says nothing
+    of the photograph: the others of the round are read before that; and what `read` raises as UnreachableError.
     """
     photographs = list(photographs)
     repeated = [i for i, count in Counter(p.image_id for p in photographs).items() if count > 1]
@@ -94,6 +95,7 @@ def collect(
         if not photograph.left_out:
             of_class[photograph.label].append(photograph)
     waiting = {label: iter(of_class[label]) for label in source.classes}
+    failed: list[str] = []
     kept: dict[str, list[dict]] = {label: [] for label in source.classes}
     missing = {p.image_id: (p.origin or p.path.name, p.left_out) for p in photographs if p.left_out}
     total = sum(len(p) if most is None else min(most, len(p)) for p in of_class.values())
@@ -108,11 +110,16 @@ def collect(
             for photograph, row in zip(
                 batch, pool.map(lambda p: _collect_one(source, p, raw, read), batch), strict=True
             ):
-                if isinstance(row, str):
+                if isinstance(row, FailingError):
+                    failed.append(f"{photograph.origin or photograph.path.name}: {row}")
+                elif isinstance(row, str):
                     missing[photograph.image_id] = (photograph.origin or photograph.path.name, row)
                 else:
                     kept[photograph.label].append(row)
                     bar.update()
+            if failed:
+                more = f" (and {len(failed) - 1:,} more)" if failed[1:] else ""
+                raise ThawError(f"{failed[0]}{more}; run again to go on with what has arrived")
     _check_enough(kept, of_class, missing, least)
     table = pl.DataFrame([row for rows in kept.values() for row in rows], infer_schema_length=None).sort("image_id")
     rows = sorted((image_id, _text(file), reason) for image_id, (file, reason) in missing.items())
@@ -140,12 +147,16 @@ def attribution(table: pl.DataFrame, photographs: Iterable[Photograph]) -> pl.Da
     )
 
 
-def _collect_one(source: Source, photograph: Photograph, raw: Path, read: Callable) -> dict[str, object] | str:
-    """Copy one file and return its row, or the reason why it is left out."""
+def _collect_one(
+    source: Source, photograph: Photograph, raw: Path, read: Callable
+) -> dict[str, object] | str | FailingError:
+    """Copy one file and return its row, the reason why it is left out, or the failure of the server."""
     try:
         height, width = read(photograph).shape[:2]
     except UnreachableError:
         raise
+    except FailingError as error:
+        return error
     except ThawError as error:
         # The system's own errors name the path, too; no path of this machine belongs into an output.
         return str(error).removeprefix(f"{photograph.path}: ").replace(str(photograph.path), photograph.path.name)
