@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from thaw import arrays, examples
@@ -104,6 +103,8 @@ def fit_path(
     that the penalty treats every channel alike, and the scale is folded into the kernel. Computed on one thread:
     sums over several are not the same on every machine.
     """
+    from sklearn.linear_model import LogisticRegression  # 0.7 s that those who only load a head need not wait
+
     x, mean, scale = standardised(features, weights)
     x = x.astype(np.float32)  # half the memory to go through, so half the time; losses are the same to 1e-4
     model = LogisticRegression(max_iter=ITERATIONS, tol=1e-5, warm_start=True)

@@ -147,7 +147,8 @@ def predictor(thawed: keras.Model, activations: np.ndarray) -> Callable[[np.ndar
     (n, classes) float32 probabilities."""
     function = tf.function(
         lambda x: tf.concat([thawed(part, training=False) for part in _parts(tf.cast(x, tf.float32))], 0),
-        input_signature=[_batch_of(activations)],
+        [_batch_of(activations)],
+        autograph=False,
     )
 
     def predict(rows: np.ndarray, activations: np.ndarray = activations) -> np.ndarray:
@@ -273,9 +274,9 @@ def _training_step(
         return loss, tape.gradient(loss, variables)
 
     if len(head.variables) == len(head.weights):  # the others are the states of dropout, which would queue the calls
-        loss_and_gradients = tf.function(loss_and_gradients, input_signature=[*batch, one])  # traced once for all parts
+        loss_and_gradients = tf.function(loss_and_gradients, [*batch, one], autograph=False)  # traced once for all
 
-    @tf.function(input_signature=[*batch, one, one])
+    @tf.function(input_signature=[*batch, one, one], autograph=False)
     def step(x, labels, weights, rate, decay):
         found, count = [], tf.cast(tf.size(labels), tf.float32)
         for rows in zip(*map(_parts, (x, labels, weights)), strict=True):
