@@ -1,6 +1,7 @@
 """The linear head is scikit-learn's logistic regression, in the form in which Keras carries it on."""
 
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -201,3 +202,11 @@ def test_maps_are_refused_with_what_would_mend_it():
     with pytest.raises(ThawError, match=r"maps of 7 x 7 x 5: set backbone\.pooling"):
         heads.require_pooled(np.zeros((2, 7, 7, 5), np.float16))
     heads.require_pooled(np.zeros((2, 5), np.float16))
+
+
+def test_more_classes_than_half_the_photographs_are_fitted_without_a_warning():
+    features, labels = np.random.default_rng(0).normal(size=(30, 5)).astype(np.float32), np.arange(30) % 20
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        head, *_ = fit_path(features, labels, np.ones(30), tuple(map(str, range(20))), STRENGTHS)
+    assert head.kernel.shape == (5, 20)

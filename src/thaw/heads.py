@@ -6,6 +6,7 @@ is told to `attach` itself; the model then has its `outputs`. `load` reads one o
 """
 
 import json
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +111,9 @@ def fit_path(
     model = LogisticRegression(max_iter=ITERATIONS, tol=1e-5, warm_start=True)
     with threadpool_limits(1):
         for strength in sorted(strengths):
-            model.set_params(C=strength).fit(x, labels, sample_weight=weights)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "The number of unique classes")  # of few photographs, many are usual
+                model.set_params(C=strength).fit(x, labels, sample_weight=weights)
             kernel, bias = model.coef_.T, model.intercept_
             if len(classes) == 2:  # scikit-learn keeps one logit, of the second class
                 kernel, bias = np.hstack([-kernel, kernel]) / 2, np.concatenate([-bias, bias]) / 2
