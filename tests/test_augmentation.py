@@ -37,8 +37,25 @@ def view(pixels: np.ndarray, size: int = SIZE, **row) -> np.ndarray:
     return augmentation.apply(images.fit(pixels, size, "crop"), size, IDENTITY | row)
 
 
+def grey(height: int = SIZE, width: int = SIZE) -> np.ndarray:
+    """(height, width, 3) uint8 of one channel, every level of it among them."""
+    levels = np.random.default_rng(0).permutation(height * width).reshape(height, width, 1).astype(np.uint8)
+    return np.broadcast_to(levels, (height, width, 3))
+
+
 def colour(color: tuple[int, int, int], **row) -> list[int]:
     return view(np.full((SIZE, SIZE, 3), color, np.uint8), **row)[3, 5].tolist()
+
+
+def test_a_grey_photograph_is_changed_as_one_of_three_equal_channels_is():
+    plan = augmentation.draw_plan(IDS, parameters(**EVERYTHING | {"hue": 0, "saturation": 0}))
+    for row in plan.to_dicts()[::7]:
+        seen = [augmentation.apply(pixels, SIZE, row) for pixels in (grey(), grey().copy())]
+        np.testing.assert_array_equal(*seen)
+
+
+def test_hue_and_saturation_leave_a_grey_photograph_grey():
+    np.testing.assert_array_equal(view(grey(), hue=30.0, saturation=0.5), grey())
 
 
 # The plan

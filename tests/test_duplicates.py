@@ -51,6 +51,11 @@ def group(images: dict[str, np.ndarray]) -> dict[str, str]:
     return dict(zip(images, duplicates.group_near_duplicates(list(images), thumbnails), strict=True))
 
 
+def test_the_thumbnail_of_a_grey_photograph_is_that_of_three_equal_channels():
+    pixels = np.broadcast_to(np.random.default_rng(0).integers(0, 256, (90, 70, 1), np.uint8), (90, 70, 3))
+    np.testing.assert_array_equal(duplicates.thumbnail(pixels), duplicates.thumbnail(pixels.copy()))
+
+
 COPIES = {
     "JPEG at quality 30": lambda pixels: jpeg(pixels, 30),
     "half the size": lambda pixels: cv2.resize(pixels, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA),

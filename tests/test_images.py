@@ -186,6 +186,22 @@ def test_grey_stands_in_all_three_channels():
     np.testing.assert_array_equal(images.decode(encode(grey, "PNG")), np.stack([grey] * 3, axis=2))
 
 
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+@pytest.mark.parametrize("resize", ["crop", "pad", "squash"])
+@pytest.mark.parametrize("size", [HEIGHT, 16, 48])
+def test_a_grey_photograph_is_worked_on_as_one_channel_and_seen_as_three_equal_ones(depth, resize, size):
+    stored = drawing()[:, :, 0].astype(depth) * (257 if depth == np.uint16 else 1)
+    decoded = images.decode(encode(stored, "PNG"))
+    assert images.grey_of(decoded).shape == (HEIGHT, WIDTH)
+    coloured = decoded.copy()
+    assert images.grey_of(coloured) is None
+    canvas, expected = (images.fit(pixels, size, resize) for pixels in (decoded, coloured))
+    assert images.grey_of(canvas) is not None
+    np.testing.assert_array_equal(canvas, expected)
+    np.testing.assert_array_equal(images.centre(canvas, size), images.centre(expected, size))
+    assert images.centre(canvas, size).flags.c_contiguous
+
+
 def test_one_bit_is_black_or_white():
     bits = np.arange(32).reshape(4, 8) % 3 == 0
     decoded = images.decode(encode(Image.fromarray(bits), "PNG"))

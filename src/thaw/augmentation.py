@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import polars as pl
 
+from thaw import images
 from thaw.params import Augment
 
 # The columns of the plan behind `image_id` and `copy`, in the order in which they are drawn.
@@ -74,15 +75,17 @@ def apply(canvas: np.ndarray, size: int, row: dict[str, float]) -> np.ndarray:
 
     One warp and one colour step. What lies outside the photograph is reflected, so that no border shows.
     """
+    grey = images.grey_of(canvas)
     warped = cv2.warpAffine(
-        canvas,
+        canvas if grey is None else grey,
         _view_to_canvas(canvas.shape, size, row),
         (size, size),
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REFLECT_101,
     )
-    colour = _colour_matrix(row)
-    return warped if np.array_equal(colour, np.eye(3, 4)) else cv2.transform(warped, colour)
+    colour = _colour_matrix(row) if grey is None else _colour_matrix(row | COLOURLESS)[:1, ::3]
+    view = warped if np.array_equal(colour, np.eye(*colour.shape)) else cv2.transform(warped, colour)
+    return view if grey is None else cv2.cvtColor(view, cv2.COLOR_GRAY2RGB)
 
 
 def _view_to_canvas(shape: tuple[int, ...], size: int, row: dict[str, float]) -> np.ndarray:
@@ -105,6 +108,7 @@ def _view_to_canvas(shape: tuple[int, ...], size: int, row: dict[str, float]) ->
 RGB_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 YIQ_TO_RGB = np.linalg.inv(RGB_TO_YIQ)
 MID_GREY = 127.5
+COLOURLESS = {"hue": 0.0, "saturation": 1.0}  # which say nothing of a grey photograph
 
 
 def _colour_matrix(row: dict[str, float]) -> np.ndarray:

@@ -16,6 +16,8 @@ from hashlib import blake2b
 import cv2
 import numpy as np
 
+from thaw import images
+
 # Pixels a side: 1 KB an image. 48 and 64 told no more of the solar cells apart.
 SIDE = 32
 # Images, or pairs of them, at a time: some 5 MB of working arrays.
@@ -44,7 +46,9 @@ MAX_UNEXPLAINED = 0.09
 
 def thumbnail(pixels: np.ndarray) -> np.ndarray:
     """(height, width, 3) uint8 RGB -> (32, 32) uint8 grey, each the mean of its area; aspect is not kept."""
-    return cv2.resize(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    grey = images.grey_of(pixels)
+    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) if grey is None else grey
+    return cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
 
 
 def group_near_duplicates(image_ids: Sequence[str], thumbnails: np.ndarray) -> list[str]:

@@ -35,8 +35,9 @@ def decode(source: Path | bytes, least: int | None = None) -> np.ndarray:
     """Return a photograph as (height, width, 3) uint8 RGB, upright as its EXIF orientation says.
 
     A JPEG may be scaled while it is decoded, to no less than `least` pixels on each side. Of an animation the
-    first frame counts; transparency is laid over white; 16 bits are scaled to 8. Raises ThawError with one line
-    where the file is truncated, empty, or no image.
+    first frame counts; transparency is laid over white; 16 bits are scaled to 8; of a grey photograph the channels
+    are one in memory, as `grey_of` finds. Raises ThawError with one line where the file is truncated, empty, or no
+    image.
     """
     name = source if isinstance(source, Path) else "image"
     try:
@@ -62,14 +63,14 @@ def _upright_rgb(image: Image.Image) -> np.ndarray:
     if orientation in UPRIGHT:
         image = image.transpose(UPRIGHT[orientation])
     if image.mode.startswith("I"):  # 16-bit grey: 0-65535 in 16 or 32 bits
-        return np.repeat((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8)[:, :, None], 3, axis=2)
+        return _rgb((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
     if image.mode == "F":
         raise ValueError("floating-point pixels have no known range")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     elif image.mode == "L":
-        return cv2.cvtColor(np.asarray(image), cv2.COLOR_GRAY2RGB)  # the same bytes as Pillow, faster
+        return _rgb(np.asarray(image))
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
@@ -78,6 +79,15 @@ def _orientation(image: Image.Image) -> int | None:
         return image.getexif().get(0x0112)
     except (struct.error, OSError, SyntaxError, ValueError, LookupError, TypeError):
         return None  # what the camera said is damaged; the pixels are not
+
+
+def _rgb(grey: np.ndarray) -> np.ndarray:
+    return np.broadcast_to(grey[:, :, None], (*grey.shape, 3))
+
+
+def grey_of(pixels: np.ndarray) -> np.ndarray | None:
+    """Return the one channel, (h, w), of (h, w, 3) pixels that `decode` found to be grey: a third of the work."""
+    return pixels[:, :, 0] if pixels.strides[2] == 0 else None
 
 
 LONGEST = 4  # views that fit along the long side of a canvas; no shift of the plan reaches further from the middle
@@ -90,6 +100,8 @@ def fit(pixels: np.ndarray, size: int, resize: str) -> np.ndarray:
     that a shifted view shows the photograph; `pad`: the long side becomes `size`, the rest is black; `squash`: both
     sides become `size`.
     """
+    grey = grey_of(pixels)
+    pixels = pixels if grey is None else grey
     height, width = pixels.shape[:2]
     if resize == "crop":
         longest = LONGEST * min(height, width)
@@ -107,10 +119,12 @@ def fit(pixels: np.ndarray, size: int, resize: str) -> np.ndarray:
         pixels = cv2.copyMakeBorder(
             pixels, top, size - new[1] - top, left, size - new[0] - left, cv2.BORDER_CONSTANT, value=(0, 0, 0)
         )
-    return pixels
+    return pixels if grey is None else _rgb(pixels)
 
 
 def centre(canvas: np.ndarray, size: int) -> np.ndarray:
     """Return the middle (size, size, 3) of a canvas of `fit`, as a view."""
     top, left = (canvas.shape[0] - size) // 2, (canvas.shape[1] - size) // 2
-    return canvas[top : top + size, left : left + size]
+    view = canvas[top : top + size, left : left + size]
+    grey = grey_of(view)
+    return view if grey is None else cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
