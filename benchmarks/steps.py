@@ -117,7 +117,8 @@ def pictures(count: int) -> list[Row]:
             picture.load()
 
     def warped(canvas: np.ndarray) -> np.ndarray:
-        return cv2.warpAffine(canvas, np.eye(2, 3), (size, size), flags=cv2.INTER_LINEAR)
+        grey = images.grey_of(canvas)
+        return cv2.warpAffine(canvas if grey is None else grey, np.eye(2, 3), (size, size), flags=cv2.INTER_LINEAR)
 
     def each(function: Callable, *lists: list) -> Rate:
         items = list(zip(*lists, strict=False))
