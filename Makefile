@@ -5,44 +5,44 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: repro test lint bench torture verify verify-cache compare current explore share setup requirements
 
-repro: setup  ## run what is out of date, from photographs to the report
+repro: setup  ## run all stages that are out of date, from the photographs to the report
 	dvc repro
 
-test: setup  ## the tests
-	pytest -n 2 --dist loadfile  # a test file is the work of one of two processes
+test: setup  ## run the tests
+	pytest -n 2 --dist loadfile  # two processes; each test file runs in one of them
 
-lint: setup  ## formatting and likely mistakes
+lint: setup  ## check the formatting and find likely mistakes
 	ruff check .
 	ruff format --check .
 
-bench: setup  ## rates of each step, epochs, memory and time to a model, against Keras, the engine and the floor
-	@for one in steps epoch memory race; do echo "$$one:"; python benchmarks/$$one.py || failed="$$failed $$one"; done; \
+bench: setup  ## measure speed and memory: steps, epochs, memory, and the race against Keras
+	@for name in steps epoch memory race; do echo "$$name:"; python benchmarks/$$name.py || failed="$$failed $$name"; done; \
 	  test -z "$$failed" || { echo "not measured:$$failed"; exit 1; }
 
-torture: setup  ## kills, full disks and odd surroundings, after which `dvc repro` yields the same bytes
+torture: setup  ## kill stages, fill disks, change the environment; then `dvc repro` must give the same bytes
 	python benchmarks/torture.py
 
-verify: setup  ## run the last commit anew in a scratch clone: is every output identical?
+verify: setup  ## run the last commit again in a temporary clone, and compare every output
 	python benchmarks/verify.py
 
-verify-cache: setup  ## look for damage in DVC's cache, and in outputs that came out of it
+verify-cache: setup  ## find damaged files in DVC's cache, and outputs that were copied from them
 	python benchmarks/verify.py --cache
 
-compare: setup  ## the experiments of this commit side by side, as a table and a picture
+compare: setup  ## compare the experiments of this commit, as a table and a picture
 	python src/compare.py
 
-current: setup  ## fail where dvc.lock is not current: where `dvc repro` would run a stage
-	@would=$$(dvc repro --dry --allow-missing) && ! echo "$$would" | grep "^Running stage" || \
+current: setup  ## fail if dvc.lock is out of date: if `dvc repro` would run a stage
+	@plan=$$(dvc repro --dry --allow-missing) && ! echo "$$plan" | grep "^Running stage" || \
 	  { echo "dvc.lock is not current: run dvc repro, and commit what it wrote"; exit 1; }
 
-explore: setup  ## the run in FiftyOne: its App, until Ctrl-C
+explore: setup  ## open the run in the FiftyOne App; Ctrl-C ends it
 	python src/explore.py
 
-share: setup  ## data, models, run cache and experiments to the DVC remote
+share: setup  ## push data, models, the run cache and experiments to the DVC remote
 	dvc push
 	python src/share.py --git-remote $(GIT_REMOTE)
 
-setup: .venv/installed  ## the environment, from requirements.txt alone
+setup: .venv/installed  ## make the environment .venv from requirements.txt
 
 .venv/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else \
@@ -53,6 +53,6 @@ setup: .venv/installed  ## the environment, from requirements.txt alone
 	.venv/bin/uv pip sync --quiet --compile-bytecode --require-hashes requirements.txt
 	touch $@
 
-requirements: setup  ## pin anew what pyproject.toml asks for
+requirements: setup  ## pin the packages of pyproject.toml again, with hashes
 	uv pip compile --quiet --upgrade --universal --generate-hashes --group dev pyproject.toml -o requirements.txt
 	uv pip compile --quiet --universal --generate-hashes --group fiftyone -c requirements.txt -o requirements-fiftyone.txt

@@ -1,7 +1,7 @@
-"""The price of a change: seconds from `dvc exp run -S` to new metrics, for each row of the README's table.
+"""Measure what a change costs: seconds from `dvc exp run -S` to new metrics, for each row of the table in the README.
 
-In a scratch clone with the finished run checked out and a cache of its own, so that no value is found to have been
-tried before. Wants a finished `dvc repro`.
+Runs in a temporary clone with the finished run and a cache of its own, so that no value comes out of the run cache.
+Needs a finished `dvc repro`.
 """
 
 import argparse
@@ -12,10 +12,10 @@ from pathlib import Path
 from clones import ROOT, clone, dvc
 from clones import run as run_in
 
-from thaw.errors import run
-from thaw.experiments import stages_run
+from thaw.core.errors import run
+from thaw.experiments.runs import stages_started
 
-CHANGES = (  # of each row one parameter, and a value that changes the bytes
+CHANGES = (  # for each row of the table one parameter, with a value that changes the outputs
     "download.elpv.threshold=0.2",
     "split.seed=2",
     "augment.rotation=8",
@@ -33,20 +33,20 @@ def main() -> None:
     parser.add_argument("changes", nargs="*", default=CHANGES, metavar="KEY=VALUE")
     changes = parser.parse_args().changes
     with tempfile.TemporaryDirectory() as scratch:
-        work = clone(Path(scratch) / "clone")
-        own = dvc(work, "cache", "dir").strip()
-        dvc(work, "cache", "dir", "--local", dvc(ROOT, "cache", "dir").strip())
-        dvc(work, "checkout")
-        dvc(work, "cache", "dir", "--local", own)
-        dvc(work, "commit", "--force")
+        repository = clone(Path(scratch) / "clone")
+        own_cache = dvc(repository, "cache", "dir").strip()
+        dvc(repository, "cache", "dir", "--local", dvc(ROOT, "cache", "dir").strip())
+        dvc(repository, "checkout")
+        dvc(repository, "cache", "dir", "--local", own_cache)
+        dvc(repository, "commit", "--force")
         print(f"{'changed':36}  seconds  stages")
         for change in changes:
             start = time.perf_counter()
-            said = dvc(work, "exp", "run", "--set-param", change)
+            output = dvc(repository, "exp", "run", "--set-param", change)
             seconds = time.perf_counter() - start
-            print(f"{change:36}  {seconds:7.0f}  {', '.join(stages_run(said))}", flush=True)
-            run_in(work, "git", "reset", "--quiet", "--hard")
-            dvc(work, "checkout")
+            print(f"{change:36}  {seconds:7.0f}  {', '.join(stages_started(output))}", flush=True)
+            run_in(repository, "git", "reset", "--quiet", "--hard")
+            dvc(repository, "checkout")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Clones of the last commit for benchmarks that run the pipeline, out of reach of the person's caches and Git name."""
+"""Clone the last commit for benchmarks that run the pipeline, without the user's caches and Git name."""
 
 import os
 import subprocess
@@ -8,29 +8,36 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-from thaw import overlay  # noqa: E402
-from thaw.errors import ThawError  # noqa: E402
+from thaw.core.errors import ThawError  # noqa: E402
+from thaw.experiments import params_edit  # noqa: E402
 
 
 def clone(path: Path) -> Path:
     """Clone the last commit to `path`, with an empty DVC cache of its own."""
     if run(ROOT, "git", "status", "--porcelain", "--untracked-files=no"):
-        print("there are changes that are not committed; what is measured is HEAD", flush=True)
+        print("uncommitted changes are ignored: HEAD is measured", flush=True)
     run(ROOT, "git", "clone", "--quiet", str(ROOT), str(path))
     dvc(path, "cache", "dir", "--quiet", "--local", str(path / ".dvc" / "cache"))
     return path
 
 
 def fresh(path: Path, **sections: dict) -> Path:
-    """Clone the last commit to `path` with `sections` laid over its params.yaml, and commit there that nothing is done.
+    """Clone the last commit to `path`, with changed parameters and no results.
 
-    Raises ThawError where a parameter is unknown.
+    Args:
+        path: Folder of the new clone.
+        sections: Sections of params.yaml with the keys and values to change.
+
+    Returns:
+        `path`. Its commit has no dvc.lock, so that `dvc repro` runs every stage.
+
+    Raises:
+        ThawError: If params.yaml has no such key.
     """
     clone(path)
-    values = overlay.read(path / "params.yaml")
-    for _ in overlay.lay(values, sections):
-        pass
-    (path / "params.yaml").write_text(overlay.text(values), encoding="utf-8")
+    values = params_edit.read(path / "params.yaml")
+    params_edit.apply(values, sections)
+    (path / "params.yaml").write_text(params_edit.dump(values), encoding="utf-8")
     (path / "dvc.lock").unlink(missing_ok=True)
     unsigned = ("-c", "commit.gpgsign=false", "-c", "core.hooksPath=/dev/null")
     run(path, "git", *unsigned, "commit", "--quiet", "--allow-empty", "--all", "--message", "nothing is done")
@@ -38,12 +45,12 @@ def fresh(path: Path, **sections: dict) -> Path:
 
 
 def dvc(clone: Path, *arguments: str) -> str:
-    """Run DVC in a clone and return what it wrote to stdout."""
+    """Run DVC in a clone and return its stdout."""
     return run(clone, sys.executable, "-m", "dvc", *arguments)
 
 
 def run(folder: Path, *command: str) -> str:
-    """Run a command in `folder` and return its stdout; raises ThawError where it fails, having said why on stderr."""
+    """Run a command in `folder` and return its stdout. Raises ThawError if it fails; the reason is on stderr."""
     identity = {f"GIT_{who}_{what}": "benchmarks" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = os.environ | identity | {"PATH": path}

@@ -1,11 +1,13 @@
-"""Measure the source `open_images` on loopback: tables of full size, and photographs from a server that fails.
+"""Measure the source `open_images` with a local server: tables of full size, and photographs with failing requests.
 
     python benchmarks/download.py [--rows 9000000] [--photographs 2000] [--kills 10] [--fiftyone PYTHON]
 
-`tables`: 9 million labels (420 MB) and the image table that goes with them (590 MB) are generated with Open Images'
-columns, fetched, cached and queried; with `--fiftyone`, the interpreter of an environment that has FiftyOne, FiftyOne's
-own functions answer the same query from the same files on disk. `photographs`: 5 % of all requests fail in every way
-of tests/replica.py; once undisturbed and once killed again and again, the result is compared byte by byte.
+`tables`: generates 9 million labels (420 MB) and their table of images (590 MB) with the columns of Open Images. They
+are downloaded, cached and queried. With `--fiftyone PYTHON`, an interpreter that has FiftyOne, functions of FiftyOne
+run the same query on the same files on disk.
+
+`photographs`: 5 % of the requests fail, in all ways of tests/replica.py. The stage runs once without a break, and once
+killed many times. The two results are compared byte by byte.
 """
 
 import argparse
@@ -36,20 +38,20 @@ QUERY = """
 import sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from thaw import params
+from thaw.core import params
 from thaw.sources import open_images
 from thaw.sources.annotations import Annotations
 from thaw.sources.fetching import Fetcher
-began = time.perf_counter()
+start = time.perf_counter()
 url, cache = sys.argv[2:]
 if len(list(Path(cache).rglob("labels-*"))) == 0:
     Annotations(url, Path(cache), Fetcher()).labels("train")
-    print(f"  labels fetched and cached {time.perf_counter() - began:6.2f} s")
-began = time.perf_counter()
+    print(f"  labels fetched and cached {time.perf_counter() - start:6.2f} s")
+start = time.perf_counter()
 default = params.load(Path(sys.argv[1], "../params.yaml")).download.open_images
 changes = {"annotations_url": url, "images_url": url, "cache_dir": cache, "subsets": ["train"]}
-_, photographs = open_images.find(default.model_copy(update=changes), Fetcher())
-print(f"  found and selected        {time.perf_counter() - began:6.2f} s, {len(photographs):,} candidates")
+images = open_images.find(default.model_copy(update=changes)).images
+print(f"  found and selected        {time.perf_counter() - start:6.2f} s, {len(images):,} candidates")
 peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))  # getrusage has the parent's too
 print(f"  peak memory               {int(peak.split()[1]) / 1024:6.0f} MiB")
 """
@@ -57,13 +59,13 @@ print(f"  peak memory               {int(peak.split()[1]) / 1024:6.0f} MiB")
 FIFTYONE = """
 import sys, time
 import fiftyone.utils.openimages as oi
-began = time.perf_counter()
+start = time.perf_counter()
 ids, _ = oi._load_all_image_ids(sys.argv[1], split="train", download=False)
-print(f"  image ids loaded          {time.perf_counter() - began:6.2f} s")
-began = time.perf_counter()
-_, found, _, _ = oi._get_label_data(sys.argv[1], ids, "classifications", classes=["Alpaca"], oi_classes=[sys.argv[2]],
+print(f"  image ids loaded          {time.perf_counter() - start:6.2f} s")
+start = time.perf_counter()
+_, matches, _, _ = oi._get_label_data(sys.argv[1], ids, "classifications", classes=["Alpaca"], oi_classes=[sys.argv[2]],
                                     ids_only=True, track_all_ids=False, download=False)
-print(f"  labels parsed and selected {time.perf_counter() - began:5.2f} s, {len(found):,} images")
+print(f"  labels parsed and selected {time.perf_counter() - start:5.2f} s, {len(matches):,} images")
 peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))  # getrusage has the parent's too
 print(f"  peak memory               {int(peak.split()[1]) / 1024:6.0f} MiB")
 """
@@ -88,18 +90,18 @@ def measure_tables(folder: Path, rows: int, fiftyone: str | None) -> None:
     generate(server, rows)
     size = (server / LABELS).stat().st_size / 1e6
     print(f"tables: {rows:,} labels, {size:.0f} MB")
-    files = subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", "--directory", server, "0"],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env={"PYTHONUNBUFFERED": "1"},
     )  # fmt: skip
     try:
-        url = files.stdout.readline().split("(")[1].split(")")[0].rstrip("/")
+        url = process.stdout.readline().split("(")[1].split(")")[0].rstrip("/")
         for name in ("empty cache", "from the cache"):
             print(f" Thaw, {name}")
             subprocess.run([sys.executable, "-c", QUERY, ROOT / "src", url, cache], check=True)
         print(f"  cache                     {sum(p.stat().st_size for p in cache.rglob('*.parquet')) / 1e6:6.0f} MB")
     finally:
-        files.terminate()
+        process.terminate()
     if fiftyone:
         print(" FiftyOne, from files on disk")
         for name, source in (("labels/classifications.csv", LABELS), ("metadata/image_ids.csv", IMAGES)):
@@ -110,7 +112,7 @@ def measure_tables(folder: Path, rows: int, fiftyone: str | None) -> None:
 
 
 def generate(server: Path, rows: int) -> None:
-    """Write the tables of `rows` labels on a fifth as many images and of 601 classes, most of them rare."""
+    """Write tables of `rows` labels, for a fifth as many images and 601 classes, most of them rare."""
     rng = np.random.default_rng(0)
     for name in (LABELS, IMAGES):
         (server / name).parent.mkdir(parents=True)
@@ -118,12 +120,12 @@ def generate(server: Path, rows: int) -> None:
     names = "".join(f"{label},{'Alpaca' if label == TARGET else label}\n" for label in classes)
     (server / "v5/class-descriptions-boxable.csv").write_text(names)
     ids = pl.Series("ImageID", [f"{n:016x}" for n in rng.integers(0, 2**64, rows // 5, np.uint64)]).unique().sort()
-    share = rng.permutation(1 / np.arange(20, 621))
+    frequency = rng.permutation(1 / np.arange(20, 621))
     pl.DataFrame(
         {
             "ImageID": ids.gather(np.sort(rng.integers(0, len(ids), rows))),
             "Source": pl.Series(["verification", "crowdsource-verification"]).gather(rng.integers(0, 2, rows)),
-            "LabelName": classes.gather(rng.choice(601, rows, p=share / share.sum())),
+            "LabelName": classes.gather(rng.choice(601, rows, p=frequency / frequency.sum())),
             "Confidence": rng.integers(0, 2, rows),
         }
     ).write_csv(server / LABELS)
@@ -148,39 +150,39 @@ def measure_photographs(folder: Path, count: int, kills: int) -> None:
     rng = random.Random(0)
     ids = [hashlib.sha256(str(n).encode()).hexdigest()[:16] for n in range(count + count // 50)]
     data = Data({TARGET: "Alpaca"}, {"train": [(id, TARGET, str(n % 2)) for n, id in enumerate(ids)]})
-    gone = set(rng.sample(ids, count // 100))
+    missing = set(rng.sample(ids, count // 100))
     with Replica(data) as replica:
 
         def fault(path: str, _: int) -> str | None:
-            if path.split("/")[-1].removesuffix(".jpg") in gone:
+            if path.split("/")[-1].removesuffix(".jpg") in missing:
                 return "404"
             return rng.choice(FAULTS) if path.endswith(".jpg") and rng.random() < 0.05 else None
 
         replica.fault = fault
         replica.delay = 0.05
-        print(f"photographs: {count:,}, {len(gone)} of them gone, 5 % of the requests failing")
-        began = time.perf_counter()
-        stage(folder / "whole", replica).wait()
-        took, requests = time.perf_counter() - began, sum(replica.requests.values())
-        print(f"  undisturbed               {took:6.2f} s, {requests:,} requests")
-        done = 0
-        while done < kills:
+        print(f"photographs: {count:,}, {len(missing)} of them missing on the server; 5 % of the requests fail")
+        start = time.perf_counter()
+        stage(folder / "undisturbed", replica).wait()
+        seconds, requests = time.perf_counter() - start, sum(replica.requests.values())
+        print(f"  not interrupted           {seconds:6.2f} s, {requests:,} requests")
+        killed = 0
+        while killed < kills:
             process = stage(folder / "killed", replica)
             time.sleep(rng.uniform(1.5, 3.0))
             process.send_signal(signal.SIGKILL)
-            done += process.wait() == -signal.SIGKILL
+            killed += process.wait() == -signal.SIGKILL
             if process.returncode == 0:
                 break
         arrived = len(list((folder / "killed/cache").rglob("*.jpg")))
-        print(f"  killed {done} times, the last with {arrived:,} photographs there")
+        print(f"  killed {killed} times; {arrived:,} photographs were there after the last kill")
         stage(folder / "killed", replica).wait()
-    whole, killed = (contents(folder / name / "data/raw") for name in ("whole", "killed"))
-    table = pl.read_csv(folder / "whole/data/raw/images.csv")
-    complete = set(table["image_id"]) == set(ids) - gone and table["image_id"].is_unique().all()
+    expected, files = (contents(folder / name / "data/raw") for name in ("undisturbed", "killed"))
+    table = pl.read_csv(folder / "undisturbed/data/raw/images.csv")
+    complete = set(table["image_id"]) == set(ids) - missing and table["image_id"].is_unique().all()
     images = zip(table["image_id"], table["path"], strict=True)
-    intact = all(whole[Path(path)] == data.photograph(f"train/{image_id}") for image_id, path in images)
-    print(f"  all that exist arrived, none twice: {complete}; each as it was sent: {intact}")
-    print(f"  the folder is the same bytes: {whole == killed}")
+    intact = all(expected[Path(path)] == data.photograph(f"train/{image_id}") for image_id, path in images)
+    print(f"  every existing photograph arrived once: {complete}; with the bytes that were sent: {intact}")
+    print(f"  both runs gave the same bytes: {expected == files}")
 
 
 def contents(folder: Path) -> dict[Path, bytes]:
@@ -188,7 +190,7 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 
 def stage(folder: Path, replica: Replica) -> subprocess.Popen:
-    """Start the download stage in a folder of its own."""
+    """Start the stage `download` in `folder`."""
     folder.mkdir(exist_ok=True)
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     values["download"]["source"] = "open_images"

@@ -1,10 +1,10 @@
-"""What an epoch of fine-tuning costs, against the usual Keras script that runs the frozen part each time.
+"""Measure an epoch of fine-tuning, and compare it with a usual Keras script, which runs the frozen layers each time.
 
-Both train the same layers behind the default freeze depth, from the same head, on the same photographs, in the same
-batches, with AdamW, and measure the validation split after each epoch. The Keras script reads a folder with
-`image_dataset_from_directory`, augments with Keras' layers and runs the frozen layers (BatchNorm in inference mode);
-ours reads the cached activations. They alternate, each in a process of its own, as they divide the cores otherwise; the
-medians and the ratios count. Wants a finished `dvc repro`.
+Both train the same layers behind the default freeze depth, with AdamW, from the same head, on the same photographs, in
+batches of the same size. Both measure the validation split after each epoch. The Keras script reads a folder with
+`image_dataset_from_directory`, augments with layers of Keras and runs the frozen layers (BatchNorm in inference mode).
+Thaw reads the stored activations. The two run in turn. Thaw has a process of its own, since it divides the cores in
+another way. The result is the median of each, and the median ratio of the rounds. Needs a finished `dvc repro`.
 """
 
 import argparse
@@ -19,12 +19,18 @@ from statistics import median
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
-from thaw import arrays, examples, heads, models, params, tables, training
-from thaw.backbone_names import FEATURES
-from thaw.errors import run
-from thaw.files import read_json
-from thaw.keras import keras
-from thaw.tensorflow import tf
+from thaw.backbones.cut_points import FEATURES
+from thaw.core import arrays, params, tables
+from thaw.core.errors import run
+from thaw.core.files import read_json
+from thaw.engines import model_files
+from thaw.engines.keras_setup import keras
+from thaw.engines.tensorflow_setup import tf
+from thaw.features import examples
+from thaw.heads import registry
+from thaw.parameters.fine_tune import FineTune
+from thaw.parameters.whole import Params
+from thaw.training import loop
 
 ACTIVATIONS, BACKBONE, HEAD = Path("data/activations"), Path("models/backbone"), Path("models/head")
 RAW, SPLIT = Path("data/raw"), Path("data/split.csv")
@@ -35,45 +41,47 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     rounds = parser.parse_args().rounds
     parameters = params.load(Path("params.yaml"))
-    cut = read_json(ACTIVATIONS / "cut.json")["layer"]
+    frozen_layer = read_json(ACTIVATIONS / "cut.json")["layer"]
     with tempfile.TemporaryDirectory() as scratch:
-        link_folders(Path(scratch))
-        script = keras_script(Path(scratch), cut, parameters)
-        alone = ProcessPoolExecutor(1, get_context("spawn"), initializer=training.share_cores)
-        ours, keras_s = [], []
+        copy_images(Path(scratch))
+        script = keras_script(Path(scratch), frozen_layer, parameters)
+        process = ProcessPoolExecutor(1, get_context("spawn"), initializer=loop.share_cores)
+        thaw_seconds, keras_seconds = [], []
         for _ in range(rounds):
-            ours.append(alone.submit(our_epoch, cut, parameters.fine_tune).result())
-            keras_s.append(script())
-    ratio = median(k / o for k, o in zip(keras_s, ours, strict=True))
-    print(f"ours {median(ours):.1f} s an epoch, the Keras script {median(keras_s):.1f} s: {ratio:.1f} times as long")
+            thaw_seconds.append(process.submit(thaw_epoch, frozen_layer, parameters.fine_tune).result())
+            keras_seconds.append(script())
+    ratio = median(slow / fast for slow, fast in zip(keras_seconds, thaw_seconds, strict=True))
+    print(
+        f"seconds per epoch: Thaw {median(thaw_seconds):.1f}, the Keras script {median(keras_seconds):.1f}, "
+        f"{ratio:.1f} times as long"
+    )
 
 
-def link_folders(folder: Path) -> None:
-    """Lay the photographs out as `image_dataset_from_directory` wants them: split, then class."""
+def copy_images(folder: Path) -> None:
+    """Copy the photographs into `folder/split/class`, the layout of `image_dataset_from_directory`."""
     paths = dict(tables.read_images(RAW).select("image_id", "path").iter_rows())
-    for image_id, label, part in tables.read(SPLIT, tables.SPLIT).select("image_id", "label", "split").iter_rows():
-        target = folder / part / label / Path(paths[image_id]).name
+    for image_id, label, split in tables.read(SPLIT, tables.SPLIT).select("image_id", "label", "split").iter_rows():
+        target = folder / split / label / Path(paths[image_id]).name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(RAW / paths[image_id], target)
 
 
-def our_epoch(cut: str | None, fine_tune: params.FineTune) -> float:
-    """Return the seconds of the second epoch; the first also traces the graph."""
+def thaw_epoch(frozen_layer: str | None, fine_tune: FineTune) -> float:
+    """Return the seconds of the second epoch. The first one also traces the graph."""
     model = model_with_head()
     activations = arrays.open_rows(ACTIVATIONS / "activations.npy")
-    splits = examples.read(ACTIVATIONS, SPLIT)
+    images = examples.read(ACTIVATIONS, SPLIT)
     times = []
-    two = fine_tune.model_copy(update={"epochs": 2, "patience": None})
-    training.fit(
-        model, cut, [cut], activations, splits["train"], splits["validation"], two,
-        lambda scores: times.append(time.perf_counter()),
-        layer_decay=two.layer_decay, ema=two.ema, gradients=two.gradients,
-    )  # fmt: skip
+    two_epochs = fine_tune.model_copy(update={"epochs": 2, "patience": None, "prune_above": []})
+    data = loop.TrainingData(
+        activations, images.split("train"), images.split("validation"), frozen_layer, (frozen_layer,)
+    )
+    loop.fit(model, data, two_epochs, lambda scores: times.append(time.perf_counter()))
     return times[2] - times[1]
 
 
-def keras_script(folder: Path, cut: str | None, parameters: params.Params):
-    """Return a function that runs one epoch of the usual script and returns its seconds."""
+def keras_script(folder: Path, frozen_layer: str | None, parameters: Params):
+    """Build the usual script. Returns a function that runs one epoch and returns its seconds."""
     keras.utils.set_random_seed(1)
     size, batch = parameters.image.size, parameters.fine_tune.batch_size
     load = keras.utils.image_dataset_from_directory
@@ -92,10 +100,10 @@ def keras_script(folder: Path, cut: str | None, parameters: params.Params):
     train = train.map(lambda x, y: (augmentation(x, training=True), y), tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
     validation = load(folder / "validation", image_size=(size, size), batch_size=batch, shuffle=False)
     model = model_with_head()
-    frozen = cut is not None
+    frozen = frozen_layer is not None
     for layer in model.layers:
         layer.trainable = not frozen and not isinstance(layer, keras.layers.BatchNormalization)
-        frozen = frozen and layer.name != cut
+        frozen = frozen and layer.name != frozen_layer
     model.compile(keras.optimizers.AdamW(1e-5), "sparse_categorical_crossentropy", metrics=["accuracy"])
     model.fit(train.take(1), verbose=0)  # traces the graph
 
@@ -108,8 +116,8 @@ def keras_script(folder: Path, cut: str | None, parameters: params.Params):
 
 
 def model_with_head() -> keras.Model:
-    backbone, _ = models.load(BACKBONE / "backbone.keras")
-    return heads.load(HEAD).attach(backbone, FEATURES)
+    backbone, _ = model_files.load(BACKBONE / "backbone.keras")
+    return registry.load(HEAD).attach(backbone, FEATURES)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""Add classes to the thousand that EfficientNet-Lite0 knows, and measure what it gains and what it loses.
+"""Add classes to the thousand of EfficientNet-Lite0, and measure which predictions become right or change.
 
     python benchmarks/extension.py ../shared/open_images
 
-Alpacas from the sample of Open Images, then solar cells from the package, one after the other; every photograph is
-held out once, in five folds, and the strength is chosen on a fifth of the rest. Agreement is that of the likeliest
-class with the one before, on the sample's photographs that were verified not to show an alpaca.
+First `Alpaca` is added, with photographs of a sample of Open Images. Then `solar cell` is added, with photographs of
+the package. Each photograph is held out once, in five folds. The penalty is chosen on a fifth of the other photographs.
+Agreement means that the predicted class is the same as before. It is measured on photographs that were verified to be
+without an alpaca.
 """
 
 import argparse
@@ -17,91 +18,115 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
-from thaw import examples, extension, heads, inference, metrics, params, views
-from thaw.backbone_names import FEATURES
+from thaw.backbones.cut_points import FEATURES
+from thaw.core import params
+from thaw.engines import inference
+from thaw.evaluation import metrics
+from thaw.features import examples
+from thaw.heads import extended, linear
+from thaw.images import views
 from thaw.sources import elpv
 
 SIZE, FOLDS, CELLS = 288, 5, 60
-STRENGTHS = [0.3, 1.0, 3.0, 10.0, 30.0]  # those of the recipe `imagenet-alpaca`
+CS = [0.3, 1.0, 3.0, 10.0, 30.0]  # as in the recipe `imagenet-alpaca`
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sample", type=Path)
-    parser.add_argument("--backbone", type=Path, default=Path("models/backbone"), help="as `dvc repro` built it")
+    parser.add_argument("--backbone", type=Path, default=Path("models/backbone"), help="folder that `dvc repro` wrote")
     arguments = parser.parse_args()
     if not arguments.sample.is_dir():
-        sys.exit(f"{arguments.sample} is missing: a folder with images/ and annotations/ in Open Images' layout")
-    known = extension.known_head(True, arguments.backbone)
-    alpacas, others = photographs(arguments.sample)
-    print(f"{len(alpacas)} photographs with an alpaca, {len(others)} without, {CELLS} solar cells, {SIZE} pixels")
+        sys.exit(f"{arguments.sample} is missing; it should be a folder with images/ and annotations/ of Open Images")
+    old_head = extended.read_old_head(True, arguments.backbone)
+    alpacas, others = list_images(arguments.sample)
+    print(f"{len(alpacas)} photographs with an alpaca, {len(others)} without, {CELLS} solar cells; {SIZE} pixels")
     names = ["Alpaca"] * len(alpacas) + ["not new"] * len(others) + ["solar cell"] * CELLS
-    x = features(arguments.backbone, [*alpacas, *others, *cells()])
+    x = compute_features(arguments.backbone, [*alpacas, *others, *list_cells()])
     labels = np.array(names)
     for name in ("Alpaca", "solar cell"):
-        print(f"before, {name} is answered: {told(known, x[labels == name])}")
+        print(f"before, predictions for {name}: {most_common(old_head, x[labels == name])}")
 
-    answers = {step: np.empty(len(x), object) for step in ("Alpaca", "and solar cell")}
-    fold = folds(labels, seed=1)
-    for k in range(FOLDS):
-        train, test = fold != k, fold == k
-        one = extend(known, x, labels, train & (labels != "solar cell"))
-        two = extend(one, x, labels, train & (labels != "Alpaca"))
-        for head, step in zip((one, two), answers, strict=True):
-            answers[step][test] = np.array(head.classes)[head.probabilities(x[test]).argmax(axis=1)]
-    before = np.array(known.classes)[known.probabilities(x).argmax(axis=1)]
-    for step, found in answers.items():
+    predictions = {step: np.empty(len(x), object) for step in ("Alpaca", "Alpaca and solar cell")}
+    folds = draw_folds(labels, seed=1)
+    for fold in range(FOLDS):
+        train, test = folds != fold, folds == fold
+        first = extend(old_head, x, labels, train & (labels != "solar cell"))
+        second = extend(first, x, labels, train & (labels != "Alpaca"))
+        for head, step in zip((first, second), predictions, strict=True):
+            predictions[step][test] = predict(head, x[test])
+    before = predict(old_head, x)
+    for step, predicted in predictions.items():
         print(f"with {step}:")
         for name in ("Alpaca", "solar cell")[: 1 + (step != "Alpaca")]:
-            report(f"{name} answered as such", found[labels == name] == name)
-        report("agreement on the others", (found == before)[labels == "not new"])
+            report(f"{name} predicted", predicted[labels == name] == name)
+        report("agreement on the others", (predicted == before)[labels == "not new"])
 
 
-def photographs(sample: Path) -> tuple[list[Path], list[Path]]:
-    """Return the photographs that were verified to show an alpaca, and those verified not to."""
-    found: dict[str, list[Path]] = {"1": [], "0": []}
+def list_images(sample: Path) -> tuple[list[Path], list[Path]]:
+    """Return the photographs that were verified to have an alpaca, and those verified to have none."""
+    paths: dict[str, list[Path]] = {"1": [], "0": []}
     for table in sorted((sample / "annotations").glob("*imagelabels*.csv")):
         with table.open(encoding="utf-8") as file:
             for row in csv.DictReader(file):
-                found[row["Confidence"]].append(sample / "images" / f"{row['ImageID']}.jpg")
-    return found["1"], found["0"]
+                paths[row["Confidence"]].append(sample / "images" / f"{row['ImageID']}.jpg")
+    return paths["1"], paths["0"]
 
 
-def cells() -> list[Path]:
-    """Return some photographs of the package `elpv-dataset`, evenly chosen."""
-    _, found = elpv.find(params.load(PARAMS).download.elpv)
-    return [photograph.path for photograph in found[:: len(found) // CELLS][:CELLS]]
+def list_cells() -> list[Path]:
+    """Return CELLS photographs of the package `elpv-dataset`, at equal distances in its table."""
+    images = elpv.find(params.load(PARAMS).download.elpv).images
+    return [image.path for image in images[:: len(images) // CELLS][:CELLS]]
 
 
-def features(backbone: Path, paths: list[Path]) -> np.ndarray:
-    run = inference.openvino(backbone / "backbone.xml", FEATURES, SIZE, np.float32)
+def compute_features(backbone: Path, paths: list[Path]) -> np.ndarray:
+    run = inference.compile_openvino(backbone / "backbone.xml", FEATURES, SIZE, np.float32)
     return np.concatenate(list(run(inference.rebatch(views.draw(paths, [[None]] * len(paths), SIZE, "crop")))))
 
 
-def folds(labels: np.ndarray, seed: int) -> np.ndarray:
-    """Return the fold (n,) in which each photograph is held out, every label spread over all."""
-    generator, fold = np.random.default_rng(seed), np.empty(len(labels), int)
+def draw_folds(labels: np.ndarray, seed: int) -> np.ndarray:
+    """Return the (n,) folds in which the photographs are held out. Each label is spread evenly over the folds."""
+    generator, folds = np.random.default_rng(seed), np.empty(len(labels), int)
     for name in np.unique(labels):
         rows = generator.permutation(np.flatnonzero(labels == name))
-        fold[rows] = np.arange(len(rows)) % FOLDS
-    return fold
+        folds[rows] = np.arange(len(rows)) % FOLDS
+    return folds
 
 
-def extend(known: heads.LinearHead, x: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> heads.LinearHead:
-    """Return the rows with one more class, as `train_head` would find them."""
+def extend(old_head: linear.LinearHead, x: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> linear.LinearHead:
+    """Add one class to a head, in the way of the stage `train_head`.
+
+    Args:
+        old_head: The head to extend.
+        x: Features of all photographs, (n, channels).
+        labels: Their labels, (n,) str.
+        rows: The photographs to train on, (n,) bool. They have one new label, and one that begins with `not `.
+
+    Returns:
+        The head with all classes that is best on validation.
+    """
     classes = tuple(np.unique(labels[rows]))
     y = np.searchsorted(classes, labels)
-    inner = folds(labels, seed=2)
+    inner = draw_folds(labels, seed=2)
     train, validation = np.flatnonzero(rows & (inner != 0)), np.flatnonzero(rows & (inner == 0))
-    part = examples.Examples(*[validation] * 2, y[validation], np.ones(len(validation)), validation)
-    fits = extension.fit_path(x[train], y[train], np.ones(len(train)), classes, STRENGTHS, known)
-    best, *_ = min(heads.until_worse(fits, x[validation], part), key=lambda fitted: fitted[1])
-    return best.whole
+    held_out = examples.Examples(
+        image_ids=validation, splits=np.full(len(validation), "validation"), views=validation[:, None],
+        labels=y[validation], weights=np.ones(len(validation)), groups=validation,
+    )  # fmt: skip
+    samples = linear.Samples(x[train], y[train], np.ones(len(train)))
+    fits = extended.fit_path(old_head, samples, classes, CS)
+    best, *_ = min(linear.until_worse(fits, x[validation], held_out), key=lambda fitted: fitted[1])
+    return best.full_head
 
 
-def told(head: heads.LinearHead, x: np.ndarray) -> str:
-    counts = Counter(np.array(head.classes)[head.probabilities(x).argmax(axis=1)])
+def predict(head: linear.LinearHead, x: np.ndarray) -> np.ndarray:
+    """Return the (n,) names of the most likely classes."""
+    return np.array(head.classes)[head.probabilities(x).argmax(axis=1)]
+
+
+def most_common(head: linear.LinearHead, x: np.ndarray) -> str:
+    counts = Counter(predict(head, x))
     return ", ".join(f"{name} {count}" for name, count in counts.most_common(3))
 
 

@@ -1,7 +1,7 @@
-"""How the pipeline grows: wall time and peak memory of each stage with more photographs, and with more classes.
+"""Measure the time and the peak memory of each stage with more photographs, and with more classes.
 
-Drawn photographs of 256 pixels, as many as 1, 3, 10 and 30 times `--images`, of two classes; then `--images` times 10
-of 2, 10 and 100 classes. Each stage is run by its script, in a scratch clone, one after the other.
+The photographs are drawn, with a side of 256 pixels. First there are 1, 3, 10 and 30 times `--images` of two classes.
+Then there are 10 times `--images` of 10 and of 100 classes. The stages run one after the other in a temporary clone.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import yaml
 from clones import fresh
 from PIL import Image
 
-from thaw.errors import run
+from thaw.core.errors import run
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--times", type=int, nargs="+", default=[1, 3, 10, 30])
     parser.add_argument("--classes", type=int, nargs="*", default=[2, 10, 100])
-    parser.add_argument("--size", type=int, default=96, help="that the network sees, in pixels")
+    parser.add_argument("--size", type=int, default=96, help="of the network's input, in pixels")
     arguments = parser.parse_args()
     runs = [(arguments.images * times, 2) for times in arguments.times]
     runs += [(arguments.images * 10, classes) for classes in arguments.classes if classes != 2]
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def measure(scratch: Path, images: int, classes: int, size: int) -> dict[str, tuple[float, float]]:
-    """Run all stages; return the wall seconds and the peak resident megabytes of each."""
+    """Run all stages. Returns the seconds and the peak memory (resident MB) of each."""
     draw(scratch / "photographs", images, classes)
     source = {"source": "folder", "folder": {"path": str(scratch / "photographs")}}
     clone = fresh(scratch / "clone", download=source, image={"size": size})
@@ -57,7 +57,7 @@ def measure(scratch: Path, images: int, classes: int, size: int) -> dict[str, tu
 
 
 def draw(folder: Path, images: int, classes: int) -> None:
-    """Draw noisy stripes, each class with a direction of its own."""
+    """Draw noisy stripes. Each class has its own direction."""
     generator = np.random.default_rng(1)
     y, x = np.mgrid[:256, :256]
     for number in range(images):
@@ -65,9 +65,9 @@ def draw(folder: Path, images: int, classes: int) -> None:
         angle, period = np.pi * (label + generator.uniform(-0.3, 0.3)) / classes, generator.uniform(8, 24)
         wave = np.sin(2 * np.pi * (x * np.cos(angle) + y * np.sin(angle)) / period + generator.uniform(0, 6))
         pixels = 127 + 60 * wave[..., None] + generator.normal(0, 30, (256, 256, 3))
-        place = folder / f"class{label:03}"
-        place.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(place / f"{number:06}.jpg", quality=85)
+        class_folder = folder / f"class{label:03}"
+        class_folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(class_folder / f"{number:06}.jpg", quality=85)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
-"""How many wrong labels are found: 2 % of the surest solar cells get the wrong one, and are then looked for.
+"""Measure how many wrong labels are found: 2 % of the solar cells get a wrong label, and are then searched for.
 
     python benchmarks/label_errors.py [--seeds 5]
 
-Cells whose probability of a defect is 0 or 1 alone, since the others' labels are unsure. Wants a finished `dvc repro`
-with the default source.
+Only cells whose probability of a defect is 0 or 1 take part, since the other labels are uncertain. Needs a finished
+`dvc repro` with the default source.
 """
 
 import argparse
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,11 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "src")]
 
-from thaw import arrays, examples, label_errors, tables  # noqa: E402
+from thaw.core import arrays, tables  # noqa: E402
+from thaw.evaluation import label_errors  # noqa: E402
+from thaw.features import examples  # noqa: E402
 
-PLANTED, SUSPECTED = 0.02, 0.05
+PLANTED, SUSPECTED = 0.02, 0.05  # fractions of the cells: with a wrong label, and searched
 
 
 def main() -> None:
@@ -28,29 +31,26 @@ def main() -> None:
     folder = ROOT / "data/features"
     features = arrays.open_rows(folder / "features.npy")
     images = tables.read_images(ROOT / "data/raw")
-    sure = images.filter(images["meta_probability"].is_in(["0.000", "1.000"]))["image_id"].to_list()
-    parts = examples.read(folder, ROOT / "data/split.csv").values()
-    kept = [np.isin(part.image_ids, sure) for part in parts]
-    rows, labels, groups = (
-        np.concatenate([array[keep] for array, keep in zip(arrays_, kept, strict=True)])
-        for arrays_ in zip(*((part.views[:, 0], part.labels, part.groups) for part in parts), strict=True)
-    )
-    features, classes = features[rows], len(examples.read_classes(folder))
-    planted, suspected = round(PLANTED * len(labels)), round(SUSPECTED * len(labels))
-    shares, seconds = [], []
+    certain = images.filter(images["meta_probability"].is_in(["0.000", "1.000"]))["image_id"].to_list()
+    cells = examples.read(folder, ROOT / "data/split.csv")
+    cells = cells.take(np.flatnonzero(np.isin(cells.image_ids, certain)))
+    features, classes = features[cells.rows], len(examples.read_classes(folder))
+    planted, suspected = round(PLANTED * len(cells)), round(SUSPECTED * len(cells))
+    fractions, seconds = [], []
     for seed in range(arguments.seeds):
         generator = np.random.default_rng(seed)
-        wrong = generator.choice(len(labels), planted, replace=False)
-        given = labels.copy()
-        given[wrong] = (given[wrong] + generator.integers(1, classes, planted)) % classes
-        began = time.perf_counter()
-        confidence = label_errors.self_confidence(features, given, np.ones(len(given)), groups, classes, seed=seed)
-        seconds.append(time.perf_counter() - began)
-        found = np.isin(wrong, label_errors.suspicious(confidence)[:suspected])
-        shares.append(found.mean())
-        print(f"seed {seed}: {found.sum()} of {planted} wrong labels among the {suspected} most suspicious")
-    print(f"{len(labels):,} cells: {np.mean(shares):.1%} found ({min(shares):.1%} to {max(shares):.1%}), "
-          f"{np.median(seconds):.1f} s each")  # fmt: skip
+        wrong = generator.choice(len(cells), planted, replace=False)
+        labels = cells.labels.copy()
+        labels[wrong] = (labels[wrong] + generator.integers(1, classes, planted)) % classes
+        mislabelled = replace(cells, labels=labels, weights=np.ones(len(cells)))
+        start = time.perf_counter()
+        confidence = label_errors.self_confidence(features, mislabelled, classes, seed=seed)
+        seconds.append(time.perf_counter() - start)
+        is_found = np.isin(wrong, label_errors.suspicious(confidence)[:suspected])
+        fractions.append(is_found.mean())
+        print(f"seed {seed}: {is_found.sum()} of {planted} wrong labels among the {suspected} most suspicious")
+    spread = f"({min(fractions):.1%} to {max(fractions):.1%})"
+    print(f"{len(cells):,} cells: {np.mean(fractions):.1%} found {spread}, {np.median(seconds):.1f} s per seed")
 
 
 if __name__ == "__main__":

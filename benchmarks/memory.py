@@ -1,8 +1,9 @@
-"""Peak memory and time of each stage of the last commit, on its data and on ten times as much (the table repeated).
+"""Measure the peak memory and the time of each stage of the last commit, on its photographs and on ten times as many.
 
-Runs the stages in a scratch clone, without augmented copies and for one epoch, since neither changes what is held
-at a time, and without groups: repeated photographs would be one, and `growth.py` draws distinct ones. The peak is the
-largest resident set of the stage's process as the operating system counted it.
+The rows of the table of photographs are repeated. The stages run in a temporary clone, without augmented copies and for
+one epoch: neither changes how much memory is needed at a time. Groups are off, since copies of a photograph would be in
+one group; `growth.py` draws distinct photographs. The peak is the largest resident set of the process that the
+operating system counted.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from pathlib import Path
 import polars as pl
 from clones import fresh
 
-from thaw.errors import run
+from thaw.core.errors import run
 
 STAGES = (
     "download", "split", "augment", "backbone", "extract_features", "train_head", "extract_activations", "fine_tune",
@@ -28,15 +29,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--times", type=int, default=10)
     times = parser.parse_args().times
-    once, often = measure(1), measure(times)
+    single, repeated = measure(1), measure(times)
     print(f"{'stage':20} {'peak MB':>8} {f'x{times}':>8} {'ratio':>6} {'s':>8} {f'x{times}':>8}")
     for stage in STAGES:
-        (mb, s), (mb_often, s_often) = once[stage], often[stage]
-        print(f"{stage:20} {mb:8.0f} {mb_often:8.0f} {mb_often / mb:6.2f} {s:8.1f} {s_often:8.1f}")
+        (mb, s), (repeated_mb, repeated_s) = single[stage], repeated[stage]
+        print(f"{stage:20} {mb:8.0f} {repeated_mb:8.0f} {repeated_mb / mb:6.2f} {s:8.1f} {repeated_s:8.1f}")
 
 
 def measure(times: int) -> dict[str, tuple[float, float]]:
-    """Return the peak in MB and the seconds of each stage."""
+    """Run all stages with the photographs repeated `times`. Returns the peak in MB and the seconds of each."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = fresh(
             Path(scratch) / "clone", augment={"copies": 0}, split={"group_duplicates": False},
@@ -51,7 +52,7 @@ def measure(times: int) -> dict[str, tuple[float, float]]:
 
 
 def repeat(table: Path, times: int) -> None:
-    """Repeat the rows of a table of photographs, each under an id of its own; the files are shared."""
+    """Repeat the rows of a table of photographs. Each row gets its own id; copies share a file."""
     rows = pl.read_csv(table)
     repeated = [rows.with_columns(image_id=pl.col("image_id") + f"-{i}") for i in range(times)]
     pl.concat(repeated).write_csv(table)

@@ -1,10 +1,13 @@
-"""How fast `predict.py` answers: its rate against decoding alone and the engine alone, and the wait for the first line.
+"""Measure how fast `predict.py` is: its rate, and the time until its first line.
 
-1,000 photographs of 1024 × 768, scaled from those of a folder (`--photographs`) or drawn, as JPEGs. `predict` is the
-way of the script from paths to answers; `decoding` the same without the network; the engine is given the same views
-in memory. The three alternate; medians count, and the ratio of each round. Where decoding and the engine share all
-cores, no more than the sum of their CPU time can be hoped for. The process is timed from its start, with the converted
-model there, without and with `--far`, in turn. Wants a finished `dvc repro`.
+The rate is compared with decoding alone and with the engine alone, on 1,000 JPEGs of 1024 × 768. They are scaled from
+those of a folder (`--photographs`) or drawn. `predict` goes from paths to predictions as the script does. `decoding` is
+the same without the network. `engine` gets the same pixels from memory. The three run in turn; the result is the median
+of each, and the median ratio of the rounds. Decoding and the engine share the cores, so the CPU time of `predict` is at
+least the sum of theirs.
+
+Then the process is timed from its start, without and with `--far` in turn. The converted model is there already. Needs
+a finished `dvc repro`.
 """
 
 import argparse
@@ -21,7 +24,8 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
-from thaw import answers, deployed, inference
+from thaw.engines import inference
+from thaw.prediction import deployed_model, stream
 
 MODEL = Path("models/model.keras")
 
@@ -30,35 +34,37 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--photographs", type=Path, help="a folder of JPEGs to scale, each as often as is needed")
+    parser.add_argument("--photographs", type=Path, help="folder of JPEGs to scale, repeated if there are too few")
     arguments = parser.parse_args()
-    description = deployed.describe(MODEL)
+    description = deployed_model.read_description(MODEL)
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         write_photographs(folder / "photographs", arguments.images, arguments.photographs)
-        network = deployed.network(MODEL, folder / "networks")
-        engine = inference.openvino(network, deployed.OUTPUT, description.size, np.float32)
+        network = deployed_model.converted_network(MODEL, folder / "networks")
+        engine = inference.compile_openvino(network, deployed_model.OUTPUT, description.size, np.float32)
 
-        def look():
-            return answers.look(answers.expand([str(folder / "photographs")]), description.size, description.resize)
+        def load_images():
+            return stream.load_images(
+                stream.expand([str(folder / "photographs")]), description.size, description.resize
+            )
 
-        views = np.stack([seen.view for seen in look()])
+        views = np.stack([image.view for image in load_images()])
         contestants = {
-            "predict": lambda: sum(1 for _ in answers.answer(look(), engine)),
-            "decoding": lambda: sum(1 for _ in look()),
+            "predict": lambda: sum(1 for _ in stream.predict(load_images(), engine)),
+            "decoding": lambda: sum(1 for _ in load_images()),
             "engine": lambda: sum(len(batch) for batch in engine(inference.rebatch([views]))),
         }
         rates: dict[str, list[float]] = {name: [] for name in contestants}
         costs: dict[str, list[float]] = {name: [] for name in contestants}
-        for turn in range(arguments.rounds + 1):
-            for name, work in contestants.items():
-                start, used = time.perf_counter(), time.process_time()
-                done = work()
-                if turn:  # the first round warms up
-                    rates[name].append(done / (time.perf_counter() - start))
-                    costs[name].append((time.process_time() - used) / done)
-        ratios = [ours / min(others) for ours, *others in zip(*rates.values(), strict=True)]
+        for round_index in range(arguments.rounds + 1):
+            for name, run in contestants.items():
+                start, cpu_start = time.perf_counter(), time.process_time()
+                count = run()
+                if round_index:  # the first round only warms up
+                    rates[name].append(count / (time.perf_counter() - start))
+                    costs[name].append((time.process_time() - cpu_start) / count)
+        ratios = [predict / min(others) for predict, *others in zip(*rates.values(), strict=True)]
         for name, values in rates.items():
             spread = f"({min(values):.0f} to {max(values):.0f})"
             print(
@@ -71,29 +77,29 @@ def main() -> None:
             for option, times in waits.items():
                 times.append(script(folder, option))
         for option, times in waits.items():
-            firsts, wholes, used = zip(*times[1:], strict=True)
+            firsts, totals, cpu = zip(*times[1:], strict=True)
             print(
-                f"predict.py {option:10} first answer after {median(firsts):.2f} s "
+                f"predict.py {option:10} first line after {median(firsts):.2f} s "
                 f"({min(firsts):.2f} to {max(firsts):.2f}) from the start, all {arguments.images:,} after "
-                f"{median(wholes):.2f} s ({arguments.images / median(wholes):.0f} a second), "
-                f"{median(used):.1f} s of CPU"
+                f"{median(totals):.2f} s ({arguments.images / median(totals):.0f} a second), "
+                f"{median(cpu):.1f} s of CPU"
             )
 
 
 def write_photographs(folder: Path, count: int, source: Path | None) -> None:
     folder.mkdir()
-    found = sorted(source.rglob("*.jpg")) if source else []
+    sources = sorted(source.rglob("*.jpg")) if source else []
     generator = np.random.default_rng(1)
     for number in range(count):
-        if number < len(found) or not found:
-            image = Image.open(found[number]).convert("RGB") if found else drawn(generator)
+        if number < len(sources) or not sources:
+            image = Image.open(sources[number]).convert("RGB") if sources else draw(generator)
             image.resize((1024, 768)).save(folder / f"{number:05}.jpg", quality=90)
         else:
-            os.link(folder / f"{number % len(found):05}.jpg", folder / f"{number:05}.jpg")
+            os.link(folder / f"{number % len(sources):05}.jpg", folder / f"{number:05}.jpg")
 
 
-def drawn(generator: np.random.Generator) -> Image.Image:
-    """Shapes of all sizes with some grain, about as many bytes as a photograph of a scene."""
+def draw(generator: np.random.Generator) -> Image.Image:
+    """Draw shapes of all sizes with some grain. The JPEG has about as many bytes as a photograph of a scene."""
     pixels = generator.normal(128, 8, (768, 1024, 3))
     for cells in (4, 16, 64, 256):
         coarse = generator.integers(0, 256, (cells * 3 // 4, cells, 3)).astype(np.uint8)
@@ -102,7 +108,7 @@ def drawn(generator: np.random.Generator) -> Image.Image:
 
 
 def script(folder: Path, option: str) -> tuple[float, float, float]:
-    """Return the seconds to the first line of the real script, to its end, and of CPU."""
+    """Run the real script. Returns the seconds to its first line, the seconds to its end, and its CPU seconds."""
     command = [sys.executable, "src/predict.py", "--json", "--cache", folder / "networks", folder / "photographs"]
     command += [option] * bool(option)
     before, start = os.times(), time.perf_counter()
@@ -110,8 +116,8 @@ def script(folder: Path, option: str) -> tuple[float, float, float]:
         process.stdout.readline()
         first = time.perf_counter() - start
         process.stdout.read()
-    whole, after = time.perf_counter() - start, os.times()
-    return first, whole, after[2] + after[3] - before[2] - before[3]
+    total, after = time.perf_counter() - start, os.times()
+    return first, total, after[2] + after[3] - before[2] - before[3]
 
 
 if __name__ == "__main__":

@@ -1,14 +1,19 @@
-"""Time to a trained head and to a fine-tuned model, against the script that tutorials teach.
+"""Measure the time to a trained head and to a fine-tuned model, and compare it with the script that tutorials teach.
 
     python benchmarks/race.py [--photographs FOLDER] [--rounds N] [--head-only] [--torch PYTHON] [--without PEER …]
 
-The same photographs, split, size and weights. `Thaw` is `dvc repro` in a fresh clone with an empty cache, from the
-photographs to the trained part, with every process, check and file on the way; `Keras` and `Keras, cached` are
-`peers/keras_tutorial.py`, from its start, on a folder that is laid out and split already; `timm` is the same in
-PyTorch, `peers/timm_script.py`, run by a PYTHON that has it: `uv pip install torch torchvision timm`, 3 GB, in an
-environment of its own. They alternate; medians, and the ratio of each round, count. The accuracy is the best on
-validation, as each chooses its model. FOLDER holds a folder a class; without it the photographs are those of
-`params.yaml`. What counts is the last commit. A peer that is not there or fails is left out, with the reason.
+All use the same photographs, split, size and weights.
+
+- `Thaw` is `dvc repro` on the last commit, in a fresh clone with an empty cache. Its time includes all processes,
+  checks and files from the photographs to the trained part.
+- `Keras` and `Keras, cached` are `peers/keras_tutorial.py`, timed from its start. Its photographs are in folders by
+  split and class already.
+- `timm` is the same in PyTorch, `peers/timm_script.py`. It needs a PYTHON that has timm. Install it in a separate
+  environment: `uv pip install torch torchvision timm`, 3 GB.
+
+They run in turn. The result is the median of each, and the median ratio of the rounds. The accuracy is the best on
+validation. FOLDER holds a folder for each class; without it the photographs are those of `params.yaml`. A peer that is
+missing or fails is left out, with the reason.
 """
 
 import argparse
@@ -26,10 +31,11 @@ from statistics import median
 
 from clones import dvc, fresh
 
-from thaw import params, tables
+from thaw.backbones import efficientnet_lite
 from thaw.backbones.cut_points import resolve
-from thaw.errors import ThawError, run
-from thaw.files import read_json
+from thaw.core import params, tables
+from thaw.core.errors import ThawError, run
+from thaw.core.files import read_json
 
 PEERS = Path(__file__).parent / "peers"
 IMPORTS = "import timm, torch, torchvision"
@@ -39,31 +45,31 @@ Result = dict[str, tuple[float, float]]  # part → seconds, accuracy on validat
 
 
 class LeftOutError(Exception):
-    """Why a peer does not take part, or no longer."""
+    """A peer does not take part, or no longer; the message is the reason."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--photographs", type=Path, help="a folder with a folder a class")
+    parser.add_argument("--photographs", type=Path, help="folder with one folder for each class")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--head-only", action="store_true")
-    parser.add_argument("--copies", type=int, help="that Thaw draws of a training photograph; a head can do with 0")
-    parser.add_argument("--torch", type=Path, metavar="PYTHON", help="one that has torch, torchvision and timm")
+    parser.add_argument("--copies", type=int, help="augmented copies in Thaw; a head can do without (0)")
+    parser.add_argument("--torch", type=Path, metavar="PYTHON", help="interpreter with torch, torchvision and timm")
     parser.add_argument("--without", nargs="*", default=[], choices=PEER_NAMES, metavar="PEER", help="to leave out")
     arguments = parser.parse_args()
     parts = PARTS[: 1 if arguments.head_only else 2]
     with tempfile.TemporaryDirectory() as scratch:
         finished, clone = Path(scratch) / "finished", Path(scratch) / "clone"
-        first = thaw(finished, parts, arguments)  # whose photographs, split and backbone are everyone's
+        first = thaw(finished, parts, arguments)  # all peers use its photographs, split and backbone
         folder = lay_out(finished, Path(scratch) / "photographs")
         results: dict[str, list[Result]] = {"Thaw": [first]}
         results |= {name: [] for name in PEER_NAMES if name not in arguments.without}
-        for turn in range(arguments.rounds):
-            if turn:
+        for round_index in range(arguments.rounds):
+            if round_index:
                 try:
                     results["Thaw"].append(thaw(clone, parts, arguments))
                 except ThawError as error:
-                    print(f"race: it ends after {turn} rounds: {error}", flush=True)
+                    print(f"race: ended after {round_index} rounds: {error}", flush=True)
                     break
             for name in list(results)[1:]:
                 try:
@@ -75,7 +81,7 @@ def main() -> None:
 
 
 def thaw(clone: Path, parts: tuple[str, ...], arguments: argparse.Namespace) -> Result:
-    """Run the pipeline in a fresh clone, part by part; return the seconds until each."""
+    """Run the pipeline in a fresh clone. Returns the seconds until each part is trained, and its accuracy."""
     shutil.rmtree(clone, ignore_errors=True)
     changes = {}
     if arguments.photographs:
@@ -83,110 +89,136 @@ def thaw(clone: Path, parts: tuple[str, ...], arguments: argparse.Namespace) -> 
     if arguments.copies is not None:
         changes["augment"] = {"copies": arguments.copies}
     fresh(clone, **changes)
-    seconds, found = 0.0, {}
+    seconds, results = 0.0, {}
     for part in parts:
         start = time.perf_counter()
         dvc(clone, "repro", {"head": "train_head", "fine_tuned": "fine_tune"}[part])
         seconds += time.perf_counter() - start
-        found[part] = seconds, accuracy(clone, part)
-    return found
+        results[part] = seconds, accuracy(clone, part)
+    return results
 
 
 def accuracy(clone: Path, part: str) -> float:
-    """Return the share of validation labels right, unweighted as the peers count, that the trained part answers."""
-    from thaw import arrays, examples, extraction, heads, models, training
+    """Return the accuracy of a trained part on validation, without weights, since the peers have none."""
+    from thaw.core import arrays
+    from thaw.engines import model_files
+    from thaw.features import examples, extraction
+    from thaw.heads import registry
+    from thaw.training import loop
 
-    splits = examples.read(clone / "data" / "features", clone / "data" / "split.csv")
-    validation = splits["validation"]
+    validation = examples.read(clone / "data" / "features", clone / "data" / "split.csv").split("validation")
     if part == "head":
         features = arrays.open_rows(clone / "data" / "features" / "features.npy")
-        probabilities = heads.load(clone / "models" / "head").probabilities(features[validation.views[:, 0]])
+        probabilities = registry.load(clone / "models" / "head").probabilities(features[validation.rows])
     else:
-        model, metadata = models.load(clone / "models" / "model.keras")
+        model, metadata = model_files.load(clone / "models" / "model.keras")
         backbone = clone / "models" / "backbone"
-        names = ("activations", "raw", "split.csv", "augmentations.csv")
-        activations = extraction.open_activations(*(clone / "data" / name for name in names), backbone)
-        thawed = models.thawed_part(model, metadata["cut"])
-        probabilities = training.predictor(thawed, activations)(validation.views[:, 0])
+        files = [clone / "data" / name for name in ("raw", "split.csv", "augmentations.csv")]
+        activations = extraction.open_activations(clone / "data" / "activations", extraction.Dataset(*files), backbone)
+        thawed = model_files.thawed_part(model, metadata["cut"])
+        probabilities = loop.predictor(thawed, activations)(validation.rows)
     return float((probabilities.argmax(axis=1) == validation.labels).mean())
 
 
 def lay_out(clone: Path, folder: Path) -> Path:
-    """Lay the photographs of a run out as `image_dataset_from_directory` wants them, by split and class."""
+    """Copy the photographs of a run into `folder/split/class`, the layout of `image_dataset_from_directory`."""
     raw = clone / "data" / "raw"
     rows = tables.read(clone / "data" / "split.csv", tables.SPLIT).select("image_id", "label", "split")
-    for path, label, part in rows.join(tables.read_images(raw), on="image_id").select("path", "label", "split").rows():
-        target = folder / part / label / Path(path).name
+    for path, label, split in rows.join(tables.read_images(raw), on="image_id").select("path", "label", "split").rows():
+        target = folder / split / label / Path(path).name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(raw / path, target)
     return folder
 
 
 def peer(name: str, finished: Path, folder: Path, parts: tuple[str, ...], torch: Path | None) -> Result:
-    """Run a peer on the photographs in `folder`, with the backbone and the cut of a finished run."""
-    from thaw import extraction
+    """Run a peer with the backbone and the freeze depth of a finished run.
 
-    backbone, cut = finished / "models" / "backbone", None
+    Args:
+        name: One of PEER_NAMES.
+        finished: Clone with a finished run.
+        folder: Photographs by split and class.
+        parts: Which of PARTS to train.
+        torch: Interpreter for timm.
+
+    Returns:
+        The seconds until each part is trained, and its accuracy on validation.
+
+    Raises:
+        LeftOutError: If the peer cannot take part, or fails.
+    """
+    from thaw.features import extraction
+
+    backbone, frozen_layer = finished / "models" / "backbone", None
     image = extraction.sized(params.load(finished / "params.yaml").image, backbone)
     options = ["--size", str(image.size)]
     if "fine_tuned" in parts:
-        cut = read_json(finished / "data" / "activations" / "cut.json")["layer"]
+        frozen_layer = read_json(finished / "data" / "activations" / "cut.json")["layer"]
     else:
         options.append("--head-only")
     if name == "timm":
-        command = timm(finished, folder, parts, cut, torch)
+        command = timm(finished, folder, parts, frozen_layer, torch)
     else:
         command = [sys.executable, PEERS / "keras_tutorial.py", folder, backbone / "backbone.keras"]
-        options += [*(["--cut", cut] if cut else []), *["--cached"] * (name == "Keras, cached")]
+        options += [*(["--cut", frozen_layer] if frozen_layer else []), *["--cached"] * (name == "Keras, cached")]
     return timed([*command, *options])
 
 
-def timm(finished: Path, folder: Path, parts: tuple[str, ...], cut: str | None, python: Path | None) -> list:
-    """Return the command of the script in PyTorch, whose blocks count from 0 where ours count from 1."""
+def timm(finished: Path, folder: Path, parts: tuple[str, ...], frozen_layer: str | None, python: Path | None) -> list:
+    """Return the command of the script in PyTorch. timm counts blocks from 0; Thaw counts them from 1.
+
+    Args:
+        finished: Clone with a finished run.
+        folder: Photographs by split and class.
+        parts: Which of PARTS to train.
+        frozen_layer: Last frozen layer of fine-tuning; None if all layers are trained.
+        python: Interpreter that has timm.
+
+    Raises:
+        LeftOutError: If timm is missing, or cannot train the same layers.
+    """
     try:
         if not python or subprocess.run([python, "-c", IMPORTS], capture_output=True).returncode:
             raise LeftOutError("no Python with torch, torchvision and timm was named (--torch)")
     except OSError as error:
         raise LeftOutError(f"{python}: {error.strerror}") from None
     points = [point["layer"] for point in read_json(finished / "models" / "backbone" / "backbone.json")["cut_points"]]
-    block = re.match(r"block\d+", cut or "")
+    block = re.match(r"block\d+", frozen_layer or "")
     if params.load(finished / "params.yaml").backbone.name != "EfficientNetLite0":
         raise LeftOutError("its weights are EfficientNetLite0's")
-    if "fine_tuned" in parts and not (block and resolve(block[0], points) == cut):
-        raise LeftOutError(f"it thaws whole blocks, and {cut or 'the input'} ends none")
-    from thaw.backbones import registry  # takes seconds
-
-    weights = registry.package_file(*registry.PACKAGES["EfficientNetLite0"])
+    if "fine_tuned" in parts and not (block and resolve(block[0], points) == frozen_layer):
+        raise LeftOutError(f"it thaws whole blocks, and {frozen_layer or 'the input'} ends none")
+    weights = efficientnet_lite.weights_file("EfficientNetLite0")
     thaw_from = block[0].removeprefix("block") if block else "0"
     return [python, PEERS / "timm_script.py", folder, weights, "--thaw-from", thaw_from]
 
 
 def timed(command: list) -> Result:
-    """Run a peer's script and return the seconds until each part, with the accuracy that it says."""
+    """Run the script of a peer. Returns the seconds until each part, and the accuracy that the script printed."""
     start = time.perf_counter()
-    found = {}
+    results = {}
     with (
         tempfile.TemporaryFile("w+") as errors,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
     ):
         for line in process.stdout:
-            if line.startswith("{"):  # libraries greet
-                said = json.loads(line)
-                found[said["part"]] = time.perf_counter() - start, said["accuracy"]
+            if line.startswith("{"):  # other lines come from libraries
+                result = json.loads(line)
+                results[result["part"]] = time.perf_counter() - start, result["accuracy"]
         if process.wait():
             errors.seek(0)
-            *_, last = ["it said nothing", *(line.strip() for line in errors if line.strip())]
+            *_, last = ["it printed nothing", *(line.strip() for line in errors if line.strip())]
             raise LeftOutError(f"{command[1].name} ended with status {process.returncode}: {last}")
-    return found
+    return results
 
 
 def show(results: dict[str, list[Result]], parts: tuple[str, ...]) -> None:
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     for part in parts:
-        print(f"{part}, seconds (least to most) · accuracy on validation · times as long as Thaw")
+        print(f"{part}: seconds (lowest to highest) · accuracy on validation · times as long as Thaw")
         for name, runs in results.items():
             seconds = [run[part][0] for run in runs]
-            ratios = [run[part][0] / ours[part][0] for run, ours in zip(runs, results["Thaw"], strict=True)]
+            ratios = [run[part][0] / thaw_run[part][0] for run, thaw_run in zip(runs, results["Thaw"], strict=True)]
             print(f"  {name:14} {median(seconds):7.1f} ({min(seconds):.1f} to {max(seconds):.1f})  "
                   f"{median(run[part][1] for run in runs):.1%}  {median(ratios):.1f}")  # fmt: skip
 

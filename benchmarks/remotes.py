@@ -1,10 +1,10 @@
-"""What many files cost DVC: no-op runs, pushes and pulls with 20,000 small photographs in `data/raw`.
+"""Measure DVC with many files: runs that change nothing, pushes and pulls, with 20,000 small photographs.
 
     python benchmarks/remotes.py [--images 20000] [--rounds 3]
 
-The pipeline runs once for real in a scratch repository, at 32 pixels and with nothing thawed; then each command is
-timed as a person waits for it, its start included, and its CPU time beside: many small files wait for the disk, and
-with TMPDIR=/dev/shm they do not. Each round pushes into an empty folder and pulls into a new clone.
+The pipeline runs once in a temporary repository, at 32 pixels and with all layers frozen. Then each command is timed
+from its start to its end, with its CPU time. Many small files wait for the disk; with TMPDIR=/dev/shm they do not. Each
+round pushes into an empty folder and pulls into a new clone.
 """
 
 import argparse
@@ -47,19 +47,26 @@ def main() -> None:
         seconds["dvc repro, from nothing"].append(timed(first, "dvc", "repro", "--quiet"))
         for command in ("git add --all", "git commit --quiet --message run"):
             run(first, *command.split())
-        for turn in range(arguments.rounds):
-            measure(first, folder / f"second-{turn}", folder / f"store-{turn}", seconds)
+        for index in range(arguments.rounds):
+            measure(first, folder / f"second-{index}", folder / f"store-{index}", seconds)
         raw = [path for path in (first / "data/raw").rglob("*") if path.is_file()]
         print(f"{len(raw):,} files in data/raw, {sum(path.stat().st_size for path in raw) / 1e6:.0f} MB")
     for name, values in seconds.items():
-        waited, computed = zip(*values, strict=True)
-        spread = f"({min(waited):.1f} to {max(waited):.1f}, n = {len(values)})"
-        print(f"{name:36} {median(waited):6.1f} s {spread:24} {median(computed):6.1f} s of CPU")
+        wall, cpu = zip(*values, strict=True)
+        spread = f"({min(wall):.1f} to {max(wall):.1f}, n = {len(values)})"
+        print(f"{name:36} {median(wall):6.1f} s {spread:24} {median(cpu):6.1f} s of CPU")
 
 
 def measure(first: Path, second: Path, store: Path, seconds: dict[str, list[tuple[float, float]]]) -> None:
-    """One round: no-op runs, a push into the empty `store`, a pull into the new clone `second`; both are removed."""
-    seconds["dvc repro that runs nothing"].append(timed(first, "dvc", "repro"))
+    """Run one round: commands that change nothing, a push and pulls.
+
+    Args:
+        first: Repository with a finished run.
+        second: Folder for clones, which are removed again.
+        store: Folder for the remote, which is removed again.
+        seconds: Takes the wall and CPU seconds of each command by its name.
+    """
+    seconds["dvc repro, runs nothing"].append(timed(first, "dvc", "repro"))
     seconds["dvc status"].append(timed(first, "dvc", "status"))
     run(first, "dvc", "remote", "add", "--quiet", "--force", "--default", "store", str(store))
     run(first, "dvc", "remote", "modify", "store", "verify", "true")
@@ -72,13 +79,13 @@ def measure(first: Path, second: Path, store: Path, seconds: dict[str, list[tupl
         run(second, "dvc", "remote", "modify", "store", "verify", verify)
         seconds[f"dvc pull in a clone, verify {verify}"].append(timed(second, "dvc", "pull", "--quiet"))
         if verify == "true":
-            seconds["dvc repro there, that runs nothing"].append(timed(second, "dvc", "repro"))
+            seconds["dvc repro in the clone, runs nothing"].append(timed(second, "dvc", "repro"))
         shutil.rmtree(second)
     shutil.rmtree(store)
 
 
 def isolate(home: Path) -> None:
-    """Keep the settings and caches of the person who measures out of it."""
+    """Set the environment so that no settings and caches of the user are used."""
     os.environ |= {f"DVC_{name}_DIR": str(home / name) for name in ("SITE_CACHE", "GLOBAL_CONFIG", "SYSTEM_CONFIG")}
     os.environ |= {"DVC_NO_ANALYTICS": "1", "GIT_CONFIG_GLOBAL": os.devnull}
     os.environ |= {f"GIT_{who}_{what}": "thaw" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
@@ -86,7 +93,7 @@ def isolate(home: Path) -> None:
 
 
 def prepare(folder: Path, images: int) -> None:
-    """Make a repository with this checkout's pipeline and so many drawn photographs of two classes."""
+    """Make a repository with the pipeline of this checkout and `images` drawn photographs of two classes."""
     shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("dvc.yaml", ".dvcignore"):
         shutil.copyfile(ROOT / name, folder / name)
@@ -110,12 +117,12 @@ def prepare(folder: Path, images: int) -> None:
 
 
 def timed(folder: Path, *command: str) -> tuple[float, float]:
-    """Run a command; return the seconds that passed, and those of CPU that it and its children took."""
+    """Run a command. Returns its wall seconds, and the CPU seconds of it and its children."""
     start, before = time.perf_counter(), os.times()
     run(folder, *command)
     after = os.times()
-    computed = after.children_user + after.children_system - before.children_user - before.children_system
-    return time.perf_counter() - start, computed
+    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    return time.perf_counter() - start, cpu
 
 
 def run(folder: Path, *command: str) -> None:

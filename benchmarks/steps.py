@@ -1,11 +1,13 @@
-"""Images/s of each step against its floor: what the machine does of that work alone.
+"""Measure the images/s of each step, and compare it with its floor: the rate of the necessary work alone.
 
-The decoder, the engine and a sequential read are floors as they are. Of a warp, it is OpenCV's `warpAffine` without the
-colours; of a prediction, the multiply-adds at the rate of the best matrix product; of training, three times as many.
-Beside them stand `keras.Model.predict` on the same pixels, and `keras.Model.fit` on the same arrays, with the same
-layers, batches and optimizer. Each step and its floor alternate; medians and the ratio of each round count. Training,
-which divides the cores otherwise, has a process of its own. Run from the repository root, on a finished `dvc repro`;
-what it did not leave is named, and the rest measured.
+The floor of decoding is the decoder, that of extraction the engine, and that of reading a sequential read. The floor of
+warping is OpenCV's `warpAffine` without the change of colours. The floor of prediction is its number of multiply-adds
+at the rate of a large matrix product; that of training is three times as many multiply-adds. `keras.Model.predict` on
+the same pixels and `keras.Model.fit` on the same arrays are measured too, with the same layers, batches and optimizer.
+
+A step and its floor run in turn. The result is the median of each, and the median ratio of the rounds. Training has a
+process of its own, since it divides the cores in another way. Run from the repository root, on a finished `dvc repro`.
+Missing outputs are named, and the other steps are measured.
 """
 
 import argparse
@@ -16,7 +18,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -28,36 +29,26 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
-from thaw import (
-    ahead,
-    array_inference,
-    arrays,
-    augmentation,
-    examples,
-    extraction,
-    heads,
-    images,
-    inference,
-    models,
-    params,
-    tables,
-    training,
-    views,
-)
-from thaw.backbone_names import FEATURES
 from thaw.backbones import costs
-from thaw.errors import ThawError, missing, run
-from thaw.files import read_json
-from thaw.keras import keras
-from thaw.tensorflow import tf
+from thaw.backbones.cut_points import FEATURES
+from thaw.core import arrays, params, prefetch, tables
+from thaw.core.errors import ThawError, missing, run
+from thaw.core.files import read_json
+from thaw.engines import array_inference, inference, model_files
+from thaw.engines.keras_setup import keras
+from thaw.engines.tensorflow_setup import tf
+from thaw.features import examples, extraction
+from thaw.heads import registry
+from thaw.images import augmentation, decoding, views
+from thaw.training import loop
 
 RAW, SPLIT, PLAN = Path("data/raw"), Path("data/split.csv"), Path("data/augmentations.csv")
 BACKBONE, HEAD, ACTIVATIONS = Path("models/backbone"), Path("models/head/start"), Path("data/activations")
 CORES = os.cpu_count()
-tf.get_logger().setLevel("ERROR")  # it warns of a graph that is traced anew in each round, as it should be
-MATRIX = 4096  # rows and columns of the matrix product that counts as the best
-Rate = Callable[[], float]  # works, and returns images/s
-Row = tuple[str, str, Rate, Rate]  # a step and its floor, and how to measure both
+tf.get_logger().setLevel("ERROR")  # it would warn that each round traces a new graph
+MATRIX_SIDE = 4096  # rows and columns of the large matrix product
+Rate = Callable[[], float]  # does the work and returns images/s
+Row = tuple[str, str, Rate, Rate]  # names of a step and of its floor, and the functions that measure them
 
 
 def main() -> None:
@@ -66,28 +57,36 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     print(f"{platform.processor() or platform.machine()}, {CORES} cores, Python {platform.python_version()}")
-    print(f"{'step':24}{'images/s':>10}  {'floor':40}{'images/s':>10}{'share':>8}")
-    absent = 0
-    for rows in (pictures, networks):
+    print(f"{'step':24}{'images/s':>10}  {'floor':40}{'images/s':>10}{'ratio':>8}")
+    missing_parts = 0
+    for rows in (image_steps, network_steps):
         try:
             for row in rows(arguments.images):
                 measure(*row, arguments.rounds)
         except ThawError as error:
-            absent += 1
-            print(f"steps: left out, {rows.__doc__[0].lower()}{rows.__doc__[1:-1]}: {error}", flush=True)
-    sys.exit(absent == 2)
+            missing_parts += 1
+            print(f"steps: {rows.__doc__[:-1]} left out: {error}", flush=True)
+    sys.exit(missing_parts == 2)
 
 
-def measure(step: str, floor: str, ours: Rate, least: Rate, rounds: int) -> None:
-    """Print the rates of a step and of its floor, and the share that the one is of the other in the median round."""
-    rates = [(ours(), least()) for _ in range(rounds + 1)][1:]  # the first warms up
-    share = median(one / other for one, other in rates)
-    one, other = (median(column) for column in zip(*rates, strict=True))
-    print(f"{step:24}{one:10,.0f}  {floor:40}{other:10,.0f}{share:8.2f}", flush=True)
+def measure(step: str, floor: str, step_rate: Rate, floor_rate: Rate, rounds: int) -> None:
+    """Measure a step and its floor in turn, and print a line.
+
+    Args:
+        step: Name of the step.
+        floor: Name of its floor.
+        step_rate: Measures the step once.
+        floor_rate: Measures the floor once.
+        rounds: Number of measurements of each, after one that only warms up.
+    """
+    rates = [(step_rate(), floor_rate()) for _ in range(rounds + 1)][1:]
+    ratio = median(step_images / floor_images for step_images, floor_images in rates)
+    step_median, floor_median = (median(column) for column in zip(*rates, strict=True))
+    print(f"{step:24}{step_median:10,.0f}  {floor:40}{floor_median:10,.0f}{ratio:8.2f}", flush=True)
 
 
 def timed(work: Callable[[], float]) -> Rate:
-    """Return what measures the images/s of `work`, which returns of how many images it was."""
+    """Return a function that measures the images/s of `work`, which returns the number of its images."""
 
     def rate() -> float:
         start = time.perf_counter()
@@ -97,37 +96,39 @@ def timed(work: Callable[[], float]) -> Rate:
     return rate
 
 
-def pictures(count: int) -> list[Row]:
+def image_steps(count: int) -> list[Row]:
     """Decoding, warping and extraction."""
     image = extraction.sized(params.load(Path("params.yaml")).image, BACKBONE)
     size = image.size
     files = [RAW / path for path in tables.read_images(RAW)["path"][:count]]
     plan = tables.read(PLAN, tables.ROWS).head(count).to_dicts()
-    canvases = [images.fit(images.decode(file, size), size, image.resize) for file in files]
+    canvases = [decoding.fit(decoding.decode(file, size), size, image.resize) for file in files]
     frozen = extraction.engine(BACKBONE, FEATURES, image)
-    seen = extraction.Views(RAW, SPLIT, PLAN, image)
-    pixels = np.concatenate(list(islice(seen.draw(), count // 4)))
+    source = extraction.PlannedViews(extraction.Dataset(RAW, SPLIT, PLAN), image)
+    pixels = np.concatenate(list(islice(source.draw(), count // 4)))
 
-    whole, _ = models.load(BACKBONE / "backbone.keras")
-    network = keras.Model(whole.input, whole.get_layer(FEATURES).output)
+    backbone, _ = model_files.load(BACKBONE / "backbone.keras")
+    network = keras.Model(backbone.input, backbone.get_layer(FEATURES).output)
 
-    def decoded(file: Path) -> None:
+    def decode(file: Path) -> None:
         with Image.open(file) as picture:
             picture.draft("RGB", (size, size))
             picture.load()
 
-    def warped(canvas: np.ndarray) -> np.ndarray:
-        grey = images.grey_of(canvas)
+    def warp(canvas: np.ndarray) -> np.ndarray:
+        grey = decoding.grey_channel(canvas)
         return cv2.warpAffine(canvas if grey is None else grey, np.eye(2, 3), (size, size), flags=cv2.INTER_LINEAR)
 
     def each(function: Callable, *lists: list) -> Rate:
         items = list(zip(*lists, strict=False))
-        return timed(lambda: sum(1 for _ in ahead.in_order(lambda item: function(*item), items, CORES, views.AHEAD)))
+        return timed(
+            lambda: sum(1 for _ in prefetch.map_in_order(lambda item: function(*item), items, CORES, views.MAX_AHEAD))
+        )
 
-    def extracted() -> int:
-        """The whole way, from files on disk to an array on disk."""
+    def extract() -> int:
+        """Extract features from files on disk into an array on disk."""
         with tempfile.TemporaryDirectory() as scratch:
-            batches = frozen(inference.rebatch(seen.draw(slice(len(pixels)))))
+            batches = frozen(inference.rebatch(source.draw(slice(len(pixels)))))
             return arrays.write_rows(Path(scratch) / "features.npy", batches, len(pixels))[0]
 
     def engine_alone() -> int:
@@ -138,25 +139,25 @@ def pictures(count: int) -> list[Row]:
 
     return [
         ("decode and fit", "Pillow's decoder", each(
-            lambda file: images.fit(images.decode(file, size), size, image.resize), files), each(decoded, files)),
+            lambda file: decoding.fit(decoding.decode(file, size), size, image.resize), files), each(decode, files)),
         ("warp and colours", "cv2.warpAffine", each(
-            lambda canvas, row: augmentation.apply(canvas, size, row), canvases, plan), each(warped, canvases)),
-        ("extract_features", "the engine on pixels in memory", timed(extracted), timed(engine_alone)),
-        ("extract_features", "keras.Model.predict on the same", timed(extracted), timed(keras_alone)),
+            lambda canvas, row: augmentation.apply(canvas, size, row), canvases, plan), each(warp, canvases)),
+        ("extract_features", "the engine on pixels in memory", timed(extract), timed(engine_alone)),
+        ("extract_features", "keras.Model.predict on the same", timed(extract), timed(keras_alone)),
     ]  # fmt: skip
 
 
-def networks(count: int) -> list[Row]:
-    """Reading, prediction and training of what lies behind the freeze depth."""
+def network_steps(count: int) -> list[Row]:
+    """Reading, prediction and training behind the freeze depth."""
     fine_tune = params.load(Path("params.yaml")).fine_tune
     activations = arrays.open_rows(ACTIVATIONS / "activations.npy")
-    cut = read_json(ACTIVATIONS / "cut.json")
+    frozen = read_json(ACTIVATIONS / "cut.json")
     if not (BACKBONE / "backbone.xml").exists():
         raise missing(BACKBONE)
-    before = {None: 0} | costs.multiply_adds(BACKBONE / "backbone.xml", cut["image"]["size"])
-    behind = before[FEATURES] - before[cut["layer"]]
+    before = {None: 0} | costs.multiply_adds(BACKBONE / "backbone.xml", frozen["image"]["size"])
+    behind = before[FEATURES] - before[frozen["layer"]]
     rows = np.random.default_rng(1).permutation(len(activations))[: 4 * count]
-    train = examples.read(ACTIVATIONS, SPLIT)["train"]
+    train = examples.read(ACTIVATIONS, SPLIT).split("train")
 
     def read() -> int:
         batches = (rows[start : start + fine_tune.batch_size] for start in range(0, len(rows), fine_tune.batch_size))
@@ -166,22 +167,22 @@ def networks(count: int) -> list[Row]:
         with (ACTIVATIONS / "activations.npy").open("rb", buffering=0) as file:
             return len(file.read(4 * count * activations[0].nbytes)) // activations[0].nbytes
 
-    predict = array_inference.predictor(models.thawed_part(model_with_head(), cut["layer"]), activations)
+    predict = array_inference.predictor(model_files.thawed_part(model_with_head(), frozen["layer"]), activations)
 
-    def predicted() -> int:
+    def predict_rows() -> int:
         return len(predict(rows[:count]))
 
-    training_alone = ProcessPoolExecutor(1, get_context("spawn"), initializer=training.share_cores)
+    training_process = ProcessPoolExecutor(1, get_context("spawn"), initializer=loop.share_cores)
 
-    def trained() -> float:
-        return training_alone.submit(epoch).result()
+    def train_epoch() -> float:
+        return training_process.submit(epoch).result()
 
     keras.utils.set_random_seed(1)
-    thawed = models.thawed_part(model_with_head(), cut["layer"])
+    thawed = model_files.thawed_part(model_with_head(), frozen["layer"])
     for layer in thawed.layers:
-        layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)  # else its statistics move
+        layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)  # keeps its statistics
     thawed.compile(keras.optimizers.AdamW(1e-5), "sparse_categorical_crossentropy")
-    x = activations[train.views[:, 0]]
+    x = activations[train.rows]
 
     def fit() -> int:
         thawed.fit(x, train.labels, batch_size=fine_tune.batch_size, verbose=0)
@@ -190,43 +191,39 @@ def networks(count: int) -> list[Row]:
     rate = "multiply-adds as a matrix product"
     return [
         ("read activations", "the file in order", timed(read), timed(read_in_order)),
-        ("predict behind the cut", rate, timed(predicted), timed(product(behind))),
-        ("train behind the cut", rate, trained, timed(product(3 * behind))),
-        ("train behind the cut", "keras.Model.fit on the same arrays", trained, timed(fit)),
+        ("predict behind the depth", rate, timed(predict_rows), timed(product(behind))),
+        ("train behind the depth", rate, train_epoch, timed(product(3 * behind))),
+        ("train behind the depth", "keras.Model.fit on the same arrays", train_epoch, timed(fit)),
     ]
 
 
 def epoch() -> float:
-    """Return the images/s of a second epoch, with one photograph of validation; the first traces the graph."""
+    """Return the images/s of a second epoch, with one validation image. The first epoch traces the graph."""
     fine_tune = params.load(Path("params.yaml")).fine_tune
-    cut = read_json(ACTIVATIONS / "cut.json")["layer"]
-    splits = examples.read(ACTIVATIONS, SPLIT)
-    few = replace(splits["validation"], **{
-        name: getattr(splits["validation"], name)[:1] for name in ("labels", "weights", "views")
-    })  # fmt: skip
-    ends = []
-    training.fit(
-        model_with_head(), cut, [cut], arrays.open_rows(ACTIVATIONS / "activations.npy"), splits["train"], few,
-        fine_tune.model_copy(update={"epochs": 2, "patience": None}), lambda scores: ends.append(time.perf_counter()),
-        layer_decay=fine_tune.layer_decay, gradients=fine_tune.gradients,
-    )  # fmt: skip
-    return len(splits["train"].labels) / (ends[2] - ends[1])
+    frozen_layer = read_json(ACTIVATIONS / "cut.json")["layer"]
+    images = examples.read(ACTIVATIONS, SPLIT)
+    train, single_image = images.split("train"), images.take(images.positions("validation")[:1])
+    activations, ends = arrays.open_rows(ACTIVATIONS / "activations.npy"), []
+    data = loop.TrainingData(activations, train, single_image, frozen_layer, (frozen_layer,))
+    two_epochs = fine_tune.model_copy(update={"epochs": 2, "patience": None, "prune_above": []})
+    loop.fit(model_with_head(), data, two_epochs, lambda scores: ends.append(time.perf_counter()))
+    return len(train) / (ends[2] - ends[1])
 
 
 def product(multiply_adds: int) -> Callable[[], float]:
-    """Return the work of as many images as one product of matrices stands for."""
-    one = tf.random.stateless_normal((MATRIX, MATRIX), seed=(1, 1))
+    """Return a matrix product as work: its multiply-adds, divided by those of an image, are its number of images."""
+    matrix = tf.random.stateless_normal((MATRIX_SIDE, MATRIX_SIDE), seed=(1, 1))
 
     def multiply() -> float:
-        tf.matmul(one, one).numpy()
-        return MATRIX**3 / multiply_adds
+        tf.matmul(matrix, matrix).numpy()
+        return MATRIX_SIDE**3 / multiply_adds
 
     return multiply
 
 
 def model_with_head() -> keras.Model:
-    backbone, _ = models.load(BACKBONE / "backbone.keras")
-    return heads.load(HEAD).attach(backbone, FEATURES)
+    backbone, _ = model_files.load(BACKBONE / "backbone.keras")
+    return registry.load(HEAD).attach(backbone, FEATURES)
 
 
 if __name__ == "__main__":

@@ -1,41 +1,44 @@
-"""Draw the augmented copies of the training photographs: `data/augmentations.csv`, one row a copy.
+"""Draw the parameters of every augmented view of the training photographs: `data/augmentations.csv`.
 
-Augmentation is data here: a small table, reproducible to the pixel, that the extraction applies on the fly. The
-contact sheet shows its first rows: the plain photograph, then its copies.
+Augmentation is data here: a small table, reproducible to the pixel, that the extraction stages apply while they read
+the photographs. The contact sheet shows the first rows: each photograph as it is, then its augmented copies.
 """
 
 from pathlib import Path
 
 import polars as pl
 
-from thaw import augmentation, contact_sheet, params, tables, views
-from thaw.errors import run
+from thaw.core import params, tables
+from thaw.core.errors import run
+from thaw.images import augmentation_plan, contact_sheet, views
 
 RAW = Path("data/raw")
 SPLIT = Path("data/split.csv")
 OUTPUT = Path("data/augmentations.csv")
 SHEET = Path("reports/augmentations.jpg")
-SHEET_PHOTOGRAPHS, SHEET_COPIES, SHEET_SIZE = 4, 7, 112
+SHEET_PHOTOGRAPHS, MAX_SHEET_PHOTOGRAPHS = 4, 8  # with many classes, up to 8: one of each class
+SHEET_COPIES, SHEET_SIZE = 7, 112
 
 
 def main() -> None:
     augment = params.load(Path("params.yaml")).augment
     split = tables.read(SPLIT, tables.SPLIT)
     training = split.filter(split="train").sort("image_id")
-    plan = augmentation.draw_plan(training["image_id"], augment)
+    plan = augmentation_plan.draw(training["image_id"], augment)
     tables.write(plan, OUTPUT)
     write_sheet(training, plan, min(augment.copies, SHEET_COPIES))
     print(f"augment: {len(plan):,} copies planned for {len(training):,} training photographs; {SHEET} shows some")
 
 
 def write_sheet(training: pl.DataFrame, plan: pl.DataFrame, copies: int) -> None:
-    """Show an equal number of photographs of each class, up to SHEET_PHOTOGRAPHS in all or one of each."""
-    each = max(1, SHEET_PHOTOGRAPHS // training["label"].n_unique())
-    shown = training.group_by("label", maintain_order=True).head(each).sort("image_id").head(8)
+    """Write a contact sheet of the first photographs of each class, the same number of each, with `copies` views."""
+    per_class = max(1, SHEET_PHOTOGRAPHS // training["label"].n_unique())
+    shown = training.group_by("label", maintain_order=True).head(per_class)
+    image_ids = shown.sort("image_id").head(MAX_SHEET_PHOTOGRAPHS)["image_id"]
     paths = dict(tables.read_images(RAW).select("image_id", "path").iter_rows())
-    plans = [[None, *plan.filter(image_id=i).head(copies).to_dicts()] for i in shown["image_id"]]
-    photographs = [RAW / paths[image_id] for image_id in shown["image_id"]]
-    contact_sheet.write(views.draw(photographs, plans, SHEET_SIZE, "crop"), SHEET)
+    plans = [[None, *plan.filter(image_id=image_id).head(copies).to_dicts()] for image_id in image_ids]
+    images = views.draw([RAW / paths[image_id] for image_id in image_ids], plans, SHEET_SIZE, "crop")
+    contact_sheet.write(images, SHEET)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,19 @@
-"""Fetch the labelled photographs of `download.source` into `data/raw`: images, `images.csv`, `source.json`.
+"""Collect the labelled photographs of `download.source` in `data/raw`: images, `images.csv`, `source.json`.
 
-Everything behind this stage joins on `images.csv` and knows nothing of where the photographs came from. Those that
-cannot be had or read are left out, listed in `missing.csv` and counted. `reports/attribution.csv` names the authors
-of photographs that come with a licence.
+All later stages join on `images.csv` and do not know the source. Photographs that cannot be fetched or read are left
+out: `missing.csv` lists them with the reason. `reports/attribution.csv` names the authors of licensed photographs.
 """
 
 from pathlib import Path
 
 import polars as pl
 
-from thaw import params, tables
-from thaw.errors import run
-from thaw.files import whole_folder
-from thaw.sources import elpv, fiftyone, folder, open_images
-from thaw.sources.fetching import Fetcher
-from thaw.sources.photographs import Photograph, Source, attribution, collect
+from thaw.core import params, tables
+from thaw.core.errors import run
+from thaw.core.files import atomic_folder
+from thaw.sources.base import DatasetInfo
+from thaw.sources.collection import attribution, collect
+from thaw.sources.registry import SOURCES
 
 RAW = Path("data/raw")
 ATTRIBUTION = Path("reports/attribution.csv")
@@ -22,33 +21,25 @@ ATTRIBUTION = Path("reports/attribution.csv")
 
 def main() -> None:
     download = params.load(Path("params.yaml")).download
-    if download.source == "elpv":
-        source, photographs = elpv.find(download.elpv)
-    elif download.source == "folder":
-        source, photographs = folder.find(download.folder)
-    elif download.source == "fiftyone":
-        source, photographs = fiftyone.find(download.fiftyone)
-    else:
-        with open_images.locked(download.open_images):
-            fetcher = Fetcher(download.open_images.workers)
-            source, photographs = open_images.find(download.open_images, fetcher)
-            finish(source, photographs, **open_images.collecting(download.open_images, fetcher))
-        return
-    finish(source, photographs)
+    source = SOURCES[download.source]
+    section = getattr(download, source.name)
+    with source.lock(section):
+        listing = source.find(section)
+        params.check_classes(Path("params.yaml"), listing.info.classes)  # before any photograph is copied
+        with atomic_folder(RAW) as raw:
+            images, missing = collect(listing, raw)
+    tables.write(attribution(images, listing.images), ATTRIBUTION)
+    print(f"download: {summary(listing.info, images)}{left_out(missing)}")
 
 
-def finish(source: Source, photographs: list[Photograph], **options) -> None:
-    """Collect the photographs and say what came of it; `options` as `collect` has them."""
-    with whole_folder(RAW) as raw:
-        images, missing = collect(source, photographs, raw, **options)
-    tables.write(attribution(images, photographs), ATTRIBUTION)
-    counts = ", ".join(f"{(images['label'] == label).sum():,} {label}" for label in source.classes)
-    license = f" ({source.license})" if source.license else ""
-    print(f"download: {len(images):,} photographs from {source.name}{license}: {counts}{left_out(missing)}")
+def summary(info: DatasetInfo, images: pl.DataFrame) -> str:
+    counts = ", ".join(f"{(images['label'] == label).sum():,} {label}" for label in info.classes)
+    license = f" ({info.license})" if info.license else ""
+    return f"{len(images):,} photographs from {info.name}{license}: {counts}"
 
 
 def left_out(missing: pl.DataFrame) -> str:
-    """Count by reason what was left out; only the number where nearly each file has a reason of its own."""
+    """Count the photographs that were left out, with the four most frequent reasons."""
     if not len(missing):
         return ""
     reasons = missing["reason"].value_counts().sort("count", "reason", descending=[True, False])

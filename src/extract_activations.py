@@ -1,21 +1,23 @@
-"""Run every photograph and every planned copy through the frozen layers alone: `data/activations`.
+"""Run every view of every photograph, plain and augmented, through the frozen layers alone: `data/activations`.
 
 `activations.npy` holds the output of the last frozen layer, (rows, height, width, channels) float16, or the uint8
-pixels where nothing is frozen; with `fine_tune.cache: false` it is left out, and training computes its rows anew. Where
-all is frozen these are the features, which are copied.
-`rows.csv` says what each row shows, `cut.json` of which layer and image size, and what thaws when.
+pixels if nothing is frozen. If everything is frozen, it is a copy of the features. With `fine_tune.cache: false` there
+is no such file, and training computes its rows again.
+`rows.csv` says what each row shows. `cut.json` names the frozen layer, the image settings, and what thaws in each phase
+of the training.
 """
 
-import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
-from thaw import arrays, extraction, inference, params
-from thaw.backbone_names import FEATURES
-from thaw.backbones.cut_points import resolve
-from thaw.errors import run
-from thaw.files import read_json, whole_folder
+from thaw.backbones.cut_points import FEATURES, resolve
+from thaw.core import arrays, params
+from thaw.core.errors import run
+from thaw.core.files import atomic_folder, read_json, write_json
+from thaw.engines import inference
+from thaw.features import extraction
 
 RAW = Path("data/raw")
 SPLIT = Path("data/split.csv")
@@ -29,28 +31,30 @@ REMEDY = "freeze deeper, draw fewer copies, or set fine_tune.cache to false"
 def main() -> None:
     parameters = params.load(Path("params.yaml"))
     image, cache = extraction.sized(parameters.image, BACKBONE), parameters.fine_tune.cache
-    depths, backbone = parameters.fine_tune.freeze_depth, read_json(BACKBONE / "backbone.json")
+    freeze_depth, backbone = parameters.fine_tune.freeze_depth, read_json(BACKBONE / "backbone.json")
     layers = [point["layer"] for point in backbone["cut_points"]]
-    named = depths if isinstance(depths, list) else [depths]
-    thaw = [resolve(depth, layers, backbone["behind_cut"]) for depth in named]
-    layer = min(thaw, key=[None, *layers].index)  # the one nearest the input: from it on something trains
-    seen = extraction.Views(RAW, SPLIT, AUGMENTATIONS, image)
+    named_depths = freeze_depth if isinstance(freeze_depth, list) else [freeze_depth]
+    depths = [resolve(depth, layers, backbone["behind_cut"]) for depth in named_depths]
+    frozen_layer = min(depths, key=[None, *layers].index)  # the one nearest to the input: no layer before it ever thaws
+    planned = extraction.PlannedViews(extraction.Dataset(RAW, SPLIT, AUGMENTATIONS), image)
     shapes = inference.output_shapes(BACKBONE / "backbone.xml", layers, image.size)
-    with whole_folder(OUTPUT) as folder:
+    array = extraction.PlannedArray(len(planned.rows), frozen_layer, shapes)
+    with atomic_folder(OUTPUT) as folder:
         if cache:
-            size = extraction.check_space(folder, len(seen.rows), layer, shapes, REMEDY)
-            if layer == FEATURES:
+            extraction.check_space(folder, array, REMEDY)
+            if frozen_layer == FEATURES:
                 features = arrays.open_rows(EMBEDDINGS / "features.npy")
                 rows = arrays.blocks(features, np.arange(len(features)))
                 arrays.write_rows(folder / "activations.npy", rows, len(features))
             else:
-                extraction.extract(seen, extraction.engine(BACKBONE, layer, image), folder / "activations.npy")
-        extraction.describe(folder, RAW, seen.rows)
-        cut = {"layer": layer, "thaw": thaw, "image": image.model_dump()}
-        (folder / "cut.json").write_text(json.dumps(cut) + "\n")
+                run_frozen = extraction.engine(BACKBONE, frozen_layer, image)
+                extraction.extract(planned, run_frozen, folder / "activations.npy")
+        extraction.describe(folder, RAW, planned.rows)
+        cut = {"layer": frozen_layer, "thaw": depths, "image": asdict(image)}
+        write_json(folder / "cut.json", cut, indent=None)
     print(
-        f"extract_activations: {len(seen.rows):,} outputs of {layer or 'the input'}, "
-        f"{extraction.shape_text(shapes[layer])} each, {size if cache else 'computed while training'}"
+        f"extract_activations: {array.rows:,} outputs of {frozen_layer or 'the input'}, "
+        f"{array.shape} each, {array.size if cache else 'computed while training'}"
     )
 
 

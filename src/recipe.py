@@ -1,4 +1,4 @@
-"""Lay a recipe over params.yaml: `python src/recipe.py NAME` takes over the values of `recipes/NAME.yaml`.
+"""Apply a recipe to params.yaml: `python src/recipe.py NAME` takes over the values of `recipes/NAME.yaml`.
 
 Only the values that differ are touched: comments, quotes and order of params.yaml stay. The result is
 validated before it is written; the changes are printed.
@@ -8,9 +8,10 @@ import argparse
 import json
 from pathlib import Path
 
-from thaw import overlay, params
-from thaw.errors import ThawError, nearest, run
-from thaw.files import whole_file
+from thaw.core import params
+from thaw.core.errors import ThawError, did_you_mean, run
+from thaw.core.files import write_text
+from thaw.experiments import params_edit
 
 PARAMS = Path("params.yaml")
 RECIPES = Path("recipes")
@@ -18,25 +19,24 @@ RECIPES = Path("recipes")
 
 def main() -> None:
     names = sorted(path.stem for path in RECIPES.glob("*.yaml"))
-    parser = argparse.ArgumentParser(description="Lay a recipe over params.yaml.")
+    parser = argparse.ArgumentParser(description="Apply a recipe to params.yaml.")
     parser.add_argument("name", help=f"one of: {', '.join(names)}")
     name = parser.parse_args().name
     if name not in names:
-        raise ThawError(f"there is no recipe {name!r} in {RECIPES}{nearest(name, names)}")
+        raise ThawError(f"there is no recipe {name!r} in {RECIPES}{did_you_mean(name, names)}")
     params.load(PARAMS)  # a mistake that was there before is not the recipe's
-    values = overlay.read(PARAMS)
-    changes = list(overlay.lay(values, overlay.read(RECIPES / f"{name}.yaml")))
-    text = overlay.text(values)
+    values = params_edit.read(PARAMS)
+    changes = params_edit.apply(values, params_edit.read(RECIPES / f"{name}.yaml"))
+    text = params_edit.dump(values)
     params.parse(text, f"{PARAMS} with {RECIPES}/{name}.yaml")
-    with whole_file(PARAMS) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(PARAMS, text)
     for key, old, new in changes:
-        print(f"{key}: {shown(old)} → {shown(new)}")
+        print(f"{key}: {format_value(old)} → {format_value(new)}")
     print(f"recipe: {len(changes)} changes in {PARAMS}" if changes else f"recipe: {PARAMS} has it all already")
 
 
-def shown(value: object) -> str:
-    """A value as params.yaml has it, on one line."""
+def format_value(value: object) -> str:
+    """Return a value as params.yaml has it, on one line."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 

@@ -16,7 +16,7 @@ def parse(file: Path) -> ast.Module:
 
 def imports(file: Path, lazy: bool = True) -> set[Path]:
     """The files of the library that a file imports itself; without `lazy`, only those that it imports when imported."""
-    nodes = ast.walk(parse(file)) if lazy else _when_imported(parse(file))
+    nodes = _without_types(parse(file)) if lazy else _when_imported(parse(file))
     names = set()
     for node in nodes:
         if isinstance(node, ast.Import):
@@ -27,9 +27,18 @@ def imports(file: Path, lazy: bool = True) -> set[Path]:
     return {path for name in names if (path := SRC.joinpath(*name.split(".")).with_suffix(".py")).exists()}
 
 
+def _without_types(node: ast.AST) -> Iterator[ast.AST]:
+    """What runs: all but the blocks `if TYPE_CHECKING`, which only name types."""
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
+            yield child
+            yield from _without_types(child)
+
+
 def _when_imported(node: ast.AST) -> Iterator[ast.AST]:
     for child in ast.iter_child_nodes(node):
-        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        types = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
+        if not types and not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             yield child
             yield from _when_imported(child)
 
@@ -42,6 +51,24 @@ def closure(file: Path, lazy: bool = True) -> set[Path]:
             seen.add(file)
             ahead += imports(file, lazy)
     return seen
+
+
+def source_deps(script: Path) -> list[str]:
+    """What a stage depends on below src/, by the rule of the house.
+
+    A package is named as a folder where the stage imports at least half of its modules, else module by module. Of
+    `thaw.parameters`, which checks params.yaml, these are the modules of the sections that the script reads.
+    """
+    modules = closure(script)
+    for parameter in parameters_read(script):
+        modules |= closure(SRC / "thaw" / "parameters" / f"{parameter.partition('.')[0]}.py")
+    named = set()
+    for module in modules:
+        package = module.parent
+        inside = {path for path in package.glob("*.py") if path.stem != "__init__"}
+        whole = package not in (SRC, SRC / "thaw" / "parameters") and 2 * len(inside & modules) >= len(inside)
+        named.add(package if whole else module)
+    return sorted(path.relative_to(ROOT).as_posix() for path in named)
 
 
 def parameters_read(file: Path) -> set[str]:

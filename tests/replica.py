@@ -1,4 +1,4 @@
-"""The two servers of Open Images on loopback: its paths, its tables, drawn photographs, and faults on demand."""
+"""A local replica of the two servers of Open Images: its paths, its tables, drawn photographs, and chosen faults."""
 
 import contextlib
 import csv
@@ -24,19 +24,19 @@ FAULTS = ("404", "403", "429", "503", "reset", "truncated", "damaged", "stall", 
 
 @dataclass
 class Data:
-    """What Open Images holds: `labels` by subset as (image id, class id, confidence), rotations by image id."""
+    """The content of a replica: `labels` by subset as (image id, class id, confidence), rotations by image id."""
 
     classes: dict[str, str]  # display names by class id
     labels: dict[str, list[tuple[str, str, str]]]
     rotations: dict[str, str] = field(default_factory=dict)
-    photographs: dict[str, bytes] = field(default_factory=dict)  # by `subset/id`; the others are drawn
+    photographs: dict[str, bytes] = field(default_factory=dict)  # by `subset/id`; missing ones are drawn
 
     def files(self) -> dict[str, bytes]:
         """Every table by its path on the server."""
         rows = "".join(f"{id},{name}\n" for id, name in self.classes.items())
         files = {"/v5/class-descriptions-boxable.csv": rows.encode()}
         for subset, labels in self.labels.items():
-            rows = [LABELS, *(f"{image},verification,{label},{sure}" for image, label, sure in labels)]
+            rows = [LABELS, *(f"{image},verification,{label},{confidence}" for image, label, confidence in labels)]
             files[f"/v5/{subset}-annotations-human-imagelabels-boxable.csv"] = ("\n".join(rows) + "\n").encode()
             boxable = "-boxable" if subset == "train" else ""
             table = io.StringIO()
@@ -44,16 +44,16 @@ class Data:
             writer = csv.writer(table, lineterminator="\n")
             for image in dict.fromkeys(row[0] for row in labels):
                 page, profile = f"https://www.flickr.com/photos/x/{image}", "https://www.flickr.com/people/x/"
-                title = f'A "fine" day,\nwith {image}'  # as awkward as CSV allows
-                turn = self.rotations.get(image, "")
+                title = f'A "fine" day,\nwith {image}'  # quotes, a comma and a line break: all that is awkward in CSV
+                rotation = self.rotations.get(image, "")
                 writer.writerow(
-                    [image, subset, f"{page}.jpg", page, BY, profile, f"Ann, {image}", title, 9, "", "", turn]
+                    [image, subset, f"{page}.jpg", page, BY, profile, f"Ann, {image}", title, 9, "", "", rotation]
                 )
             files[f"/2018_04/{subset}/{subset}-images{boxable}-with-rotation.csv"] = table.getvalue().encode()
         return files
 
     def photograph(self, name: str) -> bytes | None:
-        """The JPEG of `subset/id`, or None where there is none."""
+        """Return the JPEG of `subset/id`, or None if there is no such image."""
         subset, _, image = name.partition("/")
         if name not in self.photographs and image in {row[0] for row in self.labels.get(subset, [])}:
             self.photographs[name] = draw(image)
@@ -61,7 +61,7 @@ class Data:
 
 
 def draw(image_id: str) -> bytes:
-    """A JPEG of 48 × 32 pixels of its own: a coarse pattern drawn from the id, red in the corner at the top left."""
+    """Return a JPEG of 48 × 32 pixels: a coarse pattern drawn from the id, red in the top left corner."""
     rng = np.random.default_rng(list(hashlib.sha256(image_id.encode()).digest()[:8]))
     pixels = cv2.resize(rng.integers(0, 128, (4, 6, 3), np.uint8), (48, 32), interpolation=cv2.INTER_CUBIC)
     pixels[:12, :12] = (0, 0, 255)  # OpenCV's order is blue, green, red
@@ -69,10 +69,10 @@ def draw(image_id: str) -> bytes:
 
 
 class Replica:
-    """Serves `data` below `url` while it is open.
+    """A server of `data`; inside its context, it answers below `url`.
 
-    `fault(path, count)` names the fault of the `count`-th request (from 1) for a path, one of FAULTS, or None.
-    `files` may be changed at will. `requests` counts by path; `ranges` lists the `Range` headers that came.
+    `fault(path, count)` returns the fault of the `count`-th request (from 1) for a path: one of FAULTS, or None. Tests
+    may change `files` at any time. `requests` counts by path; `ranges` lists the `Range` headers of all requests.
     """
 
     def __init__(self, data: Data, fault: Callable[[str, int], str | None] = lambda path, count: None):
@@ -126,17 +126,17 @@ class _Handler(BaseHTTPRequestHandler):
             )
         elif fault == "html":
             self.answer(200, b"<!DOCTYPE html><html>Sign in to this network</html>")
-        elif fault == "damaged":  # a whole answer, with half a file in it
+        elif fault == "damaged":  # a complete answer with half of the file
             self.answer(200, body[: len(body) // 2])
         else:
             self.send(body, fault)
 
     def send(self, body: bytes, fault: str | None) -> None:
         headers = {"ETag": f'"{hashlib.sha256(body).hexdigest()[:16]}"'}
-        asked = self.headers.get("Range", "")
-        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and self.replica.has_ranges else 0
-        if asked:
-            self.replica.ranges.append(asked)
+        requested = self.headers.get("Range", "")
+        start = int(requested.removeprefix("bytes=").removesuffix("-")) if requested and self.replica.has_ranges else 0
+        if requested:
+            self.replica.ranges.append(requested)
         if start >= len(body):
             self.answer(416, b"", {"Content-Range": f"bytes */{len(body)}"})
             return
@@ -166,7 +166,7 @@ class _Handler(BaseHTTPRequestHandler):
     def handle(self) -> None:
         try:
             super().handle()
-        except OSError:  # the client was killed, or did not wait
+        except OSError:  # the client was killed, or its time is over
             self.close_connection = True
 
     def finish(self) -> None:

@@ -1,4 +1,4 @@
-"""Arrays are written row by row, whole or with an error, and read memory-mapped."""
+"""Arrays are written row by row, completely or with an error, and read memory-mapped."""
 
 import subprocess
 import sys
@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from thaw import arrays
-from thaw.errors import ThawError
+from thaw.core import arrays
+from thaw.core.errors import ThawError
 
 SRC = Path(__file__).parent.parent / "src"
 
@@ -47,7 +47,7 @@ def test_rows_that_lie_apart_in_memory_are_written_in_order(tmp_path):
 
 @pytest.mark.parametrize("due", [4, 6])
 def test_rows_that_do_not_add_up_are_an_error(tmp_path, due):
-    with pytest.raises(ValueError, match=f"5 rows were written where {due} were due"):
+    with pytest.raises(ValueError, match=f"5 rows were written, not {due}"):
         arrays.write_rows(tmp_path / "a.npy", batches(2, 3), due)
 
 
@@ -100,7 +100,7 @@ def test_an_array_that_could_run_a_program_is_refused(tmp_path):
 @pytest.mark.parametrize("limit", [0, 64, 4096])
 def test_a_full_disk_is_an_error_of_the_write(tmp_path, limit):
     program = (
-        "import resource, numpy as np; from pathlib import Path; from thaw import arrays\n"
+        "import resource, numpy as np; from pathlib import Path; from thaw.core import arrays\n"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
         "try:\n    arrays.write_rows(Path('a.npy'), [np.zeros((10, 100))] * 2, 20)\n"
         "except OSError as error:\n    print(error.errno)\n"
@@ -114,19 +114,44 @@ def test_a_full_disk_is_an_error_of_the_write(tmp_path, limit):
 
 def test_rows_come_in_blocks_and_in_order(monkeypatch):
     array = np.arange(40, dtype=np.float16).reshape(10, 4)
-    monkeypatch.setattr(arrays, "BLOCK", 3 * array[0].nbytes)
-    found = list(arrays.blocks(array, np.array([9, 1, 1, 0, 5, 6, 7])))
-    assert [len(block) for block in found] == [3, 3, 1]
-    np.testing.assert_array_equal(np.concatenate(found), array[[9, 1, 1, 0, 5, 6, 7]])
+    monkeypatch.setattr(arrays, "BLOCK_BYTES", 3 * array[0].nbytes)
+    blocks = list(arrays.blocks(array, np.array([9, 1, 1, 0, 5, 6, 7])))
+    assert [len(block) for block in blocks] == [3, 3, 1]
+    np.testing.assert_array_equal(np.concatenate(blocks), array[[9, 1, 1, 0, 5, 6, 7]])
 
 
-def test_maps_are_pooled_over_their_places_and_features_stay(monkeypatch):
+class Computed:
+    """Rows that are expensive: it notes which ones are computed."""
+
+    shape, dtype = (10, 2, 3), np.dtype(np.float16)
+
+    def __init__(self):
+        self.computed = []
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        self.computed += list(rows)
+        return np.zeros((len(rows), *self.shape[1:]), self.dtype)
+
+
+def test_the_size_of_a_block_is_known_without_computing_a_row(monkeypatch):
+    monkeypatch.setattr(arrays, "BLOCK_BYTES", 4 * 2 * 3 * 2)
+    array = Computed()
+    assert [len(block) for block in arrays.blocks(array, np.arange(10))] == [4, 4, 2]
+    assert array.computed == list(range(10))
+
+
+def test_without_rows_there_is_one_empty_block():
+    (block,) = arrays.blocks(np.zeros((0, 4), np.float16), np.arange(0))
+    assert block.shape == (0, 4)
+
+
+def test_maps_are_pooled_over_their_positions_and_features_stay(monkeypatch):
     maps = np.random.default_rng(0).random((10, 3, 2, 4)).astype(np.float16)
-    monkeypatch.setattr(arrays, "BLOCK", 3 * maps[0].nbytes)
-    found = arrays.pooled(maps)
-    assert found.dtype == np.float16
-    np.testing.assert_allclose(found, maps.astype(np.float64).mean(axis=(1, 2)), atol=1e-3)
-    assert arrays.pooled(found) is found
+    monkeypatch.setattr(arrays, "BLOCK_BYTES", 3 * maps[0].nbytes)
+    pooled = arrays.pooled(maps)
+    assert pooled.dtype == np.float16
+    np.testing.assert_allclose(pooled, maps.astype(np.float64).mean(axis=(1, 2)), atol=1e-3)
+    assert arrays.pooled(pooled) is pooled
 
 
 # Reading ahead
@@ -136,8 +161,8 @@ def test_batches_come_in_order_and_release_what_they_read(tmp_path):
     arrays.write_rows(tmp_path / "rows.npy", [np.arange(18, dtype=np.float16).reshape(6, 3)], 6)
     rows_on_disk = arrays.open_rows(tmp_path / "rows.npy")
     batches = [np.array([3, 1]), np.array([0]), np.array([5, 5, 2])]
-    found = list(arrays.read_ahead(rows_on_disk, batches))
-    for rows, x in zip(batches, found, strict=True):
+    read = list(arrays.read_ahead(rows_on_disk, batches))
+    for rows, x in zip(batches, read, strict=True):
         np.testing.assert_array_equal(x, np.asarray(rows_on_disk)[rows])
 
 

@@ -1,12 +1,13 @@
-"""A plan is drawn row by row, stable against every change that does not concern it, and applied to the pixel."""
+"""Each row of the plan is drawn on its own, so other changes leave it as it is, and is applied to the pixel."""
 
 import cv2
 import numpy as np
 import polars as pl
 import pytest
 
-from thaw import augmentation, images, tables
-from thaw.params import Augment
+from thaw.core import tables
+from thaw.images import augmentation, augmentation_plan, decoding
+from thaw.parameters.augment import Augment
 
 SIZE = 32
 IDS = [f"photograph-{i}" for i in range(200)]
@@ -34,7 +35,7 @@ def noise(height: int = SIZE, width: int = SIZE, seed: int = 0) -> np.ndarray:
 
 
 def view(pixels: np.ndarray, size: int = SIZE, **row) -> np.ndarray:
-    return augmentation.apply(images.fit(pixels, size, "crop"), size, IDENTITY | row)
+    return augmentation.apply(decoding.fit(pixels, size, "crop"), size, IDENTITY | row)
 
 
 def grey(height: int = SIZE, width: int = SIZE) -> np.ndarray:
@@ -47,11 +48,11 @@ def colour(color: tuple[int, int, int], **row) -> list[int]:
     return view(np.full((SIZE, SIZE, 3), color, np.uint8), **row)[3, 5].tolist()
 
 
-def test_a_grey_photograph_is_changed_as_one_of_three_equal_channels_is():
-    plan = augmentation.draw_plan(IDS, parameters(**EVERYTHING | {"hue": 0, "saturation": 0}))
+def test_one_grey_channel_gives_the_same_view_as_three_equal_channels():
+    plan = augmentation_plan.draw(IDS, parameters(**EVERYTHING | {"hue": 0, "saturation": 0}))
     for row in plan.to_dicts()[::7]:
-        seen = [augmentation.apply(pixels, SIZE, row) for pixels in (grey(), grey().copy())]
-        np.testing.assert_array_equal(*seen)
+        one_channel, three_channels = (augmentation.apply(pixels, SIZE, row) for pixels in (grey(), grey().copy()))
+        np.testing.assert_array_equal(one_channel, three_channels)
 
 
 def test_hue_and_saturation_leave_a_grey_photograph_grey():
@@ -62,18 +63,18 @@ def test_hue_and_saturation_leave_a_grey_photograph_grey():
 
 
 def test_every_column_of_the_plan_is_in_order():
-    plan = augmentation.draw_plan(IDS[:2], parameters())
-    assert plan.columns == ["image_id", "copy", *augmentation.COLUMNS]
-    assert set(augmentation.COLUMNS) == set(IDENTITY)
+    plan = augmentation_plan.draw(IDS[:2], parameters())
+    assert plan.columns == ["image_id", "copy", *augmentation_plan.COLUMNS]
+    assert set(augmentation_plan.COLUMNS) == set(IDENTITY)
 
 
-def test_every_image_has_its_copies_in_order():
-    plan = augmentation.draw_plan(["b", "a"], parameters(copies=2))
+def test_every_image_has_its_augmented_copies_in_order():
+    plan = augmentation_plan.draw(["b", "a"], parameters(copies=2))
     assert list(plan.select("image_id", "copy").iter_rows()) == [("a", 1), ("a", 2), ("b", 1), ("b", 2)]
 
 
 def test_without_any_range_every_row_is_the_plain_view():
-    plan = augmentation.draw_plan(IDS[:20], parameters())
+    plan = augmentation_plan.draw(IDS[:20], parameters())
     for row in plan.to_dicts():
         np.testing.assert_array_equal(view(noise(), **row), noise())
 
@@ -86,75 +87,75 @@ def test_without_any_range_every_row_is_the_plain_view():
         ("brightness", -0.2, 0.2), ("contrast", 0.6, 1.4), ("saturation", 0.4, 1.6), ("hue", -30, 30),
     ],
 )  # fmt: skip
-def test_values_fill_their_range_and_no_more(column, low, high):
-    values = augmentation.draw_plan(IDS, parameters(**EVERYTHING))[column].to_numpy()
+def test_values_fill_their_range_and_do_not_leave_it(column, low, high):
+    values = augmentation_plan.draw(IDS, parameters(**EVERYTHING))[column].to_numpy()
     margin = 0.05 * (high - low)
     assert low <= values.min() < low + margin
     assert high - margin < values.max() <= high
     assert abs(values.mean() - (low + high) / 2) < margin
 
 
-def test_half_of_the_copies_are_flipped():
-    plan = augmentation.draw_plan(IDS, parameters(**EVERYTHING))
+def test_half_of_the_augmented_views_are_flipped():
+    plan = augmentation_plan.draw(IDS, parameters(**EVERYTHING))
     for column in ("flip_horizontal", "flip_vertical"):
         assert set(plan[column]) == {0, 1}
         assert 0.4 < plan[column].mean() < 0.6
 
 
 def test_every_quarter_turn_is_as_likely():
-    counts = augmentation.draw_plan(IDS, parameters(**EVERYTHING))["quarter_turns"].value_counts().sort("quarter_turns")
+    counts = augmentation_plan.draw(IDS, parameters(**EVERYTHING))["quarter_turns"].value_counts().sort("quarter_turns")
     assert counts["quarter_turns"].to_list() == [0, 1, 2, 3]
     assert counts["count"].min() > 0.18 * 600
 
 
 def test_columns_are_drawn_independently_of_one_another():
-    plan = augmentation.draw_plan(IDS, parameters(**EVERYTHING)).select(augmentation.COLUMNS)
-    assert np.abs(np.corrcoef(plan.to_numpy().T) - np.eye(len(augmentation.COLUMNS))).max() < 0.2
+    plan = augmentation_plan.draw(IDS, parameters(**EVERYTHING)).select(augmentation_plan.COLUMNS)
+    assert np.abs(np.corrcoef(plan.to_numpy().T) - np.eye(len(augmentation_plan.COLUMNS))).max() < 0.2
 
 
 def test_a_row_does_not_depend_on_the_other_images():
-    among_all = augmentation.draw_plan(IDS, parameters(**EVERYTHING)).filter(image_id=IDS[7])
-    assert augmentation.draw_plan([IDS[7]], parameters(**EVERYTHING)).equals(among_all)
+    among_all = augmentation_plan.draw(IDS, parameters(**EVERYTHING)).filter(image_id=IDS[7])
+    assert augmentation_plan.draw([IDS[7]], parameters(**EVERYTHING)).equals(among_all)
 
 
 def test_the_order_of_the_images_changes_nothing():
-    plan = augmentation.draw_plan(IDS, parameters(**EVERYTHING))
-    assert augmentation.draw_plan(reversed(IDS), parameters(**EVERYTHING)).equals(plan)
+    plan = augmentation_plan.draw(IDS, parameters(**EVERYTHING))
+    assert augmentation_plan.draw(reversed(IDS), parameters(**EVERYTHING)).equals(plan)
 
 
 def test_fewer_copies_are_the_first_of_more():
-    plan = augmentation.draw_plan(IDS, parameters(**EVERYTHING, copies=3))
-    assert augmentation.draw_plan(IDS, parameters(**EVERYTHING, copies=2)).equals(plan.filter(pl.col("copy") <= 2))
+    plan = augmentation_plan.draw(IDS, parameters(**EVERYTHING, copies=3))
+    assert augmentation_plan.draw(IDS, parameters(**EVERYTHING, copies=2)).equals(plan.filter(pl.col("copy") <= 2))
 
 
 def test_another_seed_draws_other_rows():
-    plans = [augmentation.draw_plan(IDS, parameters(**EVERYTHING, seed=seed)) for seed in (1, 2)]
+    plans = [augmentation_plan.draw(IDS, parameters(**EVERYTHING, seed=seed)) for seed in (1, 2)]
     assert (plans[0]["rotation"] == plans[1]["rotation"]).mean() < 0.01
 
 
 def test_the_copies_of_an_image_differ():
-    plan = augmentation.draw_plan(IDS, parameters(**EVERYTHING))
+    plan = augmentation_plan.draw(IDS, parameters(**EVERYTHING))
     assert plan["rotation"].n_unique() > 0.99 * len(plan)
 
 
 @pytest.mark.parametrize("name", EVERYTHING)
 def test_a_parameter_changes_its_own_columns_alone(name):
     off = parameters(**EVERYTHING | {name: NOTHING[name]})
-    before, after = (augmentation.draw_plan(IDS[:20], p) for p in (parameters(**EVERYTHING), off))
+    before, after = (augmentation_plan.draw(IDS[:20], p) for p in (parameters(**EVERYTHING), off))
     changed = [column for column in before.columns if not before[column].equals(after[column])]
     assert changed == (["translation_x", "translation_y"] if name == "translation" else [name])
 
 
 def test_a_plan_reads_back_as_it_was_drawn(tmp_path):
-    plan = augmentation.draw_plan(IDS, parameters(**EVERYTHING))
+    plan = augmentation_plan.draw(IDS, parameters(**EVERYTHING))
     tables.write(plan, tmp_path / "plan.csv")
     assert tables.read(tmp_path / "plan.csv", tables.ROWS).equals(plan)
 
 
 @pytest.mark.parametrize("copies", [0, 2])
 def test_an_empty_plan_has_the_columns_of_any_other_and_reads_back(tmp_path, copies):
-    plan = augmentation.draw_plan(IDS if copies == 0 else [], parameters(copies=copies))
-    assert plan.schema == augmentation.draw_plan(["a"], parameters()).schema
+    plan = augmentation_plan.draw(IDS if copies == 0 else [], parameters(copies=copies))
+    assert plan.schema == augmentation_plan.draw(["a"], parameters()).schema
     tables.write(plan, tmp_path / "plan.csv")
     read = tables.read(tmp_path / "plan.csv", tables.ROWS)
     assert len(read) == 0
@@ -167,8 +168,8 @@ def test_an_empty_plan_has_the_columns_of_any_other_and_reads_back(tmp_path, cop
 @pytest.mark.parametrize("size", [32, 33])
 @pytest.mark.parametrize("shape", [(64, 64), (50, 75), (75, 50), (33, 32), (20, 21)])
 def test_a_row_that_changes_nothing_is_the_plain_view(shape, size):
-    canvas = images.fit(noise(*shape), size, "crop")
-    np.testing.assert_array_equal(augmentation.apply(canvas, size, IDENTITY), images.centre(canvas, size))
+    canvas = decoding.fit(noise(*shape), size, "crop")
+    np.testing.assert_array_equal(augmentation.apply(canvas, size, IDENTITY), decoding.centre_crop(canvas, size))
 
 
 @pytest.mark.parametrize("size", [32, 33])
@@ -189,10 +190,10 @@ def test_a_rotation_by_ninety_degrees_is_a_quarter_turn():
     np.testing.assert_array_equal(view(noise(), rotation=90.0), np.rot90(noise()))
 
 
-def test_the_photograph_is_turned_first_and_flipped_then():
-    turned = np.rot90(noise())
-    np.testing.assert_array_equal(view(noise(), quarter_turns=1, flip_horizontal=1), turned[:, ::-1])
-    np.testing.assert_array_equal(view(noise(), quarter_turns=1, flip_vertical=1), turned[::-1])
+def test_rotation_comes_before_flips():
+    rotated = np.rot90(noise())
+    np.testing.assert_array_equal(view(noise(), quarter_turns=1, flip_horizontal=1), rotated[:, ::-1])
+    np.testing.assert_array_equal(view(noise(), quarter_turns=1, flip_vertical=1), rotated[::-1])
 
 
 @pytest.mark.parametrize(("right", "down"), [(3, 0), (0, 5), (-4, 2), (0, -7)])
@@ -218,8 +219,8 @@ def test_a_zoom_magnifies_the_middle():
 def test_a_crop_of_a_quarter_of_the_area_shows_the_quarter_it_names(x, y):
     rows, columns = (np.s_[:16] if y < 0 else np.s_[16:]), (np.s_[:16] if x < 0 else np.s_[16:])
     expected = cv2.resize(noise()[rows, columns], (SIZE, SIZE), interpolation=cv2.INTER_LINEAR)
-    found = view(noise(), crop=0.25, crop_x=x, crop_y=y)
-    np.testing.assert_allclose(found[2:-2, 2:-2].astype(int), expected[2:-2, 2:-2], atol=2)
+    cropped = view(noise(), crop=0.25, crop_x=x, crop_y=y)
+    np.testing.assert_allclose(cropped[2:-2, 2:-2].astype(int), expected[2:-2, 2:-2], atol=2)
 
 
 def test_a_shear_moves_the_top_against_the_bottom_and_leaves_the_middle():
@@ -255,11 +256,11 @@ def test_a_view_does_not_change_its_canvas():
 
 
 def test_a_row_gives_the_same_view_each_time():
-    row = augmentation.draw_plan(["a"], parameters(**EVERYTHING)).to_dicts()[0]
+    row = augmentation_plan.draw(["a"], parameters(**EVERYTHING)).to_dicts()[0]
     assert view(noise(100, 150), **row).tobytes() == view(noise(100, 150), **row).tobytes()
 
 
-# The colour step, against pixels worked out by hand
+# The colour transform, against pixels computed by hand
 
 
 def test_brightness_adds_a_share_of_the_full_range():
@@ -287,16 +288,16 @@ def test_grey_has_neither_saturation_nor_hue():
     assert colour((90, 90, 90), saturation=1.9, hue=120.0) == [90, 90, 90]
 
 
-def test_hue_by_half_a_turn_is_the_complement_of_the_same_luma():
+def test_hue_by_180_degrees_is_the_complement_of_the_same_luma():
     luma = 0.299 * 120 + 0.587 * 100 + 0.114 * 80
     expected = [2 * luma - channel for channel in (120, 100, 80)]
     np.testing.assert_allclose(colour((120, 100, 80), hue=180.0), expected, atol=1)
 
 
-def test_hue_by_a_whole_turn_in_two_steps_is_where_it_began():
-    turned = colour((120, 100, 80), hue=90.0)
-    assert turned != [120, 100, 80]
-    np.testing.assert_allclose(colour(tuple(turned), hue=-90.0), [120, 100, 80], atol=2)
+def test_hue_forth_and_back_is_the_first_colour():
+    changed = colour((120, 100, 80), hue=90.0)
+    assert changed != [120, 100, 80]
+    np.testing.assert_allclose(colour(tuple(changed), hue=-90.0), [120, 100, 80], atol=2)
 
 
 def test_contrast_comes_before_brightness():

@@ -1,4 +1,4 @@
-"""Benchmarks say what they leave out, run the rest, and are of the last commit alone."""
+"""Benchmarks measure the last commit. They print what they leave out and run the rest."""
 
 import json
 import os
@@ -15,15 +15,15 @@ import clones
 import race
 import torture
 
-from thaw.errors import ThawError
+from thaw.core.errors import ThawError
 
 
 @pytest.fixture(autouse=True)
-def of_its_own(dvc_of_its_own):
-    """No setting of the person reaches DVC."""
+def isolated(dvc_of_its_own):
+    """DVC uses no settings of the user."""
 
 
-def test_a_clone_has_the_commit_s_parameters_with_others_laid_over_and_nothing_done(tmp_path):
+def test_a_clone_has_the_changed_parameters_and_no_results(tmp_path):
     clone = clones.fresh(tmp_path / "clone", fine_tune={"freeze_depth": "block6"}, image={"size": 96})
     values = yaml.safe_load((clone / "params.yaml").read_text())
     assert (values["fine_tune"]["freeze_depth"], values["image"]["size"]) == ("block6", 96)
@@ -32,7 +32,7 @@ def test_a_clone_has_the_commit_s_parameters_with_others_laid_over_and_nothing_d
     assert clones.dvc(clone, "cache", "dir").strip() == str(clone / ".dvc" / "cache")
 
 
-def test_a_clone_wants_no_name_of_the_person_s_nor_a_signature(tmp_path, monkeypatch):
+def test_a_clone_needs_no_git_name_and_no_signature(tmp_path, monkeypatch):
     for name in list(os.environ):
         if name.startswith("GIT_"):
             monkeypatch.delenv(name)
@@ -44,7 +44,7 @@ def test_a_clone_wants_no_name_of_the_person_s_nor_a_signature(tmp_path, monkeyp
     assert clones.run(clone, "sh", "-c", "command -v python").strip() == str(Path(sys.executable).parent / "python")
 
 
-def test_a_command_that_fails_in_a_clone_is_one_line(tmp_path):
+def test_a_command_that_fails_in_a_clone_raises_one_line(tmp_path):
     with pytest.raises(ThawError, match="`git status --porcelain` failed"):
         clones.run(tmp_path, "git", "status", "--porcelain")
 
@@ -57,19 +57,19 @@ def script(path: Path, *lines: str) -> list:
     return [sys.executable, path]
 
 
-def said(part: str, accuracy: float) -> str:
+def print_result(part: str, accuracy: float) -> str:
     return f"print({json.dumps(json.dumps({'part': part, 'accuracy': accuracy}))}, flush=True)"
 
 
 def test_a_peer_is_timed_part_by_part(tmp_path):
-    found = race.timed(script(tmp_path / "peer.py", said("head", 0.75), said("fine_tuned", 0.5)))
-    assert {part: accuracy for part, (_, accuracy) in found.items()} == {"head": 0.75, "fine_tuned": 0.5}
-    assert 0 < found["head"][0] <= found["fine_tuned"][0]
+    results = race.timed(script(tmp_path / "peer.py", print_result("head", 0.75), print_result("fine_tuned", 0.5)))
+    assert {part: accuracy for part, (_, accuracy) in results.items()} == {"head": 0.75, "fine_tuned": 0.5}
+    assert 0 < results["head"][0] <= results["fine_tuned"][0]
 
 
-def test_a_peer_that_fails_is_left_out_with_its_last_words(tmp_path):
+def test_a_peer_that_fails_is_left_out_with_its_last_line(tmp_path):
     with pytest.raises(race.LeftOutError, match=r"peer\.py ended with status 3: no module named so"):
-        lines = said("head", 0.75), "print('no module named so', file=sys.stderr)", "sys.exit(3)"
+        lines = print_result("head", 0.75), "print('no module named so', file=sys.stderr)", "sys.exit(3)"
         race.timed(script(tmp_path / "peer.py", *lines))
 
 
@@ -80,7 +80,7 @@ def test_timm_without_its_python_is_left_out(tmp_path, python):
 
 
 def finished(folder: Path, backbone: str, cut_points: list[str]) -> Path:
-    """What timm's side reads of a finished run."""
+    """Write the files of a finished run that `race.timm` reads."""
     (folder / "models/backbone").mkdir(parents=True)
     points = [{"layer": layer} for layer in cut_points]
     (folder / "models/backbone/backbone.json").write_text(json.dumps({"cut_points": points}))
@@ -91,14 +91,14 @@ def finished(folder: Path, backbone: str, cut_points: list[str]) -> Path:
 
 def test_timm_thaws_the_same_blocks_or_is_left_out(tmp_path):
     points = ["block4c_add", "block5b_add", "block5c_add", "block6a_bn", "features"]
-    run, yes, both = finished(tmp_path / "run", "EfficientNetLite0", points), Path("/bin/true"), race.PARTS
-    assert race.timm(run, tmp_path, both, "block5c_add", yes)[-2:] == ["--thaw-from", "5"]
-    assert race.timm(run, tmp_path, ("head",), None, yes)[-2:] == ["--thaw-from", "0"]
+    run, python, both = finished(tmp_path / "run", "EfficientNetLite0", points), Path("/bin/true"), race.PARTS
+    assert race.timm(run, tmp_path, both, "block5c_add", python)[-2:] == ["--thaw-from", "5"]
+    assert race.timm(run, tmp_path, ("head",), None, python)[-2:] == ["--thaw-from", "0"]
     for cut in ("block5b_add", "features", None):
         with pytest.raises(race.LeftOutError, match=f"{cut or 'the input'} ends none"):
-            race.timm(run, tmp_path, both, cut, yes)
+            race.timm(run, tmp_path, both, cut, python)
     with pytest.raises(race.LeftOutError, match="its weights are EfficientNetLite0's"):
-        race.timm(finished(tmp_path / "other", "ResNet50", points), tmp_path, both, "block5c_add", yes)
+        race.timm(finished(tmp_path / "other", "ResNet50", points), tmp_path, both, "block5c_add", python)
 
 
 def test_classes_whose_names_are_numbers_are_laid_out(tmp_path):
@@ -114,35 +114,35 @@ def test_classes_whose_names_are_numbers_are_laid_out(tmp_path):
     assert sorted(path.name for path in (folder / "train").iterdir()) == ["000", "001"]
 
 
-def test_a_peer_that_fails_later_and_a_thaw_that_does_leave_the_rounds_before(tmp_path, monkeypatch, capsys):
-    one = dict.fromkeys(race.PARTS, (1.0, 0.5))
+def test_a_failure_in_a_later_round_keeps_the_rounds_before(tmp_path, monkeypatch, capsys):
+    result = dict.fromkeys(race.PARTS, (1.0, 0.5))
     rounds = {
-        "Thaw": iter([one, one, ThawError("a full disk")]),
-        "Keras": iter([one, race.LeftOutError("no memory")]),
-        "Keras, cached": iter([one, one]),
+        "Thaw": iter([result, result, ThawError("a full disk")]),
+        "Keras": iter([result, race.LeftOutError("no memory")]),
+        "Keras, cached": iter([result, result]),
     }
 
-    def result(name: str) -> race.Result:
+    def next_result(name: str) -> race.Result:
         outcome = next(rounds[name])
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
-    monkeypatch.setattr(race, "thaw", lambda *given: result("Thaw"))
-    monkeypatch.setattr(race, "peer", lambda name, *given: result(name))
-    monkeypatch.setattr(race, "lay_out", lambda *given: tmp_path)
+    monkeypatch.setattr(race, "thaw", lambda *arguments: next_result("Thaw"))
+    monkeypatch.setattr(race, "peer", lambda name, *arguments: next_result(name))
+    monkeypatch.setattr(race, "lay_out", lambda *arguments: tmp_path)
     monkeypatch.setattr(sys, "argv", ["race.py", "--rounds", "3", "--without", "timm"])
     race.main()
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "race: Keras is left out: no memory"
-    assert lines[1] == "race: it ends after 2 rounds: a full disk"
+    assert lines[1] == "race: ended after 2 rounds: a full disk"
     assert [line.split("  ")[1].strip() for line in lines[4:6]] == ["Thaw", "Keras, cached"]
 
 
 # --- Faults ---
 
 
-def test_a_mount_that_is_refused_skips_the_fault(tmp_path, monkeypatch):
+def test_a_refused_mount_raises_an_error_that_skips_the_fault(tmp_path, monkeypatch):
     (tmp_path / "mount").write_text("#!/bin/sh\necho 'only root can do that' >&2\nexit 1\n")
     (tmp_path / "mount").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
@@ -150,7 +150,7 @@ def test_a_mount_that_is_refused_skips_the_fault(tmp_path, monkeypatch):
         pytest.fail("nothing was mounted")
 
 
-def test_a_fault_that_could_not_run_is_no_success_and_no_failure(capsys):
+def test_a_skipped_fault_is_no_success_and_no_failure(capsys):
     assert torture.show(iter([("a clock", None, "no faketime here"), ("one core", [], "")]))
     assert torture.show(iter([("a clock", None, "no faketime here"), ("one core", ["dvc.lock"], "")])) is False
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
@@ -160,6 +160,6 @@ def test_a_fault_that_could_not_run_is_no_success_and_no_failure(capsys):
     assert lines[4] == ["one", "core", "DIFFERS", "dvc.lock"]
 
 
-def test_a_locale_that_is_not_there_is_known_not_to_be():
-    assert torture.known_locale("C")
-    assert not torture.known_locale("xx_XX.UTF-8")
+def test_a_missing_locale_is_noticed():
+    assert torture.has_locale("C")
+    assert not torture.has_locale("xx_XX.UTF-8")

@@ -8,7 +8,11 @@ from scipy.stats import binomtest
 from sklearn import metrics as sk
 from sklearn.neighbors import NearestNeighbors
 
-from thaw import comparison, metrics
+from thaw.evaluation import comparison
+from thaw.evaluation.comparison import LabelledFeatures
+from thaw.evaluation.metrics import classification_metrics
+from thaw.evaluation.resampling import Resampling
+from thaw.evaluation.scored import Scored
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -22,8 +26,9 @@ def two_models(count=200, seed=0):
     return *models, labels, generator.choice([1, 0.5], count), generator.integers(0, count // 2, count)
 
 
-def difference(a, b, labels, weights, groups, bootstrap=500):
-    return comparison.paired_difference(a, b, labels, weights, groups, bins=10, bootstrap=bootstrap, seed=0)
+def difference(a, b, labels, weights, groups, resamples=500):
+    a, b = (Scored(p, labels, weights, groups) for p in (a, b))
+    return comparison.paired_difference(a, b, 10, Resampling(resamples, seed=0))
 
 
 @pytest.mark.parametrize(("only_a", "only_b"), [(5, 0), (3, 9), (20, 20), (60, 31)])
@@ -44,13 +49,13 @@ def test_mcnemar_finds_nothing_where_the_models_agree(count):
 
 def test_the_difference_is_that_of_the_metrics():
     a, b, labels, weights, groups = two_models()
-    of_a, of_b = (
-        metrics.classification_metrics(p, labels, weights, groups, bins=10, bootstrap=500, seed=0) for p in (a, b)
+    metrics_a, metrics_b = (
+        classification_metrics(Scored(p, labels, weights, groups), 10, Resampling(500, seed=0)) for p in (a, b)
     )
     got = difference(a, b, labels, weights, groups)
-    assert set(got) == {name for name in of_a if not name.endswith(("_low", "_high"))}
+    assert set(got) == {name for name in metrics_a if not name.endswith(("_low", "_high"))}
     for name, values in got.items():
-        assert values["difference"] == pytest.approx(of_a[name] - of_b[name], abs=1e-12), name
+        assert values["difference"] == pytest.approx(metrics_a[name] - metrics_b[name], abs=1e-12), name
 
 
 def test_the_interval_equals_drawing_groups_one_by_one():
@@ -63,7 +68,7 @@ def test_the_interval_equals_drawing_groups_one_by_one():
         draw = np.concatenate([members[i] for i in generator.integers(0, len(members), len(members))])
         draws.append(np.average(hits[draw], weights=weights[draw]))
     low, high = np.quantile(draws, [0.025, 0.975])
-    got = difference(a, b, labels, weights, groups, bootstrap=10_000)["accuracy_weighted"]
+    got = difference(a, b, labels, weights, groups, resamples=10_000)["accuracy_weighted"]
     # the ends of a bootstrap of 2,000 scatter by a fiftieth of the interval's width
     assert (got["low"], got["high"]) == pytest.approx((low, high), abs=0.1 * (high - low))
 
@@ -84,11 +89,11 @@ def test_pairs_tell_more_than_two_intervals():
     right = np.flatnonzero(a.argmax(axis=1) == labels)[:8]
     worse[right] = worse[right][:, [1, 2, 0]]
     got = difference(a, worse, labels, weights, groups)["accuracy"]
-    of_a, of_worse = (
-        metrics.classification_metrics(p, labels, weights, groups, bins=10, bootstrap=200, seed=0) for p in (a, worse)
+    metrics_a, metrics_worse = (
+        classification_metrics(Scored(p, labels, weights, groups), 10, Resampling(200, seed=0)) for p in (a, worse)
     )
     assert got["difference"] == pytest.approx(0.02) and got["low"] > 0
-    assert of_worse["accuracy_high"] > of_a["accuracy_low"]
+    assert metrics_worse["accuracy_high"] > metrics_a["accuracy_low"]
 
 
 def test_a_model_does_not_differ_from_itself():
@@ -107,21 +112,27 @@ def test_without_images_no_difference_is_defined():
     assert {value for values in got.values() for value in values.values()} == {None}
 
 
+def labelled(labels, weights=None, features=None):
+    labels = np.array(labels, int)
+    weights = np.ones(len(labels)) if weights is None else np.array(weights, float)
+    return LabelledFeatures(np.zeros((len(labels), 1)) if features is None else features, labels, weights)
+
+
 def test_the_majority_has_the_frequencies_of_training():
-    got = comparison.majority(np.array([0, 0, 2, 2]), np.array([1, 1, 0.5, 0.5]), 4, 3)
+    got = comparison.majority_probabilities(labelled([0, 0, 2, 2], [1, 1, 0.5, 0.5]), 4, 3)
     assert got.tolist() == [[2 / 3, 0, 1 / 3, 0]] * 3
 
 
 @pytest.mark.parametrize("labels", [[], [0, 1]])
 def test_the_majority_of_nothing_is_undecided(labels):
-    got = comparison.majority(np.array(labels, int), np.zeros(len(labels)), 4, 2)
+    got = comparison.majority_probabilities(labelled(labels, np.zeros(len(labels))), 4, 2)
     assert got.tolist() == [[0.25] * 4] * 2
 
 
 @pytest.mark.parametrize("block", [7, 2048])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 def test_the_nearest_images_equal_scikit_learns(block, dtype, monkeypatch):
-    monkeypatch.setattr(comparison, "BLOCK", block)
+    monkeypatch.setattr(comparison, "BLOCK_IMAGES", block)
     generator = np.random.default_rng(0)
     train, features = (generator.normal(size=(n, 20)).astype(dtype) for n in (50, 30))
     rows, similarities = comparison.nearest_training(train, features, 5)
@@ -145,7 +156,7 @@ def test_of_equally_near_images_the_lower_row_stands_first():
 
 @pytest.mark.parametrize("block", [3, 2048])
 def test_of_many_copies_the_lowest_rows_are_taken(block, monkeypatch):
-    monkeypatch.setattr(comparison, "BLOCK", block)
+    monkeypatch.setattr(comparison, "BLOCK_IMAGES", block)
     train = np.eye(2)[np.arange(60) % 3 // 2]  # two of three are the first unit vector
     rows, _ = comparison.nearest_training(train, np.array([[1.0, 0], [0.2, 1]]), 4)
     assert rows.tolist() == [[0, 1, 3, 4], [2, 5, 8, 11]]
@@ -154,12 +165,13 @@ def test_of_many_copies_the_lowest_rows_are_taken(block, monkeypatch):
 def test_neighbours_of_no_image_are_none():
     rows, _ = comparison.nearest_training(np.eye(3), np.empty((0, 3)), 2)
     assert rows.shape == (0, 2)
-    assert comparison.neighbours(np.eye(3), np.arange(3), np.ones(3), np.empty((0, 3)), 3, 2).shape == (0, 3)
+    train = labelled(range(3), features=np.eye(3))
+    assert comparison.neighbour_probabilities(train, np.empty((0, 3)), 3, 2).shape == (0, 3)
 
 
 def test_the_vote_of_the_neighbours_by_hand():
-    train = np.array([[1.0, 0], [1, 0.1], [0, 1]])
-    got = comparison.neighbours(train, np.array([0, 1, 1]), np.array([1.0, 0.5, 1.0]), np.array([[1.0, 0.01]]), 2, 2)
+    train = labelled([0, 1, 1], [1.0, 0.5, 1.0], np.array([[1.0, 0], [1, 0.1], [0, 1]]))
+    got = comparison.neighbour_probabilities(train, np.array([[1.0, 0.01]]), 2, 2)
     # votes 1 and 0.5, and one more by the frequencies of training, 1 and 1.5 of 2.5
     assert got == pytest.approx(np.array([[1 + 0.4, 0.5 + 0.6]]) / 2.5)
 
@@ -171,22 +183,24 @@ def clusters(count, seed):
 
 
 def test_the_number_of_neighbours_is_the_best_on_validation():
-    train, of_train = clusters(120, 0)
-    shown, labels = clusters(60, 1)
-    weights = np.random.default_rng(2).random(60)
-    given = train, of_train, np.ones(120), shown
-    losses = {
-        k: sk.log_loss(labels, comparison.neighbours(*given, 3, k), sample_weight=weights)
-        for k in comparison.NEIGHBOURS
-    }
-    assert comparison.choose_neighbours(*given, labels, weights, 3) == min(losses, key=losses.get)
+    train_features, train_labels = clusters(120, 0)
+    features, labels = clusters(60, 1)
+    train = labelled(train_labels, features=train_features)
+    validation = labelled(labels, np.random.default_rng(2).random(60), features)
+
+    def loss(k):
+        probabilities = comparison.neighbour_probabilities(train, features, 3, k)
+        return sk.log_loss(labels, probabilities, sample_weight=validation.weights)
+
+    assert comparison.choose_neighbours(train, validation, 3) == min(comparison.NEIGHBOURS, key=loss)
 
 
-@pytest.mark.parametrize("shown", [0, 5])
-def test_without_a_validation_image_that_counts_the_fewest_neighbours_are_chosen(shown):
-    train, of_train = clusters(12, 0)
-    given = train[:shown], of_train[:shown], np.zeros(shown)
-    assert comparison.choose_neighbours(train, of_train, np.ones(12), *given, 3) == 1
+@pytest.mark.parametrize("count", [0, 5])
+def test_without_a_validation_image_that_counts_the_fewest_neighbours_are_chosen(count):
+    features, labels = clusters(12, 0)
+    train = labelled(labels, features=features)
+    validation = labelled(labels[:count], np.zeros(count), features[:count])
+    assert comparison.choose_neighbours(train, validation, 3) == 1
 
 
 def test_the_neighbours_of_many_images_take_little_memory():

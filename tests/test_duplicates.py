@@ -1,10 +1,11 @@
-"""Near-duplicates share a group, look-alikes do not."""
+"""Near-duplicates share a group, different images that look alike do not."""
 
 import cv2
 import numpy as np
 import pytest
 
-from thaw import duplicates
+from thaw.splitting import duplicates
+from thaw.splitting.thumbnails import thumbnail
 
 
 def photograph(seed: int) -> np.ndarray:
@@ -47,13 +48,8 @@ def noisy(pixels: np.ndarray, sigma: float, seed: int = 0) -> np.ndarray:
 
 
 def group(images: dict[str, np.ndarray]) -> dict[str, str]:
-    thumbnails = np.array([duplicates.thumbnail(pixels) for pixels in images.values()])
+    thumbnails = np.array([thumbnail(pixels) for pixels in images.values()])
     return dict(zip(images, duplicates.group_near_duplicates(list(images), thumbnails), strict=True))
-
-
-def test_the_thumbnail_of_a_grey_photograph_is_that_of_three_equal_channels():
-    pixels = np.broadcast_to(np.random.default_rng(0).integers(0, 256, (90, 70, 1), np.uint8), (90, 70, 3))
-    np.testing.assert_array_equal(duplicates.thumbnail(pixels), duplicates.thumbnail(pixels.copy()))
 
 
 COPIES = {
@@ -106,7 +102,7 @@ def test_flat_images_share_a_group_only_where_they_are_the_same():
 
 
 @pytest.mark.filterwarnings("error")
-def test_noise_without_a_picture_is_no_duplicate():
+def test_different_noise_is_no_duplicate():
     noise = {f"{seed:02}": noisy(np.full((50, 50, 3), 128, np.uint8), 20, seed) for seed in range(40)}
     assert group(noise) == {name: name for name in noise}
 
@@ -126,27 +122,27 @@ def test_the_order_of_the_images_changes_no_group():
 
 @pytest.fixture
 def compared(monkeypatch):
-    """How many pairs each call of `unexplained` got."""
-    calls, unexplained = [], duplicates.unexplained
+    """The number of pairs in each call of `unexplained_difference`."""
+    calls, unexplained_difference = [], duplicates.unexplained_difference
 
     def counted(first, second):
         calls.append(len(first))
-        return unexplained(first, second)
+        return unexplained_difference(first, second)
 
-    monkeypatch.setattr(duplicates, "unexplained", counted)
+    monkeypatch.setattr(duplicates, "unexplained_difference", counted)
     return calls
 
 
 def test_exact_copies_cost_no_comparisons(compared):
-    thumbnails = np.array([duplicates.thumbnail(photograph(seed)) for seed in range(10)] * 1000)
+    thumbnails = np.array([thumbnail(photograph(seed)) for seed in range(10)] * 1000)
     groups = duplicates.group_near_duplicates([f"{i:05}" for i in range(10_000)], thumbnails)
     assert sum(compared) <= 45
     assert groups == [f"{i % 10:05}" for i in range(10_000)]
 
 
 @pytest.mark.parametrize("draw", [photograph, solar_cell])
-def test_of_many_images_few_pairs_are_compared(draw, compared):
-    thumbnails = np.array([duplicates.thumbnail(draw(seed)) for seed in range(600)])
+def test_few_pairs_of_many_images_are_compared(draw, compared):
+    thumbnails = np.array([thumbnail(draw(seed)) for seed in range(600)])
     duplicates.group_near_duplicates([f"{i:04}" for i in range(600)], thumbnails)
     assert sum(compared) < 0.05 * 600 * 599 / 2
 
@@ -165,24 +161,18 @@ def test_registration_and_tone_explain_a_difference(change):
     rng = np.random.default_rng(0)
     clouds = cv2.GaussianBlur(rng.normal(size=(200, 200, 1)), (0, 0), 6)
     pixels = to_pixels(np.repeat((130 + 50 * clouds / clouds.std())[:, :, None], 3, axis=2))
-    pair = (duplicates.thumbnail(image)[None] for image in (pixels, change(pixels)))
-    assert duplicates.unexplained(*pair) < 0.09
+    pair = (thumbnail(image)[None] for image in (pixels, change(pixels)))
+    assert duplicates.unexplained_difference(*pair) < duplicates.MAX_UNEXPLAINED
 
 
 def test_no_images_have_no_groups():
     assert duplicates.group_near_duplicates([], np.empty((0, 32, 32), np.uint8)) == []
 
 
-def test_a_thumbnail_is_small_square_and_grey():
-    thumbnail = duplicates.thumbnail(np.full((30, 500, 3), (255, 0, 0), np.uint8))
-    assert thumbnail.shape == (32, 32) and thumbnail.dtype == np.uint8
-    assert (thumbnail == 76).all()  # 0.299 x 255: red as ITU-R BT.601 weighs it
-
-
-def test_groups_above_the_share_are_named_the_largest_first():
+def test_groups_above_the_limit_are_listed_the_largest_first():
     groups = ["b"] * 3 + ["a"] * 3 + ["c"] * 5 + list("defghijkl")
-    assert duplicates.oversized_groups(groups, share=0.1) == [("c", 5), ("a", 3), ("b", 3)]
+    assert duplicates.oversized_groups(groups, max_fraction=0.1) == [("c", 5), ("a", 3), ("b", 3)]
 
 
 def test_a_single_image_is_never_oversized():
-    assert duplicates.oversized_groups(["a", "b"], share=0.1) == []
+    assert duplicates.oversized_groups(["a", "b"], max_fraction=0.1) == []

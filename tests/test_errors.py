@@ -1,4 +1,4 @@
-"""A person's mistake and a full disk end a script with one line and exit status 1; a fault of Thaw's is not hidden."""
+"""A person's mistake or a full disk ends a script with one line and exit status 1; a bug of Thaw is not hidden."""
 
 import errno
 import json
@@ -8,9 +8,11 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
-from thaw.errors import nearest, run
+from thaw.core import errors
+from thaw.core.errors import did_you_mean, run
 
 SRC = Path(__file__).parent.parent / "src"
 
@@ -19,10 +21,10 @@ WRITERS = {
     "a short table": "tables.write(pl.DataFrame({'image_id': [str(i) for i in range(1000)]}), Path('output'))",
     "a long table": "tables.write(pl.DataFrame({'image_id': [str(i) for i in range(300_000)]}), Path('output'))",
     "an array": "arrays.write_rows(Path('output'), [np.zeros((10, 1000))] * 2, 20)",
-    "a head": "with whole_folder(Path('output')) as folder: head.save(folder)",
+    "a head": "with atomic_folder(Path('output')) as folder: head.save(folder)",
     "a short contact sheet": "contact_sheet.write(noise, Path('output'))",
     "a long contact sheet": "contact_sheet.write(noise * 40, Path('output'))",
-    "photographs": "collect(source, photographs, Path('raw'))",
+    "photographs": "collect(listing, Path('raw'))",
 }
 FULL_DISK = """
 import json, resource, sys
@@ -30,17 +32,19 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from PIL import Image
-from thaw import arrays, contact_sheet, tables
-from thaw.errors import run
-from thaw.files import whole_folder
-from thaw.heads import LinearHead
-from thaw.sources.photographs import Photograph, Source, collect
+from thaw.core import arrays, tables
+from thaw.core.errors import run
+from thaw.core.files import atomic_folder
+from thaw.heads.linear import LinearHead
+from thaw.images import contact_sheet
+from thaw.sources.base import DatasetInfo, Listing, SourceImage
+from thaw.sources.collection import collect
 
 noise = [np.random.default_rng(0).integers(0, 256, (2, 50, 50, 3), np.uint8)]
 for name in "ab":
     Image.fromarray(noise[0][0]).save(f"{name}.png")
-source = Source("test", "", "", ("a", "b"))
-photographs = [Photograph(name, Path(f"{name}.png"), name) for name in "ab"]
+images = [SourceImage(name, Path(f"{name}.png"), name) for name in "ab"]
+listing = Listing(DatasetInfo("test", "", "", ("a", "b")), images)
 head = LinearHead(np.zeros((1280, 2), np.float32), np.zeros(2, np.float32), ("a", "b"), 1.0)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
 endings = {}
@@ -67,7 +71,7 @@ def ending(error: BaseException) -> str:
     return caught.value.code
 
 
-# Without byte code, that no truncated piece of it stays behind in the environment.
+# Without byte code: a truncated file of it must not stay in the environment.
 ENVIRONMENT = {"PYTHONPATH": str(SRC), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
@@ -80,7 +84,7 @@ def script(tmp_path: Path, program: str, *arguments: str) -> subprocess.Complete
 
 def stage(tmp_path: Path, line: str) -> subprocess.CompletedProcess:
     """Run a script whose `main` is the given line, as people run a stage."""
-    return script(tmp_path, f"from thaw.errors import *\ndef main():\n    {line}\nrun(main)\n")
+    return script(tmp_path, f"from thaw.core.errors import *\ndef main():\n    {line}\nrun(main)\n")
 
 
 @pytest.fixture(scope="module")
@@ -123,8 +127,8 @@ def test_an_interruption_is_one_line():
     assert ending(KeyboardInterrupt()).startswith("thaw: interrupted")
 
 
-def test_a_reader_that_has_seen_enough_ends_a_script_without_a_word():
-    program = "from thaw.errors import run; run(lambda: [print(n) for n in range(100_000)])"
+def test_a_script_exits_silently_when_stdout_is_closed_early():
+    program = "from thaw.core.errors import run; run(lambda: [print(n) for n in range(100_000)])"
     command = f"{sys.executable} -c '{program}' | head -1; exit ${{PIPESTATUS[0]}}"
     result = subprocess.run(
         ["bash", "-c", command], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(SRC)}
@@ -132,8 +136,8 @@ def test_a_reader_that_has_seen_enough_ends_a_script_without_a_word():
     assert (result.returncode, result.stdout, result.stderr) == (0, "0\n", "")
 
 
-@pytest.mark.parametrize("error", [ValueError("a fault"), OSError(errno.EIO, "input/output error"), KeyError("x")])
-def test_a_fault_of_thaws_own_is_raised(error):
+@pytest.mark.parametrize("error", [ValueError("a bug"), OSError(errno.EIO, "input/output error"), KeyError("x")])
+def test_a_bug_of_thaw_is_raised(error):
     def main() -> None:
         raise error
 
@@ -144,14 +148,14 @@ def test_a_fault_of_thaws_own_is_raised(error):
 STAGE = """
 import os, sys, time
 from pathlib import Path
-from thaw.errors import run
+from thaw.core.errors import run
 
 def wait_for(condition):
     while not condition():
         time.sleep(0.01)
 
 def main():
-    Path("began").touch()
+    Path("started").touch()
     MAIN
     print("ended", flush=True)
 
@@ -170,13 +174,13 @@ def write_stage(folder: Path, main: str = "", before: str = "") -> None:
 
 
 def start(folder: Path, *command: str, **options):
-    """Start a process; what it and its children say comes through a pipe that closes when all have ended."""
+    """Start a process; its output and that of its children comes through a pipe that closes when all have ended."""
     return subprocess.Popen([sys.executable, *command], cwd=folder, stdout=subprocess.PIPE, text=True, **options)
 
 
 @pytest.fixture(params=["a shell stays between", "a shell gives way"])
 def start_dvc(tmp_path, request):
-    """Return a function that starts what starts the stage as DVC does, in a session of its own, as a terminal's."""
+    """Return a function that starts the stage as DVC does, in its own session, like one of a terminal."""
     command = {"a shell stays between": "{} script.py; true", "a shell gives way": "exec {} script.py"}[request.param]
     program = DVC.replace("COMMAND", repr(command.format(sys.executable))).replace("STAGE_NAME", repr(STAGE_NAME))
     return lambda: start(tmp_path, "-c", program, env=ENVIRONMENT, start_new_session=True)
@@ -192,7 +196,7 @@ def wait_for(path: Path) -> None:
 def test_a_stage_ends_when_the_dvc_that_started_it_is_killed(tmp_path, start_dvc):
     write_stage(tmp_path, main="time.sleep(60)")
     dvc = start_dvc()
-    wait_for(tmp_path / "began")
+    wait_for(tmp_path / "started")
     dvc.kill()
     assert "ended" not in dvc.communicate(timeout=30)[0]
 
@@ -205,19 +209,28 @@ def test_a_stage_whose_dvc_was_killed_during_its_imports_does_not_begin(tmp_path
     dvc.wait()
     (tmp_path / "killed").touch()
     assert dvc.communicate(timeout=30)[0] == ""
-    assert not (tmp_path / "began").exists()
+    assert not (tmp_path / "started").exists()
+
+
+@pytest.mark.parametrize("error", [psutil.NoSuchProcess(7), psutil.AccessDenied(7)])
+def test_a_parent_that_cannot_be_inspected_is_the_last_ancestor(monkeypatch, error):
+    def refuse(process: psutil.Process) -> dict[str, str]:
+        raise error
+
+    monkeypatch.setattr(psutil.Process, "environ", refuse)
+    assert errors._ancestors_up_to_dvc("train_head") == [os.getppid()]
 
 
 def test_a_stage_waits_for_an_earlier_run_of_itself_and_says_so(tmp_path):
     write_stage(tmp_path, main="wait_for(Path('go').exists)")
     first = start(tmp_path, "script.py", env=ENVIRONMENT | STAGE_NAME)
-    wait_for(tmp_path / "began")
-    (tmp_path / "began").unlink()
+    wait_for(tmp_path / "started")
+    (tmp_path / "started").unlink()
     second = start(tmp_path, "script.py", env=ENVIRONMENT | STAGE_NAME)
-    said = second.stdout.readline()
-    assert "train_head: waiting for an earlier run of this stage" in said
-    assert "pgrep -f script.py" in said
-    assert not (tmp_path / "began").exists()
+    line = second.stdout.readline()
+    assert "train_head: waiting for an earlier run of this stage" in line
+    assert "pgrep -f script.py" in line
+    assert not (tmp_path / "started").exists()
     (tmp_path / "go").touch()
     assert first.communicate(timeout=30)[0] == "ended\n"
     assert second.communicate(timeout=30)[0] == "ended\n"
@@ -228,12 +241,12 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(full_disk, writ
     ending, left = full_disk[writer]
     assert ending.startswith("SystemExit: thaw: cannot write")
     assert "\n" not in ending
-    assert left == (["output"] if writer == "an array" else [])  # an array stands in a folder, whole or absent
+    assert left == (["output"] if writer == "an array" else [])  # an array is written into an atomic folder
 
 
 def test_the_nearest_names_come_with_a_wrong_one():
-    assert nearest("blokc5", ["block4", "block5", "stem"]) == " (did you mean block5, block4?)"
+    assert did_you_mean("blokc5", ["block4", "block5", "stem"]) == " (did you mean block5, block4?)"
 
 
 def test_the_valid_names_come_with_one_that_is_near_none():
-    assert nearest("xyz", ["block4", "stem"]) == " (valid: block4, stem)"
+    assert did_you_mean("xyz", ["block4", "stem"]) == " (valid: block4, stem)"

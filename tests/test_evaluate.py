@@ -2,14 +2,19 @@
 
 import json
 import re
+import shutil
 import sys
 
 import numpy as np
 import polars as pl
 import pytest
+from conftest import ROOT, Checkout
+from PIL import Image
 
-from thaw import calibration, evaluation, tables
-from thaw.errors import ThawError
+from thaw.core import tables
+from thaw.core.errors import ThawError
+from thaw.parameters.evaluate import Evaluate
+from thaw.training.temperature import apply_temperature
 
 MODELS = ("head", "fine_tuned")
 
@@ -18,14 +23,14 @@ def read_json(run_dir, name):
     return json.loads((run_dir / name).read_text())
 
 
-def answers(run_dir):
+def predictions(run_dir):
     schema = {"image_id": pl.String, "split": pl.String, "label": pl.String}
     table = tables.read(run_dir / "data" / "predictions" / "predictions.csv", schema)
     return table, {model: np.load(run_dir / "data" / "predictions" / f"{model}.npy") for model in MODELS}
 
 
-def test_every_photograph_of_every_split_has_its_answers(run_dir):
-    table, probabilities = answers(run_dir)
+def test_every_photograph_of_every_split_has_its_predictions(run_dir):
+    table, probabilities = predictions(run_dir)
     split = tables.read(run_dir / "data" / "split.csv", tables.SPLIT).sort("image_id")
     assert table.select("image_id", "split", "label").equals(split.select("image_id", "split", "label"))
     assert set(table["split"]) == set(tables.SPLITS)
@@ -39,8 +44,8 @@ def test_every_photograph_of_every_split_has_its_answers(run_dir):
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("part", ["validation", "test"])
-def test_the_answers_are_those_that_the_metrics_count(run_dir, model, part):
-    table, probabilities = answers(run_dir)
+def test_the_predictions_are_those_that_the_metrics_count(run_dir, model, part):
+    table, probabilities = predictions(run_dir)
     scores = read_json(run_dir, "reports/metrics.json")[model][part]
     classes = read_json(run_dir, "models/decision.json")["class_names"]
     rows = (table["split"] == part).to_numpy()
@@ -50,13 +55,13 @@ def test_the_answers_are_those_that_the_metrics_count(run_dir, model, part):
     assert -np.log(likelihoods.astype(float)).mean() == pytest.approx(scores["log_loss"], rel=1e-5, abs=1e-6)
 
 
-def test_the_temperature_changes_no_answer_and_does_no_harm_on_validation(run_dir):
-    _, probabilities = answers(run_dir)
+def test_the_temperature_changes_no_prediction_and_does_no_harm_on_validation(run_dir):
+    _, probabilities = predictions(run_dir)
     scores = read_json(run_dir, "reports/metrics.json")["calibration"]
     for model, decided in read_json(run_dir, "models/decision.json")["models"].items():
         assert decided["temperature"] == scores[model]["temperature"]
         p = probabilities[model].astype(float)
-        calibrated = calibration.apply_temperature(p, decided["temperature"])
+        calibrated = apply_temperature(p, decided["temperature"])
         assert (calibrated.argmax(axis=1) == p.argmax(axis=1)).all()
         validation = scores[model]["validation"]
         assert validation["log_loss_weighted_calibrated"] <= validation["log_loss_weighted"]
@@ -99,7 +104,49 @@ def test_a_photograph_deleted_after_the_run_is_a_line_in_the_report(finished):
     assert (finished.path / "reports" / "metrics.json").read_bytes() == before
 
 
-def test_a_threshold_is_refused_where_there_are_more_than_two_classes():
-    with pytest.raises(ThawError, match=r"evaluate\.threshold 'best_f1' wants two classes"):
-        evaluation.thresholds(None, {"head": np.ones((4, 3)) / 3}, "best_f1")
-    assert evaluation.thresholds(None, {"head": np.ones((4, 3)) / 3}, 0.5) == {}
+@pytest.mark.parametrize("threshold", ["best_f1", "recall:0.95", 0.3])
+def test_a_threshold_needs_two_classes(threshold):
+    evaluate = Evaluate(test_time_flips=None, threshold=threshold, bootstrap=100, bins=10, shown=3, seed=1)
+    evaluate.check_classes(("a", "b"))
+    with pytest.raises(ThawError, match=rf"^evaluate\.threshold '?{threshold}'? needs two classes, and there are 3: "):
+        evaluate.check_classes(("a", "b", "c"))
+    evaluate.model_copy(update={"threshold": 0.5}).check_classes(("a", "b", "c"))
+
+
+@pytest.fixture
+def three_classes(tmp_path):
+    """A folder of three classes, and parameters that a threshold for two of them is chosen with."""
+    for label in ("apple", "banana", "cherry"):
+        (tmp_path / "photographs" / label).mkdir(parents=True)
+        Image.new("RGB", (64, 64)).save(tmp_path / "photographs" / label / "1.png")
+    shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
+    checkout = Checkout(tmp_path)
+    checkout.set(download__source="folder", download__folder__path="photographs", evaluate__threshold="best_f1")
+    return checkout
+
+
+def test_a_threshold_that_three_classes_cannot_have_ends_download_before_anything_is_written(three_classes):
+    before = sorted(three_classes.path.rglob("*"))
+    result = three_classes.run(sys.executable, str(ROOT / "src" / "download.py"))
+    assert result.returncode == 1 and result.stdout == ""
+    assert result.stderr.count("\n") == 1
+    assert "evaluate.threshold 'best_f1' needs two classes, and there are 3" in result.stderr
+    assert sorted(three_classes.path.rglob("*")) == before
+    three_classes.set(evaluate__threshold=0.5)
+    assert three_classes.run(sys.executable, str(ROOT / "src" / "download.py")).returncode == 0
+
+
+def test_a_threshold_that_three_classes_cannot_have_ends_train_head_before_anything_is_written(
+    three_classes, monkeypatch
+):
+    import train_head
+
+    features = three_classes.path / "data" / "features"
+    features.mkdir(parents=True)
+    np.save(features / "features.npy", np.zeros((3, 4), np.float16))
+    (features / "classes.json").write_text('["apple", "banana", "cherry"]')
+    before = sorted(three_classes.path.rglob("*"))
+    monkeypatch.chdir(three_classes.path)
+    with pytest.raises(ThawError, match=r"evaluate\.threshold 'best_f1' needs two classes"):
+        train_head.main()
+    assert sorted(three_classes.path.rglob("*")) == before

@@ -1,4 +1,4 @@
-"""Experiments: what is tried, in which order, what is said of it, and what it does to the repository."""
+"""Experiments: what is tried, in which order, which is best, and what a run does to the repository."""
 
 import dataclasses
 import json
@@ -15,25 +15,26 @@ import yaml
 from conftest import ROOT, SMALL, scripts_run
 
 import search as search_script
-from thaw import experiment_plot, experiments, overlay, search, sweeps
-from thaw.errors import ThawError
-from thaw.experiments import Experiment, Share
-from thaw.search import Trial
-from thaw.sweeps import Choice, Interval
+from thaw.core.errors import ThawError
+from thaw.experiments import params_edit, plot, ranking, runs, search, sweeps, table, trials
+from thaw.experiments.runs import Experiment
+from thaw.experiments.search import Trial
+from thaw.experiments.sweeps import Choice, Interval
+from thaw.report.estimate import Estimate
 
 DEFAULTS = ROOT / "params.yaml"
 
 
-def experiment(name: str, validation: float, work: float | None = None, test: float = 0.5, **parameters) -> Experiment:
-    shares = {"validation": Share(validation, validation - 0.02, validation + 0.02), "test": Share(test, None, None)}
-    return Experiment(name, f"{name}-hash", {k.replace("__", "."): v for k, v in parameters.items()}, shares, work)
+def experiment(name: str, validation: float, cost: float | None = None, test: float = 0.5, **parameters) -> Experiment:
+    accuracies = {"validation": Estimate(validation, validation - 0.02, validation + 0.02), "test": Estimate(test)}
+    return Experiment(name, f"{name}-hash", {k.replace("__", "."): v for k, v in parameters.items()}, accuracies, cost)
 
 
 def entry(rev: str, validation: float, name: str | None = None, **parameters) -> dict:
     """A commit as `dvc exp show --json` has it, with parameters of one section."""
-    share = {"accuracy_weighted": validation, "accuracy_weighted_low": 0.1}  # DVC leaves out what is null
+    scores = {"accuracy_weighted": validation, "accuracy_weighted_low": 0.1}  # DVC leaves out what is null
     metrics = {
-        "reports/metrics.json": {"data": {"fine_tuned": {"validation": share, "test": share}}},
+        "reports/metrics.json": {"data": {"fine_tuned": {"validation": scores, "test": scores}}},
         "reports/fine_tune/metrics.json": {"data": {"tera_multiply_adds": 3.5}},
     }
     return {
@@ -42,7 +43,7 @@ def entry(rev: str, validation: float, name: str | None = None, **parameters) ->
     }  # fmt: skip
 
 
-def of_experiment(name: str, state: str | None, entry: dict) -> dict:
+def experiment_entry(name: str, state: str | None, entry: dict) -> dict:
     return {"name": name, "executor": state and {"state": state}, "revs": [entry]}
 
 
@@ -51,10 +52,13 @@ def of_experiment(name: str, state: str | None, entry: dict) -> dict:
 
 def test_experiments_are_read_with_their_parameters_accuracies_and_cost():
     baseline = entry("workspace", 0.8, epochs=3) | {
-        "experiments": [of_experiment("warm-up", None, entry("abc", 0.9, epochs=4))]
+        "experiments": [experiment_entry("warm-up", None, entry("abc", 0.9, epochs=4))]
     }
-    found, unfinished = experiments.select([baseline])
-    assert {one.name: (one.parameters, one.shares["test"], one.work) for one in found} == {
+    experiments, unfinished = runs.parse([baseline])
+    assert {
+        experiment.name: (experiment.parameters, experiment.accuracies["test"], experiment.training_cost)
+        for experiment in experiments
+    } == {
         "warm-up": ({"fine_tune.epochs": 4}, (0.9, 0.1, None), 3.5),
         "workspace": ({"fine_tune.epochs": 3}, (0.8, 0.1, None), 3.5),
     }
@@ -63,30 +67,42 @@ def test_experiments_are_read_with_their_parameters_accuracies_and_cost():
 
 def test_the_same_run_in_several_places_is_one_under_the_name_of_the_experiment():
     head = entry("0123456789abcdef", 0.9, epochs=4) | {
-        "experiments": [of_experiment("applied", "success", entry("abc", 0.9, epochs=4))]
+        "experiments": [experiment_entry("applied", "success", entry("abc", 0.9, epochs=4))]
     }
-    found, _ = experiments.select([entry("workspace", 0.9, epochs=4), head])
-    assert [one.name for one in found] == ["applied", "workspace", "012345678"]
-    assert [one.name for one in experiments.distinct(found)] == ["applied"]
+    experiments, _ = runs.parse([entry("workspace", 0.9, epochs=4), head])
+    assert [experiment.name for experiment in experiments] == ["applied", "workspace", "012345678"]
+    assert [experiment.name for experiment in ranking.distinct(experiments)] == ["applied"]
 
 
 def test_commits_that_are_asked_for_stand_under_the_names_they_were_asked_by():
     commits = [entry("a" * 40, 0.9, epochs=4), entry("b" * 40, 0.9, epochs=4)]
-    found, _ = experiments.select([entry("workspace", 0.7), *commits], {"a" * 40: "HEAD", "b" * 40: "origin/main"})
-    assert sorted(one.name for one in found) == ["HEAD", "origin/main"]
+    experiments, _ = runs.parse([entry("workspace", 0.7), *commits], {"a" * 40: "HEAD", "b" * 40: "origin/main"})
+    assert sorted(experiment.name for experiment in experiments) == ["HEAD", "origin/main"]
 
 
 @pytest.mark.parametrize("state", ["failed", "queued", "running"])
 def test_what_is_not_finished_is_told_apart(state):
-    baseline = entry("workspace", 0.8) | {"experiments": [of_experiment("slow", state, entry("abc", 0.9))]}
-    found, unfinished = experiments.select([baseline])
-    assert [one.name for one in found] == ["workspace"]
+    baseline = entry("workspace", 0.8) | {"experiments": [experiment_entry("slow", state, entry("abc", 0.9))]}
+    experiments, unfinished = runs.parse([baseline])
+    assert [experiment.name for experiment in experiments] == ["workspace"]
     assert unfinished == [("slow", state)]
 
 
 def test_a_commit_without_results_is_left_out():
     empty = entry("workspace", 0.8) | {"data": {"params": {}, "metrics": {"reports/metrics.json": {"error": {}}}}}
-    assert experiments.select([empty, empty | {"data": None}]) == ([], [])
+    assert runs.parse([empty, empty | {"data": None}]) == ([], [])
+
+
+def test_runs_of_other_scripts_or_packages_are_of_other_code_and_runs_on_other_data_are_not():
+    def code(**hashes: str) -> str:
+        dependencies = {"src/evaluate.py": "a", "src/thaw/core": "b", "data/raw": "c"} | hashes
+        commit = entry("workspace", 0.8)
+        commit["data"]["deps"] = {path: {"hash": value} for path, value in dependencies.items()}
+        ((experiment,), _) = runs.parse([commit])
+        return experiment.code
+
+    assert code(**{"src/evaluate.py": "x"}) != code() != code(**{"src/thaw/core": "x"})
+    assert code(**{"data/raw": "x"}) == code()
 
 
 # What differs, and what repeats say
@@ -98,113 +114,137 @@ def test_what_changed_leaves_seeds_limits_and_what_one_does_not_have_aside():
         experiment("b", 0.8, a__rate=1, a__depth="y", a__seed=2, fine_tune__prune_above=[1.0], a__same=1, a__new=1),
         experiment("c", 0.8, a__rate=2, a__depth="z", a__seed=3, fine_tune__prune_above=[], a__same=1, a__new=1),
     ]
-    assert experiments.changed(several) == ["a.depth", "a.rate"]  # the one with more values first
+    assert ranking.changed_parameters(several) == ["a.depth", "a.rate"]  # the one with more values first
 
 
 def test_runs_over_seeds_are_their_mean_with_a_standard_deviation():
-    runs = [experiment(f"run{seed}", share, 4.0, a__rate=1, a__seed=seed) for seed, share in enumerate((0.8, 0.9, 0.7))]
+    repeats = [
+        experiment(f"run{seed}", accuracy, 4.0, a__rate=1, a__seed=seed)
+        for seed, accuracy in enumerate((0.8, 0.9, 0.7))
+    ]
     other = experiment("other", 0.6, a__rate=2, a__seed=0)
-    mean, alone = experiments.averaged([*runs, other])
-    assert (mean.name, mean.work, alone) == ("run0 ×3", 4.0, other)
-    assert mean.shares["validation"] == pytest.approx((0.8, 0.7, 0.9))
-    assert mean.spread == pytest.approx(0.1)
-    assert alone.spread is None
+    mean, alone = ranking.average_repeats([*repeats, other])
+    assert (mean.name, mean.training_cost, alone) == ("run0 ×3", 4.0, other)
+    assert mean.accuracies["validation"] == pytest.approx((0.8, 0.7, 0.9))
+    assert ranking.spread(mean) == pytest.approx(0.1)
+    assert ranking.spread(alone) is None
 
 
 def test_repeats_over_other_seeds_are_told_apart():
-    runs = [
-        experiment(f"run{order}{split}", share, a__seed=order, b__seed=split)
-        for order, split, share in ((1, 1, 0.8), (2, 1, 0.81), (1, 2, 0.9), (1, 3, 0.6))
+    repeats = [
+        experiment(f"run{order}{split}", accuracy, a__seed=order, b__seed=split)
+        for order, split, accuracy in ((1, 1, 0.8), (2, 1, 0.81), (1, 2, 0.9), (1, 3, 0.6))
     ]
-    means = experiments.averaged(runs)
+    means = ranking.average_repeats(repeats)
     named = [("run11 ×2 over a.seed", 2), ("run11 ×3 over b.seed", 3)]
-    assert sorted((mean.name, len(mean.runs)) for mean in means) == named
-    assert min(mean.spread for mean in means) == pytest.approx(0.01 / 2**0.5)
+    assert sorted((mean.name, len(mean.repeats)) for mean in means) == named
+    assert min(ranking.spread(mean) for mean in means) == pytest.approx(0.01 / 2**0.5)
 
 
-def test_the_name_of_an_experiment_is_never_cut_and_a_value_is(monkeypatch, capsys):
-    import compare
-
-    monkeypatch.setenv("COLUMNS", "200")
+def test_the_name_of_an_experiment_is_never_cut_and_a_value_is():
     name = "sapid-dews ×3 over fine_tune.seed and head.seed"
-    compare.show([["experiment", "depth"], [name, "d" * 40]], markdown=False)
-    assert capsys.readouterr().out.splitlines()[1] == f"{name}  {'d' * 23}…"
+    text = table.as_text([["experiment", "depth"], [name, "d" * 40]], width=200)
+    assert text.splitlines()[1] == f"{name}  {'d' * 23}…"
+
+
+def test_a_table_is_cut_at_the_width_of_the_terminal():
+    text = table.as_text([["experiment", "validation"], ["a", "80.0%"]], width=14)
+    assert text == "experiment  va\na           80"
+
+
+def test_a_row_has_the_accuracies_the_cost_and_what_was_changed():
+    several = [experiment("a", 0.8, 1234.5, a__rate=0.1, a__flip=True), experiment("b", 0.9, b__rate=2)]
+    assert table.make(several, ["a.rate", "b.rate", "a.flip"]) == [
+        ["experiment", "validation", "test", "cost", "a.rate", "b.rate", "flip"],
+        ["a", "80.0% (78.0–82.0)", "50.0%", "1,234.5", "0.1", "", "true"],
+        ["b", "90.0% (88.0–92.0)", "50.0%", "", "", "2", ""],
+    ]
+    (mean,) = ranking.average_repeats([experiment(f"run{seed}", 0.8 + seed / 10, a__seed=seed) for seed in (0, 1)])
+    assert table.make([mean], [])[1] == ["run0 ×2", "85.0% ± 7.1", "50.0% ± 0.0", ""]
+
+
+def test_a_table_in_markdown_has_no_cell_that_ends_early():
+    assert table.as_markdown([["a", "b"], ["x|y", "z"]]) == "| a | b |\n| --- | --- |\n| x&#124;y | z |"
 
 
 def test_of_seeds_that_cross_only_runs_that_differ_in_one_are_repeats():
-    runs = [experiment(f"run{a}{b}", 0.8, a__seed=a, b__seed=b) for a in (1, 2, 3) for b in (1, 2)]
-    names = {one.name for one in experiments.averaged(runs)}
+    repeats = [experiment(f"run{a}{b}", 0.8, a__seed=a, b__seed=b) for a in (1, 2, 3) for b in (1, 2)]
+    names = {experiment.name for experiment in ranking.average_repeats(repeats)}
     assert names == {"run11 ×3 over a.seed", "run11 ×2 over b.seed", "run22", "run32"}
 
 
 def test_a_diagonal_of_seeds_that_cross_is_no_repeat():
-    runs = [experiment(f"run{a}{b}", 0.8, a__seed=a, b__seed=b) for a in (1, 2) for b in (1, 2)]
-    names = {one.name for one in experiments.averaged(runs)}
+    repeats = [experiment(f"run{a}{b}", 0.8, a__seed=a, b__seed=b) for a in (1, 2) for b in (1, 2)]
+    names = {experiment.name for experiment in ranking.average_repeats(repeats)}
     assert names == {"run11 ×2 over a.seed", "run11 ×2 over b.seed", "run22"}
 
 
 def test_seeds_that_move_together_make_repeats():
-    runs = [experiment(f"run{seed}", 0.8, a__seed=seed, b__seed=seed) for seed in (1, 2, 3)]
-    assert [one.name for one in experiments.averaged(runs)] == ["run1 ×3"]
+    repeats = [experiment(f"run{seed}", 0.8, a__seed=seed, b__seed=seed) for seed in (1, 2, 3)]
+    assert [experiment.name for experiment in ranking.average_repeats(repeats)] == ["run1 ×3"]
 
 
 def test_the_rival_of_the_best_differs_from_it_in_more_than_its_seeds():
-    runs = [experiment(f"run{a}", share, a__seed=a, b__x=x) for a, x, share in ((1, 1, 0.9), (2, 1, 0.8), (3, 2, 0.7))]
-    assert experiments.rival(runs) is runs[2]
-    assert experiments.rival(runs[:2]) is experiments.rival(runs[:1]) is None
-    other = dataclasses.replace(runs[1], code="other")
-    assert experiments.rival([runs[0], other]) is other
+    repeats = [
+        experiment(f"run{a}", accuracy, a__seed=a, b__x=x) for a, x, accuracy in ((1, 1, 0.9), (2, 1, 0.8), (3, 2, 0.7))
+    ]
+    assert ranking.find_rival(repeats) is repeats[2]
+    assert ranking.find_rival(repeats[:2]) is ranking.find_rival(repeats[:1]) is None
+    other = dataclasses.replace(repeats[1], code="other")
+    assert ranking.find_rival([repeats[0], other]) is other
 
 
 def test_a_seed_that_older_code_did_not_have_makes_no_repeats():
-    runs = [experiment("older", 0.8, a__seed=1), experiment("newer", 0.9, a__seed=1, b__seed=1)]
-    assert experiments.averaged(runs) == runs
+    repeats = [experiment("older", 0.8, a__seed=1), experiment("newer", 0.9, a__seed=1, b__seed=1)]
+    assert ranking.average_repeats(repeats) == repeats
 
 
 def test_limits_of_a_search_make_no_repeats():
-    runs = [experiment(name, 0.8, a__seed=1, fine_tune__prune_above=limits) for name, limits in (("a", []), ("b", [1]))]
-    assert experiments.averaged(runs) == runs
+    repeats = [
+        experiment(name, 0.8, a__seed=1, fine_tune__prune_above=limits) for name, limits in (("a", []), ("b", [1]))
+    ]
+    assert ranking.average_repeats(repeats) == repeats
 
 
 def test_a_trial_whose_limits_ended_nothing_is_the_run_that_repeats_it():
     trial = experiment("trial", 0.8, a__seed=1, fine_tune__prune_above=[None, 0.4])
     repeats = [experiment(f"run{seed}", 0.8 + seed / 100, a__seed=seed, fine_tune__prune_above=[]) for seed in (1, 2)]
     same = [trial, experiment("run1", 0.8, a__seed=1, fine_tune__prune_above=[]), repeats[1]]
-    assert experiments.distinct(same) == [trial, repeats[1]]
-    assert experiments.distinct([trial, *repeats]) == [trial, *repeats]  # its results are others: it was ended
-    (mean,) = experiments.averaged(experiments.distinct(same))
+    assert ranking.distinct(same) == [trial, repeats[1]]
+    assert ranking.distinct([trial, *repeats]) == [trial, *repeats]  # its results are others: it was ended
+    (mean,) = ranking.average_repeats(ranking.distinct(same))
     assert mean.name == "trial ×2"
 
 
 def test_results_of_other_code_are_no_repeats():
-    runs = [experiment("before", 0.8, a__seed=1), experiment("after", 0.9, a__seed=1)]
-    assert experiments.averaged(runs) == runs
+    repeats = [experiment("before", 0.8, a__seed=1), experiment("after", 0.9, a__seed=1)]
+    assert ranking.average_repeats(repeats) == repeats
     older = dataclasses.replace(experiment("older", 0.8, a__seed=2), code="other")
-    assert experiments.averaged([older, runs[0]]) == [older, runs[0]]
+    assert ranking.average_repeats([older, repeats[0]]) == [older, repeats[0]]
 
 
 def test_a_gain_below_the_spread_of_seeds_is_said_to_be_one():
-    runs = [experiment(f"run{seed}", share, a__seed=seed) for seed, share in enumerate((0.8, 0.9))]
-    (mean,) = experiments.averaged(runs)
-    assert "0.5 points before other: no more than the spread" in experiments.verdict(mean, experiment("other", 0.845))
-    assert "25.0 points before other: more than the spread" in experiments.verdict(mean, experiment("other", 0.6))
+    repeats = [experiment(f"run{seed}", accuracy, a__seed=seed) for seed, accuracy in enumerate((0.8, 0.9))]
+    (mean,) = ranking.average_repeats(repeats)
+    assert "0.5 points before other: no more than the spread" in ranking.verdict(mean, experiment("other", 0.845))
+    assert "25.0 points before other: more than the spread" in ranking.verdict(mean, experiment("other", 0.6))
 
 
 def test_seeds_that_change_nothing_and_equal_results_are_said_to_be_such():
-    (mean,) = experiments.averaged([experiment(f"run{seed}", 0.9, a__seed=seed) for seed in range(3)])
-    assert "the seeds that were tried change nothing" in experiments.verdict(mean, experiment("other", 0.8))
-    assert experiments.verdict(experiment("a", 0.9), experiment("b", 0.9)) == "On validation a is as good as b."
+    (mean,) = ranking.average_repeats([experiment(f"run{seed}", 0.9, a__seed=seed) for seed in range(3)])
+    assert "the seeds that were tried change nothing" in ranking.verdict(mean, experiment("other", 0.8))
+    assert ranking.verdict(experiment("a", 0.9), experiment("b", 0.9)) == "On validation a is as good as b."
 
 
 def test_of_single_runs_the_verdict_asks_for_repeats():
-    assert "src/sweep.py --seeds" in experiments.verdict(experiment("a", 0.9), experiment("b", 0.8))
+    assert "src/sweep.py --seeds" in ranking.verdict(experiment("a", 0.9), experiment("b", 0.8))
 
 
 # The picture
 
 
 def drawn(several, keys):
-    text = experiment_plot.draw(several, keys)
+    text = plot.draw(several, keys)
     root = ElementTree.fromstring(text)
     texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
     circles = list(root.iter("{http://www.w3.org/2000/svg}circle"))
@@ -273,7 +313,7 @@ def test_values_are_listed_as_hydra_writes_them(text, values):
     [
         ("a=interval(0,0.5)", Interval(0, 0.5)),
         ("a=interval(0,1)", Interval(0, 1)),
-        ("a=interval(4,64)", Interval(4, 64, whole=True)),
+        ("a=interval(4,64)", Interval(4, 64, integer=True)),
         ("a=tag(log,interval(1e-5,1e-3))", Interval(1e-5, 1e-3, logarithmic=True)),
     ],
 )
@@ -298,8 +338,8 @@ def test_what_is_no_range_is_one_line(texts, message):
 
 
 def test_combinations_are_all_of_them_and_an_interval_has_none():
-    found = list(sweeps.combinations(sweeps.parse(["a=1,2", "b=x,y"])))
-    assert found == [{"a": 1, "b": "x"}, {"a": 1, "b": "y"}, {"a": 2, "b": "x"}, {"a": 2, "b": "y"}]
+    combinations = list(sweeps.combinations(sweeps.parse(["a=1,2", "b=x,y"])))
+    assert combinations == [{"a": 1, "b": "x"}, {"a": 1, "b": "y"}, {"a": 2, "b": "x"}, {"a": 2, "b": "y"}]
     with pytest.raises(ThawError, match=r"src/search\.py"):
         list(sweeps.combinations(sweeps.parse(["a=interval(0,1)"])))
 
@@ -330,7 +370,7 @@ def test_combinations_are_all_of_them_and_an_interval_has_none():
     ],
 )
 def test_a_value_is_written_so_that_it_is_read_again(value):
-    assert sweeps.parse([f"a={sweeps.written(value)}"]) == {"a": Choice((value,))}
+    assert sweeps.parse([f"a={sweeps.set_param_text(value)}"]) == {"a": Choice((value,))}
 
 
 @pytest.mark.parametrize("value", ["/d/Möbel 1", "/d/Möbel", ["ü", "b"], "2023", "1e-3", "null", "block5"])
@@ -338,46 +378,48 @@ def test_dvc_reads_a_value_as_it_was_meant(value, tmp_path):
     from dvc.utils.hydra import apply_overrides
 
     (tmp_path / "params.yaml").write_text("a: null\n")
-    apply_overrides(tmp_path / "params.yaml", [f"a={sweeps.written(value)}"])
+    apply_overrides(tmp_path / "params.yaml", [f"a={sweeps.set_param_text(value)}"])
     assert yaml.safe_load((tmp_path / "params.yaml").read_text()) == {"a": value}
 
 
 def test_changes_are_checked_as_the_stages_would():
     nowhere = Path("nowhere.json")
-    overlay.check(DEFAULTS, {"fine_tune.epochs": 3, "augment.rotation": 2, "fine_tune.freeze_depth": "any"}, nowhere)
+    params_edit.check(
+        DEFAULTS, {"fine_tune.epochs": 3, "augment.rotation": 2, "fine_tune.freeze_depth": "any"}, nowhere
+    )
     with pytest.raises(ThawError, match=r"fine_tune\.epochs"):
-        overlay.check(DEFAULTS, {"fine_tune.epochs": 0}, nowhere)
+        params_edit.check(DEFAULTS, {"fine_tune.epochs": 0}, nowhere)
     with pytest.raises(ThawError, match=r"did you mean fine_tune\.epochs"):
-        overlay.check(DEFAULTS, {"fine_tune.epoch": 3}, nowhere)
+        params_edit.check(DEFAULTS, {"fine_tune.epoch": 3}, nowhere)
 
 
 def test_a_section_cannot_have_a_value_beside_what_is_in_it():
     for changes in ({"split": 3, "split.seed": 1}, {"split.seed": 1, "split": 3}):
         with pytest.raises(ThawError, match=r"split\.seed is given, and split has a value"):
-            overlay.check(DEFAULTS, changes, Path("nowhere.json"))
-    assert overlay.nested({"a.b": 1, "a": {"c": 2}}) == {"a": {"b": 1, "c": 2}}
+            params_edit.check(DEFAULTS, changes, Path("nowhere.json"))
+    assert params_edit.nest({"a.b": 1, "a": {"c": 2}}) == {"a": {"b": 1, "c": 2}}
 
 
 def test_sections_that_are_laid_over_one_another_stay_as_they_were():
     section = {"seed": 1}
-    assert overlay.nested({"a": section, "a.seed": 2}) == {"a": {"seed": 2}}
+    assert params_edit.nest({"a": section, "a.seed": 2}) == {"a": {"seed": 2}}
     assert section == {"seed": 1}
 
 
 def test_true_is_not_1():
     with pytest.raises(ThawError, match=r"split\.seed should be a whole number, not True"):
-        overlay.check(DEFAULTS, {"split.seed": True}, Path("nowhere.json"))
+        params_edit.check(DEFAULTS, {"split.seed": True}, Path("nowhere.json"))
     with pytest.raises(ThawError, match=r"augment\.flip_horizontal"):
-        overlay.check(DEFAULTS, {"augment.flip_horizontal": 1}, Path("nowhere.json"))
+        params_edit.check(DEFAULTS, {"augment.flip_horizontal": 1}, Path("nowhere.json"))
 
 
 def test_a_freeze_depth_is_checked_against_the_backbone(tmp_path):
     backbone = tmp_path / "backbone.json"
     backbone.write_text(json.dumps({"cut_points": [{"layer": "block1_add"}, {"layer": "features"}], "behind_cut": []}))
-    overlay.check(DEFAULTS, {"fine_tune.freeze_depth": ["all", "block1"]}, backbone)
-    overlay.check(DEFAULTS, {"fine_tune.freeze_depth": "conv5", "backbone.name": "ResNet50"}, backbone)
+    params_edit.check(DEFAULTS, {"fine_tune.freeze_depth": ["all", "block1"]}, backbone)
+    params_edit.check(DEFAULTS, {"fine_tune.freeze_depth": "conv5", "backbone.name": "ResNet50"}, backbone)
     with pytest.raises(ThawError, match="'blok1' is no cut point of this backbone"):
-        overlay.check(DEFAULTS, {"fine_tune.freeze_depth": "blok1"}, backbone)
+        params_edit.check(DEFAULTS, {"fine_tune.freeze_depth": "blok1"}, backbone)
 
 
 # What to try next
@@ -387,12 +429,12 @@ RANGES = {"a.rate": Interval(1e-4, 1e-1, logarithmic=True), "a.depth": Choice(("
 
 def history(count: int) -> list[Trial]:
     """Trials that are the better the higher the rate, with a depth that matters not."""
-    found: list[Trial] = []
+    trials: list[Trial] = []
     for number in range(count):
-        values = search.propose(found, RANGES, number, seed=1)
+        values = search.propose(trials, RANGES, number, seed=1)
         loss = 1 - values["a.rate"]
-        found.append(Trial(values, [2.0, loss, loss + 0.1], 2))
-    return found
+        trials.append(Trial(values, [2.0, loss, loss + 0.1], 2))
+    return trials
 
 
 def test_a_proposal_lies_in_its_ranges_and_is_the_same_for_the_same_history():
@@ -405,7 +447,7 @@ def test_a_proposal_lies_in_its_ranges_and_is_the_same_for_the_same_history():
 
 def test_proposals_learn_from_what_was_tried():
     rates = [trial.values["a.rate"] for trial in history(25)]
-    assert sum(rate > 0.03 for rate in rates[-10:]) > sum(rate > 0.03 for rate in rates[: search.STARTUP]) * 2
+    assert sum(rate > 0.03 for rate in rates[-10:]) > sum(rate > 0.03 for rate in rates[: search.STARTUP_TRIALS]) * 2
 
 
 def test_what_was_tried_is_not_tried_again_while_something_is_left():
@@ -431,26 +473,26 @@ def test_trials_outside_of_the_ranges_teach_nothing():
 
 
 def test_a_fraction_is_outside_of_a_range_of_whole_numbers():
-    ranges = {"a.turn": Interval(0, 15, whole=True)}
+    ranges = {"a.turn": Interval(0, 15, integer=True)}
     values = [search.propose([Trial({"a.turn": turn}, [1.0], 1)], ranges, 1, seed=1) for turn in (7.5, 20, 7, 7.0)]
     assert values[0] == values[1] == search.propose([], ranges, 1, seed=1)
     assert all(isinstance(value["a.turn"], int) for value in values)
 
 
 def test_whole_numbers_stay_whole():
-    value = search.propose([], {"a.epochs": Interval(2, 40, whole=True)}, 1, seed=1)["a.epochs"]
+    value = search.propose([], {"a.epochs": Interval(2, 40, integer=True)}, 1, seed=1)["a.epochs"]
     assert isinstance(value, int)
     assert 2 <= value <= 40
 
 
 def test_nothing_is_pruned_by_a_few_trials_nor_in_the_first_epochs():
     losses = [1.0, 0.9, 0.8, 0.7, 0.6]
-    assert search.limits([Trial({}, losses, 4)] * (search.STARTUP - 1)) == []
-    assert search.limits([Trial({}, losses, 4)] * search.STARTUP) == [None, None, 0.7]
+    assert search.limits([Trial({}, losses, 4)] * (search.STARTUP_TRIALS - 1)) == []
+    assert search.limits([Trial({}, losses, 4)] * search.STARTUP_TRIALS) == [None, None, 0.7]
 
 
 def test_a_loss_of_nothing_is_no_limit():
-    assert search.limits([Trial({}, [0.1, 0.0, 0.0, 0.0, 0.0], 5)] * search.STARTUP) == [None, None, None, None]
+    assert search.limits([Trial({}, [0.1, 0.0, 0.0, 0.0, 0.0], 5)] * search.STARTUP_TRIALS) == [None, None, None, None]
 
 
 def test_limits_are_medians_of_the_best_loss_so_far():
@@ -469,6 +511,32 @@ def test_a_trial_that_keeps_its_last_epoch_is_as_good_as_that():
     assert Trial({}, early, 2).loss < Trial({}, late, 2).loss
     assert Trial({}, early, 2, keeps_last=True).loss == 0.6
     assert Trial({}, late, 2, keeps_last=True).loss == 0.3
+
+
+@pytest.mark.parametrize(
+    ("trial", "was_pruned"),
+    [
+        (([0.5, 0.5, 0.5, 0.4], 6), True),
+        (([0.5, 0.5, 0.5, 0.2], 6), False),  # lower than its limit
+        (([0.5, 0.5, 0.5, 0.4], 3), False),  # at its last epoch
+        (([0.5], 6), False),  # an extended head: it has no epochs
+        (([0.5, 0.2, 0.2, 0.4], 6, True), False),  # worse at its end than at its best, which is what limits count
+    ],
+)
+def test_a_trial_is_pruned_where_its_limit_ended_it(trial, was_pruned):
+    assert Trial({"fine_tune.prune_above": [None, None, 0.3]}, *trial).was_pruned is was_pruned
+
+
+def test_what_is_searched_by_default_are_ranges_with_the_last_blocks_of_the_backbone(tmp_path):
+    backbone = tmp_path / "backbone.json"
+    layers = [f"block{i}a_add" for i in range(1, 7)] + ["features"]
+    backbone.write_text(json.dumps({"cut_points": [{"layer": layer} for layer in layers], "behind_cut": []}))
+    for kind, key in (("linear", "head.strengths"), ("network", "head.learning_rate")):
+        ranges = sweeps.parse(trials.default_ranges(kind, backbone))
+        assert ranges["fine_tune.freeze_depth"] == Choice(("all", "block3", "block4", "block5", "block6"))
+        assert key in ranges
+    with pytest.raises(ThawError, match=r"backbone\.json is missing: `dvc repro` first, or name KEY=RANGE"):
+        trials.default_ranges("linear", tmp_path / "none" / "backbone.json")
 
 
 # The real pipeline
@@ -502,19 +570,19 @@ def test_a_queue_on_a_dirty_tree_takes_it_along_and_one_that_fails_does_not_stop
     log = repository.dvc("queue", "logs", failed).stdout
     assert "evaluate.bins should be greater than or equal to 2, not -1" in log
     assert scripts_run(log) == ["evaluate"]  # and this one said so before any work
-    (done,) = [one for one in shown(repository) if one["params"]["evaluate"]["bins"] == 7]
+    (done,) = [experiment for experiment in shown(repository) if experiment["params"]["evaluate"]["bins"] == 7]
     assert done["params"]["evaluate"]["shown"] == 3
 
 
 def shown(repository) -> list[dict]:
     """The parameters and metrics of each finished experiment."""
-    found = []
+    finished = []
     for baseline in json.loads(repository.dvc("exp", "show", "--json").stdout):
-        for one in baseline["experiments"] or []:
-            data = one["revs"][0]["data"]
+        for entry in baseline["experiments"] or []:
+            data = entry["revs"][0]["data"]
             if data and data["params"]:
-                found.append({"name": one["name"], "params": data["params"]["params.yaml"]["data"]})
-    return found
+                finished.append({"name": entry["name"], "params": data["params"]["params.yaml"]["data"]})
+    return finished
 
 
 def test_a_sweep_checks_all_values_before_the_first_runs(repository):
@@ -536,10 +604,8 @@ def test_a_sweep_checks_all_values_before_the_first_runs(repository):
     ],
 )
 def test_repeats_count_the_seed_of_a_head_on_where_one_is_a_network(ranges, seeds):
-    import sweep
-
-    now = {"head.kind": "linear", "head.seed": 1, "fine_tune.seed": 1}
-    assert list(sweep.first_seeds(now, sweeps.parse(ranges), None)) == seeds
+    parameters = {"head.kind": "linear", "head.seed": 1, "fine_tune.seed": 1}
+    assert list(sweeps.first_seeds(parameters, sweeps.parse(ranges), None)) == seeds
 
 
 def test_repeats_are_one_row_with_their_spread(repository):
@@ -567,7 +633,7 @@ def test_a_search_goes_on_from_its_experiments_and_the_best_is_applied(repositor
     assert "search-001: fine_tune.learning_rate=0.00" in second.stdout
     assert "fine_tune  evaluate" in second.stdout
     assert "test labels" not in second.stdout  # what evaluate says of test is for later
-    rates = {one["name"]: one["params"]["fine_tune"]["learning_rate"] for one in shown(repository)}
+    rates = {experiment["name"]: experiment["params"]["fine_tune"]["learning_rate"] for experiment in shown(repository)}
     same = thaw(repository, "sweep", f"fine_tune.learning_rate={rates['search-001']}")  # as a trial, whom it hides not
     assert same.returncode == 0, same.stderr
     assert trials_of(repository, "search", ranges) == ["search-000", "search-001"]
@@ -585,25 +651,12 @@ def test_a_search_goes_on_from_its_experiments_and_the_best_is_applied(repositor
 
 def trials_of(repository, name: str, ranges: list[str]) -> list[str]:
     """The trials that the next search of this name would go on from."""
-    code = "import sys; sys.path.insert(0, 'src'); import search; from thaw import sweeps; "
-    code += f"print(*sorted(search.trials({name!r}, sweeps.parse({ranges!r}))))"
+    code = "import sys; sys.path.insert(0, 'src'); import search; from thaw.experiments import sweeps, trials; "
+    code += f"ranges = sweeps.parse({ranges!r}); "
+    code += f"print(*sorted(trials.read({name!r}, ranges, search.PARAMS, search.LOSSES)))"
     result = repository.run(sys.executable, "-c", code)
     assert result.returncode == 0, result.stderr
     return result.stdout.split()
-
-
-def test_a_trial_is_pruned_where_its_limit_ended_it(repository):
-    code = """
-import sys; sys.path.insert(0, "src")
-from search import pruned_early
-from thaw.experiments import Experiment
-from thaw.search import Trial
-one = Experiment("a", "b", {"fine_tune.prune_above": [None, None, 0.3]}, {})
-worse = [.5, .2, .2, .4], 6, True  # at its end than at its best, which is what limits count
-last, lower, ended, extended = ([.5, .5, .5, .4], 6), ([.5, .5, .5, .2], 6), ([.5, .5, .5, .4], 3), ([.5], 6)
-print(*(pruned_early(one, Trial({}, *trial)) for trial in (last, lower, ended, extended, worse)))
-"""
-    assert repository.run(sys.executable, "-c", code).stdout.split() == ["True", "False", "False", "False", "False"]
 
 
 def test_a_search_that_would_be_invalid_runs_nothing(repository):

@@ -1,4 +1,4 @@
-"""The run as a FiftyOne dataset, with FiftyOne and its database as they are; the tests that want them skip without."""
+"""The run as a FiftyOne dataset, with the real FiftyOne and its database; tests that need them skip without them."""
 
 import json
 import multiprocessing
@@ -19,8 +19,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from thaw import exploration
-from thaw.errors import ThawError
+from thaw.core.errors import ThawError
+from thaw.exploration import analysis, finished_run, samples, saved_views
+from thaw.sources import fiftyone_setup
 
 ROOT = Path(__file__).parents[1]
 installed = pytest.mark.skipif(not find_spec("fiftyone"), reason="FiftyOne is not installed: requirements-fiftyone.txt")
@@ -28,7 +29,7 @@ installed = pytest.mark.skipif(not find_spec("fiftyone"), reason="FiftyOne is no
 CLASSES = ["cat", "dog"]
 LABELS = dict(zip("abcdefghijkl", CLASSES * 6, strict=True))
 SPLITS = dict(zip(LABELS, ["train"] * 4 + ["validation"] * 4 + ["test"] * 4, strict=True))
-DOG = {  # what each model holds for the probability of a dog
+DOG = {  # model → its probability of a dog for each photograph
     "head": [0.1, 0.9, 0.7, 0.9, 0.2, 0.3, 0.6, 0.8, 0.1, 0.4, 0.9, 0.8],
     "fine_tuned": [0.1, 0.9, 0.2, 0.9, 0.2, 0.8, 0.9, 0.9, 0.1, 0.2, 0.3, 0.9],
 }
@@ -57,8 +58,8 @@ def write_run(folder: Path, ids: str = "abcdefghijkl", dog: dict = DOG, splits: 
     (folder / "data/features/classes.json").write_text(json.dumps(CLASSES))
 
     predictions = {"image_id": ids, "split": split["split"], "label": labels}
-    for model, all_of_them in dog.items():
-        p = np.array([all_of_them[sorted(LABELS).index(i)] for i in ids], np.float32)
+    for model, values in dog.items():
+        p = np.array([values[sorted(LABELS).index(i)] for i in ids], np.float32)
         np.save(folder / f"data/predictions/{model}.npy", np.stack([1 - p, p], axis=1))
         predictions[f"{model}_label"] = [CLASSES[int(q > 0.5)] for q in p]
         predictions[f"{model}_probability"] = [float(max(q, 1 - q)) for q in p]
@@ -69,13 +70,13 @@ def write_run(folder: Path, ids: str = "abcdefghijkl", dog: dict = DOG, splits: 
 
 def feature(image_id: str) -> np.ndarray:
     """16 numbers of each photograph's own, but for `k`, which all but repeats `j`."""
-    of_it = np.random.default_rng(ord("j" if image_id == "k" else image_id)).normal(size=16)
-    return of_it + 0.01 * (image_id == "k")
+    values = np.random.default_rng(ord("j" if image_id == "k" else image_id)).normal(size=16)
+    return values + 0.01 * (image_id == "k")
 
 
-def read(folder: Path) -> exploration.Run:
+def read(folder: Path) -> finished_run.Run:
     data = folder / "data"
-    return exploration.read(data / "raw", data / "split.csv", data / "features", data / "predictions")
+    return finished_run.read(data / "raw", data / "split.csv", data / "features", data / "predictions")
 
 
 def script(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
@@ -84,19 +85,20 @@ def script(folder: Path, *arguments: str, **environment: str) -> subprocess.Comp
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
-# What the worker below runs: FiftyOne belongs to a database for good once it is imported, and other tests have theirs.
+# The worker below runs these functions. Once imported, FiftyOne stays with one database, and other tests have theirs.
 
 
 def explore(folder: Path, name: str) -> dict:
-    exploration.connect()
-    dataset, run = exploration.open_dataset(name, folder), read(folder)
-    added, removed = exploration.update(dataset, run)
-    accuracies = exploration.evaluate(dataset, run)
-    return {"added": added, "removed": removed, "accuracies": accuracies, "taken": exploration.save_views(dataset)}
+    fiftyone_setup.connect("this test")
+    dataset, run = samples.open_dataset(name, folder), read(folder)
+    added, removed = samples.update(dataset, run)
+    analysis.analyse_features(dataset, run)
+    accuracies = analysis.evaluate(dataset, run)
+    return {"added": added, "removed": removed, "accuracies": accuracies, "taken": saved_views.save(dataset)}
 
 
 def contents(name: str) -> dict:
-    """What a dataset holds, by id of the photograph."""
+    """Return samples, views, evaluations and arrays of a dataset, by id of the photograph."""
     import fiftyone as fo
 
     dataset = fo.load_dataset(name)
@@ -105,12 +107,19 @@ def contents(name: str) -> dict:
     samples = {sample.image_id or "their own": sample.to_dict() for sample in dataset}
     ids, *arrays = dataset.exists("image_id").values(["image_id", "features", "head.logits"])
     features, logits = (dict(zip(ids, array, strict=True)) for array in arrays)
-    map_of = dataset.load_brain_results("features_pca").points.shape
-    return {"samples": samples, "views": views, "counts": counts, "features": features, "logits": logits, "map": map_of}
+    map_shape = dataset.load_brain_results("features_pca").points.shape
+    return {
+        "samples": samples,
+        "views": views,
+        "counts": counts,
+        "features": features,
+        "logits": logits,
+        "map": map_shape,
+    }
 
 
 def add_by_hand(name: str) -> None:
-    """What a person may add: tags of a photograph and a label, a field, a saved view, a photograph of their own."""
+    """Add what a user may add: tags of a photograph and a label, a field, a saved view, a photograph of their own."""
     import fiftyone as fo
 
     dataset = fo.load_dataset(name)
@@ -147,7 +156,7 @@ def fail_to_connect() -> BaseException | None:
     assert "FIFTYONE_PRIVATE_DATABASE_PORT" not in os.environ
     fo.config.database_uri = "mongodb://127.0.0.1:9/?serverSelectionTimeoutMS=300"
     with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
-        error = pool.submit(exploration.connect).exception()
+        error = pool.submit(fiftyone_setup.connect, "this test").exception()
     fo.config.database_uri = None
     return error
 
@@ -161,7 +170,7 @@ def limit_is_heeded() -> bool:
 
 
 def database_port() -> str:
-    exploration.connect()
+    fiftyone_setup.connect("this test")
     return os.environ["FIFTYONE_PRIVATE_DATABASE_PORT"]
 
 
@@ -179,7 +188,7 @@ def worker(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def explored(worker, tmp_path_factory):
-    """A run that was explored once: what that said, and the dataset that came of it."""
+    """A run that was explored once: the result of `explore`, and the contents of the dataset."""
     folder = write_run(tmp_path_factory.mktemp("run"))
     return worker(explore, folder, "explored"), worker(contents, "explored")
 
@@ -188,13 +197,14 @@ def explored(worker, tmp_path_factory):
 def test_a_database_that_does_not_answer_is_one_line_with_what_to_install(worker):
     error = worker(fail_to_connect)
     assert isinstance(error, ThawError) and str(error).startswith("FiftyOne's database does not answer (")
-    assert "requirements-fiftyone.txt" in str(error) and "\n" not in str(error)
+    assert fiftyone_setup.INSTALL in str(error) and "\n" not in str(error)
+    assert fiftyone_setup.DATABASE_PACKAGE in str(error)
 
 
 @installed
-def test_each_photograph_stands_there_with_what_is_known_of_it(explored):
-    said, dataset = explored
-    assert said["added"] == len(dataset["samples"]) == 12
+def test_each_photograph_has_its_label_split_predictions_and_features(explored):
+    result, dataset = explored
+    assert result["added"] == len(dataset["samples"]) == 12
     for image_id, sample in dataset["samples"].items():
         assert sample["ground_truth"]["label"] == LABELS[image_id]
         assert sample["tags"] == [sample["split"]] == [SPLITS[image_id]]
@@ -216,8 +226,8 @@ def test_each_photograph_stands_there_with_what_is_known_of_it(explored):
 
 @installed
 def test_fiftyone_counts_what_the_predictions_say(explored):
-    said, dataset = explored
-    assert said["accuracies"] == {
+    result, dataset = explored
+    assert result["accuracies"] == {
         "head": {"validation": 0.5, "test": 0.5}, "fine_tuned": {"validation": 0.75, "test": 0.75},
     }  # fmt: skip
     counts = {key: matrix.tolist() for key, matrix in dataset["counts"].items()}
@@ -241,7 +251,7 @@ def test_views_show_mistakes_the_surest_first_disagreements_and_doubtful_labels(
 
 
 @installed
-def test_what_fiftyone_finds_it_finds_in_the_frozen_features(explored):
+def test_fiftyone_analyses_the_frozen_features(explored):
     dataset = explored[1]
     assert dataset["map"] == (12, 2)
     assert dataset["views"]["near-duplicates"] == ["j", "k"]
@@ -278,8 +288,8 @@ def test_another_run_updates_the_dataset_and_leaves_what_a_person_added(worker, 
     worker(add_by_hand, "updated")
     dog = DOG | {"head": [0.6, *DOG["head"][1:]]}
     write_run(folder, ids="bcdefghijkl", dog=dog, splits=SPLITS | {"e": "train"})
-    said = worker(explore, folder, "updated")
-    assert (said["added"], said["removed"]) == (3, 1)  # k, l and h, which was deleted by hand; a
+    result = worker(explore, folder, "updated")
+    assert (result["added"], result["removed"]) == (3, 1)  # k, l and h, which was deleted by hand; a
     dataset = worker(contents, "updated")
     assert sorted(dataset["samples"]) == [*"bcdefghijkl", "their own"]
     e = dataset["samples"]["e"]
@@ -296,8 +306,11 @@ def test_a_changed_prediction_is_evaluated_anew(worker, tmp_path):
     folder = write_run(tmp_path / "run")
     worker(explore, folder, "changed")
     write_run(folder, dog=DOG | {"head": [*DOG["head"][:9], 0.9, 0.1, 0.8]})
-    said = worker(explore, folder, "changed")
-    assert said["accuracies"]["head"] == {"validation": 0.5, "test": 1} and (said["added"], said["removed"]) == (0, 0)
+    result = worker(explore, folder, "changed")
+    assert result["accuracies"]["head"] == {"validation": 0.5, "test": 1} and (result["added"], result["removed"]) == (
+        0,
+        0,
+    )
     dataset = worker(contents, "changed")
     assert not dataset["views"]["test: mistakes of the head"]
     assert dataset["samples"]["k"]["head"]["confidence"] == pytest.approx(0.9)
@@ -338,10 +351,10 @@ def test_the_script_serves_the_app_until_ctrl_c_even_where_a_photograph_is_gone(
     )  # fmt: skip
     lines = [process.stdout.readline() for _ in range(2)]
     try:
-        if not lines[1] and "within FiftyOne's minute" in (said := process.stderr.read()):
-            pytest.skip(said.splitlines()[-1])  # a limit of FiftyOne's own, which a busy machine reaches
+        if not lines[1] and "within FiftyOne's minute" in (errors := process.stderr.read()):
+            pytest.skip(errors.splitlines()[-1])  # a limit of FiftyOne's own, which a busy machine reaches
         assert "12 photographs in the FiftyOne dataset 'repository', 12 of them new" in lines[0]
-        assert "of test the head has 50.0%, the fine-tuned model has 75.0% right" in lines[0]
+        assert "on test, the head has 50.0%, the fine-tuned model has 75.0% right" in lines[0]
         address = re.search(r"the App is at (http://localhost:\d+)/", lines[1])[1]
         with urllib.request.urlopen(f"{address}/fiftyone") as answer:
             assert json.load(answer)["version"]
@@ -351,7 +364,7 @@ def test_the_script_serves_the_app_until_ctrl_c_even_where_a_photograph_is_gone(
         process.kill()
     assert process.returncode == 0 and not rest
     assert (
-        errors.startswith("explore: warning: photographs that are gone and cannot be shown: 1, /")
+        errors.startswith("explore: warning: 1 photographs are missing and cannot be shown; the first is /")
         and errors.count("\n") == 1
     )
 
@@ -361,7 +374,7 @@ def test_without_fiftyone_one_line_says_what_to_install(tmp_path):
     process = script(write_run(tmp_path), "--no-app")
     assert process.returncode == 1 and not process.stdout
     assert process.stderr == (
-        "thaw: looking at a run wants the package fiftyone: run "
+        "thaw: src/explore.py needs the package fiftyone: run "
         "`.venv/bin/uv pip install --require-hashes -r requirements-fiftyone.txt`\n"
     )
 

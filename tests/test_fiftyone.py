@@ -1,4 +1,4 @@
-"""The source `fiftyone`, with FiftyOne and its database as they are; the tests that want them skip where they miss."""
+"""The source `fiftyone`, with the real FiftyOne and its database; tests that need them skip where they are missing."""
 
 import os
 import subprocess
@@ -12,10 +12,10 @@ import polars as pl
 import pytest
 import yaml
 
-from thaw.errors import ThawError
-from thaw.params import FiftyOne
-from thaw.sources import fiftyone
-from thaw.sources.photographs import collect
+from thaw.core.errors import ThawError
+from thaw.sources import fiftyone_dataset
+from thaw.sources.collection import collect
+from thaw.sources.fiftyone_dataset import FiftyOne
 
 ROOT = Path(__file__).parents[1]
 installed = pytest.mark.skipif(not find_spec("fiftyone"), reason="FiftyOne is not installed: requirements-fiftyone.txt")
@@ -59,8 +59,10 @@ def photographs(tmp_path_factory) -> Path:
     fo.Dataset("nothing", persistent=True)
     boxes = fo.Dataset("boxes", persistent=True)
     boxes.add_sample(fo.Sample(filepath=str(home / "photographs/0/0.png"), boxes=fo.Detections(detections=[])))
-    one = fo.Dataset("one", persistent=True)
-    one.add_sample(fo.Sample(filepath=str(home / "photographs/0/0.png"), ground_truth=fo.Classification(label="cat")))
+    single = fo.Dataset("single", persistent=True)
+    single.add_sample(
+        fo.Sample(filepath=str(home / "photographs/0/0.png"), ground_truth=fo.Classification(label="cat"))
+    )
     return home / "photographs"
 
 
@@ -73,15 +75,15 @@ def test_a_label_of_two_lines_is_refused(photographs):
         path = str(photographs / f"{number}/{number}.png")
         lines.add_sample(fo.Sample(filepath=path, ground_truth=fo.Classification(label=label)))
     with pytest.raises(ThawError, match=r"the label 'dog\\nbig' cannot be printed on one line"):
-        fiftyone.find(FiftyOne(dataset="lines", label_field="ground_truth"))
+        fiftyone_dataset.find(FiftyOne(dataset="lines", label_field="ground_truth"))
 
 
 def test_a_sample_that_lies_elsewhere_renames_no_other():
     paths = [f"/data/pets/{label}/{number}.jpg" for label in ("cat", "dog") for number in range(3)]
 
     def ids(paths: list[str]) -> dict[str, str]:
-        found = fiftyone._photographs((path, "cat", None) for path in paths)
-        return {str(photograph.path): photograph.image_id for photograph in found}
+        images = fiftyone_dataset._source_images((path, "cat", None) for path in paths)
+        return {str(image.path): image.image_id for image in images}
 
     alone = ids(paths)
     with_others = ids([*paths, "/else/where.jpg", "/other/pets/cat/0.jpg"])
@@ -93,8 +95,8 @@ def test_a_sample_that_lies_elsewhere_renames_no_other():
 
 @installed
 def test_labels_and_tags_become_classes_and_subsets(photographs, tmp_path):
-    source, found = fiftyone.find(FiftyOne(dataset="pets", label_field="ground_truth"))
-    table, missing = collect(source, found, tmp_path / "raw")
+    listing = fiftyone_dataset.find(FiftyOne(dataset="pets", label_field="ground_truth"))
+    table, missing = collect(listing, tmp_path / "raw")
     rows = {row["image_id"].split("-")[0]: (row["label"], row["meta_subset"]) for row in table.iter_rows(named=True)}
     assert rows == {
         "0": ("cat", "train"), "1": ("cat", "validation"), "2": ("cat", "test"),
@@ -122,15 +124,15 @@ def test_the_stage_runs_with_nothing_but_its_own_line(photographs, tmp_path):
     [
         ("petz", "ground_truth", r"no dataset 'petz' \(did you mean pets\?\)"),
         ("pets", "groundtruth", r"have no field 'groundtruth' \(did you mean ground_truth\?\)"),
-        ("pets", "boxes", r"the field 'boxes' .* is no Classification"),
+        ("pets", "boxes", r"the field 'boxes' .* is not a Classification"),
         ("boxes", "boxes", "no field of the FiftyOne dataset 'boxes' is a Classification"),
         ("nothing", "ground_truth", "no field of the FiftyOne dataset 'nothing' is a Classification"),
-        ("one", "ground_truth", "holds one class, 'cat': two are needed"),
+        ("single", "ground_truth", "holds one class, 'cat': two classes are needed"),
     ],
 )
 def test_what_does_not_fit_is_named_with_what_would(dataset, label_field, message, photographs):
     with pytest.raises(ThawError, match=message):
-        fiftyone.find(FiftyOne(dataset=dataset, label_field=label_field))
+        fiftyone_dataset.find(FiftyOne(dataset=dataset, label_field=label_field))
 
 
 @installed
@@ -146,7 +148,7 @@ def test_without_fiftyone_one_line_says_what_to_install(tmp_path):
     process = workspace(tmp_path, dataset="pets")
     assert process.returncode == 1 and not process.stdout
     assert process.stderr == (
-        "thaw: download.source fiftyone wants the package fiftyone: run "
+        "thaw: download.source: fiftyone needs the package fiftyone: run "
         "`.venv/bin/uv pip install --require-hashes -r requirements-fiftyone.txt`\n"
     )
 

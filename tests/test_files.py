@@ -1,24 +1,24 @@
-"""An output is whole or absent, whatever ends the block that writes it."""
+"""An output is complete or absent, however the block that writes it ends."""
 
 import pytest
 
-from thaw.files import partial, whole_file, whole_folder
+from thaw.core.files import atomic_file, atomic_folder, temporary_path, write_json
 
 
 class Stopped(BaseException):
-    """As a Ctrl-C is: no Exception."""
+    """Like a Ctrl-C: not an Exception."""
 
 
 def listing(folder) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
 
 
-def test_a_file_takes_its_place_when_it_is_whole(tmp_path):
+def test_a_file_gets_its_name_when_it_is_complete(tmp_path):
     path = tmp_path / "new" / "file.txt"
-    with whole_file(path) as temporary:
-        temporary.write_text("whole")
+    with atomic_file(path) as temporary:
+        temporary.write_text("complete")
         assert not path.exists()
-    assert path.read_text() == "whole"
+    assert path.read_text() == "complete"
     assert listing(path.parent) == ["file.txt"]
 
 
@@ -26,37 +26,37 @@ def test_a_file_takes_its_place_when_it_is_whole(tmp_path):
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path, error):
     path = tmp_path / "file.txt"
     path.write_text("old")
-    with pytest.raises(error), whole_file(path) as temporary:
+    with pytest.raises(error), atomic_file(path) as temporary:
         temporary.write_text("ha")
         raise error
     assert path.read_text() == "old"
     assert listing(tmp_path) == ["file.txt"]
 
 
-def test_an_error_before_the_first_byte_is_the_one_that_is_seen(tmp_path):
-    with pytest.raises(ValueError, match="the real one"), whole_file(tmp_path / "file.txt"):
+def test_an_error_before_the_first_byte_is_the_one_that_is_raised(tmp_path):
+    with pytest.raises(ValueError, match="the real one"), atomic_file(tmp_path / "file.txt"):
         raise ValueError("the real one")
     assert listing(tmp_path) == []
 
 
 def test_a_file_that_was_never_written_is_an_error(tmp_path):
-    with pytest.raises(FileNotFoundError), whole_file(tmp_path / "file.txt"):
+    with pytest.raises(FileNotFoundError), atomic_file(tmp_path / "file.txt"):
         pass
 
 
 def test_a_file_replaces_what_a_kill_left(tmp_path):
     path = tmp_path / "file.txt"
-    partial(path).write_text("what a kill left behind, longer than what follows")
-    with whole_file(path) as temporary:
-        temporary.write_text("whole")
-    assert path.read_text() == "whole"
+    temporary_path(path).write_text("from a killed run, longer than what follows")
+    with atomic_file(path) as temporary:
+        temporary.write_text("complete")
+    assert path.read_text() == "complete"
     assert listing(tmp_path) == ["file.txt"]
 
 
-def test_a_folder_takes_its_place_when_it_is_whole(tmp_path):
+def test_a_folder_gets_its_name_when_it_is_complete(tmp_path):
     path = tmp_path / "new" / "folder"
-    with whole_folder(path) as temporary:
-        (temporary / "a").write_text("whole")
+    with atomic_folder(path) as temporary:
+        (temporary / "a").write_text("complete")
         assert not path.exists()
     assert listing(path.parent) == ["folder", "folder/a"]
 
@@ -66,7 +66,7 @@ def test_an_error_leaves_the_old_folder_and_nothing_else(tmp_path, error):
     path = tmp_path / "folder"
     path.mkdir()
     (path / "old").touch()
-    with pytest.raises(error), whole_folder(path) as temporary:
+    with pytest.raises(error), atomic_folder(path) as temporary:
         (temporary / "new").touch()
         raise error
     assert listing(tmp_path) == ["folder", "folder/old"]
@@ -76,16 +76,16 @@ def test_a_folder_replaces_the_whole_of_the_old_one(tmp_path):
     path = tmp_path / "folder"
     (path / "deep").mkdir(parents=True)
     (path / "deep" / "old").touch()
-    with whole_folder(path) as temporary:
+    with atomic_folder(path) as temporary:
         (temporary / "new").touch()
     assert listing(tmp_path) == ["folder", "folder/new"]
 
 
 def test_a_folder_holds_nothing_of_what_a_kill_left(tmp_path):
     path = tmp_path / "folder"
-    partial(path).mkdir()
-    (partial(path) / "left").touch()
-    with whole_folder(path) as temporary:
+    temporary_path(path).mkdir()
+    (temporary_path(path) / "left").touch()
+    with atomic_folder(path) as temporary:
         assert listing(temporary) == []
         (temporary / "new").touch()
     assert listing(tmp_path) == ["folder", "folder/new"]
@@ -96,13 +96,20 @@ def test_a_folder_is_made_after_a_kill_between_the_two_renames(tmp_path):
     old = tmp_path / ".folder.old.partial"
     old.mkdir()
     (old / "left").touch()
-    partial(path).mkdir()
-    with whole_folder(path) as temporary:
+    temporary_path(path).mkdir()
+    with atomic_folder(path) as temporary:
         (temporary / "new").touch()
     assert listing(tmp_path) == ["folder", "folder/new"]
 
 
-def test_temporary_names_are_beside_their_place_and_hidden_from_git(tmp_path):
-    assert partial(tmp_path / "model.keras").parent == tmp_path
-    assert partial(tmp_path / "model.keras").name.startswith(".")
-    assert partial(tmp_path / "model.keras").name.endswith(".partial")
+def test_temporary_names_are_beside_the_final_one_and_hidden_from_git(tmp_path):
+    assert temporary_path(tmp_path / "model.keras").parent == tmp_path
+    assert temporary_path(tmp_path / "model.keras").name.startswith(".")
+    assert temporary_path(tmp_path / "model.keras").name.endswith(".partial")
+
+
+def test_json_is_utf8_with_a_line_break_at_its_end(tmp_path):
+    write_json(tmp_path / "made" / "value.json", {"name": "café"})
+    write_json(tmp_path / "flat.json", ["a", 1], indent=None)
+    assert (tmp_path / "made" / "value.json").read_bytes() == '{\n "name": "café"\n}\n'.encode()
+    assert (tmp_path / "flat.json").read_bytes() == b'["a", 1]\n'

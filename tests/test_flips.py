@@ -1,13 +1,13 @@
-"""With test-time flips a photograph and its mirror images are answered alike, by the mean of their answers."""
+"""With test-time flips, the output for an image is the mean over it and its mirror images."""
 
 import numpy as np
 import pytest
 
-from thaw import flips
+from thaw.engines import flips
 
 
 def corner(batches):
-    """Answer each photograph with its upper left pixel; like an engine, one batch behind."""
+    """Return the upper left pixel of each image; as an engine does, one batch later."""
     waiting = None
     for batch in batches:
         if waiting is not None:
@@ -32,14 +32,14 @@ CORNERS = {
 
 
 @pytest.mark.parametrize("wanted", flips.AXES)
-def test_each_batch_has_the_mean_answer_to_its_mirror_images(batches, wanted):
-    answers = list(flips.averaged(corner, wanted)(iter(batches)))
-    assert [len(answer) for answer in answers] == [2, 2, 1]
-    for batch, answer in zip(batches, answers, strict=True):
+def test_each_batch_has_the_mean_output_of_its_mirror_images(batches, wanted):
+    outputs = list(flips.average_flips(corner, wanted)(iter(batches)))
+    assert [len(output) for output in outputs] == [2, 2, 1]
+    for batch, output in zip(batches, outputs, strict=True):
         pixels = [batch[:, y, x].astype(np.float64) for y, x in CORNERS[wanted]]
-        np.testing.assert_allclose(answer, np.mean(pixels, axis=0))
+        np.testing.assert_allclose(output, np.mean(pixels, axis=0))
 
 
 def test_without_flips_no_bit_changes(batches):
-    for plain, answer in zip(corner(batches), flips.averaged(corner, None)(batches), strict=True):
-        np.testing.assert_array_equal(answer, plain, strict=True)
+    for plain, output in zip(corner(batches), flips.average_flips(corner, None)(batches), strict=True):
+        np.testing.assert_array_equal(output, plain, strict=True)

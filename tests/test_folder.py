@@ -1,4 +1,4 @@
-"""The source `folder`: people's own photographs, named and arranged as they come."""
+"""The source `folder`: people's own photographs, with any names and in any arrangement."""
 
 import hashlib
 import os
@@ -12,10 +12,10 @@ import polars as pl
 import pytest
 import yaml
 
-from thaw.errors import ThawError
-from thaw.params import Folder
+from thaw.core.errors import ThawError
 from thaw.sources import folder
-from thaw.sources.photographs import attribution, collect
+from thaw.sources.collection import attribution, collect
+from thaw.sources.folder import Folder
 
 ROOT = Path(__file__).parents[1]
 
@@ -37,8 +37,7 @@ def two_classes(root: Path, count: int = 3) -> Path:
 
 
 def take(root: Path, raw: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
-    source, photographs = folder.find(Folder(path=str(root)))
-    return collect(source, photographs, raw)
+    return collect(folder.find(Folder(path=str(root))), raw)
 
 
 def contents(root: Path) -> dict[str, tuple[bytes, int]]:
@@ -173,24 +172,24 @@ def test_a_link_to_a_folder_is_followed(tmp_path):
 
 
 def test_nothing_needs_attribution_without_a_licence(tmp_path):
-    source, photographs = folder.find(Folder(path=str(two_classes(tmp_path / "mine"))))
-    table, _ = collect(source, photographs, tmp_path / "raw")
-    assert attribution(table, photographs).is_empty()
+    listing = folder.find(Folder(path=str(two_classes(tmp_path / "mine"))))
+    table, _ = collect(listing, tmp_path / "raw")
+    assert attribution(table, listing.images).is_empty()
 
 
 def test_the_order_of_the_file_system_does_not_matter(tmp_path):
-    one, other = tmp_path / "one", tmp_path / "other"
-    two_classes(one)
-    for path in sorted(p for p in one.rglob("*.png"))[::-1]:
-        target = other / path.relative_to(one)
+    original, reversed_copy = tmp_path / "original", tmp_path / "reversed"
+    two_classes(original)
+    for path in sorted(original.rglob("*.png"))[::-1]:
+        target = reversed_copy / path.relative_to(original)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes())
-    take(one, tmp_path / "a")
-    take(other, tmp_path / "b")
+    take(original, tmp_path / "a")
+    take(reversed_copy, tmp_path / "b")
     assert (tmp_path / "a/images.csv").read_bytes() == (tmp_path / "b/images.csv").read_bytes()
 
 
-# What goes wrong
+# What fails
 
 
 def link_up(root: Path) -> None:
@@ -220,7 +219,7 @@ def test_links_that_go_round(loop, tmp_path):
         take(root, tmp_path / "raw")
 
 
-def test_a_folder_whose_name_is_no_text(tmp_path):
+def test_a_folder_whose_name_is_not_text(tmp_path):
     root = two_classes(tmp_path / "mine")
     draw(root / os.fsdecode(b"caf\xe9") / "0.png")
     with pytest.raises(ThawError, match="is not UTF-8"):

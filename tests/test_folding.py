@@ -6,7 +6,7 @@ import pytest
 
 @pytest.fixture(scope="module")
 def keras():
-    from thaw.keras import keras
+    from thaw.engines.keras_setup import keras
 
     return keras
 
@@ -39,7 +39,7 @@ def draw(model):
 def answers(model, variables, x):
     """The output of a model in inference mode, and the gradients of a sum of it: of the variables, and of the input,
     which are those of all layers before."""
-    from thaw.tensorflow import tf
+    from thaw.engines.tensorflow_setup import tf
 
     @tf.function
     def compute(x):
@@ -60,7 +60,7 @@ def folded_layers(model):
 @pytest.mark.parametrize("sides", [(9, 12), (8, 7)], ids=str)
 @pytest.mark.parametrize("name", CASES)
 def test_a_folded_norm_gives_the_same_output_and_gradients(keras, name, sides):
-    from thaw.folding import folded
+    from thaw.training.folding import folded
 
     build, foldable = CASES[name]
     image = keras.Input((None, None, 4))
@@ -70,13 +70,13 @@ def test_a_folded_norm_gives_the_same_output_and_gradients(keras, name, sides):
     other = folded(model)
     assert len(folded_layers(other)) == foldable
     variables = model.trainable_variables
-    for found, expected in zip(answers(other, variables, x), answers(model, variables, x), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+    for actual, expected in zip(answers(other, variables, x), answers(model, variables, x), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("parts", [{"scale": False}, {"center": False}], ids=str)
 def test_a_norm_without_one_of_its_parts_is_folded(keras, parts):
-    from thaw.folding import folded
+    from thaw.training.folding import folded
 
     image = keras.Input((None, None, 4))
     model = keras.Model(image, keras.layers.BatchNormalization(**parts)(keras.layers.Conv2D(3, 1)(image)))
@@ -87,7 +87,7 @@ def test_a_norm_without_one_of_its_parts_is_folded(keras, parts):
 
 
 def test_a_convolution_that_something_else_reads_or_that_comes_before_the_part_is_left(keras):
-    from thaw.folding import folded
+    from thaw.training.folding import folded
 
     image = keras.Input((6, 6, 4))
     convolved = keras.layers.Conv2D(4, 1)(image)
@@ -99,7 +99,7 @@ def test_a_convolution_that_something_else_reads_or_that_comes_before_the_part_i
 
 
 def test_the_gradients_of_what_many_layers_read_are_the_same(keras):
-    from thaw.folding import folded
+    from thaw.training.folding import folded
 
     layers = keras.layers
     image = keras.Input((6, 6, 4))
@@ -107,12 +107,12 @@ def test_the_gradients_of_what_many_layers_read_are_the_same(keras):
     x = layers.Concatenate()([*(layers.Conv2D(2, 1)(x) for _ in range(3)), x]) * 2.0
     model = keras.Model(image, layers.Activation("tanh")(layers.Add()([x, x, x])))
     x, variables = draw(model).normal(scale=0.1, size=(3, 6, 6, 4)).astype(np.float32), model.trainable_variables
-    for found, expected in zip(answers(folded(model), variables, x), answers(model, variables, x), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+    for actual, expected in zip(answers(folded(model), variables, x), answers(model, variables, x), strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_gradients_in_bfloat16_are_those_of_float32_to_a_hundredth_and_the_output_is_the_same(keras):
-    from thaw.folding import folded
+    from thaw.training.folding import folded
 
     image = keras.Input((None, None, 24))
     x = keras.layers.BatchNormalization(epsilon=0.1)(keras.layers.Conv2D(16, 1, use_bias=False)(image))
@@ -120,13 +120,13 @@ def test_gradients_in_bfloat16_are_those_of_float32_to_a_hundredth_and_the_outpu
     x = draw(model).normal(scale=0.1, size=(3, 6, 5, 24)).astype(np.float32)
     long, short = (answers(folded(model, dtype), model.trainable_variables, x) for dtype in ("float32", "bfloat16"))
     np.testing.assert_array_equal(short[0], long[0])
-    for found, expected in zip((short[1], short[-1]), (long[1], long[-1]), strict=True):  # of the kernel, of the input
-        error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
+    for actual, expected in zip((short[1], short[-1]), (long[1], long[-1]), strict=True):  # of the kernel, of the input
+        error = np.linalg.norm(actual - expected) / np.linalg.norm(expected)
         assert 1e-5 < error < 1e-2
 
 
 def test_folding_leaves_the_model_as_it_is(keras):
-    from thaw.folding import folded
+    from thaw.training.folding import folded
 
     image = keras.Input((6, 6, 4))
     model = keras.Model(image, keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 1)(image)))

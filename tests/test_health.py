@@ -1,8 +1,9 @@
-"""What is said of the data equals a count by hand."""
+"""The statistics of the data equal a count by hand."""
 
 import polars as pl
 
-from thaw import health, tables
+from thaw.core import tables
+from thaw.report import health
 
 
 def described(missing=(), weights=(1.0, 1.0, 0.5, 1.0), labels=("a", "b", "a", "b")):
@@ -25,15 +26,15 @@ def test_classes_are_counted_in_their_order_by_split():
 
 
 def test_sizes_stand_in_the_order_of_their_number():
-    found = described()
-    assert found.sizes == [("300 × 200", 2), ("200 × 300", 1), ("640 × 480", 1)]
-    assert (found.distinct_sizes, found.shortest) == (3, (200, 200, 480))
+    measured = described()
+    assert measured.sizes == [("300 × 200", 2), ("200 × 300", 1), ("640 × 480", 1)]
+    assert (measured.distinct_sizes, measured.shorter_side) == (3, (200, 200, 480))
 
 
 def test_near_duplicates_with_different_labels_are_named():
-    found = described()
-    assert (found.groups, found.grouped, found.largest_group) == (1, 2, 2)
-    assert found.disputed == [("p1", "p2")]
+    measured = described()
+    assert (measured.groups, measured.grouped, measured.largest_group) == (1, 2, 2)
+    assert measured.disputed == [("p1", "p2")]
     assert described(labels=("a", "a", "b", "b")).disputed == []
 
 
@@ -46,10 +47,10 @@ def test_weights_that_differ_by_rounding_are_one():
 
 
 def test_of_many_weights_tenths_are_counted(monkeypatch):
-    monkeypatch.setattr(health, "WEIGHTS_NAMED", 1)
-    found = described(weights=(0.0, 1.0, 0.5, 0.55)).weights
-    assert [name for name, _ in found][:2] == ["0.9–1", "0.8–0.9"]
-    assert {name: counts for name, counts in found if sum(counts)} == {
+    monkeypatch.setattr(health, "MAX_WEIGHTS", 1)
+    measured = described(weights=(0.0, 1.0, 0.5, 0.55)).weights
+    assert [name for name, _ in measured][:2] == ["0.9–1", "0.8–0.9"]
+    assert {name: counts for name, counts in measured if sum(counts)} == {
         "0.9–1": [0, 1],
         "0.5–0.6": [0, 1],
         "0.4–0.5": [1, 0],
@@ -58,7 +59,7 @@ def test_of_many_weights_tenths_are_counted(monkeypatch):
 
 
 def test_the_heaviest_weights_are_counted_whatever_their_tenths_round_to(monkeypatch):
-    monkeypatch.setattr(health, "WEIGHTS_NAMED", 1)  # 10 * 0.235 / 10 is less than 0.235
+    monkeypatch.setattr(health, "MAX_WEIGHTS", 1)  # 10 * 0.235 / 10 is less than 0.235
     assert described(weights=(0.235, 0.235, 0.1, 0.01)).weights[0] == ("0.211–0.235", [1, 1])
 
 

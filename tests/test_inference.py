@@ -1,17 +1,17 @@
-"""The engines answer every row, in order, however the rows arrive."""
+"""Compiled networks return every row, in order, however the rows arrive."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from thaw import inference
+from thaw.engines import inference
 
 SIZE = 8
 BATCH = inference.BATCH
 
 
-def photographs(count: int) -> np.ndarray:
+def images(count: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, SIZE, SIZE, 3), np.uint8)
 
 
@@ -23,7 +23,7 @@ def means(pixels: np.ndarray) -> np.ndarray:
 @pytest.fixture(scope="module")
 def network(tmp_path_factory) -> Path:
     """An OpenVINO network with two outputs: the means of the channels and, on the way, the scaled pixels."""
-    from thaw.openvino import ov
+    from thaw.engines.openvino_setup import ov
 
     opset = ov.opset13
     image = opset.parameter([-1, -1, -1, 3], np.float32, name="image")
@@ -38,7 +38,7 @@ def network(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(network):
-    return inference.openvino(network, "means", SIZE)
+    return inference.compile_openvino(network, "means", SIZE)
 
 
 @pytest.mark.parametrize("sizes", [(7,), (3, 4), (1, 1, 5), (0, 7, 0), (2, 0, 5)])
@@ -55,7 +55,7 @@ def test_no_rows_are_no_batches():
     assert list(inference.rebatch([np.zeros((0, 2))])) == []
 
 
-def test_batches_are_made_as_they_are_asked_for():
+def test_batches_are_made_when_they_are_needed():
     taken = []
 
     def arrays():
@@ -68,37 +68,37 @@ def test_batches_are_made_as_they_are_asked_for():
 
 
 @pytest.mark.parametrize("count", [1, BATCH - 1, BATCH, BATCH + 1, 20 * BATCH + 3])
-def test_every_row_is_answered_in_order(run, count):
-    pixels = photographs(count)
-    answers = list(run(inference.rebatch([pixels])))
-    assert [len(answer) for answer in answers] == [BATCH] * (count // BATCH) + [count % BATCH] * (count % BATCH > 0)
-    assert all(answer.dtype == np.float16 for answer in answers)
-    np.testing.assert_allclose(np.concatenate(answers), means(pixels), atol=1e-3)
+def test_every_row_is_returned_in_order(run, count):
+    pixels = images(count)
+    outputs = list(run(inference.rebatch([pixels])))
+    assert [len(output) for output in outputs] == [BATCH] * (count // BATCH) + [count % BATCH] * (count % BATCH > 0)
+    assert all(output.dtype == np.float16 for output in outputs)
+    np.testing.assert_allclose(np.concatenate(outputs), means(pixels), atol=1e-3)
 
 
-def test_nothing_asked_is_nothing_answered(run):
+def test_no_batches_are_no_outputs(run):
     assert list(run([])) == []
 
 
 @pytest.mark.parametrize("pieces", [1, 3, 50])
-def test_answers_do_not_depend_on_how_the_rows_arrive(run, pieces):
-    pixels = photographs(100)
-    whole = np.concatenate(list(run(inference.rebatch([pixels]))))
-    answers = run(inference.rebatch(np.array_split(pixels, pieces)))
-    assert np.concatenate(list(answers)).tobytes() == whole.tobytes()
+def test_outputs_do_not_depend_on_how_the_rows_arrive(run, pieces):
+    pixels = images(100)
+    expected = np.concatenate(list(run(inference.rebatch([pixels]))))
+    outputs = run(inference.rebatch(np.array_split(pixels, pieces)))
+    assert np.concatenate(list(outputs)).tobytes() == expected.tobytes()
 
 
-def test_answers_do_not_depend_on_what_was_asked_before(run):
-    first = np.concatenate(list(run(inference.rebatch([photographs(5)]))))
+def test_outputs_do_not_depend_on_earlier_ones(run):
+    first = np.concatenate(list(run(inference.rebatch([images(5)]))))
     list(run([np.full((BATCH, SIZE, SIZE, 3), 255, np.uint8)] * 10))
-    assert np.concatenate(list(run(inference.rebatch([photographs(5)])))).tobytes() == first.tobytes()
+    assert np.concatenate(list(run(inference.rebatch([images(5)])))).tobytes() == first.tobytes()
 
 
-def test_an_answer_stays_as_it_is_while_more_are_computed(run):
-    answers = run([photographs(BATCH), *[np.zeros((BATCH, SIZE, SIZE, 3), np.uint8)] * 20])
-    first = next(answers)
+def test_an_output_stays_as_it_is_while_more_are_computed(run):
+    outputs = run([images(BATCH), *[np.zeros((BATCH, SIZE, SIZE, 3), np.uint8)] * 20])
+    first = next(outputs)
     copy = first.copy()
-    list(answers)
+    list(outputs)
     np.testing.assert_array_equal(first, copy)
 
 
@@ -108,42 +108,40 @@ def test_few_batches_are_read_ahead(run):
     def batches():
         for i in range(1000):
             taken.append(i)
-            yield photographs(BATCH)
+            yield images(BATCH)
 
     next(run(batches()))
     assert len(taken) < 100
 
 
-def test_reading_can_be_broken_off_and_begun_again(run):
-    answers = run([photographs(BATCH)] * 50)
-    next(answers)
-    answers.close()
-    np.testing.assert_allclose(
-        np.concatenate(list(run(inference.rebatch([photographs(5)])))), means(photographs(5)), atol=1e-3
-    )
+def test_a_run_can_stop_early_and_another_can_start(run):
+    outputs = run([images(BATCH)] * 50)
+    next(outputs)
+    outputs.close()
+    np.testing.assert_allclose(np.concatenate(list(run(inference.rebatch([images(5)])))), means(images(5)), atol=1e-3)
 
 
-def test_an_output_on_the_way_can_be_asked_for(network):
-    run = inference.openvino(network, "scaled", SIZE)
-    answer = np.concatenate(list(run(inference.rebatch([photographs(3)]))))
-    assert answer.shape == (3, SIZE, SIZE, 3)
-    np.testing.assert_allclose(answer, photographs(3) / 255, atol=1e-3)
+def test_an_output_before_the_last_can_be_compiled(network):
+    run = inference.compile_openvino(network, "scaled", SIZE)
+    output = np.concatenate(list(run(inference.rebatch([images(3)]))))
+    assert output.shape == (3, SIZE, SIZE, 3)
+    np.testing.assert_allclose(output, images(3) / 255, atol=1e-3)
 
 
-def test_tensorflow_answers_as_openvino_does(tmp_path):
-    from thaw import models, openvino
-    from thaw.conversion import convert
-    from thaw.keras import keras
+def test_tensorflow_returns_what_openvino_does(tmp_path):
+    from thaw.engines import model_files, openvino_setup
+    from thaw.engines.keras_setup import keras
+    from thaw.engines.keras_to_openvino import convert
 
     image = keras.Input((None, None, 3), name="image")
     x = keras.layers.Conv2D(4, 3, name="convolution")(keras.layers.Rescaling(1 / 255)(image))
     x = keras.layers.BatchNormalization(name="norm")(x)
     model = keras.Model(image, keras.layers.GlobalAveragePooling2D(name="features")(x))
     model.get_layer("norm").set_weights([np.full(4, value, np.float32) for value in (2, 1, 0.5, 3)])
-    models.save(model, tmp_path / "backbone.keras", {})
-    openvino.write(convert(keras.Model(model.input, {"features": model.output})), tmp_path / "backbone.xml")
-    batches = list(inference.rebatch([photographs(BATCH + 5)]))
-    one = list(inference.tensorflow(tmp_path / "backbone.keras", "features")(batches))
-    two = list(inference.openvino(tmp_path / "backbone.xml", "features", SIZE)(batches))
-    assert [a.dtype for a in one] == [np.float16] * len(batches)
-    np.testing.assert_allclose(np.concatenate(one), np.concatenate(two), rtol=2e-3, atol=1e-3)
+    model_files.save(model, tmp_path / "backbone.keras", {})
+    openvino_setup.write(convert(keras.Model(model.input, {"features": model.output})), tmp_path / "backbone.xml")
+    batches = list(inference.rebatch([images(BATCH + 5)]))
+    from_tensorflow = list(inference.compile_tensorflow(tmp_path / "backbone.keras", "features")(batches))
+    from_openvino = list(inference.compile_openvino(tmp_path / "backbone.xml", "features", SIZE)(batches))
+    assert [a.dtype for a in from_tensorflow] == [np.float16] * len(batches)
+    np.testing.assert_allclose(np.concatenate(from_tensorflow), np.concatenate(from_openvino), rtol=2e-3, atol=1e-3)

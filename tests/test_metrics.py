@@ -8,39 +8,26 @@ import tracemalloc
 import numpy as np
 import pytest
 from scipy.stats import binomtest
+from scored_images import example, scored
 from sklearn import metrics as sk
 
-from thaw import metrics
+from thaw.evaluation import metrics, resampling
+from thaw.evaluation.resampling import Resampling
 
 pytestmark = pytest.mark.filterwarnings("error")
 EXACT = {"rel": 0, "abs": 1e-9}
 # Above and below all classes' images: the areas under the curves by either way.
-each_way = pytest.mark.parametrize("many", [0, 10_000])
+each_way = pytest.mark.parametrize("min_sorted", [0, 10_000])
 
 
-def example(count=300, classes=2, seed=0):
-    """Return probabilities and labels of a classifier that is often right; some probabilities are 0, many are tied."""
-    generator = np.random.default_rng(seed)
-    labels = generator.integers(0, classes, count)
-    logits = generator.normal(size=(count, classes)) + 1.2 * np.eye(classes)[labels]
-    probabilities = np.exp(2 * logits)
-    probabilities[:5, 0] = 0
-    probabilities[5:60] = probabilities[5:60].clip(0, 9).round() + 1
-    return probabilities / probabilities.sum(axis=1, keepdims=True), labels
+def measure(probabilities, labels, weights=None, groups=None, bins=10, resamples=500, seed=0):
+    images = scored(probabilities, labels, weights, groups)
+    return metrics.classification_metrics(images, bins, Resampling(resamples, seed))
 
 
-def measure(probabilities, labels, weights=None, groups=None, bins=10, bootstrap=500, seed=0):
-    weights = np.ones(len(labels)) if weights is None else weights
-    groups = np.arange(len(labels)) if groups is None else groups
-    return metrics.classification_metrics(
-        probabilities, labels, weights, groups, bins=bins, bootstrap=bootstrap, seed=seed
-    )
-
-
-def by_class(probabilities, labels, groups=None, bootstrap=200):
-    groups = np.arange(len(labels)) if groups is None else groups
+def by_class(probabilities, labels, groups=None, resamples=200):
     names = [f"class {k}" for k in range(probabilities.shape[1])]
-    return metrics.per_class(probabilities, labels, groups, names, bootstrap=bootstrap, seed=0)
+    return metrics.class_metrics(scored(probabilities, labels, groups=groups), names, Resampling(resamples, seed=0))
 
 
 def scikit_learn(probabilities, labels, weights=None):
@@ -73,21 +60,21 @@ def weighted(key):
 
 @each_way
 @pytest.mark.parametrize("classes", [2, 4, 7])
-def test_plain_metrics_equal_scikit_learn(classes, many, monkeypatch):
-    monkeypatch.setattr(metrics, "MANY", many)
+def test_plain_metrics_equal_scikit_learn(classes, min_sorted, monkeypatch):
+    monkeypatch.setattr(resampling, "MIN_SORTED_IMAGES", min_sorted)
     probabilities, labels = example(classes=classes)
     got = measure(probabilities, labels)
     expected = scikit_learn(probabilities, labels)
     assert {key: got[key] for key in expected} == pytest.approx(expected, **EXACT)
-    assert tuple(got) == metrics.names(classes)
+    assert tuple(got) == metrics.metric_names(classes)
     assert all(type(value) is float for value in got.values())
     assert ("top_5_accuracy" in got) == (classes > 5)
 
 
 @each_way
 @pytest.mark.parametrize("classes", [2, 4, 7])
-def test_weighted_metrics_equal_scikit_learn(classes, many, monkeypatch):
-    monkeypatch.setattr(metrics, "MANY", many)
+def test_weighted_metrics_equal_scikit_learn(classes, min_sorted, monkeypatch):
+    monkeypatch.setattr(resampling, "MIN_SORTED_IMAGES", min_sorted)
     probabilities, labels = example(classes=classes)
     weights = np.random.default_rng(1).choice([1, 1 / 3, 2 / 3, 0], len(labels))
     got = measure(probabilities, labels, weights)
@@ -127,11 +114,6 @@ def test_expected_calibration_error_by_hand():
     # one image at 0.6, right; one at 0.75, wrong; two at 0.925 on average, half of them right
     expected = (1 * 0.4 + 1 * 0.75 + 2 * 0.425) / 4
     assert measure(probabilities, labels, bins=5)["ece"] == pytest.approx(expected, **EXACT)
-    assert metrics.calibration_curve(probabilities, labels, bins=5) == [
-        {"confidence": 0.6, "accuracy": 1.0, "count": 1},
-        {"confidence": 0.75, "accuracy": 0.0, "count": 1},
-        {"confidence": 0.925, "accuracy": 0.5, "count": 2},
-    ]
 
 
 def test_expected_calibration_error_counts_the_weights():
@@ -162,10 +144,10 @@ def drawn():
 
 
 @each_way
-def test_bootstrap_intervals_equal_drawing_groups_one_by_one(many, drawn, monkeypatch):
-    monkeypatch.setattr(metrics, "MANY", many)
+def test_bootstrap_intervals_equal_drawing_groups_one_by_one(min_sorted, drawn, monkeypatch):
+    monkeypatch.setattr(resampling, "MIN_SORTED_IMAGES", min_sorted)
     arguments, draws = drawn
-    got = measure(*arguments, bootstrap=4000)
+    got = measure(*arguments, resamples=4000)
     for name in draws[0]:
         low, high = np.quantile([draw[name] for draw in draws], [0.025, 0.975])
         found = got[f"{name}_weighted_low"], got[f"{name}_weighted_high"]
@@ -186,10 +168,10 @@ def test_bootstrap_is_seeded_and_leaves_the_global_state_alone():
 def test_bootstrap_is_the_same_however_much_is_held_at_a_time(monkeypatch):
     probabilities, labels = example(classes=3)
     weights = np.random.default_rng(1).random(len(labels))
-    whole, of_class = measure(probabilities, labels, weights), by_class(probabilities, labels)
-    monkeypatch.setattr(metrics, "HELD", 1000)
+    whole, class_rows = measure(probabilities, labels, weights), by_class(probabilities, labels)
+    monkeypatch.setattr(resampling, "BLOCK_NUMBERS", 1000)
     assert measure(probabilities, labels, weights) == pytest.approx(whole, **EXACT)
-    for row, expected in zip(by_class(probabilities, labels), of_class, strict=True):
+    for row, expected in zip(by_class(probabilities, labels), class_rows, strict=True):
         assert row.pop("class") == expected.pop("class")
         assert row == pytest.approx(expected, **EXACT)
 
@@ -217,16 +199,14 @@ def population(count, generator, sharpness):
 @pytest.mark.parametrize("sharpness", [1.0, 1.5])
 def test_intervals_cover_the_truth_as_often_as_they_say(sharpness):
     """In 300 splits: chance alone moves the share by 1.3 %. In 2,000 it was 93.6 to 95.9 % for each measure."""
-    whole = metrics.resampled(
-        *population(200_000, np.random.default_rng(0), sharpness), np.ones(200_000), np.zeros(200_000, int),
-        bins=10, bootstrap=1, seed=0,
-    )  # fmt: skip
+    everyone = scored(*population(200_000, np.random.default_rng(0), sharpness), groups=np.zeros(200_000, int))
+    whole = resampling.resample(everyone, 10, Resampling(1, seed=0))
     names = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "pr_auc", "log_loss", "brier", "ece")
     truth = {name: np.abs(whole[name][..., 0]).sum() for name in names}
     covered = dict.fromkeys(names, 0)
     for split in range(300):
         probabilities, labels = population(600, np.random.default_rng([1, split]), sharpness)
-        got = measure(probabilities, labels, bootstrap=300, seed=split)
+        got = measure(probabilities, labels, resamples=300, seed=split)
         for name in names:
             covered[name] += got[f"{name}_low"] <= truth[name] <= got[f"{name}_high"]
     assert {name: count / 300 for name, count in covered.items()} == dict.fromkeys(names, pytest.approx(0.95, abs=0.04))
@@ -263,22 +243,6 @@ def test_without_a_mistake_the_calibration_error_has_no_interval():
 def test_a_calibration_error_that_few_resamples_meet_has_an_interval_beyond_it():
     got = measure(np.tile([0.972, 0.028], (100, 1)), (np.arange(100) < 3).astype(int), bins=15)
     assert got["ece"] == pytest.approx(0.002) and got["ece_low"] == 0 and 0.02 < got["ece_high"] < 0.05
-
-
-@pytest.mark.parametrize("curve", [metrics.roc_curve, metrics.precision_recall_curve])
-def test_the_curve_of_very_many_scores_is_that_of_their_levels(curve, monkeypatch):
-    generator = np.random.default_rng(0)
-    labels = generator.integers(0, 7, 1500)
-    odds = np.exp(generator.normal(12, 2, (1500, 1)) * np.eye(7)[np.where(generator.random(1500) < 0.9, labels, 0)])
-    probabilities = odds / odds.sum(axis=1, keepdims=True)  # most of them 0.9999 and more
-    exact = curve(probabilities, labels)
-    monkeypatch.setattr(metrics, "HELD", 100)
-    levels = curve(probabilities, labels)
-    assert levels != exact
-    x, y = exact[0]
-    at = np.linspace(0.01, 0.99, 50)
-    found, expected = (np.interp(at, [row[x] for row in rows], [row[y] for row in rows]) for rows in (levels, exact))
-    np.testing.assert_allclose(found, expected, atol=0.02)
 
 
 def test_without_weight_the_weighted_metrics_are_undefined():
@@ -367,13 +331,11 @@ def test_a_single_class_leaves_the_rank_undefined(present):
     got = measure(probabilities[kept], labels[kept])
     assert {key for key in got if got[key] is None} == {key for key in got if "_auc" in key}
     assert got["balanced_accuracy"] == pytest.approx(got["accuracy"], **EXACT)
-    assert metrics.roc_curve(probabilities[kept], labels[kept]) == []
-    assert metrics.precision_recall_curve(probabilities[kept], labels[kept]) == []
 
 
 @each_way
-def test_macro_averages_go_over_the_classes_present(many, monkeypatch):
-    monkeypatch.setattr(metrics, "MANY", many)
+def test_macro_averages_go_over_the_classes_present(min_sorted, monkeypatch):
+    monkeypatch.setattr(resampling, "MIN_SORTED_IMAGES", min_sorted)
     probabilities, labels = example(classes=4)
     kept = labels != 2
     probabilities, labels = probabilities[kept], labels[kept]
@@ -394,18 +356,15 @@ def test_macro_averages_go_over_the_classes_present(many, monkeypatch):
     assert {missing[key] for key in missing if key not in ("class", "support", "predicted")} == {None}
 
 
-def test_an_empty_split_has_no_metrics_and_no_curves():
+def test_an_empty_split_has_no_metrics():
     probabilities, labels = np.empty((0, 2)), np.empty(0, int)
-    assert measure(probabilities, labels) == dict.fromkeys(metrics.names(2))
-    assert metrics.confusion(labels, labels, ["a", "b"]) == []
-    assert metrics.roc_curve(probabilities, labels) == []
-    assert metrics.calibration_curve(probabilities, labels, bins=10) == []
+    assert measure(probabilities, labels) == dict.fromkeys(metrics.metric_names(2))
     assert [row["f1"] for row in by_class(probabilities, labels)] == [None, None]
 
 
 @each_way
-def test_measures_by_class_equal_scikit_learn(many, monkeypatch):
-    monkeypatch.setattr(metrics, "MANY", many)
+def test_measures_by_class_equal_scikit_learn(min_sorted, monkeypatch):
+    monkeypatch.setattr(resampling, "MIN_SORTED_IMAGES", min_sorted)
     probabilities, labels = example(classes=4)
     predictions = probabilities.argmax(axis=1)
     expected = sk.precision_recall_fscore_support(labels, predictions)
@@ -423,7 +382,7 @@ def test_measures_by_class_equal_scikit_learn(many, monkeypatch):
 
 def test_the_areas_of_class_1_of_two_are_those_of_the_model():
     probabilities, labels = example()
-    whole, positive = measure(probabilities, labels, bootstrap=300), by_class(probabilities, labels, bootstrap=300)[1]
+    whole, positive = measure(probabilities, labels, resamples=300), by_class(probabilities, labels, resamples=300)[1]
     keys = [f"{name}{end}" for name in ("roc_auc", "pr_auc") for end in ("", "_low", "_high")]
     assert {key: positive[key] for key in keys} == pytest.approx({key: whole[key] for key in keys}, **EXACT)
 
@@ -436,7 +395,7 @@ def test_ten_thousand_classes_are_measured_in_bounded_memory():
     probabilities[np.arange(1000), labels] += 0.5
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     tracemalloc.start()
-    got = measure(probabilities, labels, bootstrap=200)
+    got = measure(probabilities, labels, resamples=200)
     rows = by_class(probabilities, labels)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -450,37 +409,11 @@ def test_resamples_are_fewer_where_they_would_cost_much(monkeypatch):
     probabilities, labels = example(classes=3)
 
     def resamples():
-        values = metrics.resampled(probabilities, labels, np.ones(300), np.arange(300), bins=5, bootstrap=1000, seed=0)
+        values = resampling.resample(scored(probabilities, labels), 5, Resampling(1000, seed=0))
         return {name: values[name].shape[-1] - 1 for name in ("log_loss", "ece", "roc_auc", "pr_auc_weighted")}
 
     assert set(resamples().values()) == {1000}
-    monkeypatch.setattr(metrics, "RANKED", 1)
+    monkeypatch.setattr(resampling, "MAX_COMPARISONS", 1)
     assert resamples() == {"log_loss": 1000, "ece": 1000, "roc_auc": 200, "pr_auc_weighted": 200}
-    monkeypatch.setattr(metrics, "DRAWN", 1)
+    monkeypatch.setattr(resampling, "MAX_DRAWN_BYTES", 1)
     assert set(resamples().values()) == {200}
-
-
-def test_confusion_names_the_classes_of_each_image():
-    rows = metrics.confusion(np.array([0, 1, 1]), np.array([0, 0, 1]), ["cat", "dog"])
-    assert [(row["actual"], row["predicted"]) for row in rows] == [
-        ("cat", "cat"),
-        ("dog", "cat"),
-        ("dog", "dog"),
-    ]
-
-
-@pytest.mark.parametrize(("classes", "count"), [(2, 60), (2, 20_000), (4, 5_000)])
-def test_curves_are_short_and_keep_their_area(classes, count):
-    probabilities, labels = example(count, classes)
-    truth = (labels == 1) if classes == 2 else np.eye(classes)[labels].ravel()
-    scores = probabilities[:, 1] if classes == 2 else probabilities.ravel()
-    roc = [tuple(row.values()) for row in metrics.roc_curve(probabilities, labels)]
-    curve = [tuple(row.values()) for row in metrics.precision_recall_curve(probabilities, labels)]
-    assert len(roc) <= metrics.POINTS and len(curve) <= metrics.POINTS
-    assert (roc[0], roc[-1]) == ((0, 0), (1, 1))
-    assert curve[0] == (0, 1) and curve[-1] == (1, pytest.approx(truth.mean(), abs=1e-6))
-    assert roc == sorted(roc) and [x for x, _ in curve] == sorted(x for x, _ in curve)
-    assert all(value == round(value, 6) for point in roc + curve for value in point)
-    assert np.trapezoid(*np.array(roc).T[::-1]) == pytest.approx(sk.roc_auc_score(truth, scores), abs=2e-3)
-    precision, recall, _ = sk.precision_recall_curve(truth, scores)
-    assert np.trapezoid(*np.array(curve).T[::-1]) == pytest.approx(sk.auc(recall, precision), abs=2e-3)

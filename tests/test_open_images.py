@@ -1,5 +1,6 @@
-"""The source `open_images`, against a replica of its servers: what is selected, what arrives, and what goes wrong."""
+"""The source `open_images` with a replica of its servers: what is selected, what arrives, and what fails."""
 
+import email.utils
 import errno
 import hashlib
 import random
@@ -12,15 +13,19 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import requests
 import yaml
 from PIL import Image
 from replica import FAULTS, LABELS, Data, Replica
 
-from thaw import images, params
-from thaw.errors import ThawError
-from thaw.sources import annotations, open_images
-from thaw.sources.fetching import Fetcher, UnreachableError
-from thaw.sources.photographs import attribution, collect
+from thaw.core import params
+from thaw.core.errors import ThawError
+from thaw.images import decoding
+from thaw.sources import annotations, fetching, open_images
+from thaw.sources.base import UnreachableError
+from thaw.sources.collection import attribution, collect
+from thaw.sources.fetching import Fetcher
+from thaw.sources.open_images import OpenImages
 
 ROOT = Path(__file__).parents[1]
 CLASSES = {"/m/0pcr": "Alpaca", "/m/07bgp": "Sheep", "/m/03fwl": "Goat", "/m/01x_v": "Camel"}
@@ -34,7 +39,7 @@ def ids(name: str, count: int) -> list[str]:
 
 
 def labels(name: str, count: int, *verdicts: tuple[str, str]) -> list[tuple[str, str, str]]:
-    """Rows for `count` images of their own, each with all of the verdicts (class id, confidence)."""
+    """Rows for `count` new images, each with all of the verdicts (class id, confidence)."""
     return [(image, class_id, confidence) for image in ids(name, count) for class_id, confidence in verdicts]
 
 
@@ -44,21 +49,20 @@ def alpacas(count: int = 12) -> Data:
     return Data(CLASSES, {"train": rows})
 
 
-def parameters(replica: Replica, cache: Path, **changes) -> params.OpenImages:
+def parameters(replica: Replica, cache: Path, **changes) -> OpenImages:
     """The parameters of params.yaml for a replica, its cache and subset `train`, with `changes`."""
     default = params.load(ROOT / "params.yaml").download.open_images.model_dump()
     own = {"annotations_url": replica.url, "images_url": replica.url, "cache_dir": str(cache), "subsets": ["train"]}
-    return params.OpenImages.model_validate({**default, **own, **changes})
+    return OpenImages.model_validate({**default, **own, **changes})
 
 
 def select(replica: Replica, cache: Path, **changes) -> dict[str, list[str]]:
     """The ids of the usable candidates of each class in their order, up to the cap."""
     chosen = parameters(replica, cache, **changes)
-    _, photographs = open_images.find(chosen, Fetcher(pause=0.01))
-    usable = [p for p in photographs if not p.left_out]
+    usable = [image for image in open_images.find(chosen, Fetcher(pause=0.01)).images if not image.left_out]
     return {
-        label: [p.image_id for p in usable if p.label == label][: chosen.max_per_class]
-        for label in {p.label for p in usable}
+        label: [image.image_id for image in usable if image.label == label][: chosen.max_per_class]
+        for label in {image.label for image in usable}
     }
 
 
@@ -66,9 +70,9 @@ def download(replica: Replica, folder: Path, timeout: float = 20.0, **changes):
     """What the stage makes below `folder`, with short pauses: the tables of images, missing ones and attribution."""
     chosen = parameters(replica, folder / "cache", **changes)
     fetcher = Fetcher(chosen.workers, timeout=timeout, pause=0.01)
-    source, photographs = open_images.find(chosen, fetcher)
-    table, missing = collect(source, photographs, folder / "raw", **open_images.collecting(chosen, fetcher))
-    return table, missing, attribution(table, photographs)
+    listing = open_images.find(chosen, fetcher)
+    table, missing = collect(listing, folder / "raw")
+    return table, missing, attribution(table, listing.images)
 
 
 def workspace(folder: Path, replica: Replica, **changes) -> Path:
@@ -185,8 +189,8 @@ def test_another_class_reads_the_cached_tables_not_the_net(tmp_path):
 
 
 def test_two_addresses_do_not_share_a_table(tmp_path):
-    with Replica(alpacas()) as one, Replica(alpacas(5)) as other:
-        select(one, tmp_path)
+    with Replica(alpacas()) as first, Replica(alpacas(5)) as other:
+        select(first, tmp_path)
         assert len(select(other, tmp_path)["Alpaca"]) == 5
 
 
@@ -195,23 +199,22 @@ def test_two_addresses_do_not_share_a_table(tmp_path):
 
 def test_the_rotation_of_the_image_table_is_applied(tmp_path):
     data = alpacas(4)
-    turned = dict(zip(sorted(ids("alpaca", 4)), ["90.0", "180.0", "270.0", "0.0"], strict=True))
-    data.rotations = turned
+    rotations = dict(zip(sorted(ids("alpaca", 4)), ["90.0", "180.0", "270.0", "0.0"], strict=True))
+    data.rotations = rotations
     with Replica(data) as replica:
         table, _, _ = download(replica, tmp_path)
     corners = {"90.0": (-1, 0), "180.0": (-1, -1), "270.0": (0, -1), "0.0": (0, 0)}  # of what was at the top left
     for row in table.filter(label="Alpaca").iter_rows(named=True):
-        path, turn = tmp_path / "raw" / row["path"], turned[row["image_id"]]
-        pixels = images.decode(path)
-        assert (
-            pixels.shape[:2] == (row["height"], row["width"]) == ((48, 32) if turn in ("90.0", "270.0") else (32, 48))
-        )
-        red, green, _ = pixels[corners[turn]].astype(int)
+        path, rotation = tmp_path / "raw" / row["path"], rotations[row["image_id"]]
+        pixels = decoding.decode(path)
+        size = (48, 32) if rotation in ("90.0", "270.0") else (32, 48)
+        assert pixels.shape[:2] == (row["height"], row["width"]) == size
+        red, green, _ = pixels[corners[rotation]].astype(int)
         assert red > 200 and green < 60
         with Image.open(path) as image:
             assert image.getexif().get(0x0112, 1) == 1
-    unturned = next(image for image, turn in turned.items() if turn == "0.0")
-    assert (tmp_path / f"raw/images/{unturned}.jpg").read_bytes() == data.photograph(f"train/{unturned}")
+    upright = next(image for image, rotation in rotations.items() if rotation == "0.0")
+    assert (tmp_path / f"raw/images/{upright}.jpg").read_bytes() == data.photograph(f"train/{upright}")
 
 
 def test_an_unknown_rotation_leaves_the_image_out(tmp_path):
@@ -245,7 +248,7 @@ def test_images_that_are_gone_or_broken_are_replaced_by_the_next_and_listed(tmp_
     with Replica(alpacas(20)) as replica:
         order = select(replica, tmp_path / "cache", max_per_class=None)["Alpaca"]
         faults = {f"/train/{order[0]}.jpg": "404", f"/train/{order[2]}.jpg": "403", f"/train/{order[3]}.jpg": "damaged"}
-        faults[f"/train/{order[10]}.jpg"] = "html"  # itself one of the replacements
+        faults[f"/train/{order[10]}.jpg"] = "html"  # which is itself a replacement
         replica.fault = lambda path, count: faults.get(path)
         table, missing, _ = download(replica, tmp_path, max_per_class=10)
     assert set(table.filter(label="Alpaca")["image_id"]) == {order[1], *order[4:10], *order[11:14]}
@@ -273,24 +276,45 @@ def test_a_fault_that_passes_costs_no_photograph(fault, tmp_path):
 def test_retry_after_is_waited_for(tmp_path):
     with Replica(alpacas(3), lambda path, count: "429" if count == 1 else None) as replica:
         replica.retry_after = "1"
-        began = time.monotonic()
+        start_time = time.monotonic()
         Fetcher(pause=0.0).get(replica.url + TRAIN_LABELS)
-        assert time.monotonic() - began >= 1
+        assert time.monotonic() - start_time >= 1
+
+
+def retry_after(header: str) -> float:
+    response = requests.Response()
+    response.headers["Retry-After"] = header
+    return fetching._retry_after(response)
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("7", 7), (" 7 ", 7), ("0", 0), ("", 0), ("soon", 0), ("-3", 0), ("86400", fetching.MAX_RETRY_AFTER),
+        pytest.param("9" * 5000, 0, id="5000 digits"), ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
+    ],
+)  # fmt: skip
+def test_retry_after_is_a_number_or_a_date_and_has_a_limit(header, seconds):
+    assert retry_after(header) == seconds
+
+
+def test_retry_after_may_be_a_date_to_come():
+    assert 190 < retry_after(email.utils.formatdate(time.time() + 200, usegmt=True)) <= 200
 
 
 @pytest.mark.parametrize("fault", ["reset", "truncated", "stall"])
 @pytest.mark.parametrize("ranges", [True, False])
 def test_a_table_that_breaks_off_goes_on_where_it_stopped(fault, ranges, tmp_path, monkeypatch):
-    monkeypatch.setattr(annotations, "BLOCK", 1000)
+    monkeypatch.setattr(annotations, "BLOCK_BYTES", 1000)
     with Replica(alpacas(200)) as replica:
-        expected = select(replica, tmp_path / "whole")
+        expected = select(replica, tmp_path / "undisturbed")
         replica.has_ranges = ranges
         replica.fault = lambda path, count: fault if count <= 3 and path in (TRAIN_LABELS, TRAIN_IMAGES) else None
         chosen = parameters(replica, tmp_path / "broken")
-        _, photographs = open_images.find(chosen, Fetcher(timeout=0.2, pause=0.01))
+        listing = open_images.find(chosen, Fetcher(timeout=0.2, pause=0.01))
         assert replica.requests[TRAIN_LABELS] == 4  # the first for `expected`
         assert replica.ranges
-    assert [p.image_id for p in photographs if p.label == "Alpaca"][:200] == expected["Alpaca"]
+    assert [image.image_id for image in listing.images if image.label == "Alpaca"][:200] == expected["Alpaca"]
 
 
 def breaking_off(replica: Replica, answer: str):
@@ -300,9 +324,9 @@ def breaking_off(replica: Replica, answer: str):
 
 @pytest.mark.parametrize(("answer", "message"), [("503", "broke off at byte"), ("403", "is not there")])
 def test_a_table_whose_download_was_given_up_goes_on_in_the_next_run(answer, message, tmp_path, monkeypatch):
-    monkeypatch.setattr(annotations, "BLOCK", 1000)
+    monkeypatch.setattr(annotations, "BLOCK_BYTES", 1000)
     with Replica(alpacas(200)) as replica:
-        expected = select(replica, tmp_path / "whole")
+        expected = select(replica, tmp_path / "undisturbed")
         replica.fault = breaking_off(replica, answer)
         with pytest.raises(ThawError, match=message):
             select(replica, tmp_path / "broken")
@@ -316,19 +340,19 @@ def test_a_table_whose_download_was_given_up_goes_on_in_the_next_run(answer, mes
 
 
 def test_refusals_between_parts_that_arrive_do_not_add_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(annotations, "BLOCK", 1000)
+    monkeypatch.setattr(annotations, "BLOCK_BYTES", 1000)
     with Replica(alpacas(200)) as replica:
-        expected = select(replica, tmp_path / "whole")
-        begun = replica.requests[TRAIN_LABELS]
+        expected = select(replica, tmp_path / "undisturbed")
+        requests_before = replica.requests[TRAIN_LABELS]
         faults = ["truncated", "403", "truncated", "403", "truncated", "403", "truncated"]
-        at = dict(enumerate(faults, begun + 1))
+        at = dict(enumerate(faults, requests_before + 1))
         replica.fault = lambda path, count: at.get(count) if path == TRAIN_LABELS else None
         assert select(replica, tmp_path / "broken") == expected
-        assert replica.requests[TRAIN_LABELS] == begun + len(faults) + 1
+        assert replica.requests[TRAIN_LABELS] == requests_before + len(faults) + 1
 
 
 def test_a_table_that_changed_meanwhile_is_fetched_from_its_start(tmp_path, monkeypatch):
-    monkeypatch.setattr(annotations, "BLOCK", 1000)
+    monkeypatch.setattr(annotations, "BLOCK_BYTES", 1000)
     with Replica(alpacas(200)) as replica:
         replica.fault = breaking_off(replica, "503")
         with pytest.raises(ThawError, match="broke off at byte"):
@@ -342,8 +366,8 @@ def test_killed_at_random_the_result_is_the_same_bytes(tmp_path):
     rng = random.Random(3)
     faults = ("404", "403", "429", "503", "reset", "truncated", "damaged")
     with Replica(alpacas(60)) as replica:
-        whole = workspace(tmp_path / "whole", replica)
-        output, error = start(whole).communicate()
+        undisturbed = workspace(tmp_path / "undisturbed", replica)
+        output, error = start(undisturbed).communicate()
         assert not error and "180 photographs from open_images: 120 not Alpaca, 60 Alpaca" in output
         killed = workspace(tmp_path / "killed", replica)
         replica.delay = 0.1
@@ -361,15 +385,15 @@ def test_killed_at_random_the_result_is_the_same_bytes(tmp_path):
         process = start(killed)
         process.communicate()
     assert process.returncode == 0 and kills == 3
-    assert contents(killed / "data/raw") == contents(whole / "data/raw")
-    assert contents(killed / "reports") == contents(whole / "reports")
+    assert contents(killed / "data/raw") == contents(undisturbed / "data/raw")
+    assert contents(killed / "reports") == contents(undisturbed / "reports")
     assert not list((killed / "data").glob(".*"))
 
 
 def test_a_second_download_into_the_cache_waits_for_the_first(tmp_path):
     with Replica(alpacas()) as replica:
         folder = workspace(tmp_path / "second", replica)
-        with open_images.locked(parameters(replica, folder / "cache")):
+        with open_images.lock(parameters(replica, folder / "cache")):
             process = start(folder)
             assert "waiting for another download" in process.stdout.readline()
             assert not replica.requests
@@ -377,11 +401,11 @@ def test_a_second_download_into_the_cache_waits_for_the_first(tmp_path):
         assert process.returncode == 0 and "36 photographs" in output
 
 
-# What goes wrong
+# What fails
 
 
 def failing(replica: Replica, folder: Path, **changes) -> str:
-    """The one line with which the stage ends; nothing of an output is there then."""
+    """Return the error, one line, after which there is no output."""
     try:
         download(replica, folder, **changes)
     except ThawError as error:
@@ -419,21 +443,21 @@ def test_a_class_that_falls_below_what_a_split_needs(tmp_path):
         order = select(replica, tmp_path / "cache")["Alpaca"]
         replica.fault = lambda path, count: "404" if path.split("/")[-1][:-4] in order[:4] else None
         message = failing(replica, tmp_path)
-    assert message == "the class 'Alpaca' is left with 2 photographs (gone from the server): a split wants 3 or more"
+    assert message == "the class 'Alpaca' has only 2 photographs left (gone from the server): a split needs 3 or more"
 
 
 @pytest.mark.parametrize("path", ["/v5/class-descriptions-boxable.csv", TRAIN_LABELS, TRAIN_IMAGES])
 def test_a_mirror_that_answers_with_html(path, tmp_path):
-    with Replica(alpacas(), lambda asked, count: "html" if asked == path else None) as replica:
+    with Replica(alpacas(), lambda requested, count: "html" if requested == path else None) as replica:
         message = failing(replica, tmp_path)
         assert message.startswith(f"{replica.url}{path} is HTML, not the ")
-        replica.fault = lambda asked, count: None
+        replica.fault = lambda path, count: None
         assert len(select(replica, tmp_path / "cache")["Alpaca"]) == 12  # nothing of it was kept
 
 
 @pytest.mark.parametrize("path", ["/v5/class-descriptions-boxable.csv", TRAIN_LABELS, TRAIN_IMAGES])
 def test_a_mirror_without_the_tables(path, tmp_path):
-    with Replica(alpacas(), lambda asked, count: "404" if asked == path else None) as replica:
+    with Replica(alpacas(), lambda requested, count: "404" if requested == path else None) as replica:
         message = failing(replica, tmp_path)
     assert message.startswith(f"{replica.url}{path} is not there: download.open_images.annotations_url")
 
@@ -490,7 +514,7 @@ def test_gone_photographs_among_those_of_a_warm_cache_end_no_download(tmp_path):
 
 
 def test_a_photograph_that_the_server_fails_at_is_replaced_by_no_other(tmp_path):
-    """It would be there the next time, and the photographs others."""
+    """It may arrive the next time: then another photograph would be in its place."""
     with Replica(alpacas()) as replica:
         first, second = ids("alpaca", 12)[:2]
         replica.fault = lambda path, count: "503" if path.endswith((f"{first}.jpg", f"{second}.jpg")) else None
@@ -517,7 +541,7 @@ def test_a_cache_without_locks_is_used_all_the_same(tmp_path, monkeypatch):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(open_images.fcntl, "flock", refuse)
-    with Replica(alpacas()) as replica, open_images.locked(parameters(replica, tmp_path / "cache")):
+    with Replica(alpacas()) as replica, open_images.lock(parameters(replica, tmp_path / "cache")):
         assert (tmp_path / "cache").is_dir()
 
 
@@ -538,9 +562,9 @@ def test_the_network_lost_on_the_way_keeps_what_arrived(tmp_path):
         select(replica, tmp_path / "cache")
         chosen = parameters(replica, tmp_path / "cache")
     fetcher = Fetcher(4, pause=0.01)
-    source, photographs = open_images.find(chosen, fetcher)
+    listing = open_images.find(chosen, fetcher)
     with pytest.raises(UnreachableError, match="was not reached"):
-        collect(source, photographs, tmp_path / "raw", **open_images.collecting(chosen, fetcher))
+        collect(listing, tmp_path / "raw")
 
 
 def test_a_cache_that_cannot_be_made_is_one_line(tmp_path):

@@ -1,13 +1,16 @@
-"""params.yaml is checked whole before any work; a mistake is one line that names the key and what it may be."""
+"""All of params.yaml is checked before any work; a mistake is one line that names the key and its valid values."""
 
 import copy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from dependencies import SRC
 
-from thaw import params
-from thaw.errors import ThawError
+from thaw.core import params
+from thaw.core.errors import ThawError
 
 DEFAULTS = yaml.safe_load((Path(__file__).parent.parent / "params.yaml").read_text(encoding="utf-8"))
 
@@ -312,8 +315,32 @@ def test_a_training_of_the_head_is_tried_once(tmp_path):
 
 
 def test_an_extended_head_is_linear_and_nothing_thaws_behind_it(tmp_path):
-    assert "head.extend wants fine_tune.freeze_depth all" in message(tmp_path, {"head.extend": True})
+    assert "head.extend needs fine_tune.freeze_depth: all" in message(tmp_path, {"head.extend": True})
     frozen = {"head.extend": "first.keras", "fine_tune.freeze_depth": "all"}
-    assert "head.extend wants head.kind linear" in message(tmp_path, {**frozen, "head.kind": "network"})
-    assert "with head.extend the likeliest" in message(tmp_path, {**frozen, "evaluate.threshold": "recall:0.95"})
+    assert "head.extend needs head.kind: linear" in message(tmp_path, {**frozen, "head.kind": "network"})
+    assert "evaluate.threshold must be 0.5 with head.extend" in message(
+        tmp_path, {**frozen, "evaluate.threshold": "recall:0.95"}
+    )
     assert params.load(write(tmp_path / "params.yaml", frozen)).head.extend == "first.keras"
+
+
+def test_checking_the_parameters_imports_no_heavy_package():
+    """Every stage checks all sections, those of all sources too."""
+    heavy = {
+        "numpy",
+        "polars",
+        "PIL",
+        "cv2",
+        "requests",
+        "urllib3",
+        "tqdm",
+        "psutil",
+        "fiftyone",
+        "tensorflow",
+        "keras",
+    }
+    code = "import sys, thaw.parameters.whole; print(*sys.modules)"
+    process = subprocess.run([sys.executable, "-c", code], cwd=SRC, capture_output=True, text=True, check=True)
+    imported = set(process.stdout.split())
+    assert "thaw.sources.open_images" in imported
+    assert not heavy & imported

@@ -163,21 +163,27 @@ def test_without_the_cache_the_outcome_is_the_same(finished):
 
 
 def test_with_flips_the_answers_are_means_over_mirror_images(finished, monkeypatch):
-    from thaw import deployed, heads, images, models
-    from thaw.keras import keras
+    from thaw.engines import model_files
+    from thaw.engines.keras_setup import keras
+    from thaw.heads import registry
+    from thaw.images import decoding
+    from thaw.prediction import deployed_model
 
     monkeypatch.chdir(finished.path)
     finished.set(evaluate__test_time_flips="both")
     finished.set(head__strengths=[3e-3], fine_tune__epochs=1, fine_tune__learning_rate=1e-5)  # it is not to be sure
     assert finished.repro() == ["train_head", "fine_tune", "evaluate"]
-    model, metadata = models.load(Path("models/model.keras"))
-    backbone, _ = models.load(Path("models/backbone/backbone.keras"))
-    frozen, head = keras.Model(backbone.input, backbone.get_layer("features").output), heads.load(Path("models/head"))
+    model, metadata = model_files.load(Path("models/model.keras"))
+    backbone, _ = model_files.load(Path("models/backbone/backbone.keras"))
+    frozen, head = (
+        keras.Model(backbone.input, backbone.get_layer("features").output),
+        registry.load(Path("models/head")),
+    )
     size = metadata["image"]["size"]
     table = pl.read_csv("data/predictions/predictions.csv")
     paths = dict(pl.read_csv("data/raw/images.csv").select("image_id", "path").iter_rows())
     paths = [Path("data/raw") / paths[image_id] for image_id in table["image_id"]]
-    pixels = np.stack([images.centre(images.fit(images.decode(p, size), size, "crop"), size) for p in paths])
+    pixels = np.stack([decoding.centre_crop(decoding.fit(decoding.decode(p, size), size, "crop"), size) for p in paths])
     mirrored = [pixels, pixels[:, :, ::-1], pixels[:, ::-1], pixels[:, ::-1, ::-1]]
     mirrored = [np.float32(np.ascontiguousarray(one)) for one in mirrored]
     of_each = {
@@ -194,9 +200,8 @@ def test_with_flips_the_answers_are_means_over_mirror_images(finished, monkeypat
     assert asked.returncode == 0, asked.stderr
     printed = [list(json.loads(row)["probabilities"].values()) for row in asked.stdout.splitlines()]
     assert all(json.loads(row)["distance"] >= 0 for row in asked.stdout.splitlines())
-    of_model = (tuple(metadata["class_names"]), Path("models/model.keras"))
-    decision = deployed.decision(Path("models/decision.json"), "fine_tuned", *of_model)
-    np.testing.assert_allclose(printed, decision.calibrated(expected["fine_tuned"]), atol=2e-3)
+    decision = deployed_model.read_decision(Path("models/model.keras"), tuple(metadata["class_names"]))
+    np.testing.assert_allclose(printed, decision.calibrate(expected["fine_tuned"]), atol=2e-3)
     assert "not calibrated" not in asked.stderr
 
 
@@ -421,10 +426,10 @@ MOMENTS = {
     "download": "open data/.raw.partial/images/stripes1",  # about half of the photographs are there
     "split": "os.rename data/.split.csv.partial",
     "augment": "os.rename reports/.augmentations.jpg.partial",  # the table is in place
-    "backbone": "open models/.backbone.partial/backbone.json",  # the networks are written
+    "backbone": "os.rename models/.backbone.partial/.backbone.json.partial",  # the networks are written
     "extract_features": "open data/.features.partial/features.npy",
-    "train_head": "open models/.head.partial/head.json",  # kernel and bias are written, the curves are in place
-    "extract_activations": "open data/.activations.partial/cut.json",  # the array is written
+    "train_head": "os.rename models/.head.partial/.head.json.partial",  # kernel, bias and curves are written
+    "extract_activations": "os.rename data/.activations.partial/.cut.json.partial",  # the array is written
     "fine_tune": "os.rename models/.model.keras.partial",  # the curves are in place
     "evaluate": "os.rename reports/.report.html.partial",  # metrics and plots are in place
 }

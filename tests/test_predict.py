@@ -1,7 +1,8 @@
-"""Photographs named in any way are answered in order, as the Keras model would; what cannot be read stops no other."""
+"""Predictions come in the order of the names, as from the Keras model; an image that cannot be read stops no other."""
 
 import csv
 import hashlib
+import importlib.metadata
 import io
 import json
 import os
@@ -15,12 +16,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dependencies import closure
 from PIL import Image
-from test_distance import write_features
+from test_ood import write_features
 
 import predict
-from thaw import ahead, answer_sheet, answers, deployed, inference
-from thaw.errors import ThawError, run
+from thaw.core import prefetch
+from thaw.core.errors import ThawError, run
+from thaw.engines import inference
+from thaw.prediction import deployed_model, stream
+from thaw.prediction import sheet as contact_sheet
 
 ROOT = Path(__file__).parents[1]
 SIZE = 8
@@ -30,8 +35,8 @@ TEMPERATURE = 2.0
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
     """The file of a model that tells dark photographs from bright ones, its decision beside it, and converted."""
-    from thaw import models
-    from thaw.keras import keras
+    from thaw.engines import model_files as models
+    from thaw.engines.keras_setup import keras
 
     image = keras.Input((None, None, 3))
     pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(image))
@@ -42,13 +47,13 @@ def model(tmp_path_factory) -> Path:
     image = {"size": SIZE, "resize": "crop", "engine": "openvino"}
     models.save(network, path, {"class_names": ["dark", "bright"], "image": image})
     decide(path, threshold=0.5)
-    deployed.network(path, path.parent / "cache")
+    deployed_model.converted_network(path, path.parent / "cache")
     return path
 
 
 def decide(model: Path, threshold: float, classes: tuple[str, ...] = ("dark", "bright")) -> None:
-    of_model = {"temperature": TEMPERATURE, "threshold": threshold, "aim_reached": True}
-    text = json.dumps({"class_names": classes, "models": {"fine_tuned": of_model}})
+    chosen = {"temperature": TEMPERATURE, "threshold": threshold, "aim_reached": True}
+    text = json.dumps({"class_names": classes, "models": {"fine_tuned": chosen}})
     model.with_name("decision.json").write_text(text)
 
 
@@ -60,7 +65,7 @@ def photograph(path: Path, brightness: int) -> Path:
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """Photographs of all kinds of brightness and what is none, in folders."""
+    """Dark and bright photographs in folders, and files that are no photographs."""
     for name, brightness in (("b.png", 20), ("a.png", 130), ("sub/c.jpg", 250), ("sub/.hidden.png", 0)):
         photograph(tmp_path / "photographs" / name, brightness)
     (tmp_path / "photographs/notes.txt").write_text("no photograph")
@@ -75,9 +80,9 @@ def command(model: Path, *arguments: object) -> list[str]:
 
 @pytest.fixture
 def ask(model, monkeypatch, capsys):
-    """What the script prints for its arguments, and its exit status and complaints."""
+    """Run the script with arguments; return its output, its exit status and its messages."""
 
-    def asked(*arguments: object) -> tuple[str, int, str]:
+    def call(*arguments: object) -> tuple[str, int, str]:
         monkeypatch.setattr(sys, "argv", [str(part) for part in command(model, *arguments)])
         status = 0
         try:
@@ -90,7 +95,7 @@ def ask(model, monkeypatch, capsys):
         printed = capsys.readouterr()
         return printed.out, status, printed.err
 
-    return asked
+    return call
 
 
 def rows(output: str) -> list[dict]:
@@ -110,40 +115,40 @@ def shown(named) -> list[str]:
 
 
 def test_a_folder_is_its_photographs_sorted_then_its_subfolders(folder):
-    names = [Path(path).relative_to(folder).as_posix() for path in shown(answers.expand([str(folder)]))]
+    names = [Path(path).relative_to(folder).as_posix() for path in shown(stream.expand([str(folder)]))]
     assert names == ["a.png", "b.png", "text.jpg", "zero.jpg", "sub/c.jpg"]
 
 
 def test_a_file_is_taken_whatever_its_ending_and_names_keep_their_order(folder):
     names = [str(folder / "notes.txt"), str(folder / "b.png"), str(folder / "a.png"), str(folder / "b.png")]
-    assert shown(answers.expand(names)) == names
+    assert shown(stream.expand(names)) == names
 
 
 def test_a_pattern_is_what_it_matches_sorted(folder):
-    assert shown(answers.expand([f"{folder}/*.png"])) == [str(folder / "a.png"), str(folder / "b.png")]
-    assert shown(answers.expand([f"{folder}/**/c.*"])) == [str(folder / "sub/c.jpg")]
-    assert shown(answers.expand([f"{folder}/sub*", f"{folder}/s*b/"])) == [str(folder / "sub/c.jpg")] * 2
-    assert shown(answers.expand([f"{folder}/*.gif"])) == [f"{folder}/*.gif: no file matches"]
+    assert shown(stream.expand([f"{folder}/*.png"])) == [str(folder / "a.png"), str(folder / "b.png")]
+    assert shown(stream.expand([f"{folder}/**/c.*"])) == [str(folder / "sub/c.jpg")]
+    assert shown(stream.expand([f"{folder}/sub*", f"{folder}/s*b/"])) == [str(folder / "sub/c.jpg")] * 2
+    assert shown(stream.expand([f"{folder}/*.gif"])) == [f"{folder}/*.gif: no file matches"]
 
 
 def test_a_pattern_of_folders_within_folders_names_each_photograph_once(folder):
     photograph(folder / "sub/deep/d.png", 1)
     below = ["a.png", "b.png", "notes.txt", "sub/c.jpg", "sub/deep/d.png", "text.jpg", "zero.jpg"]
-    whole = shown(answers.expand([str(folder)]))
-    assert shown(answers.expand([f"{folder}/**/*"])) == [str(folder / name) for name in below]
-    assert shown(answers.expand([f"{folder}/**"])) == [*whole, str(folder / "notes.txt")]
+    in_folder = shown(stream.expand([str(folder)]))
+    assert shown(stream.expand([f"{folder}/**/*"])) == [str(folder / name) for name in below]
+    assert shown(stream.expand([f"{folder}/**"])) == [*in_folder, str(folder / "notes.txt")]
 
 
 def test_a_file_whose_name_looks_like_a_pattern_is_itself(tmp_path):
     names = [str(photograph(tmp_path / "a[1].png", 1))]
-    assert shown(answers.expand(names)) == names
+    assert shown(stream.expand(names)) == names
 
 
 def test_an_empty_folder_is_an_error_of_its_own(tmp_path):
-    assert shown(answers.expand([str(tmp_path)])) == [f"{tmp_path}: no photograph in this folder"]
+    assert shown(stream.expand([str(tmp_path)])) == [f"{tmp_path}: no photograph in this folder"]
 
 
-def test_a_folder_that_may_not_be_read_is_an_error_and_the_rest_is_found(folder, monkeypatch):
+def test_a_folder_that_may_not_be_read_is_an_error_and_the_rest_is_listed(folder, monkeypatch):
     scandir = os.scandir
 
     def guarded(path):
@@ -152,13 +157,13 @@ def test_a_folder_that_may_not_be_read_is_an_error_and_the_rest_is_found(folder,
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", guarded)
-    assert shown(answers.expand([str(folder / "sub"), str(folder)]))[0] == f"{folder}/sub: cannot be read: " \
+    assert shown(stream.expand([str(folder / "sub"), str(folder)]))[0] == f"{folder}/sub: cannot be read: " \
         "Permission denied"  # fmt: skip
-    found = shown(answers.expand([str(folder)]))
-    assert str(folder / "a.png") in found and f"{folder}/sub: cannot be read: Permission denied" in found
+    listed = shown(stream.expand([str(folder)]))
+    assert str(folder / "a.png") in listed and f"{folder}/sub: cannot be read: Permission denied" in listed
 
 
-# What is seen of them
+# How they are loaded
 
 
 @pytest.mark.parametrize(
@@ -172,11 +177,11 @@ def test_a_folder_that_may_not_be_read_is_an_error_and_the_rest_is_found(folder,
     ],
     ids=["empty", "text", "link to nothing", "pipe", "missing"],
 )
-def test_what_is_no_photograph_is_seen_as_its_error(tmp_path, make, error):
+def test_a_file_that_is_no_photograph_has_an_error(tmp_path, make, error):
     path = tmp_path / "photograph.jpg"
     make(path)
-    (seen,) = answers.look([path], SIZE, "crop")
-    assert seen == answers.Seen(str(path), None, error)
+    (image,) = stream.load_images([path], SIZE, "crop")
+    assert image == stream.LoadedImage(str(path), None, error)
 
 
 def test_a_decompression_bomb_and_a_name_too_long_are_errors(tmp_path):
@@ -185,44 +190,44 @@ def test_a_decompression_bomb_and_a_name_too_long_are_errors(tmp_path):
     data = bytearray(path.read_bytes())
     data[18:26] = np.array([60_000, 60_000], "<i4").tobytes()  # its header's width and height
     path.write_bytes(data)
-    bomb, long = answers.look([path, tmp_path / ("x" * 300)], SIZE, "crop")
+    bomb, long = stream.load_images([path, tmp_path / ("x" * 300)], SIZE, "crop")
     assert bomb.error == "over 200 megapixels" and long.error == "cannot be read: File name too long"
 
 
-def test_a_photograph_of_an_iphone_says_which_package_it_wants(tmp_path, monkeypatch):
-    monkeypatch.setattr(answers, "READS_HEIF", False)
+def test_a_photograph_of_an_iphone_names_the_package_that_reads_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(stream, "READS_HEIF", False)
     (tmp_path / "photograph.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
-    (seen,) = answers.look(answers.expand([str(tmp_path)]), SIZE, "crop")
-    assert "pillow-heif" in seen.error
+    (image,) = stream.load_images(stream.expand([str(tmp_path)]), SIZE, "crop")
+    assert "pillow-heif" in image.error
 
 
-def test_a_decoder_that_breaks_down_stops_no_other(folder, monkeypatch):
+def test_an_unexpected_error_of_a_decoder_does_not_stop_the_others(folder, monkeypatch):
     def decode(path, least):
         if path.name == "a.png":
             raise IndexError("deep inside")
         return np.zeros((9, 9, 3), np.uint8)
 
-    monkeypatch.setattr(answers.images, "decode", decode)
-    first, second = answers.look([folder / "a.png", folder / "b.png"], SIZE, "crop")
+    monkeypatch.setattr("thaw.images.decoding.decode", decode)
+    first, second = stream.load_images([folder / "a.png", folder / "b.png"], SIZE, "crop")
     assert first.error == "damaged (IndexError: deep inside)" and second.view.shape == (SIZE, SIZE, 3)
 
 
-def test_a_large_photograph_is_seen_as_any_other(tmp_path, monkeypatch):
+def test_a_large_photograph_gives_the_same_view_as_a_small_one(tmp_path, monkeypatch):
     path = tmp_path / "photograph.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)).save(path)
-    (small,) = answers.look([path], SIZE, "crop")
-    monkeypatch.setattr(answers, "LARGE", 100)
-    (large,) = answers.look([path], SIZE, "crop")
+    (small,) = stream.load_images([path], SIZE, "crop")
+    monkeypatch.setattr(stream, "MAX_PARALLEL_PIXELS", 100)
+    (large,) = stream.load_images([path], SIZE, "crop")
     assert large.error is None and large.view.tobytes() == small.view.tobytes()
 
 
-def test_a_photograph_held_upright_is_seen_upright(tmp_path):
+def test_a_photograph_is_rotated_as_its_exif_says(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(np.rot90(pixels)).save(tmp_path / "turned.png", exif=exif)
-    (seen,) = answers.look([tmp_path / "turned.png"], SIZE, "crop")
-    np.testing.assert_array_equal(seen.view, pixels)
+    (image,) = stream.load_images([tmp_path / "turned.png"], SIZE, "crop")
+    np.testing.assert_array_equal(image.view, pixels)
 
 
 def test_few_photographs_are_read_ahead(tmp_path):
@@ -233,64 +238,67 @@ def test_few_photographs_are_read_ahead(tmp_path):
             taken.append(number)
             yield path
 
-    seen = answers.look(named(), SIZE, "crop")
-    next(seen)
-    seen.close()
+    images = stream.load_images(named(), SIZE, "crop")
+    next(images)
+    images.close()
     assert len(taken) < 100
 
 
-def brightest(batches):
-    """An engine that answers with what a view is full of."""
+loaded = stream.LoadedImage
+
+
+def first_pixels(batches):
+    """An engine that returns the value of the first pixel of each view."""
     for batch in batches:
         yield batch[:, 0, 0, :1].astype(np.float32)
 
 
 @pytest.mark.parametrize("kinds", ["", "1", "x", "xx1", "1x2x3", "12x", "xx", "123xxxx45xx67"])
-def test_answers_and_errors_stand_in_the_order_of_the_photographs(kinds):
-    seen = [
-        answers.Seen(str(i), error="no") if kind == "x" else answers.Seen(str(i), np.full((2, 2, 3), int(kind)))
+def test_predictions_and_errors_come_in_the_order_of_the_photographs(kinds):
+    images = [
+        loaded(str(i), error="no") if kind == "x" else loaded(str(i), np.full((2, 2, 3), int(kind)))
         for i, kind in enumerate(kinds)
     ]
-    given = list(answers.answer(seen, brightest))
-    assert [answer.seen for answer in given] == seen
-    assert "".join("x" if a.probabilities is None else str(int(a.probabilities[0])) for a in given) == kinds
+    predictions = list(stream.predict(images, first_pixels))
+    assert [prediction.image for prediction in predictions] == images
+    values = [prediction.probabilities for prediction in predictions]
+    assert "".join("x" if value is None else str(int(value[0])) for value in values) == kinds
 
 
-def test_distances_stand_with_the_answers_whose_they_are():
+def test_each_distance_belongs_to_its_prediction():
     def distances(batches):
         for batch in inference.rebatch(batches, 4):
             yield -batch[:, 0, 0, 0].astype(np.float32)
 
-    seen = [answers.Seen("", error="no") if i % 3 == 1 else answers.Seen("", np.full((2, 2, 3), i)) for i in range(50)]
-    given = list(answers.answer(iter(seen), brightest, distances))
-    assert [answer.seen for answer in given] == seen
-    assert [answer.distance for answer in given] == [None if i % 3 == 1 else -i for i in range(50)]
-    assert [answer.probabilities for answer in given if answer.distance is not None] == [
-        [i] for i in range(50) if i % 3 != 1
-    ]
+    images = [loaded("", error="no") if i % 3 == 1 else loaded("", np.full((2, 2, 3), i)) for i in range(50)]
+    predictions = list(stream.predict(iter(images), first_pixels, distances))
+    assert [prediction.image for prediction in predictions] == images
+    assert [prediction.distance for prediction in predictions] == [None if i % 3 == 1 else -i for i in range(50)]
+    values = [prediction.probabilities for prediction in predictions if prediction.distance is not None]
+    assert values == [[i] for i in range(50) if i % 3 != 1]
 
 
-# What is answered
+# What is predicted
 
 
 def test_probabilities_are_those_of_the_keras_model_calibrated(ask, folder, model):
-    from thaw import models
+    from thaw.engines import model_files as models
 
     output, status, _ = ask(folder / "a.png", folder / "sub", "--json")
     network, _ = models.load(model)
     views = np.stack([np.full((SIZE, SIZE, 3), 130), np.full((SIZE, SIZE, 3), 250)])
     tempered = network(views.astype(np.float32)).numpy().astype(np.float64) ** (1 / TEMPERATURE)
     expected = tempered / tempered.sum(axis=1, keepdims=True)
-    answered = rows(output)
-    assert status == 0 and [row["path"] for row in answered] == [f"{folder}/a.png", f"{folder}/sub/c.jpg"]
-    assert [row["label"] for row in answered] == ["bright", "bright"]
-    for row, probabilities in zip(answered, expected, strict=True):
+    predicted = rows(output)
+    assert status == 0 and [row["path"] for row in predicted] == [f"{folder}/a.png", f"{folder}/sub/c.jpg"]
+    assert [row["label"] for row in predicted] == ["bright", "bright"]
+    for row, probabilities in zip(predicted, expected, strict=True):
         np.testing.assert_allclose(list(row["probabilities"].values()), probabilities, atol=1e-5)
         assert list(row["probabilities"]) == ["dark", "bright"]
         assert row["probability"] == row["probabilities"][row["label"]]
 
 
-def test_of_two_classes_the_threshold_decides(ask, folder, model):
+def test_the_threshold_decides_between_two_classes(ask, folder, model):
     (before,) = rows(ask(folder / "a.png", "--json")[0])
     assert before["label"] == "bright"
     decide(model, threshold=before["probability"] + 0.01)
@@ -301,12 +309,12 @@ def test_of_two_classes_the_threshold_decides(ask, folder, model):
     assert after["label"] == "dark" and after["probability"] == before["probabilities"]["dark"] < 0.5
 
 
-def test_without_a_threshold_the_likeliest_of_all_classes_is_the_answer():
-    decision = deployed.Decision(threshold=None)
-    assert decision.answers(np.array([[0.2, 0.5, 0.3], [0.4, 0.2, 0.4]])).tolist() == [1, 0]
+def test_without_a_threshold_the_most_probable_class_is_predicted():
+    decision = deployed_model.Decision(threshold=None)
+    assert decision.predict(np.array([[0.2, 0.5, 0.3], [0.4, 0.2, 0.4]])).tolist() == [1, 0]
 
 
-def test_without_a_decision_the_models_own_probabilities_count_and_that_is_said(ask, folder, model):
+def test_without_a_decision_probabilities_are_the_models_own_and_a_message_says_so(ask, folder, model):
     (calibrated,) = rows(ask(folder / "a.png", "--json")[0])
     model.with_name("decision.json").unlink()
     try:
@@ -321,28 +329,28 @@ def test_without_a_decision_the_models_own_probabilities_count_and_that_is_said(
 def test_a_decision_for_other_classes_is_refused(tmp_path):
     decide(tmp_path / "model.keras", 0.5, ("cat", "dog"))
     with pytest.raises(ThawError, match="another model, of cat, dog"):
-        deployed.decision(tmp_path / "decision.json", "fine_tuned", ("dark", "bright"), tmp_path / "model.keras")
+        deployed_model.read_decision(tmp_path / "model.keras", ("dark", "bright"))
 
 
-def test_a_decision_for_the_model_of_another_run_is_left_alone(tmp_path):
-    model, decision = tmp_path / "model.keras", tmp_path / "decision.json"
+def test_a_decision_for_the_model_of_another_run_is_ignored(tmp_path):
+    model, path = tmp_path / "model.keras", tmp_path / "decision.json"
     model.write_bytes(b"this run's")
     decide(model, 0.25)
-    chosen = json.loads(decision.read_text())
+    content = json.loads(path.read_text())
     for md5, threshold in (
         (hashlib.md5(b"this run's").hexdigest(), 0.25),
         (hashlib.md5(b"the last").hexdigest(), None),
     ):
-        decision.write_text(json.dumps(chosen | {"model_md5": md5}))
-        found = deployed.decision(decision, "fine_tuned", ("dark", "bright"), model)
-        assert (found.threshold if found else None) == threshold
+        path.write_text(json.dumps(content | {"model_md5": md5}))
+        decision = deployed_model.read_decision(model, ("dark", "bright"))
+        assert (decision.threshold if decision else None) == threshold
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"class_names": ["dark", "bright"], "models": {"fine_tuned": {}}}'])
-def test_a_decision_that_is_none_is_refused(tmp_path, text):
+def test_a_file_that_is_no_decision_is_refused(tmp_path, text):
     (tmp_path / "decision.json").write_text(text)
     with pytest.raises(ThawError, match="no decision of Thaw's"):
-        deployed.decision(tmp_path / "decision.json", "fine_tuned", ("dark", "bright"), tmp_path / "model.keras")
+        deployed_model.read_decision(tmp_path / "model.keras", ("dark", "bright"))
 
 
 @pytest.mark.parametrize("flips", ["sideways", ["both"], 1, {}, True])
@@ -351,7 +359,7 @@ def test_flips_that_there_are_not_are_refused(tmp_path, flips):
     decision = tmp_path / "decision.json"
     decision.write_text(json.dumps(json.loads(decision.read_text()) | {"test_time_flips": flips}))
     with pytest.raises(ThawError, match=re.escape(f"asks for the test-time flips {flips!r}")):
-        deployed.decision(decision, "fine_tuned", ("dark", "bright"), tmp_path / "model.keras")
+        deployed_model.read_decision(tmp_path / "model.keras", ("dark", "bright"))
 
 
 # How far from the training photographs
@@ -364,15 +372,15 @@ def tints(count: int, seed: int) -> np.ndarray:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
     """A run whose photographs are greyish, 60 for training, each with a red copy, and 100 for validation."""
-    from thaw import openvino
-    from thaw.conversion import convert
-    from thaw.keras import keras
+    from thaw.engines import openvino_setup
+    from thaw.engines.keras_setup import keras
+    from thaw.engines.keras_to_openvino import convert
 
     folder = tmp_path_factory.mktemp("run")
     image = keras.Input((None, None, 3))
     backbone = keras.Model(image, {"features": keras.layers.GlobalAveragePooling2D(name="features")(image)})
     (folder / "models/backbone").mkdir(parents=True)
-    openvino.write(convert(backbone), folder / "models/backbone/backbone.xml")
+    openvino_setup.write(convert(backbone), folder / "models/backbone/backbone.xml")
     (folder / "data").mkdir()
     array = np.stack([tints(161, 0), np.tile(np.uint8([250, 0, 0]), (161, 1))], axis=1).reshape(322, 3)
     write_features(folder / "data", array.astype(np.float16), ["train"] * 60 + ["validation"] * 100 + ["test"])
@@ -401,7 +409,7 @@ def coloured(path: Path, colour: tuple[int, int, int]) -> Path:
 
 @pytest.fixture
 def strange(tmp_path) -> Path:
-    """A grey photograph, one that cannot be read, and two of colours that were never seen."""
+    """A grey photograph, a file that cannot be read, and two photographs of colours that are not in the run."""
     coloured(tmp_path / "strange/a.png", (140, 150, 145))
     (tmp_path / "strange/b.png").touch()
     coloured(tmp_path / "strange/c.png", (250, 0, 0))
@@ -409,7 +417,7 @@ def strange(tmp_path) -> Path:
     return tmp_path / "strange"
 
 
-def test_what_is_nothing_like_the_training_photographs_is_unsure(ask, here, strange):
+def test_a_photograph_unlike_the_training_ones_is_unsure(ask, here, strange):
     output, status, complaint = ask(strange, "--json", "--far", 0.99)
     near, unread, *far = rows(output)
     assert status == 0 and "unsure beyond a distance of 0.0" in complaint
@@ -427,9 +435,9 @@ def test_of_photographs_like_the_training_ones_about_the_promised_share_is_unsur
 
 def test_the_distance_is_a_column_and_the_mark_stands_on_the_line_and_the_sheet(ask, here, strange, monkeypatch):
     output = ask(strange, "--csv", "--far", 0.99)[0]
-    answered = table(output)
+    predicted = table(output)
     columns = ["path", "label", "probability", "distance", "unsure", "error", "probability_dark", "probability_bright"]
-    assert list(answered[0]) == columns and [row["unsure"] for row in answered] == ["False", "", "True", "True"]
+    assert list(predicted[0]) == columns and [row["unsure"] for row in predicted] == ["False", "", "True", "True"]
     lines = ask(strange, "--far", 0.99)[0].splitlines()
     assert [" unsure " in line for line in lines] == [False, False, True, True]
     titles = []
@@ -439,7 +447,7 @@ def test_the_distance_is_a_column_and_the_mark_stands_on_the_line_and_the_sheet(
     assert [title.endswith(" ?") for title in titles] == [False, False, True, True]
 
 
-def test_an_answer_is_unsure_for_either_reason(ask, here, strange):
+def test_a_prediction_is_unsure_for_either_reason(ask, here, strange):
     reasons = [["--far", 0.99], ["--unsure", 0.9], ["--far", 0.99, "--unsure", 0.9]]
     far, improbable, either = (
         [row["unsure"] for row in rows(ask(strange, "--json", *reason)[0]) if "label" in row] for reason in reasons
@@ -448,7 +456,7 @@ def test_an_answer_is_unsure_for_either_reason(ask, here, strange):
 
 
 @pytest.mark.parametrize("artifact", ["data/features", "data/split.csv", "models/backbone"])
-def test_without_what_the_model_was_trained_on_one_line_says_what_to_pull(ask, here, strange, artifact):
+def test_without_the_run_of_the_model_one_line_says_what_to_pull(ask, here, strange, artifact):
     shutil.move(artifact, "elsewhere")
     output, status, complaint = ask(strange, "--far", 0.99)
     assert status == 1 and not output and complaint.count("\n") == 1
@@ -459,8 +467,8 @@ def test_without_what_the_model_was_trained_on_one_line_says_what_to_pull(ask, h
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda: lock(Path(), 2 * SIZE, "crop"), "of 16 pixels (crop), the model wants 8 (crop)"),
-        (lambda: lock(Path(), SIZE, "pad"), "of 8 pixels (pad), the model wants 8 (crop)"),
+        (lambda: lock(Path(), 2 * SIZE, "crop"), "of 16 pixels (crop), the model needs 8 (crop)"),
+        (lambda: lock(Path(), SIZE, "pad"), "of 8 pixels (pad), the model needs 8 (crop)"),
         (lambda: Path("dvc.lock").unlink(), "dvc.lock does not say"),
         (lambda: Path("dvc.lock").write_text("stages: {}"), "dvc.lock does not say"),
         (lambda: Path("data/features/classes.json").write_text('["cat", "dog"]'), "of another model, of cat, dog"),
@@ -474,7 +482,7 @@ def test_features_of_other_photographs_than_the_models_are_refused(ask, here, st
     assert status == 1 and not output and words in complaint and complaint.count("\n") == 1
 
 
-def test_a_size_that_was_left_to_the_backbone_is_the_backbones(ask, here, strange):
+def test_without_an_image_size_the_backbones_size_counts(ask, here, strange):
     lock(here, None, "crop")
     Path("models/backbone/backbone.json").write_text(json.dumps({"size": SIZE}))
     assert ask(strange, "--far", 0.99)[1] == 0
@@ -482,7 +490,7 @@ def test_a_size_that_was_left_to_the_backbone_is_the_backbones(ask, here, strang
     assert "of 9 pixels" in ask(strange, "--far", 0.99)[2]
 
 
-def test_a_share_that_validation_is_too_small_for_is_refused(ask, here, strange):
+def test_a_share_for_which_validation_is_too_small_is_refused(ask, here, strange):
     _, status, complaint = ask(strange, "--far", 0.999)
     assert status == 1 and "100 validation photographs are too few" in complaint and "at most 0.99" in complaint
 
@@ -490,15 +498,15 @@ def test_a_share_that_validation_is_too_small_for_is_refused(ask, here, strange)
 # What is printed
 
 
-def test_what_cannot_be_read_is_a_line_with_its_error_and_the_others_are_answered(ask, folder):
+def test_a_file_that_cannot_be_read_gives_a_line_with_its_error(ask, folder):
     output, status, complaint = ask(folder, folder / "nothere.jpg", "--json")
     errors = {Path(row["path"]).name: row["error"] for row in rows(output) if "error" in row}
     assert status == 0 and len(rows(output)) == 6 and set(errors) == {"text.jpg", "zero.jpg", "nothere.jpg"}
     assert all(set(row) == {"path", "error"} for row in rows(output) if "error" in row)
-    assert complaint == "predict: 3 answered, 3 could not be read\n"
+    assert complaint == "predict: 3 predicted, 3 could not be read\n"
 
 
-def test_where_nothing_is_answered_the_status_is_1(ask, tmp_path):
+def test_without_any_prediction_the_status_is_1(ask, tmp_path):
     assert ask(tmp_path)[1] == 1
 
 
@@ -510,13 +518,13 @@ def test_a_line_for_a_person_has_label_probability_and_path(ask, folder):
     assert error.endswith(f"{folder}/zero.jpg: an empty file") and bright.startswith("bright")
 
 
-def test_top_is_the_likeliest_first(ask, folder):
+def test_top_lists_the_most_probable_class_first(ask, folder):
     both = rows(ask(folder / "a.png", "--json", "--top", 2)[0])[0]["probabilities"]
-    one = rows(ask(folder / "a.png", "--json", "--top", 1)[0])[0]["probabilities"]
-    assert list(both) == ["bright", "dark"] and list(one) == ["bright"]
+    first = rows(ask(folder / "a.png", "--json", "--top", 1)[0])[0]["probabilities"]
+    assert list(both) == ["bright", "dark"] and list(first) == ["bright"]
 
 
-def test_an_answer_of_a_low_probability_is_marked_unsure(ask, folder):
+def test_a_prediction_of_a_low_probability_is_marked_unsure(ask, folder):
     unsure, sure = rows(ask(folder / "a.png", folder / "sub", "--json", "--unsure", 0.8)[0])
     assert (unsure["unsure"], sure["unsure"]) == (True, False)
     assert "unsure" in ask(folder / "a.png", "--unsure", 0.8)[0]
@@ -528,19 +536,19 @@ def table(text: str) -> list[dict]:
 
 
 def test_csv_has_a_row_for_each_and_a_column_for_each_class(ask, folder, tmp_path):
-    file = tmp_path / "answers.csv"
+    file = tmp_path / "predictions.csv"
     output, _, _ = ask(folder, "--csv", file)
     assert not output and file.read_text() == ask(folder, "--csv")[0]
-    answered = table(file.read_text())
-    assert list(answered[0]) == ["path", "label", "probability", "error", "probability_dark", "probability_bright"]
-    assert answered[0]["probability"] == answered[0]["probability_bright"]
-    assert answered[2]["error"] == "not an image that can be read" and not answered[2]["probability_dark"]
+    predicted = table(file.read_text())
+    assert list(predicted[0]) == ["path", "label", "probability", "error", "probability_dark", "probability_bright"]
+    assert predicted[0]["probability"] == predicted[0]["probability_bright"]
+    assert predicted[2]["error"] == "not an image that can be read" and not predicted[2]["probability_dark"]
 
 
-def test_csv_with_top_has_the_likeliest_first(ask, folder):
-    answered = table(ask(folder, "--csv", "--top", 5)[0])
-    assert list(answered[0])[4:] == ["label_1", "probability_1", "label_2", "probability_2"]
-    assert [row["label_1"] for row in answered if row["label"]] == ["bright", "dark", "bright"]
+def test_csv_with_top_has_the_most_probable_class_first(ask, folder):
+    predicted = table(ask(folder, "--csv", "--top", 5)[0])
+    assert list(predicted[0])[4:] == ["label_1", "probability_1", "label_2", "probability_2"]
+    assert [row["label_1"] for row in predicted if row["label"]] == ["bright", "dark", "bright"]
 
 
 @pytest.mark.parametrize("name", ["sheet.png", "sheet.jpg"])
@@ -553,21 +561,21 @@ def test_the_sheet_shows_every_photograph(ask, folder, tmp_path, name):
     np.testing.assert_allclose(middles, [130, 20, 211, 211, 250], atol=4)
 
 
-@pytest.mark.parametrize("ending", answer_sheet.ENDINGS)
+@pytest.mark.parametrize("ending", contact_sheet.ENDINGS)
 def test_the_longest_sheet_fits_into_every_format(tmp_path, ending):
-    sheet = answer_sheet.Sheet()
-    for number in range(answer_sheet.MOST + 1):
+    sheet = contact_sheet.Sheet()
+    for number in range(contact_sheet.MAX_IMAGES + 1):
         sheet.add(None, "bright", str(number))
     sheet.write(tmp_path / f"sheet{ending}")
     with Image.open(tmp_path / f"sheet{ending}") as written:
-        assert written.height == answer_sheet.MOST // 10 * 184 + 6
+        assert written.height == contact_sheet.MAX_IMAGES // 10 * 184 + 6
     assert sheet.left_out == 1
 
 
 def test_the_same_photographs_give_the_same_sheet(ask, folder, tmp_path):
-    ask(folder, "--sheet", tmp_path / "one.png")
-    ask(folder, "--sheet", tmp_path / "two.png")
-    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+    ask(folder, "--sheet", tmp_path / "first.png")
+    ask(folder, "--sheet", tmp_path / "second.png")
+    assert (tmp_path / "first.png").read_bytes() == (tmp_path / "second.png").read_bytes()
 
 
 def test_no_photograph_is_overwritten(ask, folder):
@@ -601,7 +609,7 @@ def test_a_file_that_is_no_model_of_thaws_is_refused_in_one_line(tmp_path):
     refusals = {}
     for name in ("text", "bare", "backbone", "odd", "missing"):
         with pytest.raises(ThawError) as caught:
-            deployed.describe(tmp_path / f"{name}.keras")
+            deployed_model.read_description(tmp_path / f"{name}.keras")
         refusals[name] = str(caught.value).removeprefix(f"{tmp_path}/{name}.keras")
     assert refusals == {
         "text": ": not a model of Thaw's (File is not a zip file)",
@@ -614,25 +622,45 @@ def test_a_file_that_is_no_model_of_thaws_is_refused_in_one_line(tmp_path):
 
 def test_a_model_is_converted_once_and_again_when_it_changes(model, tmp_path, monkeypatch):
     converted = []
-    monkeypatch.setattr(deployed, "_convert", lambda path, folder: converted.append(folder.name))
-    kept = deployed.network(model, model.parent / "cache")
+    monkeypatch.setattr(deployed_model, "_convert", lambda path, folder: converted.append(folder.name))
+    kept = deployed_model.converted_network(model, model.parent / "cache")
     assert kept.exists() and not converted
     changed = tmp_path / "model.keras"
     changed.write_bytes(model.read_bytes() + b"\0")
-    deployed.network(changed, model.parent / "cache")
+    deployed_model.converted_network(changed, model.parent / "cache")
     assert len(converted) == 1 and converted[0] != kept.parent.name
 
 
-def test_a_model_is_converted_again_when_the_code_that_converts_changes(model, tmp_path, monkeypatch):
-    before = deployed.network(model, model.parent / "cache")
-    (tmp_path / "conversion.py").write_text("of another version")
+@pytest.mark.parametrize("module", ["engines/keras_to_openvino.py", "engines/model_files.py", "core/files.py"])
+def test_a_model_is_converted_again_when_code_that_converts_changes(model, tmp_path, monkeypatch, module):
+    before = deployed_model.converted_network(model, model.parent / "cache")
     converted = []
-    monkeypatch.setattr(deployed, "_convert", lambda path, folder: converted.append(folder))
-    monkeypatch.setattr(deployed, "__file__", str(tmp_path / "deployed.py"))
-    assert deployed.network(model, model.parent / "cache").parent == converted[0] != before.parent
+    monkeypatch.setattr(deployed_model, "_convert", lambda path, folder: converted.append(folder))
+    shutil.copytree(deployed_model.SOURCE, tmp_path / "thaw", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(deployed_model, "SOURCE", tmp_path / "thaw")
+    assert deployed_model.converted_network(model, model.parent / "cache") == before and not converted
+    with (tmp_path / "thaw" / module).open("a") as file:
+        file.write("# edited")
+    assert deployed_model.converted_network(model, model.parent / "cache").parent == converted[0] != before.parent
 
 
-def test_of_two_processes_one_converts_and_the_other_takes_what_it_made(model, tmp_path, monkeypatch):
+@pytest.mark.parametrize("library", ["keras", "openvino", "numpy"])
+def test_a_model_is_converted_again_with_another_version_of_a_library(model, monkeypatch, library):
+    before = deployed_model.converted_network(model, model.parent / "cache")
+    converted, version = [], importlib.metadata.version
+    monkeypatch.setattr(deployed_model, "_convert", lambda path, folder: converted.append(folder))
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "99.0" if name == library else version(name))
+    assert deployed_model.converted_network(model, model.parent / "cache").parent == converted[0] != before.parent
+
+
+def test_the_cache_key_covers_all_modules_that_the_conversion_imports():
+    imported = {path.relative_to(deployed_model.SOURCE) for path in closure(Path(deployed_model.__file__))}
+    assert {Path("engines/keras_to_openvino.py"), Path("engines/model_files.py"), Path("core/files.py")} <= imported
+    outside = {path for path in imported if not any(map(path.is_relative_to, deployed_model.CONVERTERS))}
+    assert outside == {Path("training/temperature.py")}  # calibrates predictions; the conversion does not use it
+
+
+def test_if_two_processes_need_a_model_only_the_first_converts_it(model, tmp_path, monkeypatch):
     begun, converted = threading.Event(), []
 
     def convert(path: Path, folder: Path) -> None:
@@ -642,37 +670,37 @@ def test_of_two_processes_one_converts_and_the_other_takes_what_it_made(model, t
         (folder / "model.xml").touch()
         converted.append(folder)
 
-    monkeypatch.setattr(deployed, "_convert", convert)
-    first = ahead.begin(lambda: deployed.network(model, tmp_path / "cache"))
+    monkeypatch.setattr(deployed_model, "_convert", convert)
+    first = prefetch.run_in_background(lambda: deployed_model.converted_network(model, tmp_path / "cache"))
     assert begun.wait(10)
-    second = deployed.network(model, tmp_path / "cache")
+    second = deployed_model.converted_network(model, tmp_path / "cache")
     assert first.result() == second == converted[0] / "model.xml"
     assert len(converted) == 1
 
 
-def test_of_converted_models_those_used_last_are_kept_and_nothing_else_is_removed(model, tmp_path, monkeypatch):
+def test_only_the_converted_models_used_last_are_kept_and_other_files_stay(model, tmp_path, monkeypatch):
     def convert(path: Path, folder: Path) -> None:
         folder.mkdir()
         (folder / "model.xml").touch()
 
-    monkeypatch.setattr(deployed, "_convert", convert)
-    monkeypatch.setattr(deployed, "KEPT", 3)
+    monkeypatch.setattr(deployed_model, "_convert", convert)
+    monkeypatch.setattr(deployed_model, "MAX_KEPT", 3)
     cache = tmp_path / "cache"
     (cache / "photographs").mkdir(parents=True)
     models, kept = [], []
     for number in range(4):
         models.append(tmp_path / f"{number}.keras")
         models[-1].write_text(str(number))
-        kept.append(deployed.network(models[-1], cache).parent)
+        kept.append(deployed_model.converted_network(models[-1], cache).parent)
         os.utime(kept[-1], (number, number))
         if number == 2:
-            deployed.network(models[0], cache)
+            deployed_model.converted_network(models[0], cache)
     assert [folder.exists() for folder in kept] == [True, False, True, True]
     assert len(list(cache.iterdir())) == 4 and (cache / "photographs").exists()
 
 
 @pytest.mark.parametrize("event", ["used", "removed"])
-def test_a_converted_model_that_another_process_uses_or_removes_meanwhile_is_no_error(tmp_path, monkeypatch, event):
+def test_another_process_may_use_or_remove_a_converted_model_meanwhile(tmp_path, monkeypatch, event):
     folders = [tmp_path / (f"{number}" * 64) for number in range(3)]
     for number, folder in enumerate(folders):
         folder.mkdir()
@@ -682,41 +710,41 @@ def test_a_converted_model_that_another_process_uses_or_removes_meanwhile_is_no_
         os.utime(folders[0]) if event == "used" else folders[0].rmdir()
         return sorted(used, key=key)
 
-    monkeypatch.setattr(deployed, "sorted", order, raising=False)
-    monkeypatch.setattr(deployed, "KEPT", 1)
-    deployed._forget(tmp_path)
+    monkeypatch.setattr(deployed_model, "sorted", order, raising=False)
+    monkeypatch.setattr(deployed_model, "MAX_KEPT", 1)
+    deployed_model._remove_unused(tmp_path)
     assert [folder.exists() for folder in folders] == [event == "used", False, True]
 
 
 # The process
 
 
-def test_a_converted_model_answers_without_importing_what_is_slow(model, folder):
+def test_a_converted_model_predicts_without_importing_slow_packages(model, folder):
     slow = {"tensorflow", "keras", "polars", "scipy", "sklearn"}
     code = f"import sys, predict; predict.main(); print(sorted({slow} & set(sys.modules)))"
     process = [sys.executable, "-c", code, *command(model, folder / "a.png", "--json")[1:]]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     output = subprocess.run(process, capture_output=True, text=True, env=environment, check=True).stdout
-    answered, imported = output.splitlines()
-    assert json.loads(answered)["label"] == "bright" and imported == "[]"
+    row, imported = output.splitlines()
+    assert json.loads(row)["label"] == "bright" and imported == "[]"
 
 
 def test_a_list_is_read_from_standard_input_with_names_of_any_bytes(model, folder):
     name = os.fsencode(folder) + b"/\xff\xc3\xa4.png"
     photograph(Path(os.fsdecode(name)), 250)
     process = script(model, "-", "--json", input=name + b"\n\n" + os.fsencode(folder / "b.png"))
-    answered = rows(process.stdout.decode())
-    assert [os.fsencode(row["path"]) for row in answered] == [name, os.fsencode(folder / "b.png")]
-    assert [row["label"] for row in answered] == ["bright", "dark"]
+    predicted = rows(process.stdout.decode())
+    assert [os.fsencode(row["path"]) for row in predicted] == [name, os.fsencode(folder / "b.png")]
+    assert [row["label"] for row in predicted] == ["bright", "dark"]
 
 
-def test_a_list_of_nothing_is_said_to_be_one(model):
+def test_an_empty_list_gives_a_message(model):
     process = script(model, "-", input=b"")
     assert process.returncode == 1
     assert process.stderr.decode().endswith("predict: no photograph was named\n")
 
 
-def test_a_reader_who_has_seen_enough_is_no_error(model, folder):
+def test_it_exits_silently_if_stdout_is_closed_early(model, folder):
     arguments = command(model, *[folder / "a.png"] * 200, "--json")[1:]
     process = subprocess.Popen(
         [sys.executable, ROOT / "src/predict.py", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE

@@ -1,48 +1,57 @@
-"""The answers of both models, as they are kept: every photograph, sorted, exact."""
+"""What both models predict, as it is kept: every image, in one order, exact."""
 
 import numpy as np
 import polars as pl
 import pytest
 
-from thaw import predictions, provenance, tables
-from thaw.examples import Examples
-
-
-def examples(names, first_row):
-    rows = first_row + np.arange(len(names))
-    labels = np.arange(len(names)) % 2
-    return Examples(np.array(names), rows[:, None], labels, np.ones(len(names)), np.array(names))
+from thaw.core import hashes, tables
+from thaw.evaluation import predictions
+from thaw.evaluation.predictions import Predictions
+from thaw.features.examples import Examples
 
 
 @pytest.fixture
-def photographs():
-    return predictions.gather(
-        {"train": examples(["a", "d"], 0), "validation": examples(["c"], 10), "test": examples(["b", "e"], 20)}
-    )
-
-
-def test_photographs_of_all_splits_are_sorted_with_what_is_theirs(photographs):
-    assert photographs.image_ids.tolist() == ["a", "b", "c", "d", "e"]
-    assert photographs.splits.tolist() == ["train", "test", "validation", "train", "test"]
-    assert photographs.rows.tolist() == [0, 20, 10, 1, 21]
-    assert photographs.take(photographs.of("test")).image_ids.tolist() == ["b", "e"]
-
-
-def test_the_table_and_the_arrays_have_a_row_for_each_photograph_in_one_order(tmp_path, photographs):
+def predicted():
+    ids, labels = np.array(list("abcde")), np.array([0, 0, 0, 1, 1])
+    splits = np.array(["train", "test", "validation", "train", "test"])
+    examples = Examples(ids, splits, np.array([[0], [20], [10], [1], [21]]), labels, np.ones(5), ids)
     p = {"head": np.linspace(0, 1, 5), "fine_tuned": np.linspace(1, 0, 5)}
-    probabilities = {model: np.stack([1 - of_model, of_model], axis=1) for model, of_model in p.items()}
-    predictions.write(tmp_path / "out", photographs, ("no", "ja, é"), probabilities, np.full(5, 0.25))
+    probabilities = {model: np.stack([1 - positive, positive], axis=1) for model, positive in p.items()}
+    return Predictions(examples, ("no", "ja, é"), probabilities, np.linspace(0.2, 0.6, 5))
+
+
+def test_a_split_has_all_that_is_predicted_for_its_images(predicted):
+    test = predicted.split("test")
+    assert test.examples.image_ids.tolist() == ["b", "e"] and test.examples.rows.tolist() == [20, 21]
+    assert test.probabilities["head"][:, 1].tolist() == [0.25, 1]
+    assert test.self_confidence.tolist() == pytest.approx([0.3, 0.6])
+    assert test.classes == predicted.classes
+
+
+def test_the_scored_images_of_a_model_have_its_probabilities(predicted):
+    scored = predicted.scored()["fine_tuned"]
+    assert scored.predictions.tolist() == [1, 1, 0, 0, 0]
+    assert scored.hits.tolist() == [False, False, True, False, False]
+    assert scored.groups.tolist() == list("abcde")
+    flipped = predicted.with_probabilities({"other": predicted.probabilities["fine_tuned"][:, ::-1]}).scored()
+    assert list(flipped) == ["other"] and flipped["other"].predictions.tolist() == [0, 0, 0, 1, 1]
+
+
+def test_the_table_and_the_arrays_have_a_row_for_each_image_in_one_order(tmp_path, predicted):
+    predictions.write(tmp_path / "out", predicted)
     table = tables.read(tmp_path / "out" / "predictions.csv", {"image_id": pl.String, "label": pl.String})
     assert table.columns == [
         *("image_id", "split", "label", "head_label", "head_probability", "fine_tuned_label"),
         *("fine_tuned_probability", "self_confidence"),
     ]
+    assert table["image_id"].to_list() == list("abcde")
+    assert table["label"].to_list() == ["no", "no", "no", "ja, é", "ja, é"]
     assert table["head_label"].to_list() == ["no", "no", "no", "ja, é", "ja, é"]
     assert table["head_probability"].to_list() == [1, 0.75, 0.5, 0.75, 1]
-    for model in probabilities:
+    for model, probabilities in predicted.probabilities.items():
         kept = np.load(tmp_path / "out" / f"{model}.npy")
         assert kept.dtype == np.float32
-        assert (kept == probabilities[model].astype(np.float32)).all()
+        assert (kept == probabilities.astype(np.float32)).all()
 
 
 def test_a_file_and_a_folder_have_the_hash_that_dvc_gives_them(tmp_path, dvc_of_its_own):
@@ -57,4 +66,4 @@ def test_a_file_and_a_folder_have_the_hash_that_dvc_gives_them(tmp_path, dvc_of_
     odb = LocalHashFileDB(localfs, str(tmp_path / "odb"))
     for path in (folder, folder / "b.txt"):
         _, _, found = build(odb, str(path), localfs, "md5", dry_run=True)
-        assert provenance.md5(path) == found.hash_info.value
+        assert hashes.md5(path) == found.hash_info.value

@@ -1,4 +1,4 @@
-"""A recipe is laid over params.yaml: what it names changes, and nothing else does."""
+"""A recipe is applied to params.yaml: what it names changes, and nothing else does."""
 
 import difflib
 import shutil
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from thaw import params
+from thaw.core import params
 
 ROOT = Path(__file__).parents[1]
 
@@ -53,7 +53,7 @@ def test_only_the_lines_that_change_change_and_comments_stay(folder):
     assert "class_weight: balanced" in after and after.count("#") == before.count("#")
 
 
-def test_laid_over_twice_nothing_changes(folder):
+def test_applied_twice_nothing_changes(folder):
     recipe(folder, "alpaca")
     before = (folder / "params.yaml").read_bytes()
     assert recipe(folder, "alpaca").stdout == "recipe: params.yaml has it all already\n"

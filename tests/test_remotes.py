@@ -33,7 +33,7 @@ URL = "git@github.com:example/thaw.git"
 
 
 def lines(containing, replaced):
-    """The README's block that contains some words, as printed but for what stands for the reader's own."""
+    """Return the README's block that contains a text; what stands for the reader's own is replaced."""
     (block,) = [block for block in LINES if containing in block]
     for old, new in replaced.items():
         assert old in block
@@ -88,9 +88,8 @@ class Process:
 
     def kill(self):
         """Kill the server and the processes that serve its connections, all at once."""
-        everyone = [*psutil.Process(self.process.pid).children(recursive=True), self.process]
-        for one in everyone:
-            one.kill()
+        for process in [*psutil.Process(self.process.pid).children(recursive=True), self.process]:
+            process.kill()
         self.process.wait()
 
     def close(self):
@@ -256,11 +255,11 @@ def home(dvc_of_its_own, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def found(home, run_dir, tmp_path_factory):
+def make_team(home, run_dir, tmp_path_factory):
     """Make a team with a remote that was set up by the README's lines."""
     teams = []
 
-    def found(kind):
+    def make_team(kind):
         remote = kind(home)
         teams.append(remote)
         remote.start()
@@ -269,14 +268,14 @@ def found(home, run_dir, tmp_path_factory):
         assert result.returncode == 0, result.stderr
         return team
 
-    yield found
+    yield make_team
     for remote in teams:
         remote.close()
 
 
 @pytest.fixture(scope="module", params=[Folder, Ssh, S3], ids=["folder", "ssh", "s3"])
-def team(request, found):
-    return found(request.param)
+def team(request, make_team):
+    return make_team(request.param)
 
 
 def test_a_remote_lost_in_mid_push_is_an_error_and_the_next_push_completes(team):
@@ -299,7 +298,7 @@ def test_a_remote_lost_in_mid_pull_is_an_error_and_the_next_pull_completes_after
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "message"),
     [
         ("/dev/null/store", "'/dev/null/"),
         ("ssh://127.0.0.1:1/store", "Connect call failed"),
@@ -307,21 +306,21 @@ def test_a_remote_lost_in_mid_pull_is_an_error_and_the_next_pull_completes_after
     ],
     ids=["folder", "ssh", "s3"],
 )
-def test_a_remote_that_does_not_exist_is_an_error(finished, home, url, said):
+def test_a_remote_that_does_not_exist_is_an_error(finished, home, url, message):
     config = f"[core]\n    remote = store\n['remote \"store\"']\n    url = {url}\n"
     (finished.path / ".dvc" / "config").write_text(config)
     result = finished.dvc("push")
     assert_error(result)
-    assert said in result.stderr
+    assert message in result.stderr
 
 
 # --- What is shared ---
 
 
 @pytest.fixture(scope="module")
-def sharing(found):
+def sharing(make_team):
     """A team with a folder, which the first of the two has pushed all to: its run, and an experiment."""
-    team = found(Folder)
+    team = make_team(Folder)
     run = team.first.dvc("exp", "run", "--name", EXPERIMENT, "--set-param", "head.strengths=[0.003]", "train_head")
     assert run.returncode == 0, run.stderr
     team.experiment = (team.first.path / HEAD).read_bytes()
@@ -333,12 +332,12 @@ def sharing(found):
 
 
 def test_make_share_pushes_the_data_the_run_cache_and_the_experiments(sharing):
-    said = sharing.shared.stdout + sharing.shared.stderr
-    assert sharing.shared.returncode == 0, said
-    assert re.search(r"^\d+ files pushed$", said, re.MULTILINE)
-    assert f"Pushed experiment {EXPERIMENT}" in said
-    assert "older" not in said
-    assert "committed" not in said
+    output = sharing.shared.stdout + sharing.shared.stderr
+    assert sharing.shared.returncode == 0, output
+    assert re.search(r"^\d+ files pushed$", output, re.MULTILINE)
+    assert f"Pushed experiment {EXPERIMENT}" in output
+    assert "older" not in output
+    assert "committed" not in output
 
 
 def test_whoever_is_of_the_folders_group_may_push(sharing):

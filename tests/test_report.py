@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 import io
 import json
 import re
@@ -12,12 +13,18 @@ from html.parser import HTMLParser
 import numpy as np
 import polars as pl
 import pytest
+from markupsafe import Markup, escape
 from PIL import Image
 
-from thaw import evaluation, failures, health, predictions, tables
-from thaw.examples import Examples
-from thaw.params import Evaluate
-from thaw.report import data, elements, model_card, page, quality
+from thaw.core import tables
+from thaw.evaluation import measure, review
+from thaw.evaluation.learning_curve import HeadFit
+from thaw.evaluation.predictions import Predictions
+from thaw.features.examples import Examples
+from thaw.parameters.evaluate import Evaluate
+from thaw.report import axes, charts, data, elements, health, model_card, page, quality, trust
+from thaw.report.charts import IntervalRow, Plane, Point
+from thaw.report.estimate import Estimate
 from thaw.report.results import Results
 
 EVIL = '<script>alert("1")</script>&|`*'
@@ -68,25 +75,26 @@ def jpeg(shade=128):
 
 
 def results(
-    classes=("intact", "defective"), counts=(40, 30, 60), skill=(1.0, 2.0), answer=None, weights=None, words="mono",
+    classes=("intact", "defective"), counts=(40, 30, 60), skill=(1.0, 2.0), answer=None, weights=None, source="mono",
     readable=True, maps=True, missing=(), absent=(), unweighted=(), settings=SETTINGS,
 ):  # fmt: skip
-    """Return what `evaluate` hands to the report, of drawn photographs that a head and a better model have seen.
+    """Return what `evaluate` hands to the report, for drawn images, a head and a better model.
 
     answer: how (n, c) probabilities are changed; absent: classes without a photograph in the test split; unweighted:
     splits whose labels all weigh 1.
     """
     generator = np.random.default_rng(0)
-    splits, row = {}, 0
+    parts, row = [], 0
     for split, count in zip(tables.SPLITS, counts, strict=True):
         labels = np.arange(count) % len(classes)
         if split == "test":
             labels = np.array([next(k for k in np.roll(range(len(classes)), -k) if k not in absent) for k in labels])
         ids = np.array([f"{split[:2]}{i:05}" for i in range(count)])
         weight = np.ones(count) if weights is None or split in unweighted else np.resize(weights, count)
-        splits[split] = Examples(ids, row + np.arange(count)[:, None], labels, weight, ids)
+        parts.append((ids, np.full(count, split), row + np.arange(count)[:, None], labels, weight, ids))
         row += count
-    photographs = predictions.gather(splits)
+    examples = Examples(*map(np.concatenate, zip(*parts, strict=True)))
+    photographs = examples.take(np.argsort(examples.image_ids))
     noise = generator.normal(size=(row, len(classes)))
     truth = np.eye(len(classes))[photographs.labels]
     features = np.zeros((row, 8), np.float16)
@@ -99,16 +107,14 @@ def results(
             probabilities[model] = answer(probabilities[model])
     ids = photographs.image_ids
     images = pl.DataFrame({"image_id": ids, "width": 300, "height": 200 + np.arange(row) % 2})
-    images = images.with_columns(meta_camera=pl.Series(np.resize([words, "north"], row)))
-    measured = evaluation.measure(
-        splits, images, features, classes, probabilities, settings, class_weight=None, strengths=[0.01]
-    )
-    confidence = generator.random(row)
-    chosen = failures.choose(photographs, probabilities["fine_tuned"], confidence, settings.shown)
+    images = images.with_columns(meta_camera=pl.Series(np.resize([source, "north"], row)))
+    predicted = Predictions(photographs, classes, probabilities, generator.random(row))
+    measured = measure.measure_models(predicted, features, images, settings, HeadFit(None, [0.01]))
+    chosen = review.choose_images(predicted, settings.shown)
     shown = sorted({int(i) for rows in chosen.values() for i in rows})
     pixels = np.full((16, 16, 3), 99, np.uint8) if readable else None
-    cards = failures.show(
-        shown, photographs, classes, probabilities, confidence, failures.nearest(features, photographs, shown),
+    cards = review.make_cards(
+        predicted, review.nearest_training_images(features, photographs, shown),
         dict.fromkeys(range(row), pixels), dict.fromkeys(shown if maps and readable else (), np.eye(4)),
     )  # fmt: skip
     split = pl.DataFrame(
@@ -122,7 +128,7 @@ def results(
     )
     left_out = pl.DataFrame(list(missing), tables.MISSING, orient="row")
     return Results(
-        source={"name": words, "license": "CC BY 4.0", "citation": f"{words} et al. 2019"},
+        source={"name": source, "license": "CC BY 4.0", "citation": f"{source} et al. 2019"},
         classes=classes,
         weighted=weights is not None,
         measured=measured,
@@ -160,7 +166,7 @@ def test_the_first_words_say_how_good_how_sure_and_whether_fine_tuning_helped():
 
 
 @pytest.mark.parametrize(
-    ("interval", "p", "said"),
+    ("interval", "p", "expected"),
     [
         ((0.04, 0.01, 0.07), 0.04, "Fine-tuning helped: 4.0 points more"),
         ((-0.04, -0.07, -0.01), 0.04, "Fine-tuning did harm: 4.0 points less"),
@@ -171,21 +177,23 @@ def test_the_first_words_say_how_good_how_sure_and_whether_fine_tuning_helped():
         ((0.02, None, None), 1.0, "this split cannot tell"),
     ],
 )
-def test_the_verdict_wants_both_the_interval_of_the_difference_and_mcnemars_test(monkeypatch, interval, p, said):
+def test_the_verdict_wants_both_the_interval_of_the_difference_and_mcnemars_test(monkeypatch, interval, p, expected):
     against = usual().measured.comparisons["fine_tuned_against_head"]
     monkeypatch.setitem(against, "mcnemar_p", p)
     values = dict(zip(("difference", "low", "high"), interval, strict=True))
     monkeypatch.setitem(against["differences"], "accuracy", values)
-    assert said in quality.verdict(usual())
+    assert expected in quality.verdict(usual())
 
 
 def test_where_a_threshold_decides_report_and_card_say_what_their_figures_are_of_and_how_it_does():
     aimed = results(settings=SETTINGS.model_copy(update={"threshold": "recall:0.95"}))
     test = aimed.measured.thresholds["fine_tuned"]["test"]
-    said = "Figures are of the likeliest class; defective is called above a threshold of its own, with a precision of "
-    said += f"{100 * test.precision:.1f} % and a recall of {100 * test.recall:.1f} % on test."
-    assert said in Page(page.render(aimed)).sentence()
-    assert said in model_card.write(aimed).replace("\u202f", " ")
+    expected = (
+        "Figures are of the likeliest class; defective is called above a threshold of its own, with a precision of "
+    )
+    expected += f"{100 * test.precision:.1f} % and a recall of {100 * test.recall:.1f} % on test."
+    assert expected in Page(page.render(aimed)).sentence()
+    assert expected in model_card.write(aimed).replace("\u202f", " ")
     assert "Figures are of the likeliest" not in page.render(usual()) + model_card.write(usual())
 
 
@@ -194,16 +202,15 @@ def test_a_threshold_close_to_0_or_1_is_not_rounded_to_it():
 
 
 def test_the_card_names_the_epoch_that_was_kept_and_says_where_it_was_the_start():
-    kept = usual()
-    assert "fine-tuned behind `the input` (epoch 3, of at most 12)" in model_card.write(kept)
-    started = dataclasses.replace(
-        kept, parameters=kept.parameters | {"model": kept.parameters["model"] | {"best_epoch": 0}}
-    )
-    assert "(the start, which no epoch was better than, of at most 12)" in model_card.write(started)
+    assert "fine-tuned behind `the input` (epoch 3, of at most 12)" in model_card.write(usual())
+    parameters = usual().parameters
+    parameters = parameters | {"model": parameters["model"] | {"best_epoch": 0}}
+    card = model_card.write(dataclasses.replace(usual(), parameters=parameters))
+    assert "(the start, which no epoch was better than, of at most 12)" in card
 
 
 @pytest.mark.parametrize(
-    ("rows", "counts", "said"),
+    ("rows", "counts", "expected"),
     [
         ([], [40, 30, 60], "Fits of so many classes would take minutes"),
         ([], [40, 30, 0], "Undefined for this split."),
@@ -211,18 +218,16 @@ def test_the_card_names_the_epoch_that_was_kept_and_says_where_it_was_the_start(
         ([(20, 5), (40, 1)], [40, 30, 60], "the band reaches"),
     ],
 )
-def test_a_learning_curve_says_where_it_ends_and_why(rows, counts, said):
-    from thaw.report import trust
-
+def test_a_learning_curve_says_where_it_ends_and_why(rows, counts, expected):
     curve = [
         {"images": n, "draws": draws, "accuracy": 0.8, "accuracy_low": 0.7, "accuracy_high": 0.9} for n, draws in rows
     ]
-    of = usual()
-    described = dataclasses.replace(of.health, counts=dict(zip(tables.SPLITS, ([n, 0] for n in counts), strict=True)))
-    measured = dataclasses.replace(of.measured, learning_curve=curve)
-    text = trust._learning(dataclasses.replace(of, measured=measured, health=described))
-    assert said in text
-    assert ("It ends before" in said) == ("It ends before" in text)
+    by_split = dict(zip(tables.SPLITS, ([n, 0] for n in counts), strict=True))
+    statistics = dataclasses.replace(usual().health, counts=by_split)
+    measured = dataclasses.replace(usual().measured, learning_curve=curve)
+    text = trust._learning_curve(dataclasses.replace(usual(), measured=measured, health=statistics))
+    assert expected in text
+    assert ("It ends before" in expected) == ("It ends before" in text)
 
 
 def test_every_section_is_in_the_table_of_contents():
@@ -275,15 +280,12 @@ def test_each_curve_has_a_line_for_each_model():
 
 
 def test_a_card_shows_its_photograph_the_map_the_answers_and_the_neighbours():
-    shown = usual().sheets["mistakes"][0]
-    html = usual_page()
-    card = next(
-        part for part in html.split('<figure class="card">') if part.startswith(f"<figcaption>{shown.image_id}")
-    )
-    card = card.partition("</figure>")[0]
-    assert len(re.findall("<img", card)) == 2 + failures.NEIGHBOURS
-    assert f"{100 * shown.answers['fine_tuned'][1]:.1f}" in card
-    assert all(neighbour.image_id in card for neighbour in shown.neighbours)
+    card = usual().sheets["mistakes"][0]
+    parts = usual_page().split('<figure class="card">')
+    html = next(part for part in parts if part.startswith(f"<figcaption>{card.image_id}")).partition("</figure>")[0]
+    assert len(re.findall("<img", html)) == 2 + review.NEIGHBOURS
+    assert f"{100 * card.predicted['fine_tuned'][1]:.1f}" in html
+    assert all(neighbour.image_id in html for neighbour in card.neighbours)
 
 
 def test_photographs_that_cannot_be_read_are_a_line_and_a_frame():
@@ -306,8 +308,66 @@ def test_parameters_and_hashes_are_listed():
         assert row in rows
 
 
+NASTY = """<b>&"'"""
+ESTIMATES = {"head": Estimate(0.5, 0.4, 0.6)}
+PLANE = Plane(axes.unit_axis(NASTY), axes.unit_axis(NASTY))
+PARTS = {  # each part of the page → it with a nasty text wherever it takes one
+    elements.paragraph: lambda text: elements.paragraph(text) + elements.paragraph(text, text),
+    elements.table: lambda text: elements.table(text, [text], [text]),
+    elements.row: lambda text: elements.row(text, [text]),
+    elements.row_group: lambda text: elements.row_group(text, 2),
+    elements.header: lambda text: elements.header(text, [text]),
+    elements.cell: lambda text: elements.cell(text, text, bold=True),
+    elements.shaded_cell: lambda text: elements.shaded_cell(2, 0.5, text),
+    elements.description_list: lambda text: elements.description_list([(text, text)]),
+    elements.figure: lambda text: elements.figure(text, text),
+    elements.grid: lambda text: elements.grid(text, [text, text]),
+    elements.picture: lambda text: elements.picture(jpeg(), text, 8) + elements.picture(None, text, 8),
+    elements.rest: lambda text: elements.rest(2, 1, text, text),
+    charts.intervals: lambda text: charts.intervals([IntervalRow(text, text, {text: ESTIMATES["head"]})]),
+    charts.lines: lambda text: charts.lines(text, {text: [Point(0.1, 0.2, 0.1, 0.3, 0.5), Point(0.2, 0.3)]}, PLANE),
+    axes.svg_file: lambda text: axes.svg_file(text, "", (1, 1), [text]),
+}
+WITHOUT_TEXT = {elements.legend, charts.undefined}
+
+
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: part.__name__)
+def test_a_part_of_the_page_escapes_the_texts_that_it_takes(part):
+    html = PARTS[part](NASTY)
+    assert str(escape(NASTY)) in html
+    assert not re.search(r"""<b>&(?!lt;)|&["']|"'""", html)
+
+
+def test_no_part_of_the_page_is_left_out():
+    def returns_markup(function):
+        return inspect.isfunction(function) and function.__annotations__.get("return") is Markup
+
+    parts = {f for module in (elements, charts) for _, f in inspect.getmembers(module, returns_markup)}
+    public = {function for function in parts if not function.__name__.startswith("_")}
+    assert public == (PARTS.keys() | WITHOUT_TEXT) - {axes.svg_file}
+
+
+@pytest.mark.parametrize("part", [elements.paragraph, elements.figure, elements.cell], ids=lambda part: part.__name__)
+def test_what_is_markup_already_is_not_escaped_again(part):
+    assert "<code>&amp;</code>" in PARTS[part](Markup("<code>&amp;</code>"))
+
+
+def test_class_names_are_escaped_in_every_section_card_and_chart():
+    classes = (NASTY, f"{NASTY}2", "c")
+    nasty = results(classes=classes, source=NASTY, missing=[("x", NASTY, NASTY)], weights=(1.0, 0.5, 1.0))
+    html = page.render(nasty)
+    parsed = Page(html)
+    assert NASTY not in html and NASTY not in model_card.write(nasty)
+    labels = [attrs[name] for _, attrs in parsed.tags for name in ("alt", "aria-label") if name in attrs]
+    assert any(label.endswith(NASTY) for label in labels)
+    assert not [attrs for _, attrs in parsed.tags if any("&" in name or "'" in name for name in attrs)]
+    for key in ("summary", "classes", "slices", "photographs", "data", "provenance"):
+        section = re.search(rf'id="{key}">(.*?)</(section|header)>', html, re.DOTALL)[1]
+        assert str(escape(NASTY)) in section, key
+
+
 def test_every_text_of_the_data_is_escaped():
-    evil = results(classes=("intact", EVIL), words=EVIL, missing=[("x", EVIL, EVIL)])
+    evil = results(classes=("intact", EVIL), source=EVIL, missing=[("x", EVIL, EVIL)])
     html = page.render(evil)
     assert "<script" not in html
     assert "".join(Page(html).text).count(EVIL) >= 20  # wherever the names above are shown
@@ -347,22 +407,22 @@ def test_the_same_results_give_the_same_bytes():
     ],
 )
 def test_text_on_the_model_card_has_no_markup(text, written):
-    assert model_card.escaped(text) == written
+    assert model_card.escape_markdown(text) == written
 
 
 def test_the_model_card_holds_the_metrics_the_data_and_how_to_use_it():
     card = model_card.write(usual())
     test = usual().measured.metrics["fine_tuned"]["test"]
     assert f"{100 * test['accuracy']:.1f}\u202f%" in card
-    for words in ("CC BY 4", "decision.json", "0123456789abcdef", "| intact |"):
-        assert words in card
+    for text in ("CC BY 4", "decision.json", "0123456789abcdef", "| intact |"):
+        assert text in card
 
 
 def test_the_model_card_says_whether_mirror_images_are_asked():
     assert "mirror images" not in model_card.write(usual())
-    found = results(settings=SETTINGS.model_copy(update={"test_time_flips": "both"}))
-    assert "its mirror images (test-time flips: both)" in model_card.write(found)
-    text = Page(page.render(found)).sentence()
+    flipped = results(settings=SETTINGS.model_copy(update={"test_time_flips": "both"}))
+    assert "its mirror images (test-time flips: both)" in model_card.write(flipped)
+    text = Page(page.render(flipped)).sentence()
     assert "means over a photograph and its mirror images (both)" in text
     assert "where it looked in the photograph itself" in text
 
@@ -377,7 +437,7 @@ HARD = {
     "all probabilities are equal": {"answer": lambda p: np.full_like(p, 1 / p.shape[1])},
     "probabilities of 0 and 1": {"answer": lambda p: np.eye(p.shape[1])[p.argmax(axis=1)]},
     "no mistake": {"skill": (100.0, 100.0)},
-    "classes in other scripts": {"classes": ("Größe ü", "太阳能电池", "خلية", "🦙" * 40), "words": "中文 عربى"},
+    "classes in other scripts": {"classes": ("Größe ü", "太阳能电池", "خلية", "🦙" * 40), "source": "中文 عربى"},
     "labels of test that weigh nothing": {"weights": (0.0,), "unweighted": ("train", "validation")},
     "nothing to be shown": {"settings": SETTINGS.model_copy(update={"shown": 0})},
 }
@@ -386,11 +446,11 @@ HARD = {
 @pytest.mark.parametrize("case", HARD)
 @pytest.mark.filterwarnings("error")
 def test_a_hard_case_is_a_whole_report_without_nan(case):
-    found = results(**HARD[case])
-    html, card = page.render(found), model_card.write(found)
+    hard = results(**HARD[case])
+    html, card = page.render(hard), model_card.write(hard)
     Page(html)
     assert not re.search(r"\b(nan|NaN|inf|None)\b", re.sub('base64,[^"]*', "", html) + card)
-    json.dumps(found.measured.metrics, allow_nan=False)
+    json.dumps(hard.measured.metrics, allow_nan=False)
 
 
 @functools.cache
@@ -402,7 +462,7 @@ def many_classes(count):
 def test_many_classes_are_cut_and_what_is_left_out_is_said():
     html = page.render(many_classes(200))
     text = Page(html).sentence()
-    assert f"{data.CLASSES_LISTED} of 200 classes" in text
+    assert f"{data.MAX_CLASSES_LISTED} of 200 classes" in text
     assert "most frequent errors" in text
     assert len(html) < 300_000
     assert len(model_card.write(many_classes(200))) < 30_000
@@ -417,7 +477,7 @@ def test_a_report_of_more_classes_is_no_larger():
 
 WIDTHS = (320, 390, 768, 1280)
 HARNESS = """<!doctype html><body><script>
-const widths = %s, found = [];
+const widths = %s, frames = [];
 for (const width of widths) {
   const frame = document.createElement("iframe");
   frame.style.width = width + "px"; frame.style.height = "900px"; frame.src = "report.html";
@@ -427,11 +487,11 @@ for (const width of widths) {
       const box = e.getBoundingClientRect(), inside = e.parentElement.closest(".scroll");
       return !inside && box.width && (box.right > root.clientWidth + 1 || box.left < -1);
     });
-    found.push({width, client: root.clientWidth, scroll: root.scrollWidth,
+    frames.push({width, client: root.clientWidth, scroll: root.scrollWidth,
       wide: wide.map(e => e.outerHTML.slice(0, 200)),
       fetched: frame.contentWindow.performance.getEntriesByType("resource").map(e => e.name),
       broken: [...page.images].filter(i => !i.naturalWidth).length, pictures: page.images.length});
-    if (found.length === widths.length) document.body.textContent = JSON.stringify(found);
+    if (frames.length === widths.length) document.body.textContent = JSON.stringify(frames);
   };
   document.body.append(frame);
 }
@@ -441,8 +501,8 @@ for (const width of widths) {
 @pytest.mark.skipif(not shutil.which("chromium"), reason="no Chromium is installed")
 def test_in_a_browser_nothing_overflows_nothing_is_fetched_and_nothing_is_complained_of(tmp_path):
     long = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft"
-    found = results(classes=("intact", long, "third"), words=long, weights=(1.0, 0.5, 1.0))
-    (tmp_path / "report.html").write_text(page.render(found), encoding="utf-8")
+    wide = results(classes=("intact", long, "third"), source=long, weights=(1.0, 0.5, 1.0))
+    (tmp_path / "report.html").write_text(page.render(wide), encoding="utf-8")
     (tmp_path / "harness.html").write_text(HARNESS % json.dumps(WIDTHS), encoding="utf-8")
     browser = subprocess.run(
         ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files", "--dump-dom",

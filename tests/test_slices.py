@@ -5,8 +5,10 @@ import polars as pl
 import pytest
 from scipy.stats import fisher_exact
 
-from thaw import metrics
-from thaw.slices import VALUES, slices
+from thaw.evaluation.metrics import classification_metrics
+from thaw.evaluation.resampling import Resampling
+from thaw.evaluation.scored import Scored
+from thaw.evaluation.slices import MAX_SLICES, measure_slices
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -24,10 +26,10 @@ def model(right, seed=0):
     return np.stack([1 - positive, positive], axis=1), labels
 
 
-def measure(table, probabilities, labels, weights=None, groups=None, bootstrap=200):
+def measure(table, probabilities, labels, weights=None, groups=None, resamples=200):
     weights = np.ones(len(labels)) if weights is None else weights
     groups = np.arange(len(labels)) if groups is None else groups
-    return slices(table, probabilities, labels, weights, groups, bins=10, bootstrap=bootstrap, seed=0)
+    return measure_slices(table, Scored(probabilities, labels, weights, groups), 10, Resampling(resamples, seed=0))
 
 
 def by_value(rows):
@@ -40,9 +42,8 @@ def test_a_slice_is_measured_as_the_whole_is():
     weights, groups = np.random.default_rng(0).random(200), np.arange(200) // 2
     rows = measure(images(200, camera=cameras), probabilities, labels, weights, groups)
     inside = cameras == "old"
-    expected = metrics.classification_metrics(
-        probabilities[inside], labels[inside], weights[inside], groups[inside], bins=10, bootstrap=200, seed=0
-    )
+    images_inside = Scored(probabilities[inside], labels[inside], weights[inside], groups[inside])
+    expected = classification_metrics(images_inside, 10, Resampling(200, seed=0))
     old = by_value(rows)["camera", "old"]
     assert {key: old[key] for key in expected} == expected
     assert (old["count"], old["share"]) == (50, 0.25)
@@ -95,7 +96,7 @@ def test_slices_that_are_alike_are_seldom_called_different():
     for seed in range(100):
         generator = np.random.default_rng(seed)
         table = {f"column_{i}": generator.choice(["x", "y", "z"], 90) for i in range(5)}
-        rows = measure(images(90, **table), *model(generator.random(90) < 0.8, seed), bootstrap=1)
+        rows = measure(images(90, **table), *model(generator.random(90) < 0.8, seed), resamples=1)
         called += min(row["p_value"] for row in rows) < 0.05
     assert called <= 8  # at most 5 are expected; more than 8 would be chance once in 16
 
@@ -130,7 +131,7 @@ def test_the_rare_values_of_a_text_are_one_slice():
     names = np.repeat([f"place {i}" for i in range(len(counts))], counts)
     rows = measure(images(len(names), place=names), *model(np.arange(len(names)) % 3 > 0))
     found = {row["value"]: row["count"] for row in rows}
-    assert found == {f"place {i}": counts[i] for i in range(VALUES - 1)} | {"other": 14}
+    assert found == {f"place {i}": counts[i] for i in range(MAX_SLICES - 1)} | {"other": 14}
 
 
 def test_a_text_that_is_different_for_every_image_has_no_slices():

@@ -1,23 +1,29 @@
-"""Every source lists its photographs; what is collected from it is checked, copied and described."""
+"""Every source lists its images; the collected ones are checked, copied and described."""
 
 import hashlib
 import json
 import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+import yaml
+from dependencies import ROOT, SRC
 from PIL import Image
 
-from thaw import tables
-from thaw.errors import ThawError
-from thaw.params import Elpv, Folder
+from thaw.core import tables
+from thaw.core.errors import ThawError
 from thaw.sources import elpv, folder
-from thaw.sources.photographs import Photograph, Source, collect
+from thaw.sources.base import DatasetInfo, Listing, SourceImage
+from thaw.sources.collection import collect
+from thaw.sources.elpv import Elpv
+from thaw.sources.folder import Folder
 
-SOURCE = Source("test", "CC BY 4.0", "A. Uthor", ("cat", "dog"))
+INFO = DatasetInfo("test", "CC BY 4.0", "A. Uthor", ("cat", "dog"))
 
 
 def draw(path: Path, seed: int = 0, size: tuple[int, int] = (6, 9), **options) -> Path:
@@ -28,8 +34,8 @@ def draw(path: Path, seed: int = 0, size: tuple[int, int] = (6, 9), **options) -
     return path
 
 
-def find(root: Path) -> list[Photograph]:
-    return folder.find(Folder(path=str(root)))[1]
+def find(root: Path) -> list[SourceImage]:
+    return folder.find(Folder(path=str(root))).images
 
 
 def listed(root: Path) -> list[tuple[str, str]]:
@@ -52,8 +58,8 @@ def pets(tmp_path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def cells() -> dict[float, list[Photograph]]:
-    return {threshold: elpv.find(Elpv(threshold=threshold))[1] for threshold in (0.0, 0.5)}
+def cells() -> dict[float, list[SourceImage]]:
+    return {threshold: elpv.find(Elpv(threshold=threshold)).images for threshold in (0.0, 0.5)}
 
 
 # Solar cells
@@ -67,8 +73,7 @@ def test_the_cells_are_those_of_the_publication(cells):
 
 
 def test_above_one_half_a_cell_is_defective_and_weighs_its_distance(cells):
-    found = Counter((p.meta["probability"], p.label, round(p.weight, 6)) for p in cells[0.5])
-    assert found == {
+    assert Counter((p.meta["probability"], p.label, round(p.weight, 6)) for p in cells[0.5]) == {
         ("0.000", "functional", 1.0): 1508,
         ("0.333", "functional", 0.333333): 295,
         ("0.667", "defective", 0.333333): 106,
@@ -77,8 +82,7 @@ def test_above_one_half_a_cell_is_defective_and_weighs_its_distance(cells):
 
 
 def test_above_zero_a_cell_is_defective_and_weighs_its_probability(cells):
-    found = Counter((p.meta["probability"], p.label, round(p.weight, 6)) for p in cells[0.0])
-    assert found == {
+    assert Counter((p.meta["probability"], p.label, round(p.weight, 6)) for p in cells[0.0]) == {
         ("0.000", "functional", 1.0): 1508,
         ("0.333", "defective", 0.333333): 295,
         ("0.667", "defective", 0.666667): 106,
@@ -104,15 +108,15 @@ def test_the_ids_of_the_cells_are_unique_and_safe_as_file_names(cells):
 
 
 def test_the_cells_come_with_their_licence_and_strata():
-    source, _ = elpv.find(Elpv(threshold=0.5))
-    assert source.license == "CC BY-NC-SA 4.0"
-    assert source.classes == ("functional", "defective")
-    assert source.strata == ("meta_cell_type", "meta_probability")
+    info = elpv.find(Elpv(threshold=0.5)).info
+    assert info.license == "CC BY-NC-SA 4.0"
+    assert info.classes == ("functional", "defective")
+    assert info.strata == ("meta_cell_type", "meta_probability")
 
 
 def test_the_threshold_changes_the_labels_alone(cells):
-    for one, other in zip(*cells.values(), strict=True):
-        assert (one.image_id, one.path, one.meta) == (other.image_id, other.path, other.meta)
+    for low, high in zip(*cells.values(), strict=True):
+        assert (low.image_id, low.path, low.meta) == (high.image_id, high.path, high.meta)
 
 
 # Folders
@@ -133,21 +137,21 @@ def test_what_lies_deeper_belongs_to_its_class(pets):
 def test_a_photograph_may_have_any_name(pets, tmp_path, name):
     draw(pets / "cat" / name)
     assert (f"cat/{name}", "cat") in listed(pets)
-    table, missing = collect(*folder.find(Folder(path=str(pets))), tmp_path / "raw")
+    table, missing = collect(folder.find(Folder(path=str(pets))), tmp_path / "raw")
     assert len(table) == 5
     assert len(missing) == 0
     assert all((tmp_path / "raw" / path).is_file() for path in table["path"])
 
 
-def test_a_photograph_may_have_a_name_that_is_no_text(pets, tmp_path):
+def test_a_photograph_may_have_a_name_that_is_not_text(pets, tmp_path):
     draw(pets / "cat" / "c.jpg").rename(os.fsdecode(os.fsencode(pets) + b"/cat/\xff.jpg"))
     (pets / "cat" / os.fsdecode(b"\xfe.jpg")).touch()
-    table, missing = collect(*folder.find(Folder(path=str(pets))), tmp_path / "raw")
+    table, missing = collect(folder.find(Folder(path=str(pets))), tmp_path / "raw")
     assert len(table) == 5
     assert missing["file"].to_list() == ["cat/�.jpg"]
 
 
-def test_a_class_whose_name_is_no_text_is_named(pets):
+def test_a_class_whose_name_is_not_text_is_named(pets):
     draw(pets / "x" / "c.jpg").parent.rename(os.fsdecode(os.fsencode(pets) + b"/\xff"))
     assert "is not UTF-8" in refusal(find, pets)
 
@@ -155,7 +159,7 @@ def test_a_class_whose_name_is_no_text_is_named(pets):
 @pytest.mark.parametrize("name", ["é漢😀", "a b", "a,b", 'a"b', "001", "null", "train"])
 def test_a_class_may_have_any_name(pets, tmp_path, name):
     (pets / "cat").rename(pets / name)
-    table, _ = collect(*folder.find(Folder(path=str(pets))), tmp_path / "raw")
+    table, _ = collect(folder.find(Folder(path=str(pets))), tmp_path / "raw")
     assert set(table["label"]) == {name, "dog"}
     assert tables.read_images(tmp_path / "raw").select(table.columns).equals(table)
 
@@ -171,7 +175,7 @@ def test_hidden_stray_and_other_files_are_passed_over(pets, name):
 def test_two_photographs_of_one_name_in_a_class_are_two(pets, tmp_path):
     draw(pets / "cat" / "a.png", 7)
     draw(pets / "cat" / "deep" / "a.jpg", 8)
-    table, _ = collect(*folder.find(Folder(path=str(pets))), tmp_path / "raw")
+    table, _ = collect(folder.find(Folder(path=str(pets))), tmp_path / "raw")
     assert len(table) == 6
     assert table["image_id"].n_unique() == table["path"].n_unique() == 6
 
@@ -205,7 +209,7 @@ def test_one_class_is_too_few(pets):
 
 def test_a_folder_without_photographs_is_no_class(pets):
     (pets / "empty").mkdir()
-    assert folder.find(Folder(path=str(pets)))[0].classes == ("cat", "dog")
+    assert folder.find(Folder(path=str(pets))).info.classes == ("cat", "dog")
 
 
 def test_an_empty_folder_is_refused(tmp_path):
@@ -230,33 +234,34 @@ def test_subsets_are_kept(tmp_path, names, kept):
     for seed, name in enumerate(names):
         draw(tmp_path / name / "cat" / "a.jpg", 2 * seed)
         draw(tmp_path / name / "dog" / "a.jpg", 2 * seed + 1)
-    source, photographs = folder.find(Folder(path=str(tmp_path)))
-    assert source.classes == ("cat", "dog")
-    assert {p.meta["subset"] for p in photographs} == kept
-    assert len({p.image_id for p in photographs}) == len(photographs)
+    listing = folder.find(Folder(path=str(tmp_path)))
+    assert listing.info.classes == ("cat", "dog")
+    assert {image.meta["subset"] for image in listing.images} == kept
+    assert len({image.image_id for image in listing.images}) == len(listing.images)
 
 
 def test_folders_that_are_no_subsets_alone_are_classes(tmp_path):
     for name in ("train", "test", "plane"):
         draw(tmp_path / name / "a.jpg")
-    source, photographs = folder.find(Folder(path=str(tmp_path)))
-    assert source.classes == ("plane", "test", "train")
-    assert not any(p.meta for p in photographs)
+    listing = folder.find(Folder(path=str(tmp_path)))
+    assert listing.info.classes == ("plane", "test", "train")
+    assert not any(image.meta for image in listing.images)
 
 
 # Collecting
 
 
-def photographs(root: Path, count: int = 2) -> list[Photograph]:
+def drawn(root: Path, count: int = 2) -> list[SourceImage]:
+    """`count` images of each class, whose files are there."""
     return [
-        Photograph(f"{label}-{i}", draw(root / label / f"{i}.jpg", 10 * j + i), label, meta={"serial": f"00{i}"})
-        for j, label in enumerate(SOURCE.classes)
+        SourceImage(f"{label}-{i}", draw(root / label / f"{i}.jpg", 10 * j + i), label, meta={"serial": f"00{i}"})
+        for j, label in enumerate(INFO.classes)
         for i in range(count)
     ]
 
 
 def test_the_table_has_its_columns_and_reads_back(tmp_path):
-    table, missing = collect(SOURCE, reversed(photographs(tmp_path)), tmp_path / "raw")
+    table, missing = collect(Listing(INFO, drawn(tmp_path)[::-1]), tmp_path / "raw")
     assert table.columns == [*tables.IMAGES, "meta_serial"]
     assert tables.read_images(tmp_path / "raw").equals(table)
     assert table["image_id"].to_list() == ["cat-0", "cat-1", "dog-0", "dog-1"]
@@ -265,8 +270,8 @@ def test_the_table_has_its_columns_and_reads_back(tmp_path):
 
 
 def test_each_photograph_is_copied_as_it_is(tmp_path):
-    originals = {p.image_id: p.path.read_bytes() for p in photographs(tmp_path)}
-    table, _ = collect(SOURCE, photographs(tmp_path), tmp_path / "raw")
+    originals = {image.image_id: image.path.read_bytes() for image in drawn(tmp_path)}
+    table, _ = collect(Listing(INFO, drawn(tmp_path)), tmp_path / "raw")
     for row in table.iter_rows(named=True):
         copy = (tmp_path / "raw" / row["path"]).read_bytes()
         assert copy == originals[row["image_id"]]
@@ -276,51 +281,52 @@ def test_each_photograph_is_copied_as_it_is(tmp_path):
 def test_the_size_is_that_of_the_upright_photograph(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
-    found = photographs(tmp_path)
-    draw(found[0].path, size=(6, 9), exif=exif)
-    table, _ = collect(SOURCE, found, tmp_path / "raw")
+    images = drawn(tmp_path)
+    draw(images[0].path, size=(6, 9), exif=exif)
+    table, _ = collect(Listing(INFO, images), tmp_path / "raw")
     assert table.select("height", "width").rows()[:2] == [(9, 6), (6, 9)]
 
 
 def test_the_source_is_described(tmp_path):
-    collect(Source("test", "frei für alle", "漢", ("cat", "dog")), photographs(tmp_path), tmp_path / "raw")
+    info = DatasetInfo("test", "frei für alle", "漢", ("cat", "dog"))
+    collect(Listing(info, drawn(tmp_path)), tmp_path / "raw")
     description = json.loads((tmp_path / "raw" / "source.json").read_text(encoding="utf-8"))
     assert description["license"] == "frei für alle"
     assert description["classes"] == ["cat", "dog"]
 
 
 def test_collecting_twice_gives_the_same_bytes(tmp_path):
-    for name in ("one", "two"):
-        collect(SOURCE, photographs(tmp_path, 12), tmp_path / name)
-    one, two = (
+    for name in ("first", "second"):
+        collect(Listing(INFO, drawn(tmp_path, 12)), tmp_path / name)
+    first, second = (
         {p.relative_to(tmp_path / name): p.read_bytes() for p in (tmp_path / name).rglob("*") if p.is_file()}
-        for name in ("one", "two")
+        for name in ("first", "second")
     )
-    assert one == two
-    assert len(one) == 24 + 3
+    assert first == second
+    assert len(first) == 24 + 3
 
 
 def test_the_originals_are_not_changed_and_their_protection_is_not_copied(tmp_path):
-    found = photographs(tmp_path)
-    for photograph in found:
-        photograph.path.chmod(0o444)
-        os.utime(photograph.path, (1, 1))
-    before = [(p.path.read_bytes(), p.path.stat()) for p in found]
-    table, _ = collect(SOURCE, found, tmp_path / "raw")
-    for photograph, (data, status) in zip(found, before, strict=True):
-        assert photograph.path.read_bytes() == data
-        now = photograph.path.stat()
+    images = drawn(tmp_path)
+    for image in images:
+        image.path.chmod(0o444)
+        os.utime(image.path, (1, 1))
+    before = [(p.path.read_bytes(), p.path.stat()) for p in images]
+    table, _ = collect(Listing(INFO, images), tmp_path / "raw")
+    for image, (data, status) in zip(images, before, strict=True):
+        assert image.path.read_bytes() == data
+        now = image.path.stat()
         assert (now.st_mode, now.st_mtime, now.st_ino) == (status.st_mode, status.st_mtime, status.st_ino)
     for path in table["path"]:
         assert (tmp_path / "raw" / path).stat().st_mode & 0o200
 
 
 def test_what_cannot_be_read_is_left_out_and_listed(tmp_path):
-    found = photographs(tmp_path, 3)
-    found[0].path.write_bytes(found[0].path.read_bytes()[:200])
-    found[1].path.write_bytes(b"")
-    found[3].path.unlink()
-    table, missing = collect(SOURCE, found, tmp_path / "raw")
+    images = drawn(tmp_path, 3)
+    images[0].path.write_bytes(images[0].path.read_bytes()[:200])
+    images[1].path.write_bytes(b"")
+    images[3].path.unlink()
+    table, missing = collect(Listing(INFO, images), tmp_path / "raw")
     assert table["image_id"].to_list() == ["cat-2", "dog-1", "dog-2"]
     assert missing["image_id"].to_list() == ["cat-0", "cat-1", "dog-0"]
     assert missing["file"].to_list() == ["0.jpg", "1.jpg", "0.jpg"]
@@ -331,26 +337,85 @@ def test_what_cannot_be_read_is_left_out_and_listed(tmp_path):
 
 
 def test_a_class_of_which_nothing_can_be_read_is_named_with_the_reason(tmp_path):
-    found = photographs(tmp_path)
-    found[0].path.unlink()
-    for photograph in found[2:]:
-        photograph.path.write_bytes(b"")
-    assert refusal(collect, SOURCE, found, tmp_path / "raw") == (
+    images = drawn(tmp_path)
+    images[0].path.unlink()
+    for image in images[2:]:
+        image.path.write_bytes(b"")
+    assert refusal(collect, Listing(INFO, images), tmp_path / "raw") == (
         "no photograph of the class 'dog' could be read (not an image that can be read)"
     )
 
 
 def test_nothing_that_can_be_read_is_one_line(tmp_path):
-    found = photographs(tmp_path)
-    for photograph in found:
-        photograph.path.write_bytes(b"")
-    assert "'cat' could be read" in refusal(collect, SOURCE, found, tmp_path / "raw")
+    images = drawn(tmp_path)
+    for image in images:
+        image.path.write_bytes(b"")
+    assert "'cat' could be read" in refusal(collect, Listing(INFO, images), tmp_path / "raw")
 
 
 def test_two_photographs_with_one_id_are_named(tmp_path):
-    found = photographs(tmp_path)
-    twice = [*found, Photograph("cat-0", found[3].path, "dog")]
-    text = refusal(collect, SOURCE, twice, tmp_path / "raw")
+    images = drawn(tmp_path)
+    twice = [*images, SourceImage("cat-0", images[3].path, "dog")]
+    text = refusal(collect, Listing(INFO, twice), tmp_path / "raw")
     assert "two photographs have the id cat-0" in text
-    assert str(found[0].path) in text
-    assert str(found[3].path) in text
+    assert str(images[0].path) in text
+    assert str(images[3].path) in text
+
+
+# Adding a source
+
+OWN_SOURCE = """
+from pathlib import Path
+
+from thaw.core.params import Section
+from thaw.sources.base import DatasetInfo, Listing, Source, SourceImage
+
+
+class Flat(Section):
+    path: str | None
+
+
+def find(params: Flat) -> Listing:
+    files = sorted(Path(params.path).iterdir())
+    images = [SourceImage(file.stem, file, file.stem.partition("-")[0]) for file in files]
+    return Listing(DatasetInfo("flat", "CC0", "", ("cat", "dog")), images)
+
+
+SOURCE = Source("flat", Flat, find, required={"path": "a folder"})
+"""
+STAGE = """
+import download, flat
+from thaw.core.errors import run
+from thaw.sources.registry import SOURCES
+
+SOURCES["flat"] = flat.SOURCE
+run(download.main)
+"""
+
+
+def run_with_own_source(folder: Path, path: Path | None) -> subprocess.CompletedProcess:
+    """Run the stage `download` with another source: a module, its registration, and its section of params.yaml."""
+    (folder / "flat.py").write_text(OWN_SOURCE)
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values["download"] |= {"source": "flat", "flat": {"path": path and str(path)}}
+    (folder / "params.yaml").write_text(yaml.safe_dump(values))
+    environment = os.environ | {"PYTHONPATH": f"{SRC}{os.pathsep}{folder}"}
+    return subprocess.run(
+        [sys.executable, "-c", STAGE], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_a_new_source_needs_a_module_and_its_registration(tmp_path):
+    for seed, name in enumerate(("cat-a", "cat-b", "dog-a")):
+        draw(tmp_path / "mine" / f"{name}.png", seed)
+    process = run_with_own_source(tmp_path, tmp_path / "mine")
+    assert (process.stdout, process.stderr) == ("download: 3 photographs from flat (CC0): 2 cat, 1 dog\n", "")
+    images = tables.read_images(tmp_path / "data/raw")
+    assert images["image_id"].to_list() == ["cat-a", "cat-b", "dog-a"]
+    assert set(images["license"]) == {"CC0"}
+
+
+def test_what_a_new_source_requires_is_checked_before_any_work(tmp_path):
+    process = run_with_own_source(tmp_path, None)
+    assert "download.flat.path must name a folder where download.source is flat" in process.stderr
+    assert process.stderr.count("\n") == 1 and not (tmp_path / "data").exists()

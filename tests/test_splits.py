@@ -9,11 +9,12 @@ import pytest
 import yaml
 
 import split as script
-from thaw import splits
-from thaw.errors import ThawError
-from thaw.params import Folder, Split
+from thaw.core.errors import ThawError
+from thaw.core.tables import SPLITS
+from thaw.parameters.split import Split
 from thaw.sources import folder
-from thaw.sources.photographs import collect
+from thaw.sources.collection import collect
+from thaw.splitting import splits
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,17 +43,16 @@ def draw(table: pl.DataFrame, **changes) -> dict[str, str]:
     return dict(zip(table["image_id"], splits.draw(table, parameters(**changes)), strict=True))
 
 
-def moved(one: dict[str, str], other: dict[str, str]) -> int:
-    return sum(one[image_id] != other[image_id] for image_id in one.keys() & other.keys())
+def moved(before: dict[str, str], after: dict[str, str]) -> int:
+    return sum(before[image_id] != after[image_id] for image_id in before.keys() & after.keys())
 
 
 def counts(table: pl.DataFrame, **changes) -> dict[str, dict[str, int]]:
     """The number of photographs of each label in each split."""
-    found = {}
+    numbers = {label: dict.fromkeys(SPLITS, 0) for label in table["label"]}
     for label, split in zip(table["label"], splits.draw(table, parameters(**changes)), strict=True):
-        of_label = found.setdefault(label, dict.fromkeys(("train", "validation", "test"), 0))
-        of_label[split] += 1
-    return found
+        numbers[label][split] += 1
+    return numbers
 
 
 # Shares and strata
@@ -61,10 +61,10 @@ def counts(table: pl.DataFrame, **changes) -> dict[str, dict[str, int]]:
 @pytest.mark.parametrize(("validation", "test"), [(0.15, 0.25), (0.1, 0.1), (0.4, 0.4), (0.5, 0.3)])
 def test_every_class_has_its_shares_to_the_photograph(validation, test):
     for label, count in (("a", 600), ("b", 200), ("c", 37)):
-        found = counts(photographs("a" * 600 + "b" * 200 + "c" * 37), validation=validation, test=test)[label]
-        assert abs(found["validation"] - validation * count) <= 1
-        assert abs(found["test"] - test * count) <= 1
-        assert sum(found.values()) == count
+        numbers = counts(photographs("a" * 600 + "b" * 200 + "c" * 37), validation=validation, test=test)[label]
+        assert abs(numbers["validation"] - validation * count) <= 1
+        assert abs(numbers["test"] - test * count) <= 1
+        assert sum(numbers.values()) == count
 
 
 def test_every_stratum_of_a_class_has_its_shares():
@@ -84,14 +84,14 @@ def test_the_splits_come_in_the_order_of_the_rows():
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_a_group_that_would_fill_a_split_trains_and_leaves_the_others_their_shares(seed):
+def test_a_group_larger_than_a_split_trains_and_the_others_are_split_as_usual(seed):
     table = photographs("a" * 100 + "b" * 100, dict.fromkeys(range(60), "burst"))
-    found = draw(table, seed=seed)
-    assert {found[image_id] for image_id in table["image_id"][:60]} == {"train"}
+    drawn = draw(table, seed=seed)
+    assert {drawn[image_id] for image_id in table["image_id"][:60]} == {"train"}
     assert counts(table, seed=seed)["a"] == {"train": 84, "validation": 6, "test": 10}
 
 
-def test_groups_that_are_all_large_are_drawn_as_any():
+def test_groups_that_are_all_large_are_drawn_as_usual():
     table = photographs("a" * 100 + "b" * 100, {number: f"module{number // 20}" for number in range(100)})
     assert counts(table)["a"] == {"train": 60, "validation": 20, "test": 20}
 
@@ -154,9 +154,9 @@ def test_no_group_stands_in_two_splits():
 
 def test_shares_hold_by_photographs_where_groups_are_large():
     table = photographs("a" * 400, {i: f"group-{i // 20}" for i in range(400)})
-    found = counts(table)["a"]
-    assert abs(found["test"] - 100) <= 20
-    assert abs(found["validation"] - 60) <= 20
+    numbers = counts(table)["a"]
+    assert abs(numbers["test"] - 100) <= 20
+    assert abs(numbers["validation"] - 60) <= 20
 
 
 def test_a_group_may_span_labels():
@@ -174,13 +174,13 @@ def test_every_photograph_has_a_split_where_groups_span_strata():
 
 
 def test_subsets_are_kept_to_the_photograph():
-    kept = {i: ("train", "validation", "test")[i % 3] for i in range(60)}
+    kept = {i: SPLITS[i % 3] for i in range(60)}
     drawn = draw(photographs("abcd" * 15, subsets=kept))
     assert drawn == {f"photograph-{i:04d}": part for i, part in kept.items()}
 
 
 def test_a_near_duplicate_of_a_test_photograph_leaves_training_with_it():
-    kept = {i: ("train", "validation", "test")[i % 3] for i in range(60)}
+    kept = {i: SPLITS[i % 3] for i in range(60)}
     table = photographs("abcd" * 15, {0: "same", 2: "same", 3: "two", 4: "two"}, kept)
     drawn = draw(table)
     assert drawn["photograph-0000"] == drawn["photograph-0002"] == "test"
@@ -219,13 +219,13 @@ def test_a_class_that_is_too_small_is_one_line_that_names_it(labels):
 
 
 @pytest.mark.parametrize(("validation", "test"), [(0.15, 0.25), (0.05, 0.3), (0.1, 0.1), (0.3, 0.6), (0.01, 0.5)])
-def test_the_number_that_is_said_to_suffice_does(validation, test):
+def test_the_number_of_images_that_the_error_names_is_enough(validation, test):
     with pytest.raises(ThawError) as caught:
         draw(photographs("a" * 200 + "b"), validation=validation, test=test)
     enough = int(str(caught.value).split("at least ")[1].split()[0])
     for seed in range(20):
-        found = counts(photographs("a" * 200 + "b" * enough), validation=validation, test=test, seed=seed)
-        assert min(found["b"].values()) >= 1
+        numbers = counts(photographs("a" * 200 + "b" * enough), validation=validation, test=test, seed=seed)
+        assert min(numbers["b"].values()) >= 1
 
 
 def test_a_class_in_one_group_is_too_small():
@@ -234,7 +234,7 @@ def test_a_class_in_one_group_is_too_small():
 
 
 def test_a_class_that_a_kept_subset_lacks_is_named():
-    kept = {i: ("train", "validation", "test")[i % 3] for i in range(60)} | dict.fromkeys(range(60, 90), "train")
+    kept = {i: SPLITS[i % 3] for i in range(60)} | dict.fromkeys(range(60, 90), "train")
     with pytest.raises(ThawError, match=r"'b' has no image in the source's own .*test.*split\.keep_subsets: false"):
         draw(photographs("a" * 60 + "b" * 30, subsets=kept))
 
@@ -261,7 +261,7 @@ def run_stage(tmp_path, monkeypatch):
     twin = tmp_path / "mine/train/cat/0.png"
     (tmp_path / "mine/test/cat/twin.png").write_bytes(twin.read_bytes())
     (tmp_path / "data").mkdir()
-    collect(*folder.find(Folder(path=str(tmp_path / "mine"))), tmp_path / "data/raw")
+    collect(folder.find(folder.Folder(path=str(tmp_path / "mine"))), tmp_path / "data/raw")
     monkeypatch.chdir(tmp_path)
 
     def run_stage(**changes) -> pl.DataFrame:
@@ -275,12 +275,12 @@ def run_stage(tmp_path, monkeypatch):
     return run_stage
 
 
-def test_near_duplicates_are_a_group_unless_they_are_to_be_none(run_stage):
+def test_near_duplicates_share_a_group_only_with_group_duplicates(run_stage):
     assert run_stage()["group"].n_unique() == 32
     assert run_stage(group_duplicates=False)["group"].n_unique() == 33
 
 
-def test_the_subsets_of_a_source_stay_unless_they_are_to_be_drawn_anew(run_stage):
+def test_the_subsets_of_a_source_are_kept_only_with_keep_subsets(run_stage):
     kept, drawn = run_stage(group_duplicates=False), run_stage(group_duplicates=False, keep_subsets=False)
     assert set(kept.filter(meta_subset="test")["split"]) == {"test"}
     assert len(set(drawn.filter(meta_subset="test")["split"])) > 1

@@ -1,16 +1,17 @@
 """The rules of the house, read from the source: what stages declare, what modules may import, what is committed."""
 
 import functools
+import graphlib
 import re
 import subprocess
 import tomllib
 
 import pytest
 import yaml
-from dependencies import ROOT, SRC, closure, imports, parameters_read, strings
+from dependencies import ROOT, SRC, closure, imports, parameters_read, source_deps, strings
 from dvc_data.hashfile.meta import Meta
 
-from thaw import params
+from thaw.core import params
 
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 STAGES = PIPELINE["stages"]
@@ -46,9 +47,9 @@ def is_within(path, whole):
 
 
 @each_stage
-def test_stage_depends_on_exactly_the_modules_it_imports(stage):
+def test_stage_depends_on_the_packages_and_modules_it_imports(stage):
     found = [dep for dep in STAGES[stage]["deps"] if dep.startswith("src/")]
-    expected = relative(closure(script(stage)))
+    expected = source_deps(script(stage))
     listing = "\n".join(f"      - {dep}" for dep in expected)
     assert sorted(found) == expected, f"in dvc.yaml, the deps of {stage} in src/ should be:\n{listing}"
 
@@ -101,7 +102,7 @@ def test_pipeline_has_the_nine_stages():
 @pytest.mark.parametrize("stage", [stage for stage in STAGES if stage not in TRAINING])
 def test_stage_that_does_not_train_imports_no_tensorflow(stage):
     at_start = closure(script(stage), lazy=False)
-    assert SRC / "thaw" / "tensorflow.py" not in at_start
+    assert SRC / "thaw" / "engines" / "tensorflow_setup.py" not in at_start
     heavy = re.compile(r"^(?:import|from) (tensorflow|keras)\b", re.MULTILINE)
     assert not [path for path in at_start if heavy.search(path.read_text())]
 
@@ -118,14 +119,50 @@ def test_library_imports_no_script():
     assert not {module.name: found for module in LIBRARY if (found := imports(module) & scripts)}
 
 
-@pytest.mark.parametrize("room", ["sources", "backbones", "metrics"])
+ROOMS = {"sources": "sources", "backbones": "backbones", "metrics": "evaluation/metrics.py"}
+
+
+@pytest.mark.parametrize("room", ROOMS)
 def test_rooms_know_nothing_of_one_another(room):
-    home = SRC / "thaw" / room
-    modules = list(home.rglob("*.py")) or [home.with_suffix(".py")]
+    place = SRC / "thaw" / ROOMS[room]
+    modules = list(place.rglob("*.py")) or [place]
     reached = {path for module in modules for path in closure(module)}
-    others = {"sources", "backbones", "metrics"} - {room}
-    strangers = {path for path in reached if path.relative_to(SRC / "thaw").with_suffix("").parts[0] in others}
+    others = [SRC / "thaw" / other for name, other in ROOMS.items() if name != room]
+    strangers = {path for path in reached if any(path.is_relative_to(other) for other in others)}
     assert modules and not strangers
+
+
+def package(module):
+    return module.relative_to(SRC / "thaw").parts[0]
+
+
+def test_packages_import_one_another_in_no_circle():
+    """Nor do modules: one of two in a circle could not be read without the other."""
+    graphs = {"modules": {}, "packages": {}}
+    for module in LIBRARY:
+        found = imports(module)
+        graphs["modules"][module] = found
+        graphs["packages"].setdefault(package(module), set()).update({*map(package, found)} - {package(module)})
+    for graph in graphs.values():
+        assert graph
+        graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+WALLS = {  # what a stage must not import: an edit there is to rerun no more than it can change
+    **{room: set(STAGES) for room in ("prediction", "exports", "experiments", "exploration")},
+    **{room: set(STAGES) - {"evaluate"} for room in ("evaluation", "report")},
+}
+
+
+@pytest.mark.parametrize("room", WALLS)
+def test_no_stage_imports_through_a_wall(room):
+    assert (SRC / "thaw" / room).is_dir()
+    through = {stage for stage in WALLS[room] if room in {package(m) for m in closure(script(stage)) - {script(stage)}}}
+    assert not through
+
+
+def test_the_pipeline_names_few_files_of_the_source():
+    assert sum(dep.startswith("src/") for stage in STAGES.values() for dep in stage["deps"]) <= 70
 
 
 def test_no_committed_file_names_a_package_registry():

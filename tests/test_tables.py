@@ -1,11 +1,11 @@
-"""Tables read back as they were written, and what is no such table is one line."""
+"""Tables read back as they were written; a file that is not such a table is an error of one line."""
 
 import numpy as np
 import polars as pl
 import pytest
 
-from thaw import tables
-from thaw.errors import ThawError
+from thaw.core import tables
+from thaw.core.errors import ThawError
 
 SCHEMA = {"image_id": pl.String, "label": pl.String, "weight": pl.Float64}
 ODD = [
@@ -89,12 +89,12 @@ def test_missing_columns_are_named(tmp_path):
 
 def test_an_id_that_stands_twice_is_named(tmp_path):
     (tmp_path / "table.csv").write_text("image_id,label,weight\na,x,1\nb,x,1\na,y,1\n")
-    assert refusal(tmp_path / "table.csv").endswith("the id a stands more than once")
+    assert refusal(tmp_path / "table.csv").endswith("the id a is there more than once")
 
 
 def test_a_copy_that_stands_twice_is_refused(tmp_path):
     (tmp_path / "rows.csv").write_text("image_id,copy\na,1\na,1\n")
-    assert "a stands more than once" in refusal(tmp_path / "rows.csv", tables.ROWS)
+    assert "a is there more than once" in refusal(tmp_path / "rows.csv", tables.ROWS)
 
 
 def test_copies_of_one_id_are_no_repetition(tmp_path):

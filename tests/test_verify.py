@@ -1,4 +1,4 @@
-"""`make verify` says what of a commit comes out again, on a pipeline of one stage; damage in the cache is found."""
+"""`make verify` on a pipeline of one stage: it compares outputs and metrics, and finds damage in the cache."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ from conftest import ROOT, Checkout
 
 sys.path.append(str(ROOT / "benchmarks"))
 
-from verify import Difference, Output, compare, damaged, differences, verdict
+from verify import Difference, Output, compare, damaged_files, differences, verdict
 
 SCRIPT = """
 import json
@@ -62,8 +62,8 @@ def verify(checkout, *arguments):
     return checkout.run(sys.executable, str(ROOT / "benchmarks/verify.py"), *arguments)
 
 
-def now_yields(checkout, value):
-    """Let the committed script yield another accuracy than the committed results say, as another processor would."""
+def commit_other_accuracy(checkout, value):
+    """Change the accuracy that the script writes, but not the committed results, as another processor would do."""
     path, lock = checkout.path / "evaluate.py", (checkout.path / "dvc.lock").read_bytes()
     metrics = (checkout.path / "reports/metrics.json").read_bytes()
     path.write_text(SCRIPT.replace("VALUE", str(value)))
@@ -75,7 +75,7 @@ def now_yields(checkout, value):
 # --- A run ---
 
 
-def test_what_comes_out_again_is_identical(repository):
+def test_a_second_run_is_identical(repository):
     result = verify(repository)
     assert result.returncode == 0, result.stdout + result.stderr
     rows = [line.split() for line in result.stdout.splitlines()]
@@ -84,26 +84,28 @@ def test_what_comes_out_again_is_identical(repository):
     assert result.stdout.splitlines()[-1] == "verify: all 2 outputs are identical to those of the commit"
 
 
-def test_changes_that_are_not_committed_are_named_and_left_out(repository):
+def test_uncommitted_changes_are_reported_and_ignored(repository):
     (repository.path / "evaluate.py").write_text("fails at once")
     result = verify(repository)
     assert result.returncode == 0, result.stderr
-    assert "not committed; what is verified is HEAD" in result.stdout
+    assert "uncommitted changes are ignored: HEAD is verified" in result.stdout
 
 
-@pytest.mark.parametrize(("value", "status", "said"), [(0.75, 0, "all of them within"), (0.65, 1, "1 metrics lie")])
-def test_other_metrics_are_told_with_their_intervals(repository, value, status, said):
-    now_yields(repository, value)
+@pytest.mark.parametrize(
+    ("value", "status", "summary"), [(0.75, 0, "all of them within"), (0.65, 1, "1 metrics are outside")]
+)
+def test_changed_metrics_are_printed_with_their_intervals(repository, value, status, summary):
+    commit_other_accuracy(repository, value)
     result = verify(repository)
     assert result.returncode == status, result.stderr
-    assert (
-        f"head.test.accuracy_weighted: 0.8000 was committed, {value:.4f} came out (0.7000 to 0.9000)" in result.stdout
-    )
+    outside = ": OUTSIDE" if status else ""
+    line = f"head.test.accuracy_weighted: 0.8000 in the commit (0.7000 to 0.9000{outside}), now {value:.4f}"
+    assert line in result.stdout.splitlines()
     assert "1 of 2 outputs are identical" in result.stdout.splitlines()[-1]
-    assert said in result.stdout.splitlines()[-1]
+    assert summary in result.stdout.splitlines()[-1]
 
 
-def test_a_commit_without_metrics_is_not_within_their_intervals(repository):
+def test_a_commit_without_metrics_fails(repository):
     repository.run("git", "rm", "--quiet", "reports/metrics.json", check=True)
     commit(repository)
     result = verify(repository)
@@ -111,7 +113,7 @@ def test_a_commit_without_metrics_is_not_within_their_intervals(repository):
     assert "HEAD has no reports/metrics.json to compare with" in result.stderr
 
 
-def test_a_stage_that_fails_is_one_line(repository):
+def test_a_stage_that_fails_ends_in_one_line(repository):
     (repository.path / "evaluate.py").write_text("import sys; sys.exit('no photographs')")
     commit(repository)
     result = verify(repository)
@@ -120,7 +122,7 @@ def test_a_stage_that_fails_is_one_line(repository):
     assert result.stderr.splitlines()[-1].startswith("thaw: the run in the clone failed")
 
 
-def test_a_commit_without_a_lock_is_one_line(repository):
+def test_a_commit_without_a_lock_ends_in_one_line(repository):
     repository.run("git", "rm", "--quiet", "--cached", "dvc.lock", check=True)
     repository.run("git", "commit", "--quiet", "--message", "none", check=True)
     result = verify(repository)
@@ -135,7 +137,7 @@ def lock(**outputs):
     return {"stages": {"split": {"outs": [{"path": path, "md5": md5} for path, md5 in outputs.items()]}}}
 
 
-def test_an_output_that_changed_came_or_went_differs():
+def test_a_changed_new_or_missing_output_differs():
     assert compare(lock(same="1", other="1", gone="1"), lock(same="1", other="2", new="1")) == [
         Output("split", "same", True),
         Output("split", "other", False),
@@ -148,43 +150,43 @@ def metric(value):
     return {"roc_auc": value, "roc_auc_low": 0.5, "roc_auc_high": 0.75}
 
 
-def test_only_metrics_with_an_interval_that_changed_are_differences():
+def test_only_changed_metrics_with_an_interval_are_differences():
     before = {"head": {"test": metric(0.6) | {"n": 5}, "validation": metric(0.6)}}
     after = {"head": {"test": metric(0.7) | {"n": 6}, "validation": metric(0.6)}}
     assert list(differences(before, after)) == [Difference("head.test.roc_auc", 0.6, 0.7, 0.5, 0.75)]
 
 
 @pytest.mark.parametrize(("value", "within"), [(0.5, True), (0.75, True), (0.76, False), (0.49, False), (None, False)])
-def test_a_metric_lies_within_its_interval_with_both_ends(value, within):
-    (found,) = differences(metric(0.6), metric(value))
-    assert found.within is within
+def test_an_interval_includes_both_ends(value, within):
+    (difference,) = differences(metric(0.6), metric(value))
+    assert difference.within is within
 
 
-def test_a_metric_that_is_gone_is_outside():
-    (found,) = differences({"head": metric(0.6)}, {})
-    assert not found.within
+def test_a_missing_metric_is_outside():
+    (difference,) = differences({"head": metric(0.6)}, {})
+    assert not difference.within
 
 
-def test_a_lock_that_was_not_current_is_named_beside_identical_outputs():
-    sentence, good = verdict([Output("split", "a", True)], [" M dvc.lock"], [])
+def test_an_outdated_lock_is_reported_with_identical_outputs():
+    sentence, passed = verdict([Output("split", "a", True)], [" M dvc.lock"], [])
     assert sentence == "all 1 outputs are identical to those of the commit, but Git sees changes in dvc.lock"
-    assert good
+    assert passed
 
 
 # --- Damage ---
 
 
-def test_a_damaged_object_and_the_output_it_was_checked_out_to_are_found_and_mended(repository):
+def test_a_damaged_cached_file_and_its_output_are_found_and_restored(repository):
     assert verify(repository, "--cache").returncode == 0
     output = repository.path / "data/table.csv"
     (entry,) = [p for p in (repository.path / ".dvc/cache/files/md5").glob("??/*") if p.read_bytes() == b"a,b\n"]
     entry.chmod(0o644)
     entry.write_bytes(b"a,c\n")
     entry.chmod(0o444)
-    assert damaged(repository.path / ".dvc/cache") == [entry]
+    assert damaged_files(repository.path / ".dvc/cache") == [entry]
     output.unlink()
     repository.repro()
-    assert output.read_bytes() == b"a,c\n", "DVC looks into its objects itself now: this check can go"
+    assert output.read_bytes() == b"a,c\n", "DVC checks its cached files itself now: this check can go"
     result = verify(repository, "--cache")
     assert result.returncode == 1
     assert "rm -r data/table.csv && dvc repro" in result.stdout.splitlines()

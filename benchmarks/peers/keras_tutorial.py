@@ -1,12 +1,13 @@
-"""The script that tutorials teach, as a peer for `race.py`: a head on a frozen network, then its top layers thawed.
+"""The script that tutorials teach, as a peer for `race.py`: a head on a frozen network, then fine-tuning.
 
     python keras_tutorial.py FOLDER BACKBONE [--cut LAYER] [--cached] [--head-only]
 
-FOLDER holds train/ and validation/ with a folder a class; BACKBONE is a `.keras` file with a layer `features`. Adam,
-batches of 32, 20 epochs for the head at 1e-3, 10 more with the layers behind LAYER, or all, thawed at 1e-4, batch
-normalisation in inference mode. With `--cached` the frozen features are computed once and kept in memory, without
-augmentation, and only fine-tuning sees the photographs again. Prints a line of JSON after each part: seconds since the
-process started, and the best validation accuracy.
+FOLDER holds train/ and validation/ with one folder for each class. BACKBONE is a `.keras` file with a layer `features`.
+The head trains for 20 epochs at a rate of 1e-3. Then the layers behind LAYER, or all layers, train for 10 epochs at
+1e-4. Both use Adam and batches of 32; batch normalisation stays in inference mode. With `--cached` the frozen features
+are computed once, without augmentation, and kept in memory; only fine-tuning reads the photographs again.
+
+Prints one line of JSON after each part: the seconds since the process started, and the best validation accuracy.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import os
 import time
 from pathlib import Path
 
-BEGAN = time.perf_counter()
+START = time.perf_counter()
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 import keras  # noqa: E402
@@ -35,8 +36,8 @@ def main() -> None:
     arguments = parser.parse_args()
     keras.utils.set_random_seed(1)
     train, validation = (read(arguments.folder / part, arguments.size) for part in ("train", "validation"))
-    whole = keras.saving.load_model(arguments.backbone, compile=False)
-    frozen = keras.Model(whole.input, whole.get_layer("features").output)
+    backbone = keras.saving.load_model(arguments.backbone, compile=False)
+    frozen = keras.Model(backbone.input, backbone.get_layer("features").output)
     frozen.trainable = False
     augmentation = keras.Sequential(
         [
@@ -51,12 +52,12 @@ def main() -> None:
     image = keras.Input((arguments.size, arguments.size, 3))
     model = keras.Model(image, head(frozen(augmentation(image), training=False)))
     if arguments.cached:
-        sets = [features(frozen, part) for part in (train, validation)]
-        small = keras.Model(head.input, head.output)
-        accuracy = fit(small, *sets, 1e-3, 20)
+        sets = [compute_features(frozen, part) for part in (train, validation)]
+        head_alone = keras.Model(head.input, head.output)
+        accuracy = fit(head_alone, *sets, 1e-3, 20)
     else:
         accuracy = fit(model, train, validation, 1e-3, 20)
-    say("head", accuracy)
+    report("head", accuracy)
     if arguments.head_only:
         return
     frozen.trainable = True
@@ -64,15 +65,15 @@ def main() -> None:
     for layer in frozen.layers:
         layer.trainable = thawed and not isinstance(layer, keras.layers.BatchNormalization)
         thawed = thawed or layer.name == arguments.cut
-    say("fine_tuned", fit(model, train, validation, 1e-4, 10))
+    report("fine_tuned", fit(model, train, validation, 1e-4, 10))
 
 
 def read(folder: Path, size: int):
     return keras.utils.image_dataset_from_directory(folder, image_size=(size, size), batch_size=BATCH, verbose=False)
 
 
-def features(frozen: keras.Model, photographs) -> tuple[np.ndarray, np.ndarray]:
-    pairs = [(frozen.predict_on_batch(x), y.numpy()) for x, y in photographs]
+def compute_features(frozen: keras.Model, batches) -> tuple[np.ndarray, np.ndarray]:
+    pairs = [(frozen.predict_on_batch(x), y.numpy()) for x, y in batches]
     return tuple(np.concatenate(column) for column in zip(*pairs, strict=True))
 
 
@@ -81,13 +82,13 @@ def fit(model: keras.Model, train, validation, rate: float, epochs: int) -> floa
     if isinstance(train, tuple):
         history = model.fit(*train, validation_data=validation, epochs=epochs, batch_size=BATCH, verbose=0)
     else:
-        ahead = [part.prefetch(2) for part in (train, validation)]
-        history = model.fit(ahead[0], validation_data=ahead[1], epochs=epochs, verbose=0)
+        train, validation = train.prefetch(2), validation.prefetch(2)
+        history = model.fit(train, validation_data=validation, epochs=epochs, verbose=0)
     return max(history.history["val_accuracy"])
 
 
-def say(part: str, accuracy: float) -> None:
-    print(json.dumps({"part": part, "seconds": time.perf_counter() - BEGAN, "accuracy": accuracy}), flush=True)
+def report(part: str, accuracy: float) -> None:
+    print(json.dumps({"part": part, "seconds": time.perf_counter() - START, "accuracy": accuracy}), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
-"""The usual script with PyTorch and timm, as a peer for `race.py`: a head on a frozen network, then top blocks thawed.
+"""The usual script with PyTorch and timm, as a peer for `race.py`: a head on a frozen network, then fine-tuning.
 
     python timm_script.py FOLDER WEIGHTS --thaw-from 5 [--head-only]
 
-FOLDER holds train/ and validation/ with a folder a class; WEIGHTS is a state dict of EfficientNet-Lite0, whose tensors
-stand in timm's order. Adam, batches of 32, 20 epochs for the head at 1e-3, 10 more with the blocks from that number on
-thawed at 1e-4, batch normalisation in inference mode. Prints a line of JSON after each part: seconds since the process
-started, and the best validation accuracy. Wants `torch`, `torchvision` and `timm`, which Thaw does not bring.
+FOLDER holds train/ and validation/ with one folder for each class. WEIGHTS is a state dict of EfficientNet-Lite0 with
+its tensors in the order of timm. The head trains for 20 epochs at a rate of 1e-3. Then the blocks from the given number
+on train for 10 epochs at 1e-4. Both use Adam and batches of 32; batch normalisation stays in inference mode.
+
+Prints one line of JSON after each part: the seconds since the process started, and the best validation accuracy. Needs
+`torch`, `torchvision` and `timm`, which Thaw does not install.
 """
 
 import argparse
@@ -14,7 +16,7 @@ import os
 import time
 from pathlib import Path
 
-BEGAN = time.perf_counter()
+START = time.perf_counter()
 
 import timm  # noqa: E402
 import torch  # noqa: E402
@@ -39,13 +41,13 @@ def main() -> None:
         transforms.ToTensor(),
         transforms.Normalize((127 / 255,) * 3, (128 / 255,) * 3),
     ]
-    drawn = [
+    augmentation = [
         transforms.RandomHorizontalFlip(),
         transforms.RandomVerticalFlip(),
         transforms.RandomAffine(5, (0.03, 0.03), (0.95, 1.05)),
         transforms.ColorJitter(contrast=0.1),
     ]
-    train = datasets.ImageFolder(arguments.folder / "train", transforms.Compose(drawn + square))
+    train = datasets.ImageFolder(arguments.folder / "train", transforms.Compose(augmentation + square))
     validation = datasets.ImageFolder(arguments.folder / "validation", transforms.Compose(square))
     model.classifier = torch.nn.Linear(model.classifier.in_features, len(train.classes))
     model.eval().requires_grad_(False)
@@ -55,22 +57,22 @@ def main() -> None:
                                     persistent_workers=True)
         for part in (train, validation)
     ]  # fmt: skip
-    say("head", fit(model, *loaders, 1e-3, 20))
+    report("head", fit(model, *loaders, 1e-3, 20))
     if arguments.head_only:
         return
     for part in (*model.blocks[arguments.thaw_from :], model.conv_head):
         for layer in part.modules():
             if isinstance(layer, torch.nn.Conv2d):
                 layer.requires_grad_(True)
-    say("fine_tuned", fit(model, *loaders, 1e-4, 10))
+    report("fine_tuned", fit(model, *loaders, 1e-4, 10))
 
 
 def load(model: torch.nn.Module, weights: Path) -> None:
-    """Pair the tensors off in their order: the names of the two are not the same."""
+    """Load weights by the order of their tensors, since the names of the two networks differ."""
     tensors = torch.load(weights, map_location="cpu", weights_only=True)
-    ours = model.state_dict()
-    assert [t.shape for t in ours.values()] == [t.shape for t in tensors.values()]
-    model.load_state_dict(dict(zip(ours, tensors.values(), strict=True)))
+    own = model.state_dict()
+    assert [t.shape for t in own.values()] == [t.shape for t in tensors.values()]
+    model.load_state_dict(dict(zip(own, tensors.values(), strict=True)))
 
 
 def fit(model: torch.nn.Module, train, validation, rate: float, epochs: int) -> float:
@@ -82,13 +84,13 @@ def fit(model: torch.nn.Module, train, validation, rate: float, epochs: int) -> 
             torch.nn.functional.cross_entropy(model(x), y).backward()
             optimizer.step()
         with torch.inference_mode():
-            right = sum(int((model(x).argmax(1) == y).sum()) for x, y in validation)
-        best = max(best, right / len(validation.dataset))
+            correct = sum(int((model(x).argmax(1) == y).sum()) for x, y in validation)
+        best = max(best, correct / len(validation.dataset))
     return best
 
 
-def say(part: str, accuracy: float) -> None:
-    print(json.dumps({"part": part, "seconds": time.perf_counter() - BEGAN, "accuracy": accuracy}), flush=True)
+def report(part: str, accuracy: float) -> None:
+    print(json.dumps({"part": part, "seconds": time.perf_counter() - START, "accuracy": accuracy}), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What freezing up to each cut point costs: multiply-adds, bytes of an activation, seconds of an epoch."""
+"""What freezing up to a cut point costs: multiply-adds, bytes of an activation, seconds of an epoch."""
 
 import time
 from math import prod
@@ -6,35 +6,36 @@ from pathlib import Path
 
 import numpy as np
 
-from thaw.keras import keras
-from thaw.openvino import ov
+from thaw.engines import openvino_setup
+from thaw.engines.keras_setup import keras
+from thaw.engines.model_files import thawed_part
+from thaw.engines.openvino_setup import ov
 
-MEASURED = 4  # depths at which training is timed; in between, the time follows the multiply-adds
+TIMED_DEPTHS = 4  # at which training is timed; between them, the time follows the multiply-adds
 BATCH, STEPS = 32, 3
 
 
 def multiply_adds(network: Path, size: int) -> dict[str, int]:
-    """Return the multiply-adds that each output of an OpenVINO network takes for one photograph of `size`.
+    """Return the multiply-adds of each output of an OpenVINO network for one image of `size` pixels.
 
-    Those of convolutions and matrix products, which are nearly all that there are.
+    Only those of convolutions and matrix products count, which are nearly all.
     """
-    model = ov.Core().read_model(network)
+    model = openvino_setup.read(network)
     model.reshape([1, size, size, 3])
     counts = {}
     for output in model.outputs:
-        ahead, seen = [output.get_node()], {}
-        while ahead:
-            step = ahead.pop()
-            if step.get_friendly_name() not in seen:
-                seen[step.get_friendly_name()] = _multiply_adds_of(step)
-                ahead += [source.get_node() for source in step.input_values()]
-        counts |= dict.fromkeys(
-            output.get_names(), sum(seen.values())
-        )  # an Identity's output has its input's name, too
+        waiting, visited = [output.get_node()], {}
+        while waiting:
+            step = waiting.pop()
+            if step.get_friendly_name() not in visited:
+                visited[step.get_friendly_name()] = _step_multiply_adds(step)
+                waiting += [source.get_node() for source in step.input_values()]
+        for name in output.get_names():  # the output of an Identity has the name of its input, too
+            counts[name] = sum(visited.values())
     return counts
 
 
-def _multiply_adds_of(step: ov.Node) -> int:
+def _step_multiply_adds(step: ov.Node) -> int:
     kind = step.get_type_name()
     if kind == "MatMul":
         return prod(step.output(0).shape) * step.input_value(0).shape[-1]
@@ -46,22 +47,22 @@ def _multiply_adds_of(step: ov.Node) -> int:
 
 
 def training_seconds(model: keras.Model, depths: dict[str | None, tuple[int, ...]], behind: list[int]) -> list[float]:
-    """Return the seconds that training takes for each photograph and depth, on this machine as it is now.
+    """Return the seconds that training takes for one image at each depth, on this machine as it is now.
 
-    depths: each layer and the shape of its output, None for the input; `behind`: the multiply-adds behind each,
-    falling. Forward, backward and a plain update, in batches of BATCH; timed at MEASURED depths.
+    depths: each layer, and the shape of its output; None is the input. behind: the multiply-adds behind each depth, in
+    falling order. Forward, backward and a plain update are timed, in batches of BATCH, at TIMED_DEPTHS depths.
     """
     layers = list(depths)
-    marks = np.linspace(behind[0], 0, MEASURED, endpoint=False)
-    timed = sorted({int(np.abs(np.array(behind) - mark).argmin()) for mark in marks}, reverse=True)
+    targets = np.linspace(behind[0], 0, TIMED_DEPTHS, endpoint=False)
+    timed = sorted({int(np.abs(np.array(behind) - target).argmin()) for target in targets}, reverse=True)
     seconds = [_step_seconds(model, layers[i], depths[layers[i]]) / BATCH for i in timed]
     return np.interp(behind, [0, *(behind[i] for i in timed)], [0, *seconds]).tolist()
 
 
 def _step_seconds(model: keras.Model, layer: str | None, shape: tuple[int, ...]) -> float:
-    from thaw.tensorflow import tf
+    from thaw.engines.tensorflow_setup import tf
 
-    thawed = keras.Model(model.get_layer(layer).output, model.output) if layer else model
+    thawed = thawed_part(model, layer)
 
     @tf.function
     def step(x):

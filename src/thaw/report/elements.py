@@ -1,137 +1,162 @@
-"""The small parts that the sections of the report are made of. Each escapes the text it is given."""
+"""The parts of the report as HTML: tables, figures, pictures; and how numbers are written.
+
+What holds tags is `Markup`. Every element escapes a plain string that it gets, and leaves `Markup` as it is. So no text
+of the data can become a tag, and nobody has to remember to escape it.
+"""
 
 import base64
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from html import escape
+from collections.abc import Callable, Iterable, Sequence
+
+from markupsafe import Markup
+
+from thaw.report.estimate import Estimate
 
 MODELS = {"head": "Head", "fine_tuned": "Fine-tuned"}  # key in metrics.json, which is also its colour's class → name
 NARROW_SPACE = "\u202f"  # between a number and its unit; no line break falls there
-NOTHING = "–"  # stands for what is undefined
+UNDEFINED = "–"
+
+# --- Numbers as text ---
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    return NOTHING if value is None else f"{100 * value:.{digits}f}{NARROW_SPACE}%"
+    return UNDEFINED if value is None else f"{100 * value:.{digits}f}{NARROW_SPACE}%"
 
 
 def number(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:.3f}".replace("-", "−")
+    return UNDEFINED if value is None else f"{value:.3f}".replace("-", "−")
 
 
 def signed(value: float | None) -> str:
-    """Return a difference with its sign where it is not 0."""
+    """Return a difference with its sign; 0 has none."""
     if value is None:
-        return NOTHING
+        return UNDEFINED
     rounded = round(value, 3)
     return f"{rounded:+.3f}".replace("-", "−") if rounded else f"{0:.3f}"
 
 
 def points(value: float | None, digits: int = 1) -> str:
-    """Return a difference of shares in percentage points, with its sign where it is not 0."""
+    """Return a difference of two fractions in percentage points with its sign; 0 has none."""
     if value is None:
-        return NOTHING
+        return UNDEFINED
     rounded = round(100 * value, digits)
     return f"{rounded:+.{digits}f}".replace("-", "−") if rounded else f"{0:.{digits}f}"
 
 
-def equals(p: float) -> str:
-    """Return what follows the name of a p-value."""
+def p_value(p: float) -> str:
+    """Return what follows `p` in a sentence: `= 0.012` or `below 0.001`."""
     return f"= {p:.2g}" if p >= 1e-3 else "below 0.001"
 
 
-def interval(low: float | None, high: float | None, unit: str) -> str:
-    """Return `86.1–90.9` where the unit is %, else `0.861–0.909`; nothing where there is none."""
-    if low is None or high is None:
-        return ""
-    if unit:
-        return f"{100 * low:.1f}–{100 * high:.1f}"
-    return f"{number(low)}–{number(high)}"
-
-
-def signed_interval(low: float | None, high: float | None, written: Callable[[float], str]) -> str:
-    """Return an interval of differences, each as `points` or `signed` writes it; nothing where there is none."""
-    return "" if low is None or high is None else f"{written(low)} to {written(high)}"
-
-
 def value(amount: float | None, unit: str) -> str:
+    """Return a metric in percent if its unit is `%`, else as a number."""
     return percent(amount) if unit else number(amount)
 
 
+def interval(estimate: Estimate, unit: str) -> str:
+    """Return `86.1–90.9` if the unit is `%`, else `0.861–0.909`; an empty text if there is no interval."""
+    if not estimate.has_interval:
+        return ""
+    if unit:
+        return f"{100 * estimate.low:.1f}–{100 * estimate.high:.1f}"
+    return f"{number(estimate.low)}–{number(estimate.high)}"
+
+
+def signed_interval(difference: Estimate, text_of: Callable[[float], str]) -> str:
+    """Return the interval of a difference, its ends by `points` or `signed`; an empty text if there is none."""
+    return f"{text_of(difference.low)} to {text_of(difference.high)}" if difference.has_interval else ""
+
+
 def probability(value: float) -> str:
-    """Return a probability with three decimals, or as many as tell it from 0 and from 1."""
+    """Return a probability with three decimals, or with as many as tell it from 0 and from 1."""
     return f"{value:.3f}" if 0.001 <= value <= 0.999 else f"{value:.6g}"
 
 
-def plural(count: int, one: str, many: str = "") -> str:
-    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+def plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def listed(names: Sequence[str], last: str = "and") -> str:
-    """Return `a, b and c`, escaped."""
-    names = [escape(name) for name in names]
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
+def enumeration(names: Sequence[str], conjunction: str) -> str:
+    """Return `a, b and c`."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {conjunction} {names[-1]}"
 
 
-def paragraph(html: str, kind: str = "") -> str:
-    return f'<p class="{kind}">{html}</p>' if kind else f"<p>{html}</p>"
+# --- HTML ---
 
 
-def table(kind: str, head: Sequence[str], rows: Iterable[str]) -> str:
-    """Return a table of `<tr>` rows; one that is too wide scrolls in its own box, not the page."""
-    names = ["<thead>", *head, "</thead>"] if head else []
-    body = "\n".join([*names, "<tbody>", *rows, "</tbody>"])
-    # To be scrolled by keyboard, a box must take the focus.
-    return f'<div class="scroll" tabindex="0"><table class="{kind}">\n{body}\n</table></div>'
+def paragraph(content: str, css: str = "") -> Markup:
+    if css:
+        return Markup('<p class="{}">{}</p>').format(css, content)
+    return Markup("<p>{}</p>").format(content)
 
 
-def row(name: str, cells: Sequence[str]) -> str:
-    """Return a row that begins with its name; the cells are HTML already, see `cell`."""
-    return f'<tr><th scope="row">{escape(name)}</th>{"".join(cells)}</tr>'
+def table(css: str, header: Sequence[Markup], rows: Iterable[Markup]) -> Markup:
+    """Return a table of `<tr>` rows. A table that is too wide scrolls in its own box; the page does not."""
+    thead = [Markup("<thead>"), *header, Markup("</thead>")] if header else []
+    body = Markup("\n").join([*thead, Markup("<tbody>"), *rows, Markup("</tbody>")])
+    # Only a box that takes the focus can be scrolled by keyboard.
+    return Markup('<div class="scroll" tabindex="0"><table class="{}">\n{}\n</table></div>').format(css, body)
 
 
-def part(name: str, columns: int) -> str:
-    """Return a row that names the ones below it."""
-    return f'<tr class="part"><th scope="rowgroup" colspan="{columns}">{escape(name)}</th></tr>'
+def row(name: str, cells: Sequence[Markup]) -> Markup:
+    """Return a row that begins with its name; `cells` are `<td>` elements, see `cell`."""
+    return Markup('<tr><th scope="row">{}</th>{}</tr>').format(name, Markup().join(cells))
 
 
-def heads(first: str, names: Sequence[str]) -> str:
-    columns = "".join(f'<th class="number" scope="col">{escape(name)}</th>' for name in names)
-    return f'<tr><th scope="col">{escape(first)}</th>{columns}</tr>'
+def row_group(name: str, columns: int) -> Markup:
+    """Return a row that names the rows below it."""
+    return Markup('<tr class="part"><th scope="rowgroup" colspan="{}">{}</th></tr>').format(columns, name)
 
 
-def cell(text: str, interval: str | None = None, clear: bool = False) -> str:
-    """Return a number's cell, its interval in small print; an empty one keeps the place of those above and below."""
-    shown = f"<b>{escape(text)}</b>" if clear else escape(text)
-    small = "" if interval is None else f"<small>{escape(interval)}</small>"
-    return f"<td>{shown}{small}</td>"
+def header(first: str, names: Sequence[str]) -> Markup:
+    """Return the header of a table whose columns, but for the first, hold numbers."""
+    columns = Markup().join(Markup('<th class="number" scope="col">{}</th>').format(name) for name in names)
+    return Markup('<tr><th scope="col">{}</th>{}</tr>').format(first, columns)
 
 
-def facts(pairs: Iterable[tuple[str, str]]) -> str:
-    """Return a list of names and what is known of each."""
-    rows = "\n".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in pairs)
-    return f"<dl>\n{rows}\n</dl>"
+def cell(text: str, interval: str | None = None, bold: bool = False) -> Markup:
+    """Return the cell of a number, its interval in small print.
+
+    An empty interval keeps the number in line with those above and below it; None leaves no room for one.
+    """
+    content = Markup("<b>{}</b>").format(text) if bold else text
+    small = "" if interval is None else Markup("<small>{}</small>").format(interval)
+    return Markup("<td>{}{}</td>").format(content, small)
 
 
-def figure(caption: str, html: str) -> str:
-    return f"<figure><figcaption>{escape(caption)}</figcaption>\n{html}</figure>"
+def shaded_cell(count: int, fraction: float | None, css: str = "") -> Markup:
+    """Return the cell of a count in a matrix: the larger its fraction of the row (or of all), the darker."""
+    attribute = Markup(' class="{}"').format(css) if css else ""
+    cell = Markup('<td{} style="--of-row:{:.3f}">{:,}<small>{}</small></td>')
+    return cell.format(attribute, fraction or 0.0, count, percent(fraction))
 
 
-def grid(kind: str, parts: Iterable[str]) -> str:
-    body = "\n".join(parts)
-    return f'<div class="grid {kind}">\n{body}\n</div>'
+def description_list(pairs: Iterable[tuple[str, str]]) -> Markup:
+    """Return a list of terms, each with its description."""
+    items = (Markup("<dt>{}</dt><dd>{}</dd>").format(term, description) for term, description in pairs)
+    return Markup("<dl>\n{}\n</dl>").format(Markup("\n").join(items))
 
 
-def legend(names: Mapping[str, str] = MODELS) -> str:
-    """Name the colours, given as class → name."""
-    return f'<p class="legend">{"".join(f"<span class={key}>{name}</span>" for key, name in names.items())}</p>'
+def figure(caption: str, content: str) -> Markup:
+    return Markup("<figure><figcaption>{}</figcaption>\n{}</figure>").format(caption, content)
 
 
-def picture(content: bytes | None, alt: str, side: int) -> str:
-    """Return an inlined PNG or JPEG, `side` pixels wide; a frame with a line where there is none.
+def grid(css: str, parts: Iterable[str]) -> Markup:
+    return Markup('<div class="grid {}">\n{}\n</div>').format(css, Markup("\n").join(parts))
 
-    Raises ValueError where it is neither PNG nor JPEG.
+
+def legend() -> Markup:
+    """Name the colours of the two models."""
+    entries = (Markup("<span class={}>{}</span>").format(model, name) for model, name in MODELS.items())
+    return Markup('<p class="legend">{}</p>').format(Markup().join(entries))
+
+
+def picture(content: bytes | None, alt: str, side: int) -> Markup:
+    """Return an inlined picture, `side` pixels wide, or a frame with a text if there is no picture.
+
+    content: a PNG or a JPEG, or None. Raises ValueError if it is neither.
     """
     if content is None:
-        return f'<span class="gone" role="img" aria-label="{escape(alt)}: cannot be read">not readable</span>'
+        return Markup('<span class="gone" role="img" aria-label="{}: cannot be read">not readable</span>').format(alt)
     if content.startswith(b"\x89PNG"):
         kind = "png"
     elif content.startswith(b"\xff\xd8"):
@@ -139,11 +164,21 @@ def picture(content: bytes | None, alt: str, side: int) -> str:
     else:
         raise ValueError(f"the picture {alt!r} is neither PNG nor JPEG")
     source = f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
-    return f'<img alt="{escape(alt)}" width="{side}" src="{source}">'
+    return Markup('<img alt="{}" width="{}" src="{}">').format(alt, side, source)
 
 
-def rest(total: int, shown: int, what: str, where: str) -> str:
-    """Say what a table that was cut leaves out, and where all of it stands; nothing where it is whole."""
+def rest(total: int, shown: int, what: str, file: str) -> Markup:
+    """Say how much a table leaves out.
+
+    Args:
+        total: how many there are.
+        shown: how many of them the table has.
+        what: they are, in the plural.
+        file: that has all of them.
+
+    Returns:
+        A paragraph; nothing if the table is complete.
+    """
     if total <= shown:
-        return ""
-    return paragraph(f"{shown:,} of {total:,} {what} are shown; all stand in {escape(where)}.", "soft")
+        return Markup()
+    return paragraph(f"{shown:,} of {total:,} {what} are shown; all stand in {file}.", "soft")

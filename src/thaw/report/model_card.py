@@ -4,18 +4,19 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from thaw.extension import NONE
+from thaw.heads.protocol import NEGATIVE_PREFIX
 from thaw.report import elements, quality
-from thaw.report.data import flat
+from thaw.report.data import flatten_parameters
+from thaw.report.estimate import Estimate
 from thaw.report.results import Results
 
-CLASSES_NAMED = 30
-CLASSES_LISTED = 12
-SLICES_LISTED = 5
+MAX_CLASSES_NAMED = 30
+MAX_WORST_CLASSES = 12
+MAX_WORST_SLICES = 5
 
 
 def write(results: Results) -> str:
-    """Return the card as Markdown; every text that comes from the data is escaped. The same results, the same text."""
+    """Return the card as Markdown; every text of the data is escaped. The same results give the same text."""
     sections = {
         "Model": _model(results),
         "Use": _use(results),
@@ -24,50 +25,48 @@ def write(results: Results) -> str:
         "Where it is weaker": _weaknesses(results),
         "Provenance": _provenance(results),
     }
-    if len(results.classes) <= quality.CLASSES_NAMED:
-        title = " or ".join(escaped(name) for name in results.classes)
+    if len(results.classes) <= quality.MAX_CLASSES_IN_TITLE:
+        title = " or ".join(escape_markdown(name) for name in results.classes)
     else:
-        title = f"{len(results.classes):,} classes of {escaped(results.source['name'])}"
-    parts = "\n\n".join(f"## {name}\n{body}" for name, body in sections.items())
-    return f"# {title}: a model card\n{parts}\n"
+        title = f"{len(results.classes):,} classes of {escape_markdown(results.source['name'])}"
+    body = "\n\n".join(f"## {name}\n{text}" for name, text in sections.items())
+    return f"# {title}: a model card\n{body}\n"
 
 
-def escaped(text: object) -> str:
-    """Return text in which neither Markdown nor HTML sees anything to act on, on one line."""
+def escape_markdown(text: object) -> str:
+    """Return a text on one line in which neither Markdown nor HTML finds markup."""
     line = escape(" ".join(str(text).split()), quote=False)
     line = re.sub(r"([\\`*_\[\]|~$])", r"\\\1", line)
     return re.sub(r"^(\d*)([#+.)-])(?=[\s#]|$)", r"\1\\\2", line)  # what begins a heading or a list
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _model(results: Results) -> str:
     model, image = results.parameters["model"], results.parameters["image"]
-    takes = f"It takes RGB pixels 0–255 of {image['size']} × {image['size']} ({escaped(image['resize'])})"
-    if "extension" in results.measured.metrics:
+    backbone = escape_markdown(model["backbone"])
+    takes = f"It takes RGB pixels 0–255 of {image['size']} × {image['size']} ({escape_markdown(image['resize'])})"
+    if results.extension:
         head = results.parameters["head"]
-        new = ", ".join(escaped(name) for name in results.classes if not name.startswith(NONE))
+        new = ", ".join(escape_markdown(name) for name in results.classes if not name.startswith(NEGATIVE_PREFIX))
         return (
-            f"`model.keras`: an image classifier, {escaped(model['backbone'])}, to whose {head['known']:,} classes "
-            f"others were added. {takes} and returns a probability for each of {head['classes']:,} classes: those that "
-            f"it knew, of which the figures below take the likeliest, and {new}."
+            f"`model.keras`: an image classifier, {backbone}, to whose {head['known']:,} classes others were added. "
+            f"{takes} and returns a probability for each of {head['classes']:,} classes: those that it knew, of which "
+            f"the figures below take the likeliest, and {new}."
         )
-    names = ", ".join(escaped(name) for name in results.classes[:CLASSES_NAMED])
-    more = f" and {len(results.classes) - CLASSES_NAMED:,} more" if len(results.classes) > CLASSES_NAMED else ""
+    names = ", ".join(escape_markdown(name) for name in results.classes[:MAX_CLASSES_NAMED])
+    others = len(results.classes) - MAX_CLASSES_NAMED
+    more = f" and {others:,} more" if others > 0 else ""
+    epoch = model["best_epoch"]
+    kept = f"epoch {epoch}" if epoch else "the start, which no epoch was better than"
     return (
-        f"`model.keras`: an image classifier, {escaped(model['backbone'])}, fine-tuned behind "
-        f"`{model['cut'] or 'the input'}` ({_epoch(model['best_epoch'])}, of at most "
-        f"{results.parameters['fine_tune']['epochs']}). "
-        f"{takes} and returns a probability for each of {len(results.classes):,} classes: "
-        f"{names}{more}."
+        f"`model.keras`: an image classifier, {backbone}, fine-tuned behind `{model['cut'] or 'the input'}` ({kept}, "
+        f"of at most {results.parameters['fine_tune']['epochs']}). {takes} and returns a probability for each of "
+        f"{len(results.classes):,} classes: {names}{more}."
     )
-
-
-def _epoch(best: int) -> str:
-    return f"epoch {best}" if best else "the start, which no epoch was better than"
 
 
 def _use(results: Results) -> str:
@@ -81,83 +80,94 @@ def _use(results: Results) -> str:
             f" The file answers one picture; `predict.py` asks it a photograph and its mirror images (test-time flips: "
             f"{flips}) and takes the mean, and the figures here are of that mean."
         )
-    if "extension" in results.measured.metrics:
+    if results.extension:
         return f"{text} The likeliest class is the answer; its probabilities are not calibrated.{_license(results)}"
     temperature = results.measured.metrics["calibration"]["fine_tuned"]["temperature"]
     text += f" Its probabilities p become calibrated as p^(1/{temperature:.3f}), scaled to sum to 1 (`decision.json`)."
     if results.measured.thresholds:
         chosen = results.measured.thresholds["fine_tuned"]["validation"]
         text += (
-            f" {escaped(results.classes[1])} is called where its calibrated probability lies above "
+            f" {escape_markdown(results.classes[1])} is called where its calibrated probability lies above "
             f"{elements.probability(chosen.value)} "
-            f"(aim: {escaped(chosen.aim)}{'' if chosen.reached else ', not reached'}; chosen on validation)."
+            f"(aim: {escape_markdown(chosen.aim)}{'' if chosen.reached else ', not reached'}; chosen on validation)."
         )
-        text = f"{text} {escaped(quality.rule(results))}".rstrip()
+        text = f"{text} {escape_markdown(quality.describe_threshold(results))}".rstrip()
     return text + _license(results)
 
 
 def _license(results: Results) -> str:
     terms = results.source["license"]
-    return f"\n\nThe photographs it learnt from are under {escaped(terms)}." if terms else ""
+    return f"\n\nThe photographs it learnt from are under {escape_markdown(terms)}." if terms else ""
 
 
 def _data(results: Results) -> str:
     counts = results.health.counts
-    names = results.classes
-    by_class = list(zip(names, zip(*counts.values(), strict=True), strict=True))
+    classes = list(zip(results.classes, zip(*counts.values(), strict=True), strict=True))
     rows = [
-        [escaped(name), *(f"{n:,}" for n in of_class), f"{sum(of_class):,}"]
-        for name, of_class in by_class[:CLASSES_NAMED]
+        [escape_markdown(name), *(f"{n:,}" for n in class_counts), f"{sum(class_counts):,}"]
+        for name, class_counts in classes[:MAX_CLASSES_NAMED]
     ]
     rows.append(["all", *(f"{sum(n):,}" for n in counts.values()), f"{sum(map(sum, counts.values())):,}"])
-    more = f"\n\n{len(names) - CLASSES_NAMED:,} more classes are not listed." if len(names) > CLASSES_NAMED else ""
-    near = (
-        f"\n\n{elements.plural(results.health.grouped, 'photograph')} are near-duplicates of another; no group of them "
-        "stands in two splits."
-        if results.health.groups
-        else ""
-    )
-    citation = f"\n\n{escaped(results.source['citation'])}" if results.source["citation"] else ""
-    return (
-        f"{escaped(results.source['name'])}.\n\n{_table(['Photographs', *counts, 'all'], rows)}{more}{near}{citation}"
-    )
+    others = len(classes) - MAX_CLASSES_NAMED
+    parts = [escape_markdown(results.source["name"]) + ".", _table(["Photographs", *counts, "all"], rows)]
+    if others > 0:
+        parts.append(f"{others:,} more classes are not listed.")
+    if results.health.groups:
+        parts.append(
+            f"{elements.plural(results.health.grouped, 'photograph')} are near-duplicates of another; no group of them "
+            "stands in two splits."
+        )
+    if results.source["citation"]:
+        parts.append(escape_markdown(results.source["citation"]))
+    return "\n\n".join(parts)
 
 
 def _quality(results: Results) -> str:
-    test = {model: results.measured.metrics[model]["test"] for model in elements.MODELS}
-    if test["fine_tuned"]["accuracy"] is None:
+    test = [results.measured.metrics[model]["test"] for model in elements.MODELS]
+    if results.measured.metrics["fine_tuned"]["test"]["accuracy"] is None:
         return "The test split holds no photograph: nothing was measured."
     rows = []
     for suffix in ("", "_weighted") if results.weighted else ("",):
-        for key, (name, unit, _) in quality.MEASURES.items():
-            if f"{key}{suffix}" in test["head"]:
-                label = f"{name}, weighted" if suffix else name
-                rows.append([label, *(_estimate(test[model], f"{key}{suffix}", unit) for model in test)])
+        for measure, (name, unit, _) in quality.MEASURES.items():
+            key = f"{measure}{suffix}"
+            if key in test[0]:
+                rows.append([f"{name}, weighted" if suffix else name, *(_score(scores, key, unit) for scores in test)])
     table = _table(["On test, with the 95 % interval", *elements.MODELS.values()], rows)
-    said = [quality.verdict(results), quality.extension(results), table]
-    return "\n\n".join(filter(None, said))
+    return "\n\n".join(filter(None, [quality.verdict(results), quality.describe_extension(results), table]))
 
 
-def _estimate(values: Mapping[str, float | None], key: str, unit: str) -> str:
-    between = elements.interval(values[f"{key}_low"], values[f"{key}_high"], unit)
-    return f"{elements.value(values[key], unit)} ({between})" if between else elements.value(values[key], unit)
+def _score(scores: Mapping[str, float | None], key: str, unit: str) -> str:
+    """Return a metric with its interval in brackets."""
+    value, interval = elements.value(scores[key], unit), elements.interval(Estimate.read(scores, key), unit)
+    return f"{value} ({interval})" if interval else value
 
 
 def _weaknesses(results: Results) -> str:
-    rows = [row for row in results.measured.per_class["fine_tuned"] if row["f1"] is not None]
-    worst = sorted(rows, key=lambda row: row["f1"])[:CLASSES_LISTED]
-    body = [
-        [escaped(row["class"]), f"{row['support']:,}", *(_estimate(row, key, "%") for key in ("precision", "recall"))]
-        for row in worst
-    ]
-    parts = [_table(["Class", "Test photographs", "Precision", "Recall"], body)] if body else []
-    slices = results.measured.slices["fine_tuned"][:SLICES_LISTED]
+    classes = [row for row in results.measured.per_class["fine_tuned"] if row["f1"] is not None]
+    worst = sorted(classes, key=lambda row: row["f1"])[:MAX_WORST_CLASSES]
+    parts = []
+    if worst:
+        rows = [
+            [
+                escape_markdown(row["class"]),
+                f"{row['support']:,}",
+                _score(row, "precision", "%"),
+                _score(row, "recall", "%"),
+            ]
+            for row in worst
+        ]
+        parts.append(_table(["Class", "Test photographs", "Precision", "Recall"], rows))
+    slices = results.measured.slices["fine_tuned"][:MAX_WORST_SLICES]
     if slices:
-        said = [
-            [f"{escaped(row['column'])}: {escaped(row['value'])}", f"{row['count']:,}", _estimate(row, "accuracy", "%")]
+        rows = [
+            [
+                f"{escape_markdown(row['column'])}: {escape_markdown(row['value'])}",
+                f"{row['count']:,}",
+                _score(row, "accuracy", "%"),
+            ]
             for row in slices
         ]
-        parts.append(_table(["Worst slices", "Test photographs", "Accuracy"], said))
+        parts.append(_table(["Worst slices", "Test photographs", "Accuracy"], rows))
     parts.append(
         "Photographs of another camera, place or time than these were not measured; `report.html` shows the "
         "surest mistakes, the least certain answers and the likeliest wrong labels."
@@ -167,7 +177,6 @@ def _weaknesses(results: Results) -> str:
 
 def _provenance(results: Results) -> str:
     inputs = _table(["Read", "MD5"], [[f"`{path}`", f"`{md5}`"] for path, md5 in results.inputs.items()])
-    parameters = _table(
-        ["Parameter", "Value"], [[f"`{key}`", escaped(value)] for key, value in flat(results.parameters)]
-    )
+    pairs = flatten_parameters(results.parameters)
+    parameters = _table(["Parameter", "Value"], [[f"`{key}`", escape_markdown(value)] for key, value in pairs])
     return f"{inputs}\n\n{parameters}"

@@ -1,12 +1,14 @@
-"""The sections on how good the models are: the answer in a sentence, the metrics, the classes, what is mistaken."""
+"""The sections on how good the models are: the answer in a sentence, the metrics, the classes, the confusions."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from html import escape
 
-from thaw.report import charts, elements
-from thaw.report.charts import Estimate
+from markupsafe import Markup
+
+from thaw.report import axes, charts, elements
+from thaw.report.charts import IntervalRow, Plane, Point
 from thaw.report.elements import MODELS, NARROW_SPACE
+from thaw.report.estimate import Estimate
 from thaw.report.results import Results
 
 UP, DOWN = "↑", "↓"
@@ -21,65 +23,67 @@ MEASURES = {  # key of metrics.json → name, unit, which way is better
     "brier": ("Brier score", "", DOWN),
     "ece": ("Calibration error", "", DOWN),
 }
-CLASSES_NAMED = 4  # of more classes the title gives the number
-CLASSES_LISTED = 20
-MATRIX_CLASSES = 12  # a larger confusion matrix cannot be read: its most frequent errors are listed instead
-PAIR_CLASSES = 3  # two confusion matrices of more classes do not fit side by side
-CONFUSIONS_LISTED = 15
+MAX_CLASSES_IN_TITLE = 4  # the title counts more classes than these
+MAX_CLASSES_LISTED = 20
+MAX_MATRIX_CLASSES = 12  # a larger confusion matrix cannot be read: its most frequent errors are listed instead
+MAX_PAIR_CLASSES = 3  # two confusion matrices of more classes do not fit side by side
+MAX_CONFUSIONS_LISTED = 15
+MAX_P = 0.05  # of McNemar's test, for a difference that the report calls certain
 
 
 def title(results: Results) -> str:
-    if len(results.classes) <= CLASSES_NAMED:
-        return f"{elements.listed(results.classes, 'or')}?"
-    return f"{len(results.classes):,} classes of {escape(results.source['name'])}"
+    if len(results.classes) <= MAX_CLASSES_IN_TITLE:
+        return f"{elements.enumeration(results.classes, 'or')}?"
+    return f"{len(results.classes):,} classes of {results.source['name']}"
 
 
-def summary(results: Results) -> str:
-    """Say how good the model is, how surely, and whether fine-tuning helped; below, one plot of it."""
-    test = results.measured.metrics["fine_tuned"]["test"]
-    count = sum(results.health.counts["test"])
+def write_summary(results: Results) -> Markup:
+    """Say how good the model is, how surely, and whether fine-tuning helped; below, one chart of it."""
+    metrics = results.measured.metrics
+    test = metrics["fine_tuned"]["test"]
     if test["accuracy"] is None:
         return elements.paragraph("The test split holds no photograph: nothing was measured.", "lead")
-    lead = (
-        f"Of {elements.plural(count, 'photograph')} that it was never trained on, the fine-tuned model gets "
-        f"<b>{elements.percent(test['accuracy'])}</b> right{_between(test, 'accuracy')}."
+    lead = Markup("Of {} that it was never trained on, the fine-tuned model gets <b>{}</b> right{}.").format(
+        elements.plural(sum(results.health.counts["test"]), "photograph"),
+        elements.percent(test["accuracy"]),
+        _interval(test, "accuracy"),
     )
     if results.weighted:
         lead += f" By the weight of their labels, it is {elements.percent(test['accuracy_weighted'])}."
-    rows = [("Majority class", "", [_estimate("base", results.measured.metrics["baselines"]["majority"]["test"])])]
-    rows.append(
-        ("Nearest neighbours", "", [_estimate("base", results.measured.metrics["baselines"]["neighbours"]["test"])])
-    )
-    rows += [(name, "", [_estimate(model, results.measured.metrics[model]["test"])]) for model, name in MODELS.items()]
-    said = " ".join(filter(None, [verdict(results), extension(results), escape(rule(results))]))
-    return (
-        f"{elements.paragraph(lead, 'lead')}\n{elements.paragraph(said, 'second')}\n"
-        f"{elements.figure('Accuracy on the test split, with its 95 % interval', charts.intervals(rows, '%'))}"
-    )
+    baselines = metrics["baselines"]
+    scores = [
+        ("Majority class", "base", baselines["majority"]),
+        ("Nearest neighbours", "base", baselines["neighbours"]),
+        *((name, model, metrics[model]) for model, name in MODELS.items()),
+    ]
+    rows = [IntervalRow(name, "", {css: Estimate.read(splits["test"], "accuracy")}) for name, css, splits in scores]
+    details = " ".join(filter(None, [verdict(results), describe_extension(results), describe_threshold(results)]))
+    chart = elements.figure("Accuracy on the test split, with its 95 % interval", charts.intervals(rows))
+    return Markup("\n").join([elements.paragraph(lead, "lead"), elements.paragraph(details, "second"), chart])
 
 
-def extension(results: Results) -> str:
-    """Say of a model that was extended what became of the answers it gave before; of another, nothing."""
-    if "extension" not in results.measured.metrics:
+def describe_extension(results: Results) -> str:
+    """Say what an extension changed in the answers of the model before; empty for a model that was not extended."""
+    if results.extension is None:
         return ""
-    test = results.measured.metrics["extension"]["test"]
-    parts = []
+    test = results.extension["test"]
+    sentences = []
     if test["agreement"] is not None:
-        parts.append(
+        sentences.append(
             f"Of {elements.plural(test['without_new'], 'photograph')} that show no new class, it answers "
-            f"{elements.percent(test['agreement'])} as before{_between(test, 'agreement')}."
+            f"{elements.percent(test['agreement'])} as before{_interval(test, 'agreement')}."
         )
     if test["accuracy_after"] is not None:
-        parts.append(
+        sentences.append(
             f"Of {test['with_new']:,} that show one, {elements.percent(test['accuracy_after'])} are answered "
-            f"right{_between(test, 'accuracy_after')}; before, it had no name for them."
+            f"right{_interval(test, 'accuracy_after')}; before, it had no name for them."
         )
-    return " ".join(parts)
+    return " ".join(sentences)
 
 
-def rule(results: Results) -> str:
-    """Say where it is not the likeliest class that is called, how often that is right; else nothing."""
-    if not results.measured.thresholds or "extension" in results.measured.metrics:
+def describe_threshold(results: Results) -> str:
+    """Say how good the answers by the threshold are; empty if the likeliest class is the answer."""
+    if not results.measured.thresholds or results.extension:
         return ""
     if results.parameters["evaluate"]["threshold"] == 0.5:
         return ""
@@ -93,187 +97,183 @@ def rule(results: Results) -> str:
 
 
 def verdict(results: Results) -> str:
-    """Say whether fine-tuning helped, in a sentence or two; of a model that was extended, that there was none."""
-    if "extension" in results.measured.metrics:
+    """Say whether fine-tuning helped. It is certain if the interval leaves out 0 and McNemar's test agrees."""
+    if results.extension:
         return "Nothing was fine-tuned: rows for new classes were fitted beside the old ones."
-    against = results.measured.comparisons["fine_tuned_against_head"]
-    difference, low, high = (against["differences"]["accuracy"][key] for key in ("difference", "low", "high"))
-    amount = f"{abs(round(100 * difference, 1)):.1f} points"
-    if low is None or high is None:
-        return f"Whether fine-tuning helped, this split cannot tell: it {_moved(difference, amount)}."
-    between = elements.signed_interval(low, high, elements.points)
-    chance = elements.equals(against["mcnemar_p"])
-    spread = f"95{NARROW_SPACE}% interval of the difference {between}; McNemar’s p {chance}"
-    sure = against["mcnemar_p"] < 0.05  # of a few photographs, resamples alone are too easily sure
-    if low > 0 and sure:
-        said = f"Fine-tuning helped: {amount} more than the head on frozen features ({spread})."
-    elif high < 0 and sure:
-        said = f"Fine-tuning did harm: {amount} less than the head on frozen features ({spread})."
+    comparison = results.measured.comparisons["fine_tuned_against_head"]
+    difference = Estimate.read_difference(comparison["differences"]["accuracy"])
+    amount = f"{abs(round(100 * difference.value, 1)):.1f} points"
+    if not difference.has_interval:
+        return f"Whether fine-tuning helped, this split cannot tell: it {_change(difference.value, amount)}."
+    interval = elements.signed_interval(difference, elements.points)
+    spread = (
+        f"95{NARROW_SPACE}% interval of the difference {interval}; "
+        f"McNemar’s p {elements.p_value(comparison['mcnemar_p'])}"
+    )
+    certain = comparison["mcnemar_p"] < MAX_P  # with few photographs, a bootstrap alone is too easily certain
+    if difference.low > 0 and certain:
+        sentence = f"Fine-tuning helped: {amount} more than the head on frozen features ({spread})."
+    elif difference.high < 0 and certain:
+        sentence = f"Fine-tuning did harm: {amount} less than the head on frozen features ({spread})."
     else:
-        said = (
-            f"Whether fine-tuning helped is not certain: it {_moved(difference, amount)}, which may be luck ({spread})."
+        sentence = (
+            f"Whether fine-tuning helped is not certain: it {_change(difference.value, amount)}, which may be luck "
+            f"({spread})."
         )
-    return said + _by_weight(results)
+    return sentence + _weighted_difference(results)
 
 
-def _by_weight(results: Results) -> str:
-    """Say the same of the weighted accuracy where there is one."""
-    of_measure = results.measured.comparisons["fine_tuned_against_head"]["differences"]["accuracy_weighted"]
-    if not results.weighted or of_measure["difference"] is None:
+def _weighted_difference(results: Results) -> str:
+    """Say by how much the weighted accuracies differ; empty if all labels weigh the same."""
+    differences = results.measured.comparisons["fine_tuned_against_head"]["differences"]
+    difference = Estimate.read_difference(differences["accuracy_weighted"])
+    if not results.weighted or difference.value is None:
         return ""
-    between = elements.signed_interval(of_measure["low"], of_measure["high"], elements.points)
-    amount = elements.points(of_measure["difference"])
-    return f" By the weight of the labels the difference is {amount} points{f' ({between})' if between else ''}."
+    interval = elements.signed_interval(difference, elements.points)
+    in_brackets = f" ({interval})" if interval else ""
+    return f" By the weight of the labels the difference is {elements.points(difference.value)} points{in_brackets}."
 
 
-def _moved(difference: float, amount: str) -> str:
+def _change(difference: float, amount: str) -> str:
     if amount.startswith("0.0"):
         return "leaves the head’s accuracy as it is"
     return f"gets {amount} {'more' if difference > 0 else 'less'} right than the head on frozen features"
 
 
-def _between(values: Mapping[str, float | None], key: str) -> str:
-    between = elements.interval(values[f"{key}_low"], values[f"{key}_high"], "%")
-    return f" (95{NARROW_SPACE}% interval {between})" if between else ""
+def _interval(scores: Mapping[str, float | None], key: str) -> str:
+    interval = elements.interval(Estimate.read(scores, key), "%")
+    return f" (95{NARROW_SPACE}% interval {interval})" if interval else ""
 
 
-def _estimate(kind: str, values: Mapping[str, float | None], key: str = "accuracy") -> Estimate:
-    return Estimate(kind, values[key], values[f"{key}_low"], values[f"{key}_high"])
-
-
-def metrics(results: Results) -> str:
-    parts = [_metrics_table(results, "test"), _metrics_table(results, "validation")]
+def write_metrics(results: Results) -> Markup:
     note = (
         f"{UP} higher is better, {DOWN} lower is better. With each number stands its 95{NARROW_SPACE}% interval; a "
         "difference is bold where its interval leaves out 0. Choices were made on validation, where both models look "
         "better than they are: believe test."
     )
-    return f"{chr(10).join(parts)}\n{elements.paragraph(note, 'soft')}"
+    tables = [_metrics_table(results, "test"), _metrics_table(results, "validation")]
+    return Markup("\n").join([*tables, elements.paragraph(note, "soft")])
 
 
-def _metrics_table(results: Results, split: str) -> str:
+def _metrics_table(results: Results, split: str) -> Markup:
     differences = results.measured.comparisons["fine_tuned_against_head"]["differences"] if split == "test" else {}
     columns = [*MODELS.values(), *(["Difference"] if differences else [])]
+    scores = [results.measured.metrics[model][split] for model in MODELS]
     rows = []
     for suffix in ("", "_weighted") if results.weighted else ("",):
         if suffix:
-            rows.append(elements.part("Each photograph by the weight of its label", len(columns) + 1))
-        for key, (name, unit, better) in MEASURES.items():
-            measure = f"{key}{suffix}"
-            if measure not in results.measured.metrics["head"][split]:
+            rows.append(elements.row_group("Each photograph by the weight of its label", len(columns) + 1))
+        for measure, (name, unit, better) in MEASURES.items():
+            key = f"{measure}{suffix}"
+            if key not in scores[0]:
                 continue
-            cells = [_number_cell(results.measured.metrics[model][split], measure, unit) for model in MODELS]
+            cells = [_number_cell(Estimate.read(model_scores, key), unit) for model_scores in scores]
             if differences:
-                cells.append(_difference_cell(differences[measure], unit))
+                cells.append(_difference_cell(Estimate.read_difference(differences[key]), unit))
             rows.append(elements.row(f"{name} {better}", cells))
-    return elements.figure(
-        {"test": "Test", "validation": "Validation"}[split],
-        elements.table("wide aligned", [elements.heads("", columns)], rows),
-    )
+    table = elements.table("wide aligned", [elements.header("", columns)], rows)
+    return elements.figure(split.capitalize(), table)
 
 
-def _number_cell(values: Mapping[str, float | None], key: str, unit: str) -> str:
-    between = elements.interval(values.get(f"{key}_low"), values.get(f"{key}_high"), unit)
-    return elements.cell(elements.value(values[key], unit), between)
+def _number_cell(estimate: Estimate, unit: str) -> Markup:
+    return elements.cell(elements.value(estimate.value, unit), elements.interval(estimate, unit))
 
 
-def _difference_cell(of_measure: Mapping[str, float | None], unit: str) -> str:
-    difference, low, high = (of_measure[key] for key in ("difference", "low", "high"))
-    clear = low is not None and high is not None and (low > 0 or high < 0)
-    if unit:
-        return elements.cell(elements.points(difference), elements.signed_interval(low, high, elements.points), clear)
-    return elements.cell(elements.signed(difference), elements.signed_interval(low, high, elements.signed), clear)
+def _difference_cell(difference: Estimate, unit: str) -> Markup:
+    text_of = elements.points if unit else elements.signed
+    leaves_out_0 = difference.has_interval and (difference.low > 0 or difference.high < 0)
+    return elements.cell(text_of(difference.value), elements.signed_interval(difference, text_of), bold=leaves_out_0)
 
 
-def classes(results: Results) -> str:
-    """List precision, recall and F1 of each class on test; of many classes the worst."""
-    rows = {
-        model: {str(row["class"]): row for row in of_model} for model, of_model in results.measured.per_class.items()
-    }
-    order = list(rows["fine_tuned"])
-    if len(order) > CLASSES_LISTED:
+def write_classes(results: Results) -> Markup:
+    """List precision, recall and F1 of each class on test; if there are many classes, the worst of them."""
+    rows = {model: {str(row["class"]): row for row in rows} for model, rows in results.measured.per_class.items()}
+    names = list(rows["fine_tuned"])
+    if len(names) > MAX_CLASSES_LISTED:
 
-        def worst(name: str) -> tuple:
+        def worst_first(name: str) -> tuple:
             f1 = rows["fine_tuned"][name]["f1"]
             return (f1 is None, f1 or 0.0)
 
-        order = sorted(order, key=worst)[:CLASSES_LISTED]
+        names = sorted(names, key=worst_first)[:MAX_CLASSES_LISTED]
     body = []
-    for name in order:
+    for name in names:
         support = rows["fine_tuned"][name]["support"]
-        body.append(elements.part(f"{name}, {elements.plural(support, 'photograph')}", 4))
-        for model, shown in MODELS.items():
-            measured = rows[model][name]
+        body.append(elements.row_group(f"{name}, {elements.plural(support, 'photograph')}", 4))
+        for model, model_name in MODELS.items():
             units = {"precision": "%", "recall": "%", "f1": ""}
-            body.append(elements.row(shown, [_number_cell(measured, key, unit) for key, unit in units.items()]))
-    table = elements.table("wide aligned", [elements.heads("", ["Precision", "Recall", "F1"])], body)
-    cut = elements.rest(
-        len(results.classes), len(order), "classes, those of the lowest F1,", "per_class_fine_tuned.csv"
+            cells = [_number_cell(Estimate.read(rows[model][name], key), unit) for key, unit in units.items()]
+            body.append(elements.row(model_name, cells))
+    table = elements.table("wide aligned", [elements.header("", ["Precision", "Recall", "F1"])], body)
+    rest = elements.rest(
+        len(results.classes), len(names), "classes, those of the lowest F1,", "per_class_fine_tuned.csv"
     )
-    return f"{table}\n{cut}\n{confusion(results)}"
+    return Markup("\n").join([table, rest, _confusions(results)])
 
 
-def confusion(results: Results) -> str:
-    names = results.classes
-    draw, note = _confusion_matrix, "How many images of each class were taken for which, and their share of the class."
-    if len(names) > MATRIX_CLASSES:
-        draw, note = _confusion_list, f"The {CONFUSIONS_LISTED} most frequent errors."
-    figures = [
-        elements.figure(
-            f"{name}: what was taken for what",
-            draw(
-                Counter((row["actual"], row["predicted"]) for row in results.measured.curves["confusion"][model]), names
-            ),
-        )
-        for model, name in MODELS.items()
-    ]
-    columns = "one" if draw is _confusion_matrix and len(names) > PAIR_CLASSES else "two"
-    return f"{elements.grid(columns, figures)}\n{elements.paragraph(note, 'soft')}"
+def _confusions(results: Results) -> Markup:
+    """Show which class is taken for which: as a matrix, or, with many classes, as a list of the frequent errors."""
+    is_matrix = len(results.classes) <= MAX_MATRIX_CLASSES
+    draw = _confusion_matrix if is_matrix else _confusion_list
+    note = f"The {MAX_CONFUSIONS_LISTED} most frequent errors."
+    if is_matrix:
+        note = "How many images of each class were taken for which, and their share of the class."
+    figures = []
+    for model, name in MODELS.items():
+        pairs = Counter((row["actual"], row["predicted"]) for row in results.measured.curves["confusion"][model])
+        figures.append(elements.figure(f"{name}: what was taken for what", draw(pairs, results.classes)))
+    columns = "one" if is_matrix and len(results.classes) > MAX_PAIR_CLASSES else "two"
+    return Markup("\n").join([elements.grid(columns, figures), elements.paragraph(note, "soft")])
 
 
-def _confusion_matrix(counts: Counter[tuple[str, str]], classes: Sequence[str]) -> str:
+def _confusion_matrix(counts: Counter[tuple[str, str]], classes: Sequence[str]) -> Markup:
     rows = []
     for actual in classes:
         total = sum(counts[actual, predicted] for predicted in classes)
-        cells = []
-        for predicted in classes:
-            count = counts[actual, predicted]
-            share = count / total if total else 0.0
-            right = "right" if actual == predicted else "wrong"
-            small = f"<small>{elements.percent(share if total else None)}</small>"
-            cells.append(f'<td class="{right}" style="--of-row:{share:.3f}">{count:,}{small}</td>')
-        rows.append(f'<tr><th scope="row">{escape(actual)}</th>{"".join(cells)}</tr>')
-    heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in classes)
-    kind = "matrix tall" if len(classes) > PAIR_CLASSES else "matrix"
-    return elements.table(kind, [f"<tr><th>actual ↓ predicted →</th>{heads}</tr>"], rows)
+        cells = [
+            elements.shaded_cell(
+                counts[actual, predicted],
+                counts[actual, predicted] / total if total else None,
+                "right" if actual == predicted else "wrong",
+            )
+            for predicted in classes
+        ]
+        rows.append(elements.row(actual, cells))
+    names = Markup().join(Markup('<th scope="col">{}</th>').format(name) for name in classes)
+    header = Markup("<tr><th>actual ↓ predicted →</th>{}</tr>").format(names)
+    return elements.table("matrix tall" if len(classes) > MAX_PAIR_CLASSES else "matrix", [header], rows)
 
 
-def _confusion_list(counts: Counter[tuple[str, str]], classes: Sequence[str]) -> str:
-    place = {name: i for i, name in enumerate(classes)}
-    wrong = sorted((-n, place[a], place[p], a, p) for (a, p), n in counts.items() if a != p)
-    rows = [
-        f'<tr><td class="text">{escape(actual)}</td><td class="text">{escape(predicted)}</td><td>{-count:,}</td></tr>'
-        for count, _, _, actual, predicted in wrong[:CONFUSIONS_LISTED]
-    ]
-    head = (
+def _confusion_list(counts: Counter[tuple[str, str]], classes: Sequence[str]) -> Markup:
+    order = {name: i for i, name in enumerate(classes)}
+    errors = sorted((-n, order[a], order[p], a, p) for (a, p), n in counts.items() if a != p)
+    row = Markup('<tr><td class="text">{}</td><td class="text">{}</td><td>{:,}</td></tr>')
+    rows = [row.format(actual, predicted, -n) for n, _, _, actual, predicted in errors[:MAX_CONFUSIONS_LISTED]]
+    header = Markup(
         '<tr><th scope="col">Actual</th><th scope="col">Predicted</th><th class="number" scope="col">Images</th></tr>'
     )
-    return elements.table("wide", [head], rows)
+    return elements.table("wide", [header], rows)
 
 
-def curves(results: Results) -> str:
-    asked = "Both curves ask each image once for each class (micro average)."
+def write_curves(results: Results) -> Markup:
+    note = "Both curves ask each image once for each class (micro average)."
     if len(results.classes) == 2:
-        asked = f"The positive class is {escape(results.classes[1])}."
+        note = f"The positive class is {results.classes[1]}."
     roc = _series(results.measured.curves["roc"], "false_positive_rate", "true_positive_rate")
-    precision = _series(results.measured.curves["precision_recall"], "recall", "precision")
-    unit = charts.unit_axis
+    precision_recall = _series(results.measured.curves["precision_recall"], "recall", "precision")
+    rates = Plane(axes.unit_axis("false positive rate"), axes.unit_axis("true positive rate"), diagonal=True)
     figures = [
-        charts.lines("ROC", roc, unit("false positive rate"), unit("true positive rate"), diagonal=True),
-        charts.lines("Precision and recall", precision, unit("recall"), unit("precision")),
+        charts.lines("ROC", roc, rates),
+        charts.lines(
+            "Precision and recall",
+            precision_recall,
+            Plane(axes.unit_axis("recall"), axes.unit_axis("precision")),
+        ),
     ]
-    return f"{elements.legend()}\n{elements.grid('two', figures)}\n{elements.paragraph(f'Test split. {asked}', 'soft')}"
+    return Markup("\n").join(
+        [elements.legend(), elements.grid("two", figures), elements.paragraph(f"Test split. {note}", "soft")]
+    )
 
 
-def _series(rows: Mapping[str, Sequence[Mapping]], x: str, y: str) -> dict[str, list[charts.Point]]:
-    return {model: [charts.Point(row[x], row[y]) for row in of_model] for model, of_model in rows.items()}
+def _series(curves: Mapping[str, Sequence[Mapping]], x: str, y: str) -> dict[str, list[Point]]:
+    return {model: [Point(row[x], row[y]) for row in rows] for model, rows in curves.items()}

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from thaw.evaluation import Measured
-from thaw.failures import Shown
-from thaw.health import Health
+from thaw.evaluation.measure import Measured
+from thaw.evaluation.review import ReviewCard
+from thaw.report.health import Health
 
 
 @dataclass(frozen=True)
@@ -14,8 +14,13 @@ class Results:
     classes: Sequence[str]  # in the order of the model's outputs
     weighted: bool  # whether some label weighs less than another
     measured: Measured
-    sheets: Mapping[str, Sequence[Shown]]  # mistakes, doubts, labels
+    sheets: Mapping[str, Sequence[ReviewCard]]  # key of report.sheets.SHEETS → its cards, in their order
     health: Health
-    parameters: Mapping[str, object]  # nested as params.yaml, of values that JSON knows
-    inputs: Mapping[str, str]  # what was read → its MD5
+    parameters: Mapping[str, object]  # nested as in params.yaml; values as JSON has them
+    inputs: Mapping[str, str]  # path of each input → its MD5
     augmentations: bytes  # a JPEG of training photographs, plain and as augmented
+
+    @property
+    def extension(self) -> Mapping[str, Mapping] | None:
+        """Split → what new classes did to the answers of an extended model; None for any other model."""
+        return self.measured.metrics.get("extension")

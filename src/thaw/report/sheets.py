@@ -1,14 +1,18 @@
-"""The contact sheets: photographs that are worth a look, each with what was answered, where the model looked, and
-the training photographs nearest to it."""
+"""The contact sheets: photographs to look at, each with its label and the models' answers.
 
-from html import escape
+Beside it stand a map of where the model looked, and the training photographs nearest to it.
+"""
 
-from thaw.failures import Neighbour, Shown
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+from thaw.evaluation.review import Neighbour, ReviewCard
 from thaw.report import elements
 from thaw.report.elements import MODELS
 from thaw.report.results import Results
 
-SHEETS = {  # key → title, what is shown, what is said where there is nothing to show
+SHEETS = {  # key → title, what is shown, the text if there is nothing to show
     "mistakes": (
         "The surest mistakes",
         "Test photographs that the fine-tuned model gets wrong, those first of which it is surest.",
@@ -28,63 +32,70 @@ SHEETS = {  # key → title, what is shown, what is said where there is nothing 
 }
 
 
-def sheets(results: Results) -> str:
+def write_sheets(results: Results) -> Markup:
     if not results.parameters["evaluate"]["shown"]:
-        return elements.paragraph("No photographs are shown here: <code>evaluate.shown</code> is 0.", "soft")
-    shown = [photograph for of_sheet in results.sheets.values() for photograph in of_sheet]
+        return elements.paragraph(Markup("No photographs are shown here: <code>evaluate.shown</code> is 0."), "soft")
+    cards = [card for sheet in results.sheets.values() for card in sheet]
+    parts = [elements.paragraph(_legend(results, cards), "soft")] if cards else []
+    unreadable = len({card.image_id for card in cards if card.picture is None})
+    if unreadable:
+        note = Markup(
+            "{} could not be read when this report was written: deleted or damaged since the run; "
+            "<code>dvc checkout</code> brings the data back."
+        )
+        parts.append(elements.paragraph(note.format(elements.plural(unreadable, "photograph")), "soft"))
+    for key, (title, description, if_empty) in SHEETS.items():
+        sheet = [_card(card, key) for card in results.sheets[key]]
+        text = elements.paragraph(description if sheet else if_empty, "soft")
+        body = Markup('<div class="sheet">\n{}\n</div>').format(Markup("\n").join(sheet)) if sheet else ""
+        parts.append(Markup('<h3 id="{}">{}</h3>\n{}\n{}').format(key, title, text, body))
+    return Markup("\n").join(parts)
+
+
+def _legend(results: Results, cards: Sequence[ReviewCard]) -> str:
+    if not any(card.heatmap for card in cards):
+        return (
+            "What the network saw, and the three training photographs with the nearest frozen features, with their "
+            "labels. This model keeps no map of where it looked."
+        )
     flips = results.parameters["evaluate"]["test_time_flips"]
-    legend = (
+    return (
         f"Left, what the network saw; right, where it looked{' in the photograph itself' if flips else ''}: what is "
         "yellow speaks for its answer, what is violet for the label or, where both are the same, for the runner-up. "
         "Below, the three training photographs with the nearest frozen features, and their labels."
     )
-    if not any(photograph.attention for photograph in shown):
-        legend = (
-            "What the network saw, and the three training photographs with the nearest frozen features, with their "
-            "labels. This model keeps no map of where it looked."
-        )
-    parts = [elements.paragraph(legend, "soft")] if shown else []
-    gone = len({p.image_id for p in shown if p.picture is None})
-    if gone:
-        parts.append(
-            elements.paragraph(
-                f"{elements.plural(gone, 'photograph')} could not be read when this report was written: deleted or "
-                "damaged since the run; <code>dvc checkout</code> brings the data back.",
-                "soft",
-            )
-        )
-    for key, (title, said, nothing) in SHEETS.items():
-        cards = "\n".join(_card(photograph, key) for photograph in results.sheets[key])
-        body = f'<div class="sheet">\n{cards}\n</div>' if cards else ""
-        parts.append(f'<h3 id="{key}">{title}</h3>\n{elements.paragraph(said if cards else nothing, "soft")}\n{body}')
-    return "\n".join(parts)
 
 
-def _card(shown: Shown, sheet: str) -> str:
-    answer, _ = shown.answers["fine_tuned"]
-    pictures = elements.picture(shown.picture, f"{shown.image_id}, {shown.label}", 224)
-    if shown.attention:
-        pictures += elements.picture(shown.attention, f"{shown.image_id}: what speaks for {answer}", 224)
-    kind = "pair" if shown.attention else "single"
-    chance = elements.percent(shown.self_confidence) if sheet == "labels" else ""
-    lines = [f"<li><span>label</span><span>{escape(shown.label)}</span><span>{chance}</span></li>"]
-    for model, name in MODELS.items():
-        said, probability = shown.answers[model]
-        right = "right" if said == shown.label else "wrong"
-        lines.append(
-            f'<li class="{model} {right}"><span>{name.lower()}</span><span>{escape(said)}</span>'
-            f"<span>{elements.percent(probability)}</span></li>"
-        )
-    known = [shown.split] * (sheet == "labels") + [f"weight {shown.weight:.2g}"] * (shown.weight != 1)
-    near = "".join(_neighbour(neighbour, shown.label) for neighbour in shown.neighbours)
-    return (
-        f'<figure class="card"><figcaption>{escape(shown.image_id)} <small>{", ".join(known)}</small></figcaption>'
-        f'<div class="{kind}">{pictures}</div><ul>{"".join(lines)}</ul><div class="near">{near}</div></figure>'
+def _card(card: ReviewCard, sheet: str) -> Markup:
+    predicted, _ = card.predicted["fine_tuned"]
+    pictures = elements.picture(card.picture, f"{card.image_id}, {card.label}", 224)
+    if card.heatmap:
+        pictures += elements.picture(card.heatmap, f"{card.image_id}: what speaks for {predicted}", 224)
+    confidence = elements.percent(card.self_confidence) if sheet == "labels" else ""
+    line = Markup("<li><span>label</span><span>{}</span><span>{}</span></li>")
+    lines = [line.format(card.label, confidence), *(_answer(card, model) for model in MODELS)]
+    notes = [card.split] * (sheet == "labels") + [f"weight {card.weight:.2g}"] * (card.weight != 1)
+    return Markup(
+        '<figure class="card"><figcaption>{} <small>{}</small></figcaption>'
+        '<div class="{}">{}</div><ul>{}</ul><div class="near">{}</div></figure>'
+    ).format(
+        card.image_id,
+        ", ".join(notes),
+        "pair" if card.heatmap else "single",
+        pictures,
+        Markup().join(lines),
+        Markup().join(_neighbour(neighbour, card.label) for neighbour in card.neighbours),
     )
 
 
-def _neighbour(neighbour: Neighbour, label: str) -> str:
-    same = "same" if neighbour.label == label else "other"
-    alt = f"{neighbour.image_id}, {neighbour.label}"
-    picture = elements.picture(neighbour.picture, alt, 112)
-    return f'<span class="{same}">{picture}<small>{escape(neighbour.label)}</small></span>'
+def _answer(card: ReviewCard, model: str) -> Markup:
+    predicted, probability = card.predicted[model]
+    line = Markup('<li class="{} {}"><span>{}</span><span>{}</span><span>{}</span></li>')
+    css = "right" if predicted == card.label else "wrong"
+    return line.format(model, css, MODELS[model].lower(), predicted, elements.percent(probability))
+
+
+def _neighbour(neighbour: Neighbour, label: str) -> Markup:
+    picture = elements.picture(neighbour.picture, f"{neighbour.image_id}, {neighbour.label}", 112)
+    css = "same" if neighbour.label == label else "other"
+    return Markup('<span class="{}">{}<small>{}</small></span>').format(css, picture, neighbour.label)

@@ -6,12 +6,15 @@ Imagery", EU PVSEC 2018; CC BY-NC-SA 4.0.
 
 import importlib.util
 from pathlib import Path
+from typing import Annotated
 
-from thaw.errors import ThawError
-from thaw.params import Elpv
-from thaw.sources.photographs import Photograph, Source
+from pydantic import Field
 
-SOURCE = Source(
+from thaw.core.errors import ThawError
+from thaw.core.params import Section
+from thaw.sources.base import DatasetInfo, Listing, Source, SourceImage
+
+INFO = DatasetInfo(
     name="elpv",
     license="CC BY-NC-SA 4.0",
     citation=(
@@ -23,36 +26,44 @@ SOURCE = Source(
 )
 
 
-def find(params: Elpv) -> tuple[Source, list[Photograph]]:
-    """List the cells; one whose probability of a defect lies above `params.threshold` is defective.
+class Elpv(Section):
+    threshold: Annotated[float, Field(ge=0, lt=1)]
 
-    The weight of a label is the distance of its probability from the threshold, 1 at the ends: |2p - 1| at 0.5; at
-    0, the protocol of Deitsch et al. 2019, a cell of p > 0 weighs p and one of 0 weighs 1.
-    """
+
+def find(params: Elpv) -> Listing:
+    """List the cells. A cell is defective if its probability of a defect is above `params.threshold`."""
     spec = importlib.util.find_spec("elpv_dataset")
     if spec is None:
-        raise ThawError("download.source elpv wants the package elpv-dataset: run `make setup`")
+        raise ThawError("download.source: elpv needs the package elpv-dataset: run `make setup`")
     folder = Path(spec.submodule_search_locations[0]) / "data"
-    photographs = []
+    images = []
     for line in (folder / "labels.csv").read_text().splitlines():
-        path, probability, cell_type = line.split()
-        p = float(probability)
-        photographs.append(
-            Photograph(
+        path, text, cell_type = line.split()
+        probability = float(text)
+        images.append(
+            SourceImage(
                 image_id=Path(path).stem,
                 path=folder / path,
-                label="defective" if p > params.threshold else "functional",
-                weight=label_weight(p, params.threshold),
+                label="defective" if probability > params.threshold else "functional",
+                weight=label_weight(probability, params.threshold),
                 author="ZAE Bayern",
                 landing_url="https://github.com/zae-bayern/elpv-dataset",
-                meta={"cell_type": cell_type, "probability": f"{p:.3f}"},
+                meta={"cell_type": cell_type, "probability": f"{probability:.3f}"},
             )
         )
-    return SOURCE, photographs
+    return Listing(INFO, images)
 
 
 def label_weight(probability: float, threshold: float) -> float:
-    """Return the distance of a probability from the threshold as a share of the largest one on its side, in [0, 1]."""
+    """Return how sure a label is, in [0, 1]: the distance of its probability from the threshold, divided by the largest
+    distance on that side.
+
+    At a threshold of 0.5 it is |2p - 1|. At 0 it is the protocol of Deitsch et al. 2019: a cell with p > 0 has the
+    weight p, one with p = 0 has the weight 1.
+    """
     if probability > threshold:
         return (probability - threshold) / (1 - threshold)
     return (threshold - probability) / threshold if threshold else 1.0
+
+
+SOURCE = Source("elpv", Elpv, find)

@@ -1,12 +1,14 @@
-"""Files over HTTP that arrive: many at once, tried again where that may help, gone on with where they broke off.
+"""Files over HTTP: many at once, retried where a retry may help, resumed where they broke off.
 
-What is worth another try (429, 408, 425, 5xx, a reset, a time-out, a body cut short) is tried again after a pause
-that doubles each time, with jitter so that many workers do not return at once; `Retry-After` is honoured by all
-workers. What the server refuses (another 4xx) counts as gone only when it said so three times: loaded servers and
-proxies also refuse files that they have.
+Transient failures (429, 408, 425, 5xx, a reset, a time-out, a body cut short) are retried after a pause that doubles
+each time; its jitter keeps many workers from returning at the same moment. All workers wait as long as `Retry-After`
+says. A file that is refused (another 4xx) counts as gone after three refusals: overloaded servers and proxies also
+refuse files that they have.
+
+The loops are not urllib3.Retry's. It has done its work when the headers are there: a body that breaks off or fails
+its check comes later. And it pauses only its own thread.
 """
 
-import email.utils
 import random
 import threading
 import time
@@ -16,18 +18,18 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 
-from thaw.errors import ThawError
+from thaw.core.errors import ThawError
+from thaw.sources.base import FailingError, UnreachableError
 
 TRANSIENT = {408, 425, 429}  # and all of 5xx
-CONFIRMATIONS = 3  # times that a refusal, or a body that does not pass its check, is believed
-FIRST_CONTACT = 3  # attempts at a host that never answered: without a network the error should not take a minute
-LONGEST_PAUSE = 30.0  # seconds
-LONGEST_RETRY_AFTER = 300.0  # seconds; no server may halt the download for longer than this at a time
-FAILURES_IN_A_ROW = 50  # files of which none arrived: the server is at fault, not the files
+CONFIRMATIONS = 3  # refusals, or bodies that fail their check, before a file is given up
+MAX_FIRST_CONTACTS = 3  # attempts at a host that never answered: without a network, the error must not take a minute
+MAX_PAUSE = 30.0  # seconds
+MAX_RETRY_AFTER = 300.0  # seconds; no server may stop the download for longer at a time
+MAX_FAILURES_IN_A_ROW = 50  # files; if all of so many fail, the fault is the server's and not the files'
+CHUNK_BYTES = 1 << 20
 
-
-class UnreachableError(ThawError):
-    """The network or the server fails as a whole: nothing more can be fetched."""
+TransferError = (requests.RequestException, urllib3.exceptions.HTTPError)  # no answer, or one that broke off
 
 
 class GoneError(ThawError):
@@ -38,118 +40,134 @@ class BrokenError(ThawError):
     """The file arrives, but is not what it should be."""
 
 
-class FailingError(ThawError):
-    """The server failed at this file each time it was asked."""
-
-
 class ChangedError(Exception):
-    """What the server sends now is another version of the file than the part that is already here."""
+    """The server now has another version of the file than the part that was fetched before."""
 
 
 class Fetcher:
-    """Connections kept open for `workers` threads; safe to share among them."""
+    """Connections that stay open for `workers` threads, which may all use it at the same time."""
 
     def __init__(self, workers: int = 1, timeout: float = 20.0, pause: float = 0.5, attempts: int = 8):
-        """`timeout`: seconds without a byte; `pause`: seconds before the second of `attempts`, doubled from there."""
+        """Open no connection yet.
+
+        Args:
+            workers: the number of connections to a host.
+            timeout: seconds without a byte.
+            pause: seconds before the second attempt; it doubles before each further one.
+            attempts: how often a file is requested.
+        """
         self.timeout, self.pause, self.attempts = timeout, pause, attempts
         self.session = requests.Session()
         self.session.headers["Accept-Encoding"] = "identity"  # offsets and lengths are those of the file itself
         for scheme in ("http://", "https://"):
             self.session.mount(scheme, requests.adapters.HTTPAdapter(4, pool_maxsize=workers, pool_block=True))
-        self._answered: set[str] = set()  # hosts
+        self._reached: set[str] = set()  # hosts
         self._not_before = 0.0  # time.monotonic() before which no request is sent
         self._failures_in_a_row = 0
-        self._stop: UnreachableError | None = None
+        self._fatal: UnreachableError | None = None  # ends all further requests
         self._lock = threading.Lock()
 
     def get(self, url: str, check: Callable[[bytes], object] = bytes) -> bytes:
-        """Return the body of `url` that passes `check`, which raises ThawError on one that does not.
+        """Return the body of `url` after `check`, which raises ThawError if the body is not what it should be.
 
-        Raises GoneError, BrokenError or FailingError after the attempts that each is worth, and UnreachableError
-        where the host cannot be reached or FAILURES_IN_A_ROW files failed.
+        Raises GoneError after CONFIRMATIONS refusals, BrokenError after as many bodies that fail the check, and
+        FailingError after all attempts. Raises UnreachableError if the host cannot be reached, or after
+        MAX_FAILURES_IN_A_ROW files that failed.
         """
-        refused = damaged = 0
+        refusals = broken = 0
         for attempt in range(self.attempts):
             try:
                 with self._request(url) as response:
                     body = response.content
-            except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            except TransferError as error:
                 self._pause(url, attempt, error)
                 continue
             if _is_transient(response):
-                self._pause(url, attempt, None, _retry_after(response))
+                self._pause(url, attempt, retry_after=_retry_after(response))
                 continue
             if response.status_code >= 400:
-                refused += 1
-                if refused == CONFIRMATIONS:
-                    raise self._count(url, GoneError("gone from the server"))
+                refusals += 1
+                if refusals == CONFIRMATIONS:
+                    raise self._count_failure(url, GoneError("gone from the server"))
                 self._pause(url, attempt)
                 continue
             try:
                 check(body)
             except ThawError as error:
-                damaged += 1
-                if damaged == CONFIRMATIONS:
-                    html = body[:1000].lstrip()[:1] == b"<"
-                    raise self._count(
-                        url, BrokenError("broken: HTML" if html else "broken: does not decode")
-                    ) from error
+                broken += 1
+                if broken == CONFIRMATIONS:
+                    is_html = body[:1000].lstrip().startswith(b"<")
+                    message = "broken: HTML" if is_html else "broken: does not decode"
+                    raise self._count_failure(url, BrokenError(message)) from error
                 self._pause(url, attempt)
                 continue
-            self.arrived()
+            self.count_success()
             return body
-        raise self._count(url, FailingError("the server failed at it each time"))
+        raise self._count_failure(url, FailingError("the server failed at it each time"))
 
-    def arrived(self) -> None:
-        """Note that a file is there, as one from a cache is: those that failed before it are in no row any more."""
+    def count_success(self) -> None:
+        """Note that a file is there, fetched or from a cache: the row of failures ends."""
         self._failures_in_a_row = 0
 
     def stream(self, url: str, offset: int = 0, version: str = "") -> "Stream":
-        """Return the bytes of `url` from `offset` on, for files too large to hold."""
+        """Return an iterator over the bytes of `url` from `offset` on, for files too large for memory."""
         return Stream(self, url, offset, version)
 
     def _request(self, url: str, **options) -> requests.Response:
-        if self._stop:
-            raise self._stop
+        if self._fatal:
+            raise self._fatal
         time.sleep(max(0.0, self._not_before - time.monotonic()))
         response = self.session.get(url, timeout=self.timeout, **options)
-        self._answered.add(urlsplit(url).netloc)
+        self._reached.add(urlsplit(url).netloc)
         return response
 
     def _pause(self, url: str, attempt: int, error: Exception | None = None, retry_after: float = 0.0) -> None:
-        """Wait before the attempt after `attempt` (from 0), or raise UnreachableError where there is no use in one."""
+        """Wait after a failed attempt.
+
+        Args:
+            url: was requested.
+            attempt: its number, from 0; after the last one, this does not wait.
+            error: why there is no answer, if there is none.
+            retry_after: seconds in which no worker may send a request.
+
+        Raises:
+            UnreachableError: no connection was made, and no further attempt is worthwhile.
+        """
         host = urlsplit(url).netloc
-        last = self.attempts if host in self._answered else FIRST_CONTACT
-        if error is not None and _not_connected(error) and attempt + 1 >= last:
-            self._stop = unreachable(host, error)
-            raise self._stop
+        most = self.attempts if host in self._reached else MAX_FIRST_CONTACTS
+        if error is not None and _not_connected(error) and attempt + 1 >= most:
+            self._fatal = unreachable(host, error)
+            raise self._fatal
         if attempt + 1 >= self.attempts:
             return
         if retry_after:
             with self._lock:
                 self._not_before = max(self._not_before, time.monotonic() + retry_after)
-        pause = min(LONGEST_PAUSE, self.pause * 2**attempt)
+        pause = min(MAX_PAUSE, self.pause * 2**attempt)
         time.sleep(random.uniform(pause / 2, pause))
 
-    def _count(self, url: str, error: ThawError) -> ThawError:
-        """Count a file that failed for good; the error to raise is `error`, or that the whole server fails."""
+    def _count_failure(self, url: str, error: ThawError) -> ThawError:
+        """Count a file that was given up; return the error to raise: `error`, or that the whole server fails."""
         with self._lock:
             self._failures_in_a_row += 1
-            if self._failures_in_a_row >= FAILURES_IN_A_ROW:
-                self._stop = UnreachableError(
-                    f"{FAILURES_IN_A_ROW} files in a row failed, the last being {url} ({error}): the server is out of "
-                    "order or the address is wrong; run again to go on with what has arrived"
+            if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
+                self._fatal = UnreachableError(
+                    f"{MAX_FAILURES_IN_A_ROW} files in a row failed, the last being {url} ({error}): the server is out "
+                    "of order or the address is wrong; run again to go on with what has arrived"
                 )
-        return self._stop or error
+        return self._fatal or error
 
 
 class Stream:
-    """Iterates over the bytes of a file from `offset` on, going on by range requests where the body breaks off.
+    """Iterates over the bytes of a file from `offset` on, and resumes by range requests where the body breaks off.
 
-    `version` identifies the bytes (entity tag or date, and length) once the first answer is there, `length` is the
-    file's whole length in bytes where the server tells it, `offset` that of the next byte. Given a version, the
-    iteration raises ChangedError where the server has another one. It raises GoneError, FailingError and
-    UnreachableError as Fetcher.get does.
+    The iteration raises ChangedError if `version` is given and the server has another one; and GoneError, FailingError
+    and UnreachableError as Fetcher.get does.
+
+    Attributes:
+        offset: of the next byte.
+        version: identifies the content (entity tag or date, and length); known after the first answer.
+        length: of the whole file in bytes, if the server tells it.
     """
 
     def __init__(self, fetcher: Fetcher, url: str, offset: int, version: str):
@@ -158,7 +176,7 @@ class Stream:
         self._fetcher = fetcher
 
     def __iter__(self) -> Iterator[bytes]:
-        failures = refused = 0
+        failures = refusals = 0
         while failures < self._fetcher.attempts:
             before, error, retry_after = self.offset, None, 0.0
             headers = {"Range": f"bytes={self.offset}-"} if self.offset else {}
@@ -170,16 +188,16 @@ class Stream:
                         yield from self._body(response)
                         return
                     retry_after = _retry_after(response)
-                    refused += not _is_transient(response)
-            except (requests.RequestException, urllib3.exceptions.HTTPError) as caught:
+                    refusals += not _is_transient(response)
+            except TransferError as caught:
                 error = caught
-            if refused == CONFIRMATIONS:
+            if refusals == CONFIRMATIONS:
                 raise GoneError(f"{self.url} is not there (status {response.status_code})")
-            failures, refused = (0, 0) if self.offset > before else (failures + 1, refused)
+            failures, refusals = (0, 0) if self.offset > before else (failures + 1, refusals)
             self._fetcher._pause(self.url, max(0, failures - 1), error, retry_after)
-        of = f" of {self.length:,}" if self.length else ""
+        total = f" of {self.length:,}" if self.length else ""
         raise FailingError(
-            f"{self.url} broke off at byte {self.offset:,}{of} again and again: run again to go on from there"
+            f"{self.url} broke off at byte {self.offset:,}{total} again and again: run again to go on from there"
         )
 
     def _body(self, response: requests.Response) -> Iterator[bytes]:
@@ -188,30 +206,31 @@ class Stream:
         if response.status_code == 416 or (self.version and version != self.version):
             raise ChangedError
         self.version, self.length = version, length
-        # A server without ranges sends the file from its front.
+        # A server without range requests sends the file from its start.
         skip = 0 if response.headers.get("Content-Range", "").startswith(f"bytes {self.offset}-") else self.offset
-        while chunk := response.raw.read1(1 << 20, decode_content=False):
-            seen, skip = min(skip, len(chunk)), max(0, skip - len(chunk))
-            self.offset += len(chunk) - seen
-            yield chunk[seen:]
+        while chunk := response.raw.read1(CHUNK_BYTES, decode_content=False):
+            skipped = min(skip, len(chunk))
+            skip -= skipped
+            self.offset += len(chunk) - skipped
+            yield chunk[skipped:]
 
 
 def unreachable(host: str, error: Exception) -> UnreachableError:
-    """The error for a host that was not reached: what else there is to do."""
+    """Return the error for a host that cannot be reached; it says what else a person can do."""
     while error.__cause__ or error.__context__:
         error = error.__cause__ or error.__context__
     return UnreachableError(
-        f"{host} was not reached ({error}): mend the network, or set download.source: elpv, which runs without one, "
+        f"{host} was not reached ({error}): check the network, or set download.source: elpv, which runs without one, "
         "or run `dvc pull` where a teammate pushed the data"
     )
 
 
 def _not_connected(error: BaseException | None) -> bool:
-    """Whether no connection came about at all, as opposed to one that broke."""
+    """Return whether no connection was made at all, in contrast to one that broke."""
     kinds = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
     kinds += (urllib3.exceptions.SSLError, urllib3.exceptions.ProxyError)
     while error is not None:
-        reason = getattr(error, "reason", None)  # urllib3's MaxRetryError keeps its cause there
+        reason = getattr(error, "reason", None)  # urllib3's MaxRetryError has its cause there
         if isinstance(error, kinds) or isinstance(reason, kinds):
             return True
         error = error.__cause__ or error.__context__
@@ -223,19 +242,15 @@ def _is_transient(response: requests.Response) -> bool:
 
 
 def _retry_after(response: requests.Response) -> float:
-    """Seconds that the server asks to wait, from a number or a date; 0 where it does not say."""
-    value = response.headers.get("Retry-After", "").strip()
-    if value.isdigit():
-        seconds = float(value)
-    else:
-        try:
-            seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
-        except ValueError:
-            return 0.0
-    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER)
+    """Return how many seconds the server asks to wait, given as a number or a date; 0 if it does not say."""
+    try:
+        seconds = urllib3.Retry().parse_retry_after(response.headers.get("Retry-After", "0"))
+    except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):  # neither, or absurdly large
+        return 0.0
+    return min(seconds, MAX_RETRY_AFTER)
 
 
 def _length(response: requests.Response) -> int | None:
-    """The length of the whole file, from `Content-Range: bytes 5-9/10` or `Content-Length: 10`."""
+    """Return the length of the whole file, from `Content-Range: bytes 5-9/10` or `Content-Length: 10`."""
     total = response.headers.get("Content-Range", "").rpartition("/")[2] or response.headers.get("Content-Length", "")
     return int(total) if total.isdigit() else None

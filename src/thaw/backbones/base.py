@@ -1,0 +1,53 @@
+"""What a family of backbones is: `Family`.
+
+A new family is a module beside this one, with a function that builds its networks and a `Family` that binds them; it is
+registered in `registry`. Every stage checks `backbone.name`, so a family imports Keras only inside its functions.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from thaw.engines.keras_setup import keras
+
+KERAS_FILES = (".weights.h5", ".keras", ".h5")  # weights of Keras 3, a model of Keras 3, either of Keras 2
+
+
+class InputSize(NamedTuple):
+    """The side of an image, in pixels."""
+
+    trained: int  # on which the ImageNet weights were trained
+    smallest: int  # below it, the last map would be empty
+
+
+def _unchanged(network: "keras.Model") -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Family:
+    """Backbones that one function builds.
+
+    Attributes:
+        name: as error messages call it.
+        input_sizes: for each backbone, by its name in `backbone.name`.
+        build: takes the name of a backbone and whether it gets the ImageNet weights, and returns its network. This
+            takes (n, h, w, 3) RGB pixels 0-255 of any size: the pre-processing is part of it. Random weights come from
+            Keras' global generator. It raises ThawError if the ImageNet weights are not available.
+        last_map: the layer with the last feature map; None is the last layer of the network.
+        classifies: the network ends in (n, 1000) probabilities of the ImageNet classes. Then its layer `features` has
+            the mean of the last map.
+        readers: functions that give a network the weights of a file, for endings in addition to KERAS_FILES. They raise
+            ThawError if these are the weights of another network.
+        after_loading: corrects a network after it got the weights of a file of the user's.
+    """
+
+    name: str
+    input_sizes: Mapping[str, InputSize]
+    build: Callable[[str, bool], "keras.Model"]
+    last_map: str | None = None
+    classifies: bool = False
+    readers: Mapping[str, Callable[["keras.Model", Path], None]] = field(default_factory=dict)
+    after_loading: Callable[["keras.Model"], None] = _unchanged

@@ -1,0 +1,82 @@
+"""A backbone as the parameters have it: built, with its weights, cut, and pooled."""
+
+from pathlib import Path
+
+from thaw.backbones import weights as weight_files
+from thaw.backbones.cut_points import FEATURES, find_cut_points, resolve
+from thaw.backbones.registry import BACKBONES, FAMILIES
+from thaw.core.errors import ThawError
+from thaw.engines.keras_setup import keras
+
+POOLING = {
+    "avg": keras.layers.GlobalAveragePooling2D,
+    "max": keras.layers.GlobalMaxPooling2D,
+    None: keras.layers.Identity,
+}
+
+
+def build(
+    name: str, weights: str | None, seed: int, cut: str | None = None, pooling: str | None = "avg"
+) -> tuple[keras.Model, list[str]]:
+    """Build a backbone: a network that ends in the layer `features`.
+
+    A backbone of a family that classifies keeps its 1000 ImageNet classes behind this layer, unless `cut` or `pooling`
+    changes the features.
+
+    Args:
+        name: one of `registry.BACKBONES`.
+        weights: `imagenet`, a file, or None for random ones. Of a model that Thaw trained, the backbone is the network
+            up to its layer `features`.
+        seed: of random weights.
+        cut: the last cut point, or block, that is kept; None keeps all.
+        pooling: of the last map over its positions: `avg`, `max`, or None for none.
+
+    Returns:
+        The network, from (n, h, w, 3) RGB pixels 0-255 of any size, and the cut points that `cut` left out.
+
+    Raises:
+        ThawError: `cut` is no cut point, or the weights are missing, damaged or those of another network.
+    """
+    if trained := weight_files.trained_model(weights):
+        return _trained_backbone(trained, name, weights, cut, pooling), []
+    network, family = full_network(name, weights, seed), BACKBONES[name]
+    layers = [point.layer for point in find_cut_points(network, family.last_map or network.layers[-1].name)]
+    kept = layers[: layers.index(resolve(cut, layers, parameter="backbone.cut")) + 1] if cut else layers
+    if family.classifies and not cut and pooling == "avg":
+        return network, []
+    pooled = POOLING[pooling](name=FEATURES)
+    return keras.Model(network.input, pooled(network.get_layer(kept[-1]).output), name=name), layers[len(kept) :]
+
+
+def _trained_backbone(trained: keras.Model, name: str, path: str, cut: str | None, pooling: str | None) -> keras.Model:
+    if trained.name != name:
+        raise ThawError(f"backbone.weights: {path} has the backbone {trained.name}; backbone.name is {name}")
+    if cut:
+        raise ThawError(f"backbone.weights: {path} is a trained model, which cannot be cut: set backbone.cut to null")
+    if not isinstance(trained.get_layer(FEATURES), POOLING[pooling]):
+        raise ThawError(f"backbone.weights: {path} was trained with another backbone.pooling than {pooling}")
+    return keras.Model(trained.input, trained.get_layer(FEATURES).output, name=name)
+
+
+def full_network(name: str, weights: str | None, seed: int) -> keras.Model:
+    """Return the network of a backbone before it is cut and pooled, with `weights` as in `build`."""
+    keras.backend.clear_session()  # Keras numbers layers without a name: their numbers should not depend on the past
+    keras.utils.set_random_seed(seed)
+    family = BACKBONES[name]
+    network = family.build(name, weights == "imagenet")
+    if weights not in (None, "imagenet"):
+        path = Path(weights)
+        weight_files.load_file(network, path, _reader(name, path))
+        family.after_loading(network)
+    return network
+
+
+def _reader(name: str, path: Path) -> weight_files.Reader:
+    """Return the function that reads a file of weights for the backbone `name`, by the file's ending."""
+    for family in FAMILIES:
+        for ending, read in family.readers.items():
+            if path.name.endswith(ending):
+                if name not in family.input_sizes:
+                    raise ThawError(f"{path}: a {ending} file has weights for {family.name} only, not for {name}")
+                return read
+    return weight_files.load_keras_file

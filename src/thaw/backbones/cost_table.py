@@ -1,0 +1,45 @@
+"""A table of what freezing up to each cut point of a backbone costs, for `python src/backbone.py --list`."""
+
+import tempfile
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from thaw.backbones import artifact, costs
+from thaw.backbones.cut_points import FEATURES, find_cut_points
+from thaw.engines import inference
+
+if TYPE_CHECKING:
+    from thaw.parameters.backbone import Backbone
+
+
+def cost_table(backbone: "Backbone", size: int) -> pl.DataFrame:
+    """Return a row for the input, `none`, and one for each cut point, for images of `size` pixels.
+
+    The columns are `layer`, `parameters_before`, `parameters_behind`, `multiply_adds_before` and `multiply_adds_behind`
+    (of one image), `output_bytes` (of one image) and `training_seconds` (of one image, for all behind the layer).
+    """
+    backbone = backbone.model_copy(update={"weights": None})  # the costs do not depend on the weights
+    with tempfile.TemporaryDirectory() as folder:
+        network = Path(folder) / "backbone.xml"
+        model = artifact.write(backbone, Path(folder))
+        cut_points = find_cut_points(model, FEATURES)
+        shapes = inference.output_shapes(network, [point.layer for point in cut_points], size)
+        counts = costs.multiply_adds(network, size)
+    layers = [None, *(point.layer for point in cut_points)]
+    parameters = [0, *(point.parameters_before for point in cut_points)]
+    before = [0, *(counts[point.layer] for point in cut_points)]
+    behind = [counts[FEATURES] - count for count in before]
+    return pl.DataFrame(
+        {
+            "layer": ["none", *layers[1:]],
+            "parameters_before": parameters,
+            "parameters_behind": [parameters[-1] - count for count in parameters],
+            "multiply_adds_before": before,
+            "multiply_adds_behind": behind,
+            "output_bytes": [prod(shapes[layer]) * (2 if layer else 1) for layer in layers],  # float16; uint8 pixels
+            "training_seconds": costs.training_seconds(model, {layer: shapes[layer] for layer in layers}, behind),
+        }
+    )

@@ -1,0 +1,102 @@
+"""Errors written for the person who reads them, and how a script starts and ends."""
+
+import contextlib
+import difflib
+import errno
+import fcntl
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+
+class ThawError(Exception):
+    """A mistake that the person can correct: its message is one line that says what is wrong, where, and what to do."""
+
+
+def missing(path: Path) -> ThawError:
+    """Return the error for an artifact that is not there, as in a new clone before `dvc pull`."""
+    return ThawError(f"{path} is missing: run `dvc repro`, or `dvc pull` where a teammate pushed it")
+
+
+def did_you_mean(name: str, valid: Iterable[str]) -> str:
+    """Return ` (did you mean …?)` with the valid names most similar to `name`, or ` (valid: …)` if none is similar."""
+    names = [str(v) for v in valid]
+    similar = difflib.get_close_matches(str(name), names, n=5, cutoff=0.5)
+    return f" (did you mean {', '.join(similar)}?)" if similar else f" (valid: {', '.join(names[:30])})"
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a script's `main`. A person's mistake, or a full disk, ends it with one line and exit status 1.
+
+    It exits silently when stdout is closed early (`| head`). If DVC started the script, it runs as a stage: see
+    `_as_stage`.
+    """
+    try:
+        if "DVC_STAGE" in os.environ:
+            with _as_stage(os.environ["DVC_STAGE"]):
+                main()
+                sys.stdout.flush()
+                os._exit(0)  # everything is written; an orderly end of TensorFlow would take a second
+        main()
+    except ThawError as error:
+        sys.exit(f"thaw: {' '.join(str(error).split())}")
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes stdout once more at its exit
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
+            raise
+        file = error.filename2 or error.filename  # if two files are named, the second is the target of a copy
+        where = f": {file}" if file else ""
+        unreadable = os.path.isfile(file or "") and not os.access(file, os.R_OK)  # noqa: PTH113 - Path's may raise
+        verb = "read" if unreadable else "write"
+        sys.exit(
+            f"thaw: cannot {verb}{where}: {error.strerror}; no incomplete output was kept: correct this and run again"
+        )
+    except KeyboardInterrupt:
+        sys.exit("thaw: interrupted; the next run starts this stage again")
+
+
+@contextlib.contextmanager
+def _as_stage(name: str) -> Iterator[None]:
+    """If `dvc` is killed, this stage stops too, within half a second. Two runs of a stage never write at the same time.
+
+    A stage that cannot notice the end of DVC, such as a suspended one, holds a lock: the next run of the stage waits.
+    The lock is on the script itself: each working copy has its own, and the system releases it however the stage ends.
+    """
+    ancestors = _ancestors_up_to_dvc(name)
+    if os.getsid(ancestors[-1]) != os.getsid(0):  # DVC was killed during the imports: init is the parent now
+        os._exit(1)
+    threading.Thread(target=_exit_after_dvc, args=(name, ancestors), daemon=True).start()
+    with Path(sys.argv[0]).open("rb") as script:
+        try:
+            fcntl.flock(script, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"{name}: waiting for an earlier run of this stage (`pgrep -f {sys.argv[0]}` shows it)", flush=True)
+            fcntl.flock(script, fcntl.LOCK_EX)
+        except OSError:  # some network file systems have no locks
+            pass
+        yield
+
+
+def _ancestors_up_to_dvc(name: str) -> list[int]:
+    """Return the ids of the processes above this stage, DVC last.
+
+    DVC starts a stage through a shell. Bash replaces itself by the command; other shells stay between.
+    """
+    import psutil  # only stages need it
+
+    parent = os.getppid()
+    with contextlib.suppress(psutil.Error):  # it has just ended, or belongs to another user
+        process = psutil.Process(parent)
+        if process.environ().get("DVC_STAGE") == name:
+            return [parent, process.ppid()]
+    return [parent]
+
+
+def _exit_after_dvc(name: str, ancestors: list[int]) -> None:
+    while _ancestors_up_to_dvc(name) == ancestors:
+        time.sleep(0.5)
+    os._exit(1)  # as if killed: the next run removes what is incomplete

@@ -1,0 +1,87 @@
+"""Files and folders that are complete or absent: written under a temporary name beside the final one, then renamed."""
+
+import contextlib
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from thaw.core.errors import ThawError, missing
+
+
+def expand_home(path: str, name: str) -> Path:
+    """Expand `~` or `~user` in a path; raises ThawError, which calls the path `name`, if there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ThawError(f"{name} {path}: there is no such home") from None
+
+
+def read_json(path: Path) -> dict | list:
+    """Return the content of an artifact in JSON; raises ThawError if the file is missing."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise missing(path) from None
+
+
+def temporary_path(path: Path) -> Path:
+    """Return the temporary name beside `path`: always the same, so that the next run removes what a killed one left."""
+    return path.with_name(f".{path.name}.partial")
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path to write to; it replaces `path` only if the block ends without an error."""
+    temporary = temporary_path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8; it is complete or absent."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: object, indent: int | None = 1) -> None:
+    """Write a value as JSON in UTF-8, with a line break at its end; the file is complete or absent."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=indent) + "\n")
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder; it replaces `path` only if the block ends without an error."""
+    temporary = temporary_path(path)
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        old = path.with_name(f".{path.name}.old.partial")
+        shutil.rmtree(old, ignore_errors=True)
+        if path.exists():
+            path.replace(old)
+        temporary.replace(path)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+FICLONE = 0x40049409  # Linux' request to share a file's blocks (ioctl_ficlone(2))
+
+
+def clone(source: Path, target: Path) -> None:
+    """Copy a file, sharing its blocks on disk where the file system supports it (Btrfs, XFS), as DVC does by default.
+
+    Source and target stay independent: writing to one never changes the other. The target is always writable.
+    """
+    with source.open("rb") as original, target.open("wb") as copy:
+        try:
+            fcntl.ioctl(copy, FICLONE, original.fileno())
+        except OSError:
+            shutil.copyfileobj(original, copy, 1 << 20)

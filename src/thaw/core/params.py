@@ -1,0 +1,137 @@
+"""params.yaml as typed, validated models: how it is read, and what its errors say.
+
+Each section is a module of `thaw.parameters`; `thaw.parameters.whole` combines them. Every stage validates the whole
+file before it works: the first stage that runs reports a mistake in any section. Default values are in params.yaml
+only: every key is required.
+"""
+
+import importlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from thaw.core.errors import ThawError, did_you_mean
+
+if TYPE_CHECKING:
+    from thaw.parameters.whole import Params
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Amplitude = Annotated[float, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """One section of params.yaml: an unknown key, a wrong type or a value out of range is an error."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads 1e-5 as a number, as DVC does, which also writes the file. In YAML 1.1, which PyYAML reads, it is text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def load(path: Path) -> "Params":
+    """Read and validate a parameter file; raises ThawError with one line that names every wrong key."""
+    try:
+        return parse(path.read_text(encoding="utf-8"), str(path))
+    except FileNotFoundError:
+        raise ThawError(f"{path} is missing: run from the folder that holds it") from None
+    except UnicodeDecodeError as error:
+        raise ThawError(f"{path} is not valid YAML: {error}") from error
+
+
+def parse(text: str, name: str) -> "Params":
+    """Validate the text of a parameter file as `load` does; error messages call the file `name`."""
+    model = _all_sections()
+    try:
+        values = yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise ThawError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ThawError(f"{name} holds no parameters: it should have the sections {', '.join(model.model_fields)}")
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ThawError(f"{name}: " + "; ".join(_describe(e, model) for e in error.errors())) from None
+
+
+def check_classes(path: Path, classes: Sequence[str]) -> None:
+    """Check the parameters of all sections against the classes of the data.
+
+    A stage calls this as soon as it has the classes, before it works. It then reads no parameter of another section
+    into its output. Raises ThawError, one line, if a parameter does not fit the classes.
+    """
+    load(path).check_classes(classes)
+
+
+def _all_sections() -> type[Section]:
+    """Return the model of the whole file.
+
+    It is imported by name: so a stage depends only on the modules of the sections that it reads. A mistake in another
+    section can stop a stage, but never changes what the stage writes.
+    """
+    return importlib.import_module("thaw.parameters.whole").Params
+
+
+def flatten(values: Mapping, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Yield (dotted name, value) of each parameter in sections within sections, in their order."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _describe(error: dict, model: type[Section]) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] in ("extra_forbidden", "invalid_key"):
+        return f"unknown parameter {key}{did_you_mean(key, _keys(model))}"
+    if error["type"] == "missing":
+        return f"{key} is missing"
+    if error["type"] == "value_error":  # a rule about several keys: its message names them
+        return str(error["ctx"]["error"])
+    if error["type"] == "model_type":
+        return f"{key} should be a section with parameters of its own, not {error['input']!r}"
+    message = error["msg"].replace("a valid integer", "a whole number").replace(" None", " null")
+    message = re.sub(r"^(Input|List) |valid | after validation.*", "", message)
+    hint = ""
+    if error["type"] == "literal_error":
+        literals = _literals(error)
+        hint = did_you_mean(error["input"], literals) if isinstance(error["input"], str) else ""
+        if len(literals) > 8:
+            message = f"should be one of {len(literals)} names"
+    or_null = ", or null" if _nullable(error["loc"], model) else ""
+    return f"{key} {message}{or_null}, not {error['input']!r}{hint}"
+
+
+def _nullable(location: Sequence[str | int], model: type[Section]) -> bool:
+    section: object = model
+    for name in location:
+        if not (isinstance(section, type) and issubclass(section, BaseModel)):
+            return False  # an item of a list
+        section = section.model_fields[name].annotation
+    return type(None) in get_args(section)
+
+
+def _literals(error: dict) -> list[str]:
+    expected = error["ctx"]["expected"].replace(" or ", ",").replace("None", "null")
+    return [part.strip("' ") for part in expected.split(",")]
+
+
+def _keys(section: type[BaseModel], prefix: str = "") -> list[str]:
+    """List every parameter of a section by its dotted name."""
+    keys = []
+    for name, field in section.model_fields.items():
+        nested = isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+        keys += _keys(field.annotation, f"{prefix}{name}.") if nested else [prefix + name]
+    return keys

@@ -1,0 +1,66 @@
+"""The tables that the stages join on: their columns, and how they are read, checked and written."""
+
+from pathlib import Path
+
+import polars as pl
+
+from thaw.core.errors import ThawError, missing
+from thaw.core.files import atomic_file
+
+SPLITS = ("train", "validation", "test")
+EVALUATED = ("validation", "test")  # the splits that models are measured on
+
+IMAGES = {
+    "image_id": pl.String,  # stable, unique, safe as a file name
+    "path": pl.String,  # relative to the folder of images.csv
+    "label": pl.String,
+    "weight": pl.Float64,  # 1 unless the source gives a confidence
+    "source": pl.String,
+    "license": pl.String,
+    "author": pl.String,
+    "landing_url": pl.String,
+    "sha256": pl.String,
+    "width": pl.Int64,  # pixels, upright
+    "height": pl.Int64,
+}  # and further columns of the source, prefixed `meta_`
+SPLIT = {"image_id": pl.String, "label": pl.String, "weight": pl.Float64, "group": pl.String, "split": pl.String}
+MISSING = dict.fromkeys(("image_id", "file", "reason"), pl.String)  # the images that were left out
+ROWS = {"image_id": pl.String, "copy": pl.Int64}  # the view in each row of an array; copy 0 is the plain image
+
+
+def write(frame: pl.DataFrame, path: Path) -> None:
+    """Write a table as CSV, in the order of its rows; the file is complete or absent."""
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
+        # Python writes the file: the error of polars on a full disk does not say that the disk is full.
+        file.write(frame.clear().write_csv().encode())
+        for rows in frame.iter_slices(100_000):
+            file.write(rows.write_csv(include_header=False).encode())
+
+
+def read(path: Path, schema: dict[str, pl.DataType]) -> pl.DataFrame:
+    """Read a table and check that it has the columns of `schema`, and each id (or id and copy) once.
+
+    Further columns are text if their name starts with `meta_`. Others are numbers if all of their values are.
+    Raises ThawError if the file is missing or is not such a table.
+    """
+    try:
+        header = pl.read_csv(path, n_rows=0, infer_schema=False, glob=False).columns
+        absent = [name for name in schema if name not in header]
+        if absent:
+            raise ThawError(f"{path}: the columns {', '.join(absent)} are missing")
+        dtypes = {name: pl.String for name in header if name.startswith("meta_")}
+        dtypes |= {name: schema[name] for name in header if name in schema}
+        frame = pl.read_csv(path, schema_overrides=dtypes, infer_schema_length=None, glob=False)
+    except FileNotFoundError:
+        raise missing(path) from None
+    except pl.exceptions.PolarsError as error:
+        raise ThawError(f"{path} is not a readable table ({str(error).splitlines()[0]})") from error
+    duplicated = frame.filter(frame.select("image_id", *(["copy"] if "copy" in header else [])).is_duplicated())
+    if len(duplicated):
+        raise ThawError(f"{path}: the id {duplicated['image_id'][0]} is there more than once")
+    return frame
+
+
+def read_images(raw: Path) -> pl.DataFrame:
+    """Read `images.csv` of a raw data folder, sorted by id."""
+    return read(raw / "images.csv", IMAGES).sort("image_id")

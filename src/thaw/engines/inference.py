@@ -1,0 +1,130 @@
+"""Networks compiled for inference: batches of images in, arrays of features or activations out, in the same order."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+BATCH = 2  # images: on 2 cores a quarter faster than batches of 16, whose activations do not fit the cache
+Batches = Iterable[np.ndarray]
+Run = Callable[[Batches], Iterator[np.ndarray]]
+
+
+def rebatch(arrays: Batches, size: int = BATCH) -> Iterator[np.ndarray]:
+    """Yield the rows of the arrays, in order, in batches of `size`; the last may be shorter."""
+    waiting, count = [], 0
+    for array in arrays:
+        while count + len(array) >= size:
+            head, array = array[: size - count], array[size - count :]
+            yield np.concatenate([*waiting, head])
+            waiting, count = [], 0
+        if len(array):
+            waiting.append(array)
+            count += len(array)
+    if waiting:
+        yield np.concatenate(waiting)
+
+
+def compile_openvino(network: Path, output: str, size: int, dtype: type[np.floating] = np.float16) -> Run:
+    """Compile an OpenVINO network up to one of its outputs.
+
+    The arithmetic is float32. The conversions from uint8 and to `dtype` are part of the compiled network.
+
+    Args:
+        network: the `.xml` file.
+        output: the name of the output.
+        size: of the images, in pixels.
+        dtype: of the result, float16 or float32.
+
+    Returns:
+        A function from batches (n, size, size, 3) uint8, n at most BATCH, to an array (n, ...) of `dtype` for each, in
+        order. Several requests run at a time.
+
+    Raises:
+        ThawError: the file is missing.
+    """
+    from thaw.engines import openvino_setup
+
+    full_network = openvino_setup.read(network)
+    part = openvino_setup.ov.Model([full_network.output(output)], full_network.get_parameters(), output)
+    return compile_model(part, (size, size, 3), np.uint8, dtype)
+
+
+def compile_model(model, shape: tuple[int, ...], dtype_in: np.typing.DTypeLike, dtype_out: np.typing.DTypeLike) -> Run:
+    """Compile an OpenVINO model with one input and one output, for rows of any shape and dtype.
+
+    Args:
+        model: an `ov.Model`; it is changed.
+        shape: of one row of the input.
+        dtype_in: of the input.
+        dtype_out: of the output.
+
+    Returns:
+        A function from batches (n, *shape), n at most BATCH, to an array (n, ...) for each, in order.
+    """
+    from thaw.engines.openvino_setup import ov
+
+    model.reshape([BATCH, *shape])
+    conversions = ov.preprocess.PrePostProcessor(model)
+    conversions.input().tensor().set_element_type(ov.Type(dtype_in))
+    conversions.output().tensor().set_element_type(ov.Type(dtype_out))
+    config = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}
+    compiled = ov.Core().compile_model(conversions.build(), "CPU", config)
+    requests = [
+        compiled.create_infer_request() for _ in range(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") + 1)
+    ]
+
+    def run(batches: Batches) -> Iterator[np.ndarray]:
+        idle, busy = deque(requests), deque()
+
+        def collect() -> np.ndarray:
+            request, count = busy.popleft()
+            request.wait()
+            idle.append(request)
+            return request.get_output_tensor(0).data[:count].copy()
+
+        try:
+            for batch in batches:
+                if not idle:
+                    yield collect()
+                request = idle.popleft()
+                request.get_input_tensor(0).data[: len(batch)] = batch
+                request.start_async()
+                busy.append((request, len(batch)))
+            while busy:
+                yield collect()
+        finally:  # the consumer may have stopped early: the next run needs every request idle
+            for request, _ in busy:
+                request.wait()
+
+    return run
+
+
+def compile_tensorflow(network: Path, output: str) -> Run:
+    """Compile a Keras network up to one of its layers on TensorFlow, for machines with a GPU.
+
+    The `.keras` file of a backbone takes the place of the `.xml` file in `compile_openvino`, which returns the same.
+    Images may have any size, and the result is float16.
+    """
+    from thaw.engines import model_files
+    from thaw.engines.keras_setup import keras
+    from thaw.engines.tensorflow_setup import tf
+
+    full_model, _ = model_files.load(network)
+    frozen = tf.function(keras.Model(full_model.input, full_model.get_layer(output).output), reduce_retracing=True)
+
+    def run(batches: Batches) -> Iterator[np.ndarray]:
+        for batch in batches:
+            yield tf.cast(frozen(tf.cast(batch, tf.float32), training=False), tf.float16).numpy()
+
+    return run
+
+
+def output_shapes(network: Path, layers: Iterable[str], size: int) -> dict[str | None, tuple[int, ...]]:
+    """Return the shape of the output of each of `layers` for one image of `size` pixels; under None, the input's."""
+    from thaw.engines import openvino_setup
+
+    model = openvino_setup.read(network)
+    model.reshape([1, size, size, 3])
+    return {None: (size, size, 3), **{layer: tuple(model.output(layer).shape)[1:] for layer in layers}}

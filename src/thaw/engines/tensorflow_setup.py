@@ -1,0 +1,64 @@
+"""TensorFlow, imported without its messages and set to give the same bytes each time.
+
+The import takes 4 to 8 s of CPU: only modules that train a network or run it on TensorFlow import this one. All of
+them get `tf` from here, and Keras from `thaw.engines.keras_setup`, so that the settings always hold.
+
+The functions below are also where Thaw uses private interfaces of TensorFlow: no module outside `engines` does.
+"""
+
+import functools
+import os
+from collections.abc import Sequence
+
+from thaw.core.silence import silence
+
+os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # errors only
+os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
+
+with silence(2):  # both print there before they read their log level
+    import keras  # noqa: F401
+    import tensorflow as tf
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+    from tensorflow.python import pywrap_tfe
+    from tensorflow.python.eager import backprop
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+# TensorFlow gives the proto of a SavedModel no public name. Test: test_export.py.
+__all__ = ["SavedModel", "constant_graph", "ordered_sum", "tf"]
+
+
+def ordered_sum(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Return the sum of tensors, added one after the other; `tf.add_n` lets timing choose which come first."""
+    return functools.reduce(tf.add, tensors)
+
+
+def _add_gradients(gradients: Sequence[tf.Tensor | tf.IndexedSlices]) -> tf.Tensor | tf.IndexedSlices:
+    """Return the gradient of a tensor that several operations read, from theirs; TensorFlow would use AddN."""
+    dense = all(isinstance(gradient, tf.Tensor) for gradient in gradients)
+    return ordered_sum(gradients) if dense else backprop._aggregate_grads(gradients)
+
+
+def _add_gradients_in_order() -> None:
+    """Make TensorFlow add gradients one after the other.
+
+    Why: AddN first adds the input whose buffer is free, so timing changes the sum. Test: test_tensorflow_setup.py.
+    """
+    pywrap_tfe.TFE_Py_RegisterVSpace(backprop._default_vspace._replace(aggregate_fn=_add_gradients))
+
+
+def constant_graph(function: tf.types.experimental.ConcreteFunction) -> tf.compat.v1.GraphDef:
+    """Return the graph of a traced function, its variables as constants.
+
+    Why: no public function makes constants of variables, and swish has an attribute that numbers the process'
+    gradients, so other bytes in each process. Test: test_export.py.
+    """
+    graph = convert_variables_to_constants_v2(function).graph.as_graph_def()
+    for node in graph.node:
+        node.attr.pop("_gradient_op_type", None)
+    return graph
+
+
+tf.config.experimental.enable_op_determinism()
+tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})  # it makes AddN of additions
+_add_gradients_in_order()

@@ -1,0 +1,58 @@
+"""What new classes did to the predictions of a model that was extended."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from thaw.core.tables import EVALUATED
+from thaw.evaluation.metrics import wilson
+from thaw.heads.protocol import is_negative
+
+if TYPE_CHECKING:
+    from thaw.evaluation.models import TrainedModels
+    from thaw.heads.protocol import Head
+
+Scores = dict[str, float | int | None]
+
+
+def measure_extension(models: "TrainedModels", probabilities: np.ndarray) -> dict[str, Scores]:
+    """Return split → `extension_scores`, on validation and test.
+
+    probabilities (n, all classes) are those of the extended model for all images.
+    """
+    examples = models.examples
+    before = models.mean_of_head(models.head.before)
+    parts = {split: examples.positions(split) for split in EVALUATED}
+    return {
+        split: extension_scores(models.head, probabilities[rows], before[rows], examples.labels[rows])
+        for split, rows in parts.items()
+    }
+
+
+def extension_scores(head: "Head", probabilities: np.ndarray, before: np.ndarray, labels: np.ndarray) -> Scores:
+    """Compare the predictions of an extended model with those of the model that it extends.
+
+    Args:
+        head: the head of the extended model.
+        probabilities: (n, all classes), of the extended model.
+        before: (n, old classes), of the model before.
+        labels: (n,) int, positions in `head.classes`.
+
+    Returns:
+        `agreement`: of images without a new class, the share whose likeliest class is the one before.
+        `accuracy_before` and `accuracy_after`: of images with one, the share that is right. Each has Wilson's
+        interval as `_low` and `_high`. `without_new` and `with_new` count the images.
+    """
+    right = head.outputs_for_labels(labels, probabilities)
+    without = np.array([is_negative(name) for name in head.classes])[labels]
+    predicted, predicted_before = probabilities.argmax(axis=1), before.argmax(axis=1)
+    scores: Scores = {"without_new": int(without.sum()), "with_new": int((~without).sum())}
+    for name, hits in (
+        ("agreement", (predicted == predicted_before)[without]),
+        ("accuracy_before", (predicted_before == right)[~without]),
+        ("accuracy_after", (predicted == right)[~without]),
+    ):
+        low, high = wilson(int(hits.sum()), len(hits)) if len(hits) else (None, None)
+        share = float(hits.mean()) if len(hits) else None
+        scores |= {name: share, f"{name}_low": low, f"{name}_high": high}
+    return scores

@@ -1,0 +1,300 @@
+"""What is measured of both models, from their probabilities for every image: the content of `metrics.json`.
+
+The models are called `head` and `fine_tuned`, the baselines `majority` and `neighbours`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from thaw.core.tables import EVALUATED
+from thaw.evaluation import comparison, plots
+from thaw.evaluation.comparison import LabelledFeatures
+from thaw.evaluation.learning_curve import HeadFit, measure_learning_curve
+from thaw.evaluation.metrics import class_metrics, classification_metrics
+from thaw.evaluation.predictions import Predictions
+from thaw.evaluation.resampling import Resampling
+from thaw.evaluation.scored import Row
+from thaw.evaluation.slices import measure_slices
+from thaw.evaluation.thresholds import Threshold, choose_threshold
+from thaw.features.examples import Examples
+from thaw.training.temperature import apply_temperature, fit_temperature
+
+if TYPE_CHECKING:
+    from thaw.parameters.evaluate import Evaluate
+
+Scalars = dict[str, float | int | None]
+Quality = dict[str, dict[str, Scalars]]  # model → split → metric → value
+
+COMPARED = (  # pairs of models, the one that should win first
+    ("fine_tuned", "head"),
+    ("fine_tuned", "neighbours"),
+    ("fine_tuned", "majority"),
+    ("head", "neighbours"),
+    ("head", "majority"),
+)
+BRIEF_MEASURES = ("accuracy", "accuracy_weighted", "log_loss")  # what metrics.json has of baselines and of differences
+CALIBRATED_MEASURES = ("log_loss", "log_loss_weighted", "ece", "ece_weighted")  # what a temperature is to improve
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All that is measured; of the test split where a split is not named."""
+
+    metrics: dict[str, Mapping]  # the content of metrics.json
+    temperatures: Mapping[str, float]  # by model
+    thresholds: Mapping[str, Mapping[str, Threshold]]  # model → split; empty with more than two classes
+    comparisons: Mapping[str, Mapping]  # pair → differences, counts and mcnemar_p
+    neighbours: int  # that vote in the baseline of this name
+    per_class: Mapping[str, Sequence[Row]]  # model → a row for each class
+    slices: Mapping[str, Sequence[Row]]  # model → the worst first
+    curves: Mapping[str, Mapping[str, Sequence[Row]]]  # kind → model → rows
+    learning_curve: Sequence[Row]
+
+
+def measure_models(
+    predictions: Predictions, features: np.ndarray, images: pl.DataFrame, settings: "Evaluate", head: HeadFit
+) -> Measured:
+    """Measure the models by their predictions for the images of all splits.
+
+    Args:
+        predictions: of both models.
+        features: (rows, channels), as the extraction wrote them.
+        images: the table images.csv.
+        settings: the section `evaluate`. Its threshold fits the classes: see `Evaluate.check_classes`.
+        head: how the head was trained.
+
+    Returns:
+        All that metrics.json, the plots and the report are written from.
+    """
+    examples, classes = predictions.examples, predictions.classes
+    held_out = predictions.take(np.flatnonzero(examples.splits != "train"))
+    temperatures = fit_temperatures(held_out)
+    calibrated = held_out.with_probabilities(
+        {model: apply_temperature(p, temperatures[model]) for model, p in held_out.probabilities.items()}
+    )
+    thresholds = choose_thresholds(calibrated, settings.threshold) if len(classes) == 2 else {}
+    baselines, neighbours = predict_baselines(features, examples.split("train"), held_out.examples, len(classes))
+    untrained = held_out.with_probabilities(baselines)
+    quality, calibrated_quality = measure_quality(held_out, settings), measure_quality(calibrated, settings)
+    test = held_out.split("test")
+    all_models = held_out.with_probabilities({**held_out.probabilities, **baselines})
+    compared = compare_models(all_models.split("test"), settings)
+    resampling = _resampling(settings)
+    return Measured(
+        metrics=quality
+        | {
+            "baselines": in_brief(measure_quality(untrained, settings)),
+            "comparison": comparison_scores(compared),
+            "calibration": calibration_scores(temperatures, quality, calibrated_quality),
+            "threshold": threshold_scores(thresholds),
+        },
+        temperatures=temperatures,
+        thresholds=thresholds,
+        comparisons=compared,
+        neighbours=neighbours,
+        per_class={model: class_metrics(scored, classes, resampling) for model, scored in test.scored().items()},
+        slices=slices_by_model(test, images, settings),
+        curves=plots.compute_curves(test.scored(), calibrated.split("test").scored(), classes, settings.bins),
+        learning_curve=measure_learning_curve(features, examples, classes, head, settings.seed),
+    )
+
+
+def measure_quality(predictions: Predictions, settings: "Evaluate") -> Quality:
+    """Return the metrics of each model on validation and on test."""
+    scored = {split: predictions.split(split).scored() for split in EVALUATED}
+    return {
+        model: {
+            split: classification_metrics(scored[split][model], settings.bins, _resampling(settings))
+            for split in EVALUATED
+        }
+        for model in predictions.probabilities
+    }
+
+
+def predict_baselines(
+    features: np.ndarray, train: Examples, held_out: Examples, classes: int
+) -> tuple[dict[str, np.ndarray], int]:
+    """Predict without training: by the majority class, and by the nearest neighbours on the frozen features.
+
+    Args:
+        features: (rows, channels), as the extraction wrote them.
+        train: the training images.
+        held_out: the n images of validation and test.
+        classes: their number.
+
+    Returns:
+        The probabilities (n, classes) of both baselines, and how many neighbours were best on validation.
+    """
+
+    def labelled_features(examples: Examples) -> LabelledFeatures:
+        return LabelledFeatures(features[examples.rows], examples.labels, examples.weights)
+
+    training = labelled_features(train)
+    k = comparison.choose_neighbours(training, labelled_features(held_out.split("validation")), classes)
+    majority = comparison.majority_probabilities(training, classes, len(held_out))
+    neighbours = comparison.neighbour_probabilities(training, features[held_out.rows], classes, k)
+    return {"majority": majority, "neighbours": neighbours}, k
+
+
+def in_brief(quality: Quality) -> Quality:
+    """Return the measures of BRIEF_MEASURES alone."""
+    return {
+        model: {split: {key: values[key] for key in _with_ends(BRIEF_MEASURES)} for split, values in splits.items()}
+        for model, splits in quality.items()
+    }
+
+
+def compare_models(test: Predictions, settings: "Evaluate") -> dict[str, dict]:
+    """Compare each pair of COMPARED on the test split. The keys are such as `fine_tuned_against_head`.
+
+    Each value has `differences`, those of `comparison.paired_difference`; `counts`, the images that both, only the
+    first, only the second or neither model predicts rightly; and `mcnemar_p`.
+    """
+    scored, compared = test.scored(), {}
+    for first, second in COMPARED:
+        a, b = scored[first], scored[second]
+        exact = comparison.mcnemar(a.hits, b.hits)
+        compared[f"{first}_against_{second}"] = {
+            "differences": comparison.paired_difference(a, b, settings.bins, _resampling(settings)),
+            "counts": {
+                "both_right": exact["both"],
+                f"only_{first}_right": exact["only_a"],
+                f"only_{second}_right": exact["only_b"],
+                "both_wrong": exact["neither"],
+            },
+            "mcnemar_p": exact["p"],
+        }
+    return compared
+
+
+def comparison_scores(compared: Mapping[str, dict]) -> dict[str, Scalars]:
+    """Return the scalars of `compare_models` for metrics.json, with the differences of BRIEF_MEASURES alone."""
+    scores = {}
+    for pair, results in compared.items():
+        differences: Scalars = {}
+        for measure in BRIEF_MEASURES:
+            values = (results["differences"][measure][key] for key in ("difference", "low", "high"))
+            differences |= dict(zip(_with_ends([measure]), values, strict=True))
+        scores[pair] = differences | results["counts"] | {"mcnemar_p": results["mcnemar_p"]}
+    return scores
+
+
+def fit_temperatures(predictions: Predictions) -> dict[str, float]:
+    """Return each model's temperature, fitted on validation alone."""
+    return {
+        model: fit_temperature(scored.probabilities, scored.labels, scored.weights)
+        for model, scored in predictions.split("validation").scored().items()
+    }
+
+
+def calibration_scores(
+    temperatures: Mapping[str, float], quality: Quality, calibrated_quality: Quality
+) -> dict[str, dict]:
+    """Return the temperature of each model and, on validation and test, its measures of CALIBRATED_MEASURES.
+
+    They are as trained, and with the temperature under `…_calibrated`.
+    """
+    return {
+        model: {"temperature": temperature}
+        | {
+            split: {key: quality[model][split][key] for key in CALIBRATED_MEASURES}
+            | {f"{key}_calibrated": calibrated_quality[model][split][key] for key in CALIBRATED_MEASURES}
+            for split in EVALUATED
+        }
+        for model, temperature in temperatures.items()
+    }
+
+
+def choose_thresholds(calibrated: Predictions, aim: float | str) -> dict[str, dict[str, Threshold]]:
+    """Choose a threshold for each model on validation, on its calibrated probabilities of class 1 of two.
+
+    Returns model → split → the threshold, with the precision and recall that it has on that split.
+    """
+    validation, test = (calibrated.split(split) for split in EVALUATED)
+    thresholds = {}
+    for model in calibrated.probabilities:
+        on_validation, on_test = (
+            (part.probabilities[model][:, 1], part.examples.labels, part.examples.weights)
+            for part in (validation, test)
+        )
+        chosen = choose_threshold(*on_validation, aim)
+        thresholds[model] = {"validation": chosen, "test": chosen.measured_on(*on_test)}
+    return thresholds
+
+
+def threshold_scores(thresholds: Mapping[str, Mapping[str, Threshold]]) -> dict[str, dict]:
+    """Return the scalars of `choose_thresholds` for metrics.json."""
+    return {
+        model: {"threshold": splits["validation"].value}
+        | {split: {key: getattr(t, key) for key in ("precision", "recall", "f1")} for split, t in splits.items()}
+        for model, splits in thresholds.items()
+    }
+
+
+def decision(
+    measured: Measured, classes: tuple[str, ...], settings: "Evaluate", outputs: tuple[str, ...] | None = None
+) -> dict[str, object]:
+    """Return what those who use a model must know beside it: `decision.json`.
+
+    Where `test_time_flips` is not null, p is the mean of a model's probabilities for a photograph and its mirror
+    images. Calibrated, it is p^(1 / temperature), scaled to sum to 1. With two classes, `positive_class` is predicted
+    where its calibrated probability lies above the threshold. With more, the likeliest class is predicted, and
+    `positive_class`, the aim and the threshold are null.
+
+    Args:
+        measured: of both models.
+        classes: of the labels.
+        settings: the section `evaluate`.
+        outputs: of a model that was extended, the names of its outputs. The classes that it had before were not
+            labelled here, so nothing is chosen for them: the likeliest class is predicted.
+
+    Returns:
+        Values that JSON can hold: `class_names`, `positive_class`, `aim`, `test_time_flips`, and `models` with the
+        `temperature`, the `threshold` and `aim_reached` of each.
+    """
+    flips = {"test_time_flips": settings.test_time_flips}
+    if outputs:
+        nothing = {"temperature": 1.0, "threshold": None, "aim_reached": None}
+        models = dict.fromkeys(measured.temperatures, nothing)
+        return {"class_names": outputs, "positive_class": None, "aim": None} | flips | {"models": models}
+    models = {}
+    for model, temperature in measured.temperatures.items():
+        chosen = measured.thresholds[model]["validation"] if measured.thresholds else None
+        models[model] = {
+            "temperature": temperature,
+            "threshold": chosen.value if chosen else None,
+            "aim_reached": chosen.reached if chosen else None,
+        }
+    two = bool(measured.thresholds)
+    positive = {"positive_class": classes[1] if two else None, "aim": settings.threshold if two else None}
+    return {"class_names": classes} | positive | flips | {"models": models}
+
+
+def slices_by_model(test: Predictions, images: pl.DataFrame, settings: "Evaluate") -> dict[str, list[Row]]:
+    """Return model → a row for each slice of the test split, the worst first. `images` is the table images.csv."""
+    order = pl.DataFrame({"image_id": test.examples.image_ids})
+    test_images = order.join(images, on="image_id", how="left", maintain_order="left")
+    return {
+        model: measure_slices(test_images, scored, settings.bins, _resampling(settings))
+        for model, scored in test.scored().items()
+    }
+
+
+def summary(scores: Mapping[str, float | None]) -> str:
+    """Say the weighted accuracy with its interval, for the line that a stage prints."""
+    accuracy, low, high = (scores[f"accuracy_weighted{end}"] for end in ("", "_low", "_high"))
+    if accuracy is None:
+        return "nothing to say"
+    return f"{accuracy:.1%}" if low is None or high is None else f"{accuracy:.1%} ({low:.1%} to {high:.1%})"
+
+
+def _with_ends(measures: Sequence[str]) -> list[str]:
+    return [f"{measure}{end}" for measure in measures for end in ("", "_low", "_high")]
+
+
+def _resampling(settings: "Evaluate") -> Resampling:
+    return Resampling(settings.bootstrap, settings.seed)

@@ -1,0 +1,111 @@
+"""How good a classifier is: measures with their intervals. Pure functions.
+
+A measure X counts each image once, X_weighted as much as its label weighs. Every interval is of 95 %. But for the
+accuracy it is a bootstrap over groups: see `thaw.evaluation.resampling`.
+
+What a split leaves undefined (it has no image, or lacks a class) is None, never NaN and never a warning.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from thaw.evaluation.resampling import (
+    Resampling,
+    calibration_interval,
+    interval,
+    measure_names,
+    resample,
+    resample_classes,
+)
+from thaw.evaluation.scored import Row, Scored
+
+Z = 1.959963984540054  # the 97.5 % quantile of the normal distribution: 95 % lie between -Z and Z
+
+
+def metric_names(classes: int) -> tuple[str, ...]:
+    """Return the keys of `classification_metrics` for a number of classes, in their order.
+
+    For each measure X: `X`, `X_low`, `X_high`, `X_weighted`, `X_weighted_low`, `X_weighted_high`.
+    """
+    kinds = [name + kind for name in measure_names(classes) for kind in ("", "_weighted")]
+    return tuple(kind + end for kind in kinds for end in ("", "_low", "_high"))
+
+
+def classification_metrics(scored: Scored, bins: int, resampling: Resampling) -> dict[str, float | None]:
+    """Return the metrics of one model on one split, with the keys `metric_names(c)`.
+
+    - `accuracy`: its interval is Wilson's, which takes the images as independent. `accuracy_weighted` has Wilson's
+      interval, too, where all weigh the same or the resamples tell nothing. The number of images is then that of the
+      groups of equal weight which tell as much (Kish 1965).
+    - `top_5_accuracy`, with more than five classes: the label is among the five most probable ones. Of equally
+      probable ones, those of lower number count first.
+    - `balanced_accuracy`, `macro_f1`: means of recall and of F1 over the classes that have an image.
+    - `roc_auc`, `pr_auc` (average precision): of class 1 with two classes. With more, the mean over the classes that
+      have an image, each against the rest.
+    - `log_loss`: natural logarithm. Probabilities are clipped at the machine's epsilon, as scikit-learn does.
+    - `brier`: the squared error summed over the classes and halved. It lies in 0 … 1 for any number of classes and is
+      the usual Brier score for two (scikit-learn's `brier_score_loss(…, scale_by_half=True)`).
+    - `ece`: expected calibration error of the top class over `bins` bins of equal width (Guo et al. 2017,
+      arXiv 1706.04599).
+
+    The interval of `ece` is `calibration_interval`; the others are the middle 95 % of the resamples. An interval is
+    None where the resamples tell nothing: there is one group, or every resample gives the same. So it is for a model
+    that makes no mistake.
+    """
+    result: dict[str, float | None] = {}
+    resampled = resample(scored, bins, resampling)
+    for name, values in resampled.items():
+        bounds = calibration_interval(values) if name.startswith("ece") else interval(values)
+        if name.startswith("ece") and np.ptp(resampled[name.replace("ece", "accuracy")]) < 1e-12:
+            bounds = bounds[0], None, None
+        result |= dict(zip((name, f"{name}_low", f"{name}_high"), bounds, strict=True))
+    if len(scored):
+        result["accuracy_low"], result["accuracy_high"] = wilson(int(scored.hits.sum()), len(scored))
+    effective = _effective_groups(scored)
+    if effective > 1 and (result["accuracy_weighted_low"] is None or np.ptp(scored.weights) == 0):
+        bounds = wilson(result["accuracy_weighted"] * effective, effective)
+        result["accuracy_weighted_low"], result["accuracy_weighted_high"] = bounds
+    return {name: result[name] for name in metric_names(scored.class_count)}
+
+
+def class_metrics(scored: Scored, classes: Sequence[str], resampling: Resampling) -> list[Row]:
+    """Return a row for each of the `classes`, in their order, each image counted once.
+
+    Columns: `class`, `support` (images of it), `predicted` (images taken for it), and `precision`, `recall`, `f1`,
+    `roc_auc`, `pr_auc` of the class against the rest, each with `X_low` and `X_high`. Undefined is None: the precision
+    of a class that is never predicted, all but that of a class without an image, and an interval where the resamples
+    tell nothing.
+    """
+    support, predicted = (
+        np.bincount(array, minlength=len(classes)).tolist() for array in (scored.labels, scored.predictions)
+    )
+    rows: list[Row] = [
+        {"class": name, "support": images, "predicted": predictions}
+        for name, images, predictions in zip(classes, support, predicted, strict=True)
+    ]
+    for name, by_class in resample_classes(scored, resampling).items():
+        for row, values in zip(rows, by_class, strict=True):
+            row |= dict(zip((name, f"{name}_low", f"{name}_high"), interval(values), strict=True))
+    return rows
+
+
+def wilson(hits: float, count: float) -> tuple[float, float]:
+    """Return the 95 % interval of a proportion `hits / count` (count > 0), after Wilson 1927.
+
+    Unlike the normal approximation it stays within 0 … 1 and is right near both ends. It takes the images as
+    independent.
+    """
+    centre = (hits + Z**2 / 2) / (count + Z**2)
+    half = Z / (count + Z**2) * math.sqrt(max(0.0, hits * (count - hits) / count) + Z**2 / 4)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def _effective_groups(scored: Scored) -> float:
+    """Return the number of groups of equal weight that would tell as much; 0 where nothing weighs anything."""
+    if not scored.weights.any():
+        return 0.0
+    _, group = np.unique(scored.groups, return_inverse=True)
+    group_weights = np.bincount(group, scored.weights)
+    return float(group_weights.sum() ** 2 / (group_weights**2).sum())

@@ -1,0 +1,128 @@
+"""The models of a finished run, and what they predict for its images."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from thaw.backbones.cut_points import FEATURES
+from thaw.core import arrays, tables
+from thaw.core.files import read_json
+from thaw.engines import flips
+from thaw.evaluation.label_errors import self_confidence
+from thaw.evaluation.predictions import Predictions
+from thaw.features import examples, extraction
+from thaw.features.examples import Examples
+from thaw.heads import registry
+
+if TYPE_CHECKING:
+    from thaw.engines.keras_setup import keras
+    from thaw.heads.protocol import Head
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """Where a run keeps what its models are measured with."""
+
+    dataset: extraction.Dataset
+    backbone: Path
+    features: Path
+    activations: Path
+    head: Path
+    model: Path
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What both models take: rows of the two arrays show the same views."""
+
+    features: np.ndarray  # (rows, channels), or maps, of the head
+    activations: np.ndarray  # (rows, ...), of the thawed layers
+
+
+@dataclass(frozen=True)
+class TrainedModels:
+    """The head and the fine-tuned model of a run, with the images that they are measured on."""
+
+    files: RunFiles
+    head: "Head"
+    full_model: "keras.Model"
+    metadata: dict  # of the model file
+    examples: Examples
+    images: pl.DataFrame  # images.csv
+    features: np.ndarray  # (rows, channels), pooled
+    inputs: tuple[Inputs, ...]  # of the images themselves, then of their mirror images
+    run_thawed: Callable[[np.ndarray, np.ndarray], np.ndarray]  # rows, activations → (rows, outputs) float32
+
+    def mean_of_head(self, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """Return the mean, over the images and their mirror images, of `function` of the head's features."""
+        rows = self.examples.rows
+        outputs = ([function(block) for block in arrays.blocks(inputs.features, rows)] for inputs in self.inputs)
+        return np.mean([np.concatenate(blocks) for blocks in outputs], axis=0)
+
+    def output_probabilities(self) -> dict[str, np.ndarray]:
+        """Return model → (n, outputs) float64 for each image: the mean over it and its mirror images."""
+        rows = self.examples.rows
+        fine_tuned = [_normalised(self.run_thawed(rows, inputs.activations)) for inputs in self.inputs]
+        return {"head": self.mean_of_head(self.head.output_probabilities), "fine_tuned": np.mean(fine_tuned, axis=0)}
+
+    def predictions(self, outputs: dict[str, np.ndarray], seed: int) -> Predictions:
+        """Return what the models predict, from their `output_probabilities`. The seed is that of `self_confidence`."""
+        classes, features = self.head.classes, self.features[self.examples.rows]
+        return Predictions(
+            examples=self.examples,
+            classes=classes,
+            probabilities={model: self.head.label_probabilities(p) for model, p in outputs.items()},
+            self_confidence=self_confidence(features, self.examples, len(classes), seed=seed),
+        )
+
+
+def load(files: RunFiles, test_time_flips: str | None) -> TrainedModels:
+    """Load the models of a run, and the arrays that they run on.
+
+    The engine that extracted the features also runs the thawed layers. `test_time_flips` as in the section `evaluate`.
+    """
+    cut = read_json(files.activations / "cut.json")
+    if cut["image"]["engine"] == "tensorflow":  # before anything imports Keras
+        from thaw.training.loop import predictor
+    else:
+        import thaw.engines.keras_without_tensorflow  # noqa: F401
+        from thaw.engines.array_inference import predictor
+    from thaw.engines import model_files
+
+    features = arrays.open_rows(files.features / "features.npy")
+    activations = extraction.open_activations(files.activations, files.dataset, files.backbone)
+    full_model, metadata = model_files.load(files.model)
+    return TrainedModels(
+        files=files,
+        head=registry.load(files.head),
+        full_model=full_model,
+        metadata=metadata,
+        examples=examples.read(files.features, files.dataset.split),
+        images=tables.read_images(files.dataset.raw),
+        features=arrays.pooled(features),
+        inputs=(Inputs(features, activations), *_mirrored(files, cut, test_time_flips)),
+        run_thawed=predictor(model_files.thawed_part(full_model, metadata["cut"]), activations),
+    )
+
+
+def _mirrored(files: RunFiles, cut: dict, test_time_flips: str | None) -> list[Inputs]:
+    """Return the inputs of each mirror image, computed when they are read. Row by row, they match the cached arrays."""
+    if test_time_flips is None:
+        return []
+    image = extraction.ImageSettings(**cut["image"])
+    views = extraction.PlannedViews(files.dataset, image)
+    output = {layer: extraction.Recomputed(views, files.backbone, layer, image) for layer in {FEATURES, cut["layer"]}}
+    return [
+        Inputs(output[FEATURES].flipped(axes), output[cut["layer"]].flipped(axes))
+        for axes in flips.AXES[test_time_flips]
+    ]
+
+
+def _normalised(probabilities: np.ndarray) -> np.ndarray:
+    """Return the rows as float64 that sum to 1 exactly, as metrics need them."""
+    probabilities = probabilities.astype(np.float64)
+    return probabilities / probabilities.sum(axis=1, keepdims=True)

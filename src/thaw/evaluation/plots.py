@@ -1,0 +1,92 @@
+"""The curves and tables of the test split as CSV files for `dvc plots`."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from thaw.core.files import atomic_folder
+from thaw.evaluation.curves import calibration_curve, confusion, precision_recall_curve, roc_curve
+from thaw.evaluation.scored import Row, Scored
+
+Rows = Sequence[Row]
+Curves = dict[str, dict[str, list[Row]]]  # kind → model → rows
+
+COLUMNS = {  # at least; slices and classes have more
+    "confusion": ("actual", "predicted"),
+    "roc": ("false_positive_rate", "true_positive_rate"),
+    "precision_recall": ("recall", "precision"),
+    "calibration": ("confidence", "accuracy", "count"),
+    "calibrated": ("confidence", "accuracy", "count"),
+    "slices": ("slice", "column", "value", "count", "share", "accuracy", "accuracy_low", "accuracy_high", "p_value"),
+    "per_class": ("class", "support", "predicted", "precision", "recall", "f1"),
+    "comparisons": ("pair", "mcnemar_p", "accuracy", "accuracy_low", "accuracy_high"),
+    "learning_curve": ("images", "draws", "accuracy", "accuracy_low", "accuracy_high"),
+}
+COUNTS = ("both_right", "first_right", "second_right", "both_wrong")  # of a comparison
+DIGITS = 6  # of the numbers in the files: with more, two runs would differ where nothing does
+
+
+def compute_curves(
+    scored: Mapping[str, Scored], calibrated: Mapping[str, Scored], classes: Sequence[str], bins: int
+) -> Curves:
+    """Compute the curves of one split.
+
+    Args:
+        scored: model → the images, as the model scores them.
+        calibrated: model → the same with calibrated probabilities.
+        classes: their names.
+        bins: of the calibration curves.
+
+    Returns:
+        kind → model → rows.
+    """
+    return {
+        "confusion": {model: confusion(images, classes) for model, images in scored.items()},
+        "roc": {model: roc_curve(images) for model, images in scored.items()},
+        "precision_recall": {model: precision_recall_curve(images) for model, images in scored.items()},
+        "calibration": {model: calibration_curve(images, bins) for model, images in scored.items()},
+        "calibrated": {model: calibration_curve(images, bins) for model, images in calibrated.items()},
+    }
+
+
+def write(directory: Path, by_model: Mapping[str, Mapping[str, Rows]], tables: Mapping[str, Rows]) -> None:
+    """Write `{kind}_{model}.csv` for each kind and model of `by_model`, and `{kind}.csv` for each kind of `tables`.
+
+    What is undefined leaves a file of the header alone. Each model has files of its own, since DVC's templates tell
+    curves apart by file or by column, not by a value in a column.
+    """
+    with atomic_folder(directory) as temporary:
+        for kind, models in by_model.items():
+            for model, rows in models.items():
+                _write_rows(temporary / f"{kind}_{model}.csv", rows, COLUMNS[kind])
+        for kind, rows in tables.items():
+            _write_rows(temporary / f"{kind}.csv", rows, COLUMNS[kind])
+
+
+def name_slices(slices: Mapping[str, Rows]) -> dict[str, list[Row]]:
+    """Return model → slices with a first column `slice` that names each in one text, as a plot's axis needs it."""
+    return {m: [{"slice": f"{row['column']}: {row['value']}", **row} for row in rows] for m, rows in slices.items()}
+
+
+def comparison_rows(comparisons: Mapping[str, Mapping]) -> list[Row]:
+    """Return the comparisons of `Measured`, a row for each pair of models."""
+    rows = []
+    for pair, compared in comparisons.items():
+        counts = dict(zip(COUNTS, compared["counts"].values(), strict=True))
+        row: Row = {"pair": pair.replace("_", " "), **counts, "mcnemar_p": compared["mcnemar_p"]}
+        for measure, values in compared["differences"].items():
+            row |= {measure: values["difference"]} | {f"{measure}_{end}": values[end] for end in ("low", "high")}
+        rows.append(row)
+    return rows
+
+
+def _write_rows(path: Path, rows: Rows, columns: Sequence[str]) -> None:
+    columns = list(rows[0]) if rows else columns
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([_rounded(row[column]) for column in columns] for row in rows)
+
+
+def _rounded(value: str | float | int | None) -> str | float | int | None:
+    return round(value, DIGITS) if isinstance(value, float) else value

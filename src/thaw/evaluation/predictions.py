@@ -1,0 +1,62 @@
+"""What both models predict for every image of a run, as arrays and as a table to open."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from thaw.core import arrays, tables
+from thaw.core.files import atomic_folder
+from thaw.evaluation.scored import Scored
+from thaw.features.examples import Examples
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Images of a run with what each model predicts for them."""
+
+    examples: Examples  # (n,) images
+    classes: tuple[str, ...]  # (c,) names, in the order of the probabilities
+    probabilities: Mapping[str, np.ndarray]  # model → (n, c) float64, the model's own: not calibrated
+    self_confidence: np.ndarray  # (n,) float64: see `label_errors.self_confidence`
+
+    def take(self, positions: np.ndarray) -> "Predictions":
+        """Return the images at these positions alone."""
+        return Predictions(
+            examples=self.examples.take(positions),
+            classes=self.classes,
+            probabilities={model: p[positions] for model, p in self.probabilities.items()},
+            self_confidence=self.self_confidence[positions],
+        )
+
+    def split(self, name: str) -> "Predictions":
+        """Return the images of one split."""
+        return self.take(self.examples.positions(name))
+
+    def with_probabilities(self, probabilities: Mapping[str, np.ndarray]) -> "Predictions":
+        """Return the same images with other probabilities, model → (n, c)."""
+        return replace(self, probabilities=probabilities)
+
+    def scored(self) -> dict[str, Scored]:
+        """Return model → the images with the model's probabilities."""
+        labels, weights, groups = self.examples.labels, self.examples.weights, self.examples.groups
+        return {model: Scored(p, labels, weights, groups) for model, p in self.probabilities.items()}
+
+
+def write(folder: Path, predictions: Predictions) -> None:
+    """Write `{model}.npy` and `predictions.csv`, rows in the order of the images.
+
+    `{model}.npy` has the (n, c) probabilities as float32. The table has the predicted class of each model and its
+    probability.
+    """
+    names, examples = np.array(predictions.classes), predictions.examples
+    columns = {"image_id": examples.image_ids, "split": examples.splits, "label": names[examples.labels]}
+    with atomic_folder(folder) as temporary:
+        for model, p in predictions.probabilities.items():
+            arrays.write_rows(temporary / f"{model}.npy", [p.astype(np.float32)], len(p))
+            columns[f"{model}_label"] = names[p.argmax(axis=1)]
+            columns[f"{model}_probability"] = p.max(axis=1).round(6)
+        columns["self_confidence"] = predictions.self_confidence.round(6)
+        tables.write(pl.DataFrame(columns), temporary / "predictions.csv")

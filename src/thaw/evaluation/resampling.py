@@ -1,0 +1,341 @@
+"""Measures on a split and on resamples of it: the bootstrap behind the intervals.
+
+A resample draws as many groups as there are, with replacement. The images of a group come or stay away together,
+since near-duplicates tell the same twice. In this module, r is 1 + the number of resamples: the first of r values is
+that of the split itself. Throughout, NaN is what a resample leaves undefined.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from threadpoolctl import threadpool_limits
+
+from thaw.evaluation.scored import Scored, confidence_bins
+
+Areas = tuple[NDArray[np.float64], NDArray[np.float64]]  # ROC-AUC and average precision, (k, r) each
+
+TOP_CLASSES = 5  # among which `top_5_accuracy` looks for the label
+# Fewer resamples are drawn than were asked for only where they would cost more than this, but at least MIN_RESAMPLES.
+MIN_RESAMPLES = 200
+MAX_DRAWN_BYTES = 2**27  # of how often each group is drawn: 2,000 resamples of 67,000 groups
+MAX_COMPARISONS = 3e10  # of ranks: about as many nanoseconds
+BLOCK_NUMBERS = 2**20  # in an array at a time: what fits a cache is faster than what is larger
+MIN_SORTED_IMAGES = 100  # of a class: from here on, sorting all images costs less than comparing each with all
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """How a bootstrap draws."""
+
+    resamples: int
+    seed: int
+
+
+def measure_names(classes: int) -> tuple[str, ...]:
+    """Return the names of the measures for a number of classes."""
+    return (
+        *("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "pr_auc", "log_loss", "brier", "ece"),
+        *(("top_5_accuracy",) if classes > TOP_CLASSES else ()),
+    )
+
+
+def resample(scored: Scored, bins: int, resampling: Resampling) -> dict[str, NDArray[np.float64]]:
+    """Return measure → (r,) float64: its value on the split, then on each resample.
+
+    The measures are those of `metrics.classification_metrics`, plain and `_weighted`. But `ece` and `ece_weighted` are
+    (bins, r): the difference of confidence and accuracy in each bin times the bin's share. The sum of their sizes is
+    the error.
+
+    The resamples depend only on the groups, on the counts of the labels and on the seed; the `_weighted` ones on those
+    of the images that have a weight. So the resamples of two models on one split are paired.
+    """
+    plain = _resample(replace(scored, weights=np.ones(len(scored))), bins, resampling)
+    counted = scored.weights > 0
+    if counted.all() and len(np.unique(scored.weights)) == 1:
+        weighted = plain
+    else:
+        weights = scored.weights.astype(np.float64)
+        weighted = _resample(replace(scored, weights=weights).take(counted), bins, resampling)
+    return {**plain, **{f"{name}_weighted": values for name, values in weighted.items()}}
+
+
+def interval(values: NDArray[np.float64]) -> tuple[float | None, float | None, float | None]:
+    """Return value, low and high of (r,) resampled values: the middle 95 % of the resamples where it is defined."""
+    value, draws = values[0], values[1:][~np.isnan(values[1:])]
+    if np.isnan(value):
+        return None, None, None
+    if len(draws) < 2 or np.ptp(draws) < 1e-12:
+        return float(value), None, None
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return float(value), float(low), float(high)
+
+
+def calibration_interval(gaps: NDArray[np.float64]) -> tuple[float | None, float | None, float | None]:
+    """Return value, low and high of the calibration error of resampled gaps (bins, r).
+
+    The error is a sum of sizes. So it is biased upwards, and resampling adds the bias again: of a model without error,
+    the middle of the resamples never covers 0. A test is inverted instead.
+
+    A model whose error is a multiple of the one observed has the gaps of the split times that factor. Its splits are
+    these gaps plus what the resamples scatter around them. The interval goes from the error at which 2.5 % of such
+    splits have at least the observed error to that at which 97.5 % have. It may lie below the observed error, where
+    that is no more than chance makes of a smaller one. Where a handful of images is predicted wrongly, it covers less
+    than 95 %.
+    """
+    observed, scatter = gaps[:, :1], gaps[:, 1:] - gaps[:, :1]
+    value = float(np.abs(observed).sum())
+    if np.isnan(value):
+        return None, None, None
+    if not scatter.shape[1] or np.ptp(scatter) < 1e-12 or value < 1e-6:  # of no error there is no multiple
+        return value, None, None
+    shares = observed / value
+    # For each resample, the largest error with which it has no more than the observed one. What the resample has is
+    # convex in that error and piecewise linear: Newton's steps from above end after at most one for each piece.
+    error = value + np.abs(scatter).sum(axis=0)
+    for _ in range(len(gaps) + 1):
+        moved = error * shares + scatter
+        slope = (shares * np.sign(moved)).sum(axis=0)
+        excess = (np.abs(moved).sum(axis=0) - value).clip(0)
+        error = np.where(slope > 1e-12, error - excess / slope.clip(1e-12), np.where(excess > 0, 0.0, error))
+    low, high = np.quantile(error.clip(0, 1), [0.025, 0.975])
+    return value, float(low), float(high)
+
+
+@threadpool_limits.wrap(limits=1)  # sums over several threads are not the same on every machine
+def _resample(scored: Scored, bins: int, resampling: Resampling) -> dict[str, NDArray[np.float64]]:
+    """Return the measures of `resample` for weights that are all above 0."""
+    count, classes = len(scored), scored.class_count
+    if not count:
+        return {name: np.full((1, 1) if name == "ece" else 1, np.nan) for name in measure_names(classes)}
+    labels, predictions, hits, confidence = scored.labels, scored.predictions, scored.hits, scored.confidence
+    means = _image_values(scored)
+    image_values = np.stack([np.ones(count), *means.values()])
+    present, label = np.unique(labels, return_inverse=True)
+    predicts_present = np.isin(predictions, present)
+    sum_labels, sum_hits = _sum_by(label, np.ones(count), len(present)), _sum_by(label, hits, len(present))
+    sum_predictions = _sum_by(np.searchsorted(present, predictions), predicts_present, len(present))
+    sum_gaps = _sum_by(confidence_bins(confidence, bins), confidence - hits, bins)
+
+    group, times = _draw(scored.groups, resampling)
+    parts: dict[str, list[NDArray[np.float64]]] = {name: [] for name in measure_names(classes)}
+    for part in _blocks(count, times.shape[1]):
+        counts = times[group, part] * scored.weights[:, None]
+        total, *sums = image_values @ counts
+        for name, values in zip(means, sums, strict=True):
+            parts[name].append(values / total)
+        actual, correct = sum_labels @ counts, sum_hits @ counts
+        parts["balanced_accuracy"].append(_mean_ratio(correct, actual, actual > 0))
+        parts["macro_f1"].append(_mean_ratio(2 * correct, actual + sum_predictions @ counts, actual > 0))
+        parts["ece"].append(sum_gaps @ counts / total)
+    positives = np.array([1]) if classes == 2 else present
+    for part in _blocks(count, min(times.shape[1], 1 + _affordable(labels, positives))):
+        blocks = _areas(scored, positives, times[group, part] * scored.weights[:, None])
+        _, *areas = map(np.concatenate, zip(*blocks, strict=True))
+        for name, values in zip(("roc_auc", "pr_auc"), areas, strict=True):
+            parts[name].append(_mean_ratio(values, np.ones_like(values), ~np.isnan(values)))
+    return {name: np.concatenate(values, axis=-1) for name, values in parts.items()}
+
+
+def _image_values(scored: Scored) -> dict[str, NDArray[np.generic]]:
+    """Return measure → (n,) values, one for each image, whose weighted mean is the measure."""
+    p = scored.probabilities
+    likelihoods = p[np.arange(len(scored)), scored.labels]
+    epsilon = np.finfo(np.float64).eps
+    values = {
+        "accuracy": scored.hits,
+        "log_loss": -np.log(likelihoods.clip(epsilon, 1 - epsilon)),
+        # sum over classes of (p - y)² = sum of p² - 2 p[label] + 1
+        "brier": (np.einsum("ij,ij->i", p, p) - 2 * likelihoods + 1) / 2,
+    }
+    if scored.class_count > TOP_CLASSES:
+        values["top_5_accuracy"] = _rank(p, scored.labels) < TOP_CLASSES
+    return values
+
+
+@threadpool_limits.wrap(limits=1)
+def resample_classes(scored: Scored, resampling: Resampling) -> dict[str, NDArray[np.float64]]:
+    """Return the measures of `metrics.class_metrics`: measure → (c, r) float64, each image counted once."""
+    count, classes, labels, predictions = len(scored), scored.class_count, scored.labels, scored.predictions
+    names = ("precision", "recall", "f1", "roc_auc", "pr_auc")
+    if not count:
+        return {name: np.full((classes, 1), np.nan) for name in names}
+    present = np.unique(labels)
+    most = min(resampling.resamples, _affordable(labels, present), max(MIN_RESAMPLES, 8 * BLOCK_NUMBERS // classes))
+    group, times = _draw(scored.groups, replace(resampling, resamples=most))
+    result = {name: np.full((classes, times.shape[1]), np.nan) for name in names}
+    sum_labels, sum_predictions = (_sum_by(array, np.ones(count), classes) for array in (labels, predictions))
+    sum_hits = _sum_by(labels, scored.hits, classes)
+    for part in _blocks(count, times.shape[1]):
+        counts = times[group, part].astype(np.float64)
+        actual, predicted, correct = sum_labels @ counts, sum_predictions @ counts, sum_hits @ counts
+        exists = actual > 0
+        np.divide(correct, predicted, out=result["precision"][:, part], where=exists & (predicted > 0))
+        np.divide(correct, actual, out=result["recall"][:, part], where=exists)
+        np.divide(2 * correct, actual + predicted, out=result["f1"][:, part], where=exists)
+        for block, roc_auc, pr_auc in _areas(scored, present, counts):
+            result["roc_auc"][block, part], result["pr_auc"][block, part] = roc_auc, pr_auc
+    return result
+
+
+def _draw(
+    groups: NDArray[np.str_] | NDArray[np.integer], resampling: Resampling
+) -> tuple[NDArray[np.integer], NDArray[np.uint8]]:
+    """Return the group number (n,) of each image, and how often each group stands in each of r resamples, (groups, r).
+
+    The first column is the split itself, each group once.
+    """
+    unique, group = np.unique(groups, return_inverse=True)
+    count = len(unique)
+    resamples = min(resampling.resamples, max(MIN_RESAMPLES, MAX_DRAWN_BYTES // count))
+    times = np.ones((count, 1 + resamples), np.uint8)
+    generator = np.random.default_rng(resampling.seed)
+    for part in _blocks(count, resamples):
+        drawn = generator.integers(0, count, (part.stop - part.start, count))
+        drawn += count * np.arange(len(drawn))[:, None]
+        # None of hundreds of groups is drawn 256 times: that has a chance of 1 to 10^507.
+        times[:, 1:][:, part] = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape).T
+    return group, times
+
+
+def _blocks(rows: int, columns: int) -> Iterator[slice]:
+    """Yield slices of the columns, of at most BLOCK_NUMBERS numbers or one column each."""
+    step = max(1, BLOCK_NUMBERS // rows)
+    for start in range(0, columns, step):
+        yield slice(start, min(start + step, columns))
+
+
+def _sum_by(rows: NDArray[np.integer], values: NDArray[np.generic], count: int) -> csr_array:
+    """Return the matrix (count, n) that, times (n, r), sums the images of each row, each times its value."""
+    used = values != 0
+    return csr_array((values[used].astype(np.float64), (rows[used], np.flatnonzero(used))), shape=(count, len(rows)))
+
+
+def _mean_ratio(
+    numerator: NDArray[np.float64], denominator: NDArray[np.float64], defined: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Return the mean of (k, r) ratios over the rows where they are defined, (r,), NaN where none is."""
+    ratio = np.divide(numerator, denominator, out=np.zeros_like(numerator), where=defined)
+    rows = defined.sum(axis=0)
+    return np.divide(ratio.sum(axis=0), rows, out=np.full(len(rows), np.nan), where=rows > 0)
+
+
+def _rank(probabilities: NDArray[np.float64], labels: NDArray[np.integer]) -> NDArray[np.integer]:
+    """Return how many classes stand before the label's (n,): more probable ones, and as probable ones before it."""
+    ranks = np.empty(len(labels), np.int64)
+    step = max(1, BLOCK_NUMBERS // probabilities.shape[1])
+    for start in range(0, len(labels), step):
+        p, label = probabilities[start : start + step], labels[start : start + step, None]
+        own = np.take_along_axis(p, label, axis=1)
+        before = (p == own) & (np.arange(p.shape[1]) < label)
+        ranks[start : start + step] = ((p > own) | before).sum(axis=1)
+    return ranks
+
+
+def _affordable(labels: NDArray[np.integer], positives: NDArray[np.integer]) -> int:
+    """Return how many resamples of the areas under the curves of the classes `positives` cost MAX_COMPARISONS."""
+    sizes = np.bincount(labels, minlength=positives.max() + 1)[positives]
+    nanoseconds = len(labels) * 0.1 * np.minimum(sizes, MIN_SORTED_IMAGES).sum()
+    return max(MIN_RESAMPLES, int(MAX_COMPARISONS / max(nanoseconds, 1)))
+
+
+def _areas(
+    scored: Scored, positives: NDArray[np.integer], counts: NDArray[np.float64]
+) -> Iterator[tuple[NDArray[np.integer], NDArray[np.float64], NDArray[np.float64]]]:
+    """Yield some of the classes `positives` (k,) with their areas, block by block.
+
+    counts (n, r) says how much each image counts in each resample. Where a resample has no image of the class, or none
+    of another, both areas are NaN.
+    """
+    probabilities, labels = scored.probabilities, scored.labels
+    sizes = np.bincount(labels, minlength=scored.class_count)
+    for k in positives[sizes[positives] >= MIN_SORTED_IMAGES]:
+        yield np.array([k]), *_areas_by_sorting(probabilities[:, k], labels == k, counts)
+    small = positives[sizes[positives] < MIN_SORTED_IMAGES]
+    by_class, starts = np.argsort(labels, kind="stable"), np.cumsum(sizes) - sizes
+    while len(small):
+        fitting = int(np.searchsorted(np.cumsum(sizes[small]), BLOCK_NUMBERS // 4 // len(scored), side="right"))
+        block, small = np.split(small, [max(1, fitting)])
+        rows = np.concatenate([by_class[starts[k] : starts[k] + sizes[k]] for k in block])
+        yield block, *_areas_by_comparing(scored, block, rows, counts)
+
+
+def _areas_by_sorting(scores: NDArray[np.float64], truth: NDArray[np.bool_], counts: NDArray[np.float64]) -> Areas:
+    """Return both areas (1, r) of one class by going down its scores (n,), in steps.
+
+    A step takes all images of a score where one of them is of the class; what lies between two such is one step.
+    """
+    values, score = np.unique(-scores, return_inverse=True)
+    has_positive = np.bincount(score[truth], minlength=len(values)) > 0
+    step = np.cumsum(has_positive | np.append(True, has_positive[:-1]))[score] - 1
+    positives = _sum_by(step, truth, step.max() + 1) @ counts
+    negatives = _sum_by(step, ~truth, step.max() + 1) @ counts
+    true_positives, false_positives = np.cumsum(positives, axis=0), np.cumsum(negatives, axis=0)
+    beaten = false_positives[-1] - false_positives + negatives / 2
+    reached = true_positives + false_positives
+    precision = np.divide(true_positives, reached, out=np.zeros_like(true_positives), where=reached > 0)
+    pairs, precisions = (positives * beaten).sum(axis=0), (positives * precision).sum(axis=0)
+    return _divide_areas(pairs, precisions, true_positives[-1], false_positives[-1])
+
+
+def _areas_by_comparing(
+    scored: Scored, block: NDArray[np.integer], rows: NDArray[np.integer], counts: NDArray[np.float64]
+) -> Areas:
+    """Return both areas of the classes of a block by comparing each of their images with all images.
+
+    Made for many small classes: it compares a column of scores for each image, not all scores for each class.
+
+    Args:
+        scored: all images (n).
+        block: (k,) numbers of classes, rising.
+        rows: the images of these classes.
+        counts: (n, r), how much each image counts in each resample.
+
+    Returns:
+        ROC-AUC and average precision, (k, r) each.
+    """
+    probabilities, labels = scored.probabilities, scored.labels
+    scores, own = probabilities[:, labels[rows]].T, probabilities[rows, labels[rows], None]
+    as_high, same_class = scores >= own, labels[rows, None] == labels
+    reached = as_high.astype(np.float64) @ counts
+    true_positives = csr_array((as_high & same_class).astype(np.float64)) @ counts
+    false_positives = reached - true_positives
+    if (level := (scores == own) & ~same_class).any():
+        false_positives -= level.astype(np.float64) @ counts / 2
+    number_in_block = np.searchsorted(block, labels[rows])
+    sum_classes = _sum_by(number_in_block, np.ones(len(rows)), len(block))
+    row_counts = counts[rows]
+    positive = sum_classes @ row_counts
+    negative = counts.sum(axis=0) - positive
+    beaten = negative[number_in_block] - false_positives
+    precision = np.divide(true_positives, reached, out=np.zeros_like(true_positives), where=reached > 0)
+    return _divide_areas(
+        sum_classes @ (row_counts * beaten), sum_classes @ (row_counts * precision), positive, negative
+    )
+
+
+def _divide_areas(
+    pairs: NDArray[np.float64],
+    precisions: NDArray[np.float64],
+    positive: NDArray[np.float64],
+    negative: NDArray[np.float64],
+) -> Areas:
+    """Return pairs in the right order as a share of all pairs, and the mean of the precisions, NaN where undefined.
+
+    Args:
+        pairs: (k, r) or (r,), sum of the pairs of a positive and a negative image in the right order.
+        precisions: likewise, sum of the precisions at the positive images.
+        positive: likewise, sum of the positive images.
+        negative: likewise, sum of the negative images.
+
+    Returns:
+        ROC-AUC and average precision, (k, r) each.
+    """
+    pairs, precisions, positive, negative = np.atleast_2d(pairs, precisions, positive, negative)
+    defined = (positive > 0) & (negative > 0)
+    return (
+        np.divide(pairs, positive * negative, out=np.full(pairs.shape, np.nan), where=defined),
+        np.divide(precisions, positive, out=np.full(pairs.shape, np.nan), where=defined),
+    )

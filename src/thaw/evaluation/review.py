@@ -1,0 +1,244 @@
+"""Which images a person should review, and how they are shown.
+
+Each is shown as the network sees it, with where the network looked and with the nearest training images.
+"""
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from thaw.core.errors import ThawError
+from thaw.evaluation import comparison, label_errors
+from thaw.evaluation.models import TrainedModels
+from thaw.evaluation.predictions import Predictions
+from thaw.features.examples import Examples
+from thaw.images import views
+
+FOR, AGAINST = (255, 205, 0), (115, 50, 215)  # RGB of what speaks for the predicted class, and against it
+MAX_COLOUR = 0.6  # share of the colour where the map is strongest; the image is the rest
+JPEG_QUALITY = 82  # an image of 224 pixels takes some 8 KB
+CARD_PIXELS, NEIGHBOUR_PIXELS = 224, 112  # sides of the pictures: twice what a page shows, for fine screens
+NEIGHBOURS = 3
+
+Pixels = Mapping[int, np.ndarray | None]  # position of an image → (size, size, 3) uint8; None if it cannot be read
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A training image whose frozen features are near to those of a card's image."""
+
+    image_id: str
+    label: str
+    picture: bytes | None  # JPEG; None where the file is gone or damaged
+
+
+@dataclass(frozen=True)
+class ReviewCard:
+    """An image on a contact sheet of the report."""
+
+    image_id: str
+    split: str
+    label: str
+    weight: float
+    predicted: dict[str, tuple[str, float]]  # model → the likeliest class and its probability
+    self_confidence: float
+    picture: bytes | None  # JPEG of what the network sees; None where the file is gone or damaged
+    heatmap: bytes | None  # JPEG of the same under its activation map
+    neighbours: tuple[Neighbour, ...]
+
+
+def make_sheets(
+    models: TrainedModels, predictions: Predictions, outputs: np.ndarray, count: int
+) -> dict[str, list[ReviewCard]]:
+    """Make the contact sheets of the report, by the names that `choose_images` gives them.
+
+    Args:
+        models: of the run.
+        predictions: of both models for all images.
+        outputs: (n, outputs), `TrainedModels.output_probabilities` of the fine-tuned model.
+        count: of images on a sheet, at most.
+
+    Returns:
+        Name of the sheet → its cards, the most important first.
+    """
+    examples = models.examples
+    chosen = choose_images(predictions, count)
+    positions = sorted({int(position) for sheet in chosen.values() for position in sheet})
+    neighbours = nearest_training_images(models.features, examples, positions)
+    pixels = load_pixels(models, {*positions, *chain.from_iterable(neighbours.values())})
+    maps = compute_activation_maps(models, predictions, outputs, {position: pixels[position] for position in positions})
+    cards = make_cards(predictions, neighbours, pixels, maps)
+    return {name: [cards[int(position)] for position in sheet] for name, sheet in chosen.items()}
+
+
+def choose_images(predictions: Predictions, count: int) -> dict[str, np.ndarray]:
+    """Return the positions of the images to review, at most `count` each, the most important first.
+
+    `mistakes`: of test, the surest wrong predictions of the fine-tuned model. `doubts`: of test, its least certain
+    predictions. `labels`: of all splits, the likeliest wrong labels.
+    """
+    examples = predictions.examples
+    test = examples.positions("test")
+    probabilities = predictions.probabilities["fine_tuned"][test]
+    return {
+        "mistakes": test[confident_mistakes(probabilities, examples.labels[test], count)],
+        "doubts": test[least_certain(probabilities, count)],
+        "labels": label_errors.suspicious(predictions.self_confidence)[:count],
+    }
+
+
+def nearest_training_images(features: np.ndarray, examples: Examples, positions: Sequence[int]) -> dict[int, list[int]]:
+    """Return for each position those of the NEIGHBOURS training images with the nearest features, but itself."""
+    train = examples.positions("train")
+    rows = examples.rows[np.asarray(positions, dtype=int)]
+    nearest, _ = comparison.nearest_training(features[examples.rows[train]], features[rows], NEIGHBOURS + 1)
+    return {
+        position: [int(train[i]) for i in neighbours if train[i] != position][:NEIGHBOURS]
+        for position, neighbours in zip(positions, nearest, strict=True)
+    }
+
+
+def load_pixels(models: TrainedModels, positions: Iterable[int]) -> Pixels:
+    """Return what the network sees of each image. An image that is gone since the run is no reason to stop."""
+    paths, image = dict(models.images.select("image_id", "path").iter_rows()), models.metadata["image"]
+    ids = models.examples.image_ids
+    return {
+        position: load_image(models.files.dataset.raw / paths[ids[position]], image["size"], image["resize"])
+        for position in sorted(positions)
+    }
+
+
+def compute_activation_maps(
+    models: TrainedModels, predictions: Predictions, outputs: np.ndarray, pixels: Pixels
+) -> dict[int, np.ndarray]:
+    """Compute the activation maps of images; none where the model has none.
+
+    A map shows what speaks for the predicted class and against its rival: see `predicted_and_rivals`.
+
+    Args:
+        models: of the run.
+        predictions: of both models for all images.
+        outputs: (n, outputs), `TrainedModels.output_probabilities` of the fine-tuned model.
+        pixels: of the images.
+
+    Returns:
+        position → map (h, w) float32, of each image that could be read.
+    """
+    from thaw.evaluation import class_activation  # imports Keras, which `models.load` has set up
+
+    positions = [position for position in pixels if pixels[position] is not None]
+    if not positions or class_activation.averaged_map(models.full_model) is None:
+        return {}
+    cut, examples = models.metadata["cut"], models.examples
+    layer = class_activation.map_input(models.full_model, cut)
+    if layer == cut:
+        inputs = models.inputs[0].activations[examples.rows[positions]]
+    else:
+        inputs = np.stack([pixels[position] for position in positions])
+    probabilities = predictions.probabilities["fine_tuned"][positions]
+    predicted, rivals = (
+        models.head.outputs_for_labels(labels, outputs[positions])
+        for labels in predicted_and_rivals(probabilities, examples.labels[positions])
+    )
+    maps = class_activation.activation_maps(models.full_model, layer, inputs, predicted, rivals)
+    return dict(zip(positions, maps, strict=True))
+
+
+def make_cards(
+    predictions: Predictions, neighbours: Mapping[int, Sequence[int]], pixels: Pixels, maps: Mapping[int, np.ndarray]
+) -> dict[int, ReviewCard]:
+    """Make the card of each image.
+
+    Args:
+        predictions: of both models for all images.
+        neighbours: position of each image → positions of its neighbours.
+        pixels: of the images and of their neighbours.
+        maps: position → activation map (h, w), where there is one.
+
+    Returns:
+        position → card.
+    """
+    examples, classes = predictions.examples, predictions.classes
+
+    def neighbour(position: int) -> Neighbour:
+        label = classes[examples.labels[position]]
+        return Neighbour(str(examples.image_ids[position]), label, jpeg(pixels[position], NEIGHBOUR_PIXELS))
+
+    cards = {}
+    for position, nearest in neighbours.items():
+        probabilities = {model: p[position] for model, p in predictions.probabilities.items()}
+        shown = heatmap(pixels[position], maps[position]) if position in maps else None
+        cards[position] = ReviewCard(
+            image_id=str(examples.image_ids[position]),
+            split=str(examples.splits[position]),
+            label=classes[examples.labels[position]],
+            weight=float(examples.weights[position]),
+            predicted={model: (classes[p.argmax()], float(p.max())) for model, p in probabilities.items()},
+            self_confidence=float(predictions.self_confidence[position]),
+            picture=jpeg(pixels[position], CARD_PIXELS),
+            heatmap=jpeg(shown, CARD_PIXELS),
+            neighbours=tuple(map(neighbour, nearest)),
+        )
+    return cards
+
+
+def confident_mistakes(probabilities: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
+    """Return the rows, at most `count`, whose likeliest class is not the label, the surest first."""
+    wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
+    return wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:count]
+
+
+def least_certain(probabilities: np.ndarray, count: int) -> np.ndarray:
+    """Return the rows, at most `count`, whose two likeliest classes are nearest to each other, the nearest first."""
+    two = np.partition(probabilities, -2, axis=1)[:, -2:]
+    return np.argsort(two[:, 1] - two[:, 0], kind="stable")[:count]
+
+
+def predicted_and_rivals(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the likeliest class of each row, and its rival, (n,) each.
+
+    The rival is the label where the prediction is wrong, else the second likeliest class.
+    """
+    predicted = probabilities.argmax(axis=1)
+    rest = probabilities.copy()
+    rest[np.arange(len(rest)), predicted] = -1
+    return predicted, np.where(predicted == labels, rest.argmax(axis=1), labels)
+
+
+def load_image(path: Path, size: int, resize: str) -> np.ndarray | None:
+    """Return the (size, size, 3) uint8 pixels that the network sees of an image; None where it cannot be read."""
+    try:
+        return views.network_input(path, size, resize)
+    except ThawError:
+        return None
+
+
+def heatmap(pixels: np.ndarray, activation_map: np.ndarray) -> np.ndarray:
+    """Return (s, s, 3) uint8 pixels, greyed, under the colours FOR and AGAINST in the strength of a map (h, w).
+
+    The strongest place of each image has the full colour: the colours of two images do not compare.
+    """
+    grey = np.repeat(pixels @ np.array([[0.299], [0.587], [0.114]]), 3, axis=2)
+    strength = activation_map / max(float(np.abs(activation_map).max()), 1e-12)
+    strength = cv2.resize(strength.astype(np.float32), pixels.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+    strength = strength.clip(-1, 1)[:, :, None]
+    colour = np.where(strength > 0, np.float64(FOR), np.float64(AGAINST))
+    share = MAX_COLOUR * np.abs(strength)
+    return (grey * (1 - share) + colour * share).round().astype(np.uint8)
+
+
+def jpeg(pixels: np.ndarray | None, size: int) -> bytes | None:
+    """Return square pixels as a JPEG of at most `size` a side; None stays None."""
+    if pixels is None:
+        return None
+    if len(pixels) > size:
+        pixels = cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA)
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(file, "JPEG", quality=JPEG_QUALITY)
+    return file.getvalue()

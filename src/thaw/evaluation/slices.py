@@ -1,0 +1,95 @@
+"""How good a model is on parts of a split: by the source's columns, and by the size of the images."""
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy.stats import fisher_exact
+
+from thaw.evaluation.metrics import classification_metrics
+from thaw.evaluation.resampling import Resampling
+from thaw.evaluation.scored import Row, Scored
+
+MAX_SLICES = 8  # of a column
+MIN_IMAGES = 10  # of a slice of its own, where a column has more values
+
+
+def measure_slices(images: pl.DataFrame, scored: Scored, bins: int, resampling: Resampling) -> list[Row]:
+    """Measure a model on each slice of the columns `meta_…` and of the megapixels.
+
+    A column of more than MAX_SLICES values is cut into quarters of equally many images where they are numbers. Where
+    they are text, it has its most frequent values and `other`. A missing value is `missing`. A column of one value has
+    no slices.
+
+    Args:
+        images: columns of images.csv, n rows in the order of `scored`.
+        scored: the n images.
+        bins: those of the calibration error.
+        resampling: how the groups are resampled.
+
+    Returns:
+        A row for each slice: `column` (without `meta_`), `value`, `count`, `share` (of the images), the keys of
+        `metrics.classification_metrics`, and `p_value`. The worst slice stands first: the one with the lowest
+        `accuracy_high`, since little is certain of a small slice.
+
+        `p_value` is the chance of a difference as large as that between the slice's accuracy and the rest's. It is of
+        Fisher's exact test on one image a group, corrected for the number of slices (Holm 1979): of reports in which
+        all slices are alike, at most 5 in 100 have a slice below 0.05. It is None where no group is left to compare
+        with.
+    """
+    hits = scored.hits
+    first_of_group = np.zeros(len(scored), bool)
+    first_of_group[np.unique(scored.groups, return_index=True)[1]] = True
+    rows: list[Row] = []
+    p_values: dict[tuple[str, str], float] = {}
+    tests: list[tuple[str, str]] = []  # the test of each row
+    for column, values in _columns(images).items():
+        names = sorted(set(values))
+        for name in names if len(names) > 1 else []:
+            inside = values == name
+            count = int(inside.sum())
+            measures = classification_metrics(scored.take(inside), bins, resampling)
+            rows.append({"column": column, "value": name, "count": count, "share": count / len(scored), **measures})
+            tests.append((column, names[0] if len(names) == 2 else name))  # two slices are one test
+            parts = hits[first_of_group & inside], hits[first_of_group & ~inside]
+            if len(parts[0]) and len(parts[1]):
+                p_values[tests[-1]] = float(fisher_exact([[part.sum(), (~part).sum()] for part in parts]).pvalue)
+    corrected = _holm(p_values)
+    for row, test in zip(rows, tests, strict=True):
+        row["p_value"] = corrected.get(test)
+    return sorted(rows, key=lambda row: (row["accuracy_high"], row["column"], row["value"]))
+
+
+def _columns(images: pl.DataFrame) -> dict[str, NDArray[np.str_]]:
+    """Return the slice (n,) of each image, for each column."""
+    columns = {name.removeprefix("meta_"): images[name] for name in images.columns if name.startswith("meta_")}
+    columns["megapixels"] = (images["width"] * images["height"] / 1e6).round_sig_figs(3)
+    return {name: _cut(column) for name, column in columns.items()}
+
+
+def _cut(column: pl.Series) -> NDArray[np.str_]:
+    """Return the values of a column as text, at most MAX_SLICES different ones."""
+    text = column.cast(pl.String).replace("", None).fill_null("missing").to_numpy().astype(str)
+    values, counts = np.unique(text, return_counts=True)
+    if len(values) <= MAX_SLICES:
+        return text
+    number = column.cast(pl.Float64, strict=False).to_numpy()
+    is_number = np.isfinite(number)
+    if is_number[text != "missing"].all():
+        quarter = np.searchsorted(np.quantile(number[is_number], [0.25, 0.5, 0.75]), number)
+        for i in range(4):
+            inside = is_number & (quarter == i)
+            if inside.any():
+                text = np.where(inside, f"{number[inside].min():.12g} to {number[inside].max():.12g}", text)
+        return text
+    frequent = np.argsort(-counts, kind="stable")[: MAX_SLICES - 1]
+    kept = values[frequent[counts[frequent] >= MIN_IMAGES]]
+    return np.where(np.isin(text, kept), text, "other")
+
+
+def _holm(p_values: dict[tuple[str, str], float]) -> dict[tuple[str, str], float]:
+    """Return p values that hold for all tests together, after Holm 1979."""
+    corrected, lowest = {}, 0.0
+    for i, key in enumerate(sorted(p_values, key=p_values.__getitem__)):
+        lowest = max(lowest, min(1.0, (len(p_values) - i) * p_values[key]))
+        corrected[key] = lowest
+    return corrected

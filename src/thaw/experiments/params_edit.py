@@ -1,0 +1,103 @@
+"""Edit a parameter file: its comments, quotes and order stay, and the result is valid."""
+
+import copy
+import io
+from pathlib import Path
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from thaw.backbones.cut_points import resolve
+from thaw.core import params
+from thaw.core.errors import ThawError, did_you_mean
+from thaw.core.files import read_json
+
+
+def apply(values: dict, changes: dict, prefix: str = "") -> list[tuple[str, object, object]]:
+    """Put `changes` into `values`, section by section; return the key, old and new value of each that differs.
+
+    A list replaces a list. Raises ThawError if a key is unknown, or if only one of the two values is a section.
+    """
+    applied = []
+    for name, new in changes.items():
+        key = f"{prefix}{name}"
+        if name not in values:
+            raise ThawError(f"unknown parameter {key}{did_you_mean(key, [f'{prefix}{valid}' for valid in values])}")
+        old = values[name]
+        if isinstance(old, dict) != isinstance(new, dict):
+            kind, new_kind = ("a section", "a value") if isinstance(old, dict) else ("a value", "a section")
+            raise ThawError(f"{key} is {kind}, and cannot be made {new_kind}")
+        if isinstance(new, dict):
+            applied += apply(old, new, f"{key}.")
+        elif old != new or isinstance(old, bool) != isinstance(new, bool):  # True == 1
+            values[name] = new
+            applied.append((key, old, new))
+    return applied
+
+
+def nest(changes: dict[str, object]) -> dict:
+    """Return values by dotted key as sections within sections; raises ThawError if two changes contradict."""
+    sections: dict = {}
+    for key, value in sorted(changes.items()):  # a section before what is in it
+        *names, last = key.split(".")
+        section = sections
+        for name in names:
+            section = section.setdefault(name, {})
+            if not isinstance(section, dict):
+                raise ThawError(f"{key} is given, and {name} has a value of its own as well")
+        section[last] = copy.deepcopy(value)
+    return sections
+
+
+def check(path: Path, changes: dict[str, object], cut_points: Path) -> None:
+    """Check that a parameter file would be valid with some changes.
+
+    Args:
+        path: the parameter file, which is not changed.
+        changes: dotted key → value.
+        cut_points: backbone.json, which lists the freeze depths of the backbone. If there is no such file yet, or if
+            the changes are to the backbone, freeze depths are not checked.
+
+    Raises:
+        ThawError: if it would not be valid.
+    """
+    values = read(path)
+    description = ", ".join(f"{key}={value}" for key, value in changes.items())
+    apply(values, nest(changes))
+    parameters = params.parse(dump(values), f"{path} with {description}" if description else str(path))
+    is_other_backbone = any(key.startswith("backbone.") for key in changes)
+    if "fine_tune.freeze_depth" in changes and cut_points.exists() and not is_other_backbone:
+        backbone = read_json(cut_points)
+        layers = [point["layer"] for point in backbone["cut_points"]]
+        depths = parameters.fine_tune.freeze_depth
+        for depth in [depths] if isinstance(depths, str) else depths:
+            resolve(depth, layers, backbone["behind_cut"])
+
+
+def read(path: Path) -> dict:
+    """Read a YAML file with its comments; raises ThawError if it is missing or no such file."""
+    try:
+        values = _yaml().load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ThawError(f"{path} is missing: run from the folder that holds it") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ThawError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ThawError(f"{path} holds no parameters")
+    return values
+
+
+def dump(values: dict) -> str:
+    """Return the text of values that `read` returned, with the layout of their file."""
+    text = io.StringIO()
+    _yaml().dump(values, text)
+    return text.getvalue()
+
+
+def _yaml() -> YAML:
+    """Return a reader and writer that keeps the comments, quotes and layout of a file."""
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 10_000  # no line is folded
+    yaml.representer.add_representer(type(None), lambda to, _: to.represent_scalar("tag:yaml.org,2002:null", "null"))
+    return yaml

@@ -1,0 +1,46 @@
+"""The metadata in an export: how to make its input, what its outputs mean, and which decision rule was chosen."""
+
+import json
+
+from thaw.prediction.deployed_model import Decision, Description
+
+LABELS_FILE = "labels.txt"
+RESIZED = {
+    "crop": "scaled by area (linearly where it grows) until the short side fits, then the middle square of it",
+    "pad": "scaled by area (linearly where it grows) until the long side fits, in the middle of a black square",
+    "squash": "both sides scaled by area (linearly where one grows)",
+}
+
+
+def describe(description: Description, decision: Decision | None) -> dict[str, object]:
+    """Return the metadata of an export: class names, image size and resizing, decision rule, and how to use them."""
+    size, (first, *others) = description.size, description.classes
+    use, chosen = "", {}
+    if decision is not None:
+        chosen = {"temperature": decision.temperature, "threshold": decision.threshold}
+        if decision.test_time_flips:
+            chosen["test_time_flips"] = decision.test_time_flips
+            use = "; p is the mean of those of a photograph and of its mirror images"
+        use += "; p^(1 / temperature), scaled to sum to 1, are the calibrated ones"
+        if decision.threshold is not None:
+            use += f", and {others[0]!r} is the answer where its own lies above threshold, else {first!r}"
+    return {
+        "class_names": list(description.classes),
+        "image": {"size": size, "resize": description.resize},
+        "input": f"image: float32, {size} x {size} pixels of RGB, 0 to 255, of an upright photograph, "
+        + RESIZED[description.resize],
+        "output": f"probabilities: float32, in the order of class_names{use}",
+    } | chosen
+
+
+def as_text(metadata: dict[str, object]) -> dict[str, str]:
+    """Return metadata with text as values, for a format that has only text: other values become JSON."""
+    return {
+        key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for key, value in metadata.items()
+    }
+
+
+def label_lines(metadata: dict[str, object]) -> str:
+    """Return the content of LABELS_FILE: the class names, one a line."""
+    return "".join(f"{name}\n" for name in metadata["class_names"])

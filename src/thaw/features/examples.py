@@ -1,0 +1,114 @@
+"""The images of a run: which rows of an extracted array show each of them, its split, label, weight and group."""
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from thaw.core import tables
+from thaw.core.errors import ThawError
+from thaw.core.files import read_json
+
+MIN_PROBABILITY = 1e-7  # the loss counts smaller ones as this
+NO_VIEW = -1  # fills the row of an image that has fewer views than another
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Labelled images, sorted by id; their features or activations are rows of one array."""
+
+    image_ids: np.ndarray  # (n,) str
+    splits: np.ndarray  # (n,) str, of tables.SPLITS
+    views: np.ndarray  # (n, most views) int, rows of the array: the plain view, augmented ones; then NO_VIEW
+    labels: np.ndarray  # (n,) int, positions in the classes
+    weights: np.ndarray  # (n,) float64, as the source gives them
+    groups: np.ndarray  # (n,) str, near-duplicates share one
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def rows(self) -> np.ndarray:
+        """The (n,) rows of the array that show the plain images."""
+        return self.views[:, 0]
+
+    @property
+    def view_counts(self) -> np.ndarray:
+        """The (n,) numbers of views, the plain one among them."""
+        return (self.views != NO_VIEW).sum(axis=1)
+
+    def without_augmented_views(self) -> "Examples":
+        """Return the same images, each with its plain view alone."""
+        return replace(self, views=self.rows[:, None])
+
+    def positions(self, split: str) -> np.ndarray:
+        """Return the positions, in order, of the images of a split."""
+        return np.flatnonzero(self.splits == split)
+
+    def take(self, positions: np.ndarray) -> "Examples":
+        """Return the images at these positions alone. Columns of `views` that hold only NO_VIEW are dropped."""
+        columns = {field.name: getattr(self, field.name)[positions] for field in fields(self)}
+        used = (columns["views"] != NO_VIEW).any(axis=0)
+        used[0] = True  # without any images too
+        return Examples(**columns | {"views": columns["views"][:, used]})
+
+    def split(self, name: str) -> "Examples":
+        """Return the images of one split."""
+        return self.take(self.positions(name))
+
+
+def read_classes(folder: Path) -> tuple[str, ...]:
+    """Return the class names, in the order of the model's outputs, from a folder that an extraction wrote."""
+    return tuple(read_json(folder / "classes.json"))
+
+
+def read(folder: Path, split: Path) -> Examples:
+    """Return the images of all splits, with the rows of the array in a folder that an extraction wrote.
+
+    split: path of split.csv. Raises ThawError if it does not list the same images as rows.csv in the folder.
+    """
+    images = tables.read(split, tables.SPLIT)
+    rows = tables.read(folder / "rows.csv", tables.ROWS).with_row_index("row")
+    rows = rows.join(images, on="image_id", how="left", maintain_order="left").sort("image_id", "copy")
+    rows = rows.with_columns(view=pl.int_range(pl.len()).over("image_id"))
+    plain = rows.filter(view=0)
+    if rows["split"].null_count() or len(plain) != len(images):
+        raise ThawError(f"{folder}/rows.csv and {split} do not list the same photographs: run `dvc repro`")
+    views = np.full((len(plain), 1 + (rows["view"].max() or 0)), NO_VIEW)
+    image = (rows["view"] == 0).cum_sum().to_numpy().astype(int) - 1
+    views[image, rows["view"].to_numpy()] = rows["row"].to_numpy()
+    classes = {name: number for number, name in enumerate(read_classes(folder))}
+    return Examples(
+        image_ids=plain["image_id"].to_numpy(),
+        splits=plain["split"].to_numpy(),
+        views=views,
+        labels=np.array([classes[label] for label in plain["label"]], dtype=int),
+        weights=plain["weight"].to_numpy(),
+        groups=plain["group"].to_numpy(),
+    )
+
+
+def training_weights(examples: Examples, class_weight: str | None) -> np.ndarray:
+    """Return the (n,) weights, scaled to a mean of 1. With `balanced`, every class has the same sum.
+
+    Raises ThawError if all weights of a class are 0.
+    """
+    sums = np.bincount(examples.labels, examples.weights)
+    if not sums.all():
+        raise ThawError("all training photographs of a class have the weight 0: it cannot be learnt")
+    weights = examples.weights / sums[examples.labels] if class_weight == "balanced" else examples.weights
+    return weights / weights.mean()
+
+
+def weighted_scores(probabilities: np.ndarray, examples: Examples) -> tuple[float, float]:
+    """Return the weighted cross-entropy (nats) and accuracy of (n, classes) probabilities.
+
+    Raises ThawError if all weights are 0.
+    """
+    if not examples.weights.any():
+        raise ThawError("all validation photographs have the weight 0: they cannot choose between models")
+    likelihoods = probabilities[np.arange(len(examples)), examples.labels].astype(np.float64)
+    loss = np.average(-np.log(likelihoods.clip(MIN_PROBABILITY)), weights=examples.weights)
+    accuracy = np.average(probabilities.argmax(axis=1) == examples.labels, weights=examples.weights)
+    return float(loss), float(accuracy)

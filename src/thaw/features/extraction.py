@@ -1,0 +1,202 @@
+"""Both extractions: every planned view of every image through the frozen layers, into one array.
+
+If the array would not fit on the disk, `Recomputed` replaces it: it computes the same rows when they are read.
+"""
+
+import copy
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+from tqdm import tqdm
+
+from thaw.core import arrays, tables
+from thaw.core.errors import ThawError
+from thaw.core.files import read_json, write_json
+from thaw.engines import inference
+from thaw.images import views
+
+if TYPE_CHECKING:
+    from thaw.parameters.image import Image
+
+
+@dataclass(frozen=True)
+class ImageSettings:
+    """The section `image` of the parameters, with a definite size."""
+
+    size: int  # pixels of each side of a view
+    resize: str  # crop, pad or squash; see `decoding.fit`
+    engine: str  # openvino or tensorflow
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Where the images of a run are, and which views of them are planned."""
+
+    raw: Path  # folder with the images and images.csv
+    split: Path  # split.csv
+    augmentations: Path  # augmentations.csv
+
+
+def sized(image: "Image", backbone: Path) -> ImageSettings:
+    """Return the settings of `image`. If its size is null, it is the size that the backbone was trained with."""
+    size = read_json(backbone / "backbone.json")["size"] if image.size is None else image.size
+    return ImageSettings(size, image.resize, image.engine)
+
+
+def engine(backbone: Path, layer: str | None, image: ImageSettings) -> inference.Run:
+    """Return the frozen layers up to `layer`, on the engine that the settings name. With None, pixels pass through."""
+    if layer is None:
+        return iter
+    if image.engine == "openvino":
+        return inference.compile_openvino(backbone / "backbone.xml", layer, image.size)
+    return inference.compile_tensorflow(backbone / "backbone.keras", layer)
+
+
+class PlannedViews:
+    """The views of all images, in the order of the image ids: of each image the plain view, then the augmented ones.
+
+    `rows` lists them: `image_id`, and `copy`, which is 0 for the plain view.
+    """
+
+    def __init__(self, dataset: Dataset, image: ImageSettings):
+        plain = tables.read(dataset.split, tables.SPLIT).select("image_id", copy=pl.lit(0, pl.Int64))
+        self._plan = tables.read(dataset.augmentations, tables.ROWS)
+        augmented = self._plan.select("image_id", "copy").with_row_index("planned")
+        self._rows = pl.concat([plain, augmented], how="diagonal").sort("image_id", "copy")
+        self._paths = dict(tables.read_images(dataset.raw).select("image_id", "path").iter_rows())
+        self._raw, self._image = dataset.raw, image
+
+    @property
+    def rows(self) -> pl.DataFrame:
+        return self._rows.select("image_id", "copy")
+
+    def draw(self, rows: np.ndarray | slice = slice(None)) -> Iterator[np.ndarray]:
+        """Yield the views of these rows, as `views.draw` does. Successive views of one image are one array."""
+        runs = self._rows[rows].group_by(pl.col("image_id").rle_id().alias("run"), maintain_order=True)
+        images = runs.agg(pl.col("image_id").first(), pl.col("planned"))
+        return views.draw(
+            (self._raw / self._paths[image_id] for image_id in images["image_id"]),
+            (
+                [None if row is None else self._plan.row(row, named=True) for row in planned_rows]
+                for planned_rows in images["planned"]
+            ),
+            self._image.size,
+            self._image.resize,
+        )
+
+
+def describe(folder: Path, raw: Path, rows: pl.DataFrame) -> None:
+    """Write what the rows of an array show, `rows.csv`, and the order of a model's outputs, `classes.json`."""
+    tables.write(rows, folder / "rows.csv")
+    classes = read_json(raw / "source.json")["classes"]
+    write_json(folder / "classes.json", classes, indent=None)
+
+
+def extract(planned: PlannedViews, run: inference.Run, output: Path) -> None:
+    """Write the output of `run` for every view as the array `output`."""
+    count = len(planned.rows)
+    with tqdm(desc=output.stem, total=count, disable=None, unit="image") as bar:
+
+        def counted() -> Iterator[np.ndarray]:
+            for batch in run(inference.rebatch(planned.draw())):
+                bar.update(len(batch))
+                yield batch
+
+        arrays.write_rows(output, counted(), count)
+
+
+@dataclass(frozen=True)
+class PlannedArray:
+    """An array of outputs, before it is computed."""
+
+    rows: int
+    layer: str | None  # whose outputs; None for the pixels
+    shapes: dict[str | None, tuple[int, ...]]  # of one output of each cut point, in their order; of an image under None
+
+    @property
+    def shape(self) -> str:
+        """The shape of one output, as text."""
+        return "×".join(map(str, self.shapes[self.layer]))
+
+    @property
+    def size(self) -> str:
+        """The bytes of the array, as text."""
+        return size_text(self.bytes(self.layer))
+
+    def bytes(self, layer: str | None) -> int:
+        """Return the bytes that the array would have with the outputs of another layer."""
+        return self.rows * prod(self.shapes[layer]) * (2 if layer else 1)  # float16; uint8 pixels
+
+
+def check_space(folder: Path, array: PlannedArray, remedy: str) -> None:
+    """Raise ThawError if the array does not fit on the disk of `folder`.
+
+    The error says how much is needed and how much is free, which deeper cut point would fit, and the `remedy`.
+    """
+    free = shutil.disk_usage(folder).free
+    if array.bytes(array.layer) <= free:
+        return
+    layers = list(array.shapes)
+    deeper = {layer: array.bytes(layer) for layer in layers[layers.index(array.layer) + 1 :]}
+    fitting = [f"{layer} would need {size_text(size)}; " for layer, size in deeper.items() if size <= free]
+    raise ThawError(
+        f"{array.rows:,} outputs of {array.layer or 'the input'}, {array.shape} each, need {array.size} of disk, but "
+        f"{size_text(free)} are free: {''.join(fitting[:1])}{remedy}"
+    )
+
+
+def size_text(size: int) -> str:
+    """Return a number of bytes as text, such as `12 MB`."""
+    if size < 1e6:
+        return f"{size / 1e3:,.0f} kB"
+    return f"{size / 1e6:,.0f} MB" if size < 1e9 else f"{size / 1e9:,.1f} GB"
+
+
+def open_activations(folder: Path, dataset: Dataset, backbone: Path) -> "np.memmap | Recomputed":
+    """Return the activations that `folder` describes: its array, or with `fine_tune.cache: false` `Recomputed`."""
+    if (folder / "activations.npy").exists():
+        return arrays.open_rows(folder / "activations.npy")
+    cut = read_json(folder / "cut.json")
+    image = ImageSettings(**cut["image"])
+    return Recomputed(PlannedViews(dataset, image), backbone, cut["layer"], image)
+
+
+class Recomputed:
+    """The outputs of a frozen layer, computed again for the rows that are read: to the bit what the array would hold.
+
+    Args:
+        planned: The views that are the rows.
+        backbone: Folder of the network.
+        layer: The frozen layer; None for the pixels.
+        image: Size and engine.
+    """
+
+    def __init__(self, planned: PlannedViews, backbone: Path, layer: str | None, image: ImageSettings):
+        self._planned, self._axes = planned, ()
+        self._run = engine(backbone, layer, image)
+        shapes = inference.output_shapes(backbone / "backbone.xml", [layer] if layer else [], image.size)
+        self.shape = (len(planned.rows), *shapes[layer])
+        self.dtype = np.dtype(np.float16 if layer else np.uint8)
+
+    def flipped(self, axes: tuple[int, ...]) -> "Recomputed":
+        """Return the same for views that are flipped along `axes` of (n, height, width, channels)."""
+        twin = copy.copy(self)
+        twin._axes = axes
+        return twin
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """Return the outputs of an array of row numbers: (len(rows), ...).
+
+        Raises ThawError if an output is not finite.
+        """
+        flipped_views = (np.flip(view, self._axes) for view in self._planned.draw(rows))
+        outputs = np.concatenate(list(self._run(inference.rebatch(flipped_views))))
+        if outputs.dtype.kind == "f" and not np.isfinite(outputs).all():
+            raise ThawError(f"an output of the frozen layers is not finite or too large for {outputs.dtype}")
+        return outputs

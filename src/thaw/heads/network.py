@@ -1,0 +1,147 @@
+"""The head as a network: convolutions, pooling, hidden layers and dropout, trained with Keras."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from thaw.core.errors import ThawError
+from thaw.core.files import write_json
+from thaw.engines import model_files
+from thaw.engines.array_inference import predictor
+from thaw.engines.keras_setup import keras
+from thaw.heads.protocol import Head, HeadData, Log, Trained, variant_name
+
+if TYPE_CHECKING:
+    from thaw.parameters.head import Head as HeadParams
+    from thaw.training.loop import TrainingData
+
+Predictor = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class NetworkHead(Head):
+    """A Keras model from (n, channels) features or (n, height, width, channels) maps to class probabilities."""
+
+    network: keras.Model
+    classes: tuple[str, ...]
+    _predictors: dict[tuple, Predictor] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def output_probabilities(self, features: np.ndarray) -> np.ndarray:
+        """Return the (n, classes) float64 probabilities for features or maps; a memory map is read batch by batch.
+
+        The network is compiled once for each shape and dtype of a row. Its weights must not change after that.
+        """
+        row = (features.shape[1:], features.dtype)
+        if row not in self._predictors:
+            self._predictors[row] = predictor(self.network, np.empty((0, *features.shape[1:]), features.dtype))
+        probabilities = self._predictors[row](np.arange(len(features)), features).astype(np.float64)
+        return probabilities / probabilities.sum(axis=1, keepdims=True)
+
+    @property
+    def description(self) -> dict[str, object]:
+        return {"kind": "network", "layers": len(self.network.layers), "parameters": self.network.count_params()}
+
+    def attach(self, backbone: keras.Model, features: str) -> keras.Model:
+        """Return `backbone` up to its layer `features` with this head behind it, whose weights are shared."""
+        return keras.Model(backbone.input, self.network(backbone.get_layer(features).output), name=backbone.name)
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        model_files.save(self.network, folder / "head.keras", {"class_names": self.classes})
+        write_json(folder / "head.json", {"kind": "network", "classes": self.classes})
+
+
+def load(folder: Path) -> NetworkHead:
+    """Return the head that was saved in a folder."""
+    network, metadata = model_files.load(folder / "head.keras")
+    return NetworkHead(network, tuple(metadata["class_names"]))
+
+
+def train(params: "HeadParams", data: HeadData, log: Log) -> list[Trained]:
+    """Train a network on the plain images, and one on the augmented ones; see `thaw.heads.registry.train`.
+
+    The calibrated loss on validation chooses the epoch of a network, and between networks.
+    """
+    from thaw.training.loop import TrainingData
+
+    train, validation = data.examples.split("train"), data.examples.split("validation")
+    trained = []
+    for augmented in sorted(params.augmented):
+        variant, history = variant_name(augmented), []
+
+        def log_epoch(scores: dict[str, float], variant: str = variant, history: list = history) -> None:
+            log(variant, len(history), scores)
+            history.append(scores)
+
+        images = train if augmented else train.without_augmented_views()
+        head, epoch = train_network(TrainingData(data.features, images, validation), data.classes, params, log_epoch)
+        description = f"a network of {head.network.count_params():,} parameters after epoch {epoch}"
+        loss = history[epoch]["validation_loss_calibrated"]
+        trained.append(Trained(head, augmented, loss, history[epoch], f"{description} on {variant} photographs"))
+    return trained
+
+
+def train_network(
+    data: "TrainingData", classes: tuple[str, ...], params: "HeadParams", log: Callable[[dict[str, float]], None]
+) -> tuple[NetworkHead, int]:
+    """Train one new head, as `training.loop.fit` does.
+
+    Args:
+        data: Its activations are the features or maps.
+        classes: Names of the labels.
+        params: The section `head` of params.yaml.
+        log: Gets the scores of each epoch.
+
+    Returns:
+        The head, and the epoch that is kept.
+
+    Raises:
+        ThawError: The parameters do not fit the features or the classes, or a loss is not finite.
+    """
+    from thaw.training import loop
+
+    loop.share_cores()
+    network = build(data.activations.shape[1:], len(classes), params)
+    inputs = keras.Input(network.input.shape[1:])
+    model = keras.Model(inputs, network(inputs))  # no body: the head is all that there is behind the input
+    epoch = loop.fit(model, data, params, log)
+    return NetworkHead(network, classes), epoch
+
+
+def build(shape: tuple[int, ...], classes: int, params: "HeadParams") -> keras.Model:
+    """Return a new network for features of shape (channels,), or for maps of (height, width, channels).
+
+    Maps may have any size: each pooling halves the sides, rounded up. The output is (n, classes) probabilities,
+    whatever the last layer. Raises ThawError if the parameters do not fit the features or the classes.
+    """
+    if params.conv_blocks and len(shape) == 1:
+        raise ThawError(
+            f"head.conv_blocks needs maps, but these are pooled features of {shape[0]} channels: set backbone.pooling "
+            "to null, or head.conv_blocks to []"
+        )
+    if params.output == "sigmoid" and classes != 2:
+        raise ThawError(f"`head.output: sigmoid` needs two classes, but there are {classes}: set it to softmax")
+    keras.utils.set_random_seed(params.seed)
+    layers = keras.layers
+    maps = len(shape) == 3
+    x = inputs = keras.Input((None, None, shape[-1]) if maps else shape, name="features")
+    for number, channels in enumerate(params.conv_blocks, start=1):
+        x = layers.Conv2D(channels, 3, padding="same", activation="relu", name=f"conv{number}")(x)
+        x = layers.MaxPooling2D(2, padding="same", name=f"pool{number}")(x)
+    if maps:
+        x = layers.GlobalAveragePooling2D(name="pool")(x)
+    seed = params.seed % 2**30  # the Keras backend of OpenVINO, which reads the head, has room for 31 bits
+    for number, units in enumerate(params.hidden, start=1):
+        x = layers.Dropout(params.dropout, seed=seed + number, name=f"dropout{number}")(x)
+        x = layers.Dense(units, activation="relu", name=f"hidden{number}")(x)
+    x = layers.Dropout(params.dropout, seed=seed, name="dropout")(x)
+    if params.output == "softmax":
+        x = layers.Dense(classes, activation="softmax", name="probabilities")(x)
+    else:
+        second = layers.Dense(1, activation="sigmoid", name="sigmoid")(x)
+        first = layers.Rescaling(-1.0, offset=1.0, name="complement")(second)
+        x = layers.Concatenate(name="probabilities")([first, second])
+    return keras.Model(inputs, x, name="head")

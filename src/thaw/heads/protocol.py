@@ -1,0 +1,101 @@
+"""What every head does, what it is trained on, and what a training returns."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+import numpy as np
+
+from thaw.features.examples import Examples
+
+if TYPE_CHECKING:
+    from thaw.engines.keras_setup import keras
+
+Log = Callable[[str, int, dict[str, float]], None]  # (name of the variant, step, scores)
+NEGATIVE_PREFIX = "not "  # begins the label of images that show no new class, as Open Images' negatives have it
+
+
+def is_negative(label: str) -> bool:
+    """Return whether images with this label show none of the classes that a model is extended by."""
+    return label.startswith(NEGATIVE_PREFIX)
+
+
+class Head(Protocol):
+    """A classifier on the features of a frozen backbone.
+
+    Images have one of `classes` as label. The trained model has one output for each name in `outputs`. These are the
+    same, unless the head `extends` a model: then the outputs also include the old classes, which are no labels.
+    A head that inherits from this class needs only `classes`, `description`, `output_probabilities`, `attach`, `save`.
+    """
+
+    classes: tuple[str, ...]
+    extends: ClassVar[bool] = False
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the model's outputs."""
+        return self.classes
+
+    @property
+    def description(self) -> dict[str, object]:
+        """The kind and the size, for the report."""
+        ...
+
+    def output_probabilities(self, features: np.ndarray) -> np.ndarray:
+        """Return the (n, outputs) float64 probabilities for (n, ...) features or maps."""
+        ...
+
+    def label_probabilities(self, output_probabilities: np.ndarray) -> np.ndarray:
+        """Return the (n, classes) probabilities of the labels, from those of the outputs."""
+        return output_probabilities
+
+    def outputs_for_labels(self, labels: np.ndarray, output_probabilities: np.ndarray) -> np.ndarray:
+        """Return for each label (n,) the number of the output that stands for it, (n,) int."""
+        return labels
+
+    def probabilities(self, features: np.ndarray) -> np.ndarray:
+        """Return the (n, classes) float64 probabilities of the labels for (n, ...) features or maps."""
+        return self.label_probabilities(self.output_probabilities(features))
+
+    def before(self, features: np.ndarray) -> np.ndarray:
+        """Return the (n, old classes) probabilities of the model that was extended; only where `extends`."""
+        raise NotImplementedError(f"{type(self).__name__} extends no model")
+
+    def attach(self, backbone: "keras.Model", features: str) -> "keras.Model":
+        """Return the model: `backbone` up to its layer `features`, with this head behind it."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write the head into a folder, which is made if it is missing. Its `head.json` names the `kind`."""
+        ...
+
+
+def variant_name(augmented: bool) -> str:
+    """Return the name of a variant of the training, as metrics and descriptions have it."""
+    return "augmented" if augmented else "plain"
+
+
+@dataclass(frozen=True)
+class HeadData:
+    """What heads are trained on."""
+
+    features: np.ndarray  # (rows, channels), or maps (rows, height, width, channels), float16; a memory map
+    examples: Examples  # of all splits; their views are rows of `features`
+    classes: tuple[str, ...]
+    backbone: Path  # folder of the network that computed the features
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained head and its quality on the validation split."""
+
+    head: Head
+    augmented: bool  # trained on augmented views too, not on plain ones alone
+    loss: float  # chooses between heads; in `scores` too
+    scores: dict[str, float]  # as they were logged
+    description: str  # for the terminal
+
+    @property
+    def variant(self) -> str:
+        return variant_name(self.augmented)

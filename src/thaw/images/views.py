@@ -1,0 +1,54 @@
+"""Images as the network receives them: square views, plain or augmented."""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from thaw.core import prefetch
+from thaw.images import augmentation, decoding
+
+MAX_AHEAD = 32  # images decoded before the reader asks for them: enough to keep every core busy, little memory
+Plan = list[dict | None]  # the views of one image: None is the plain view, a row of augmentations.csv an augmented one
+
+
+def network_input(source: Path | bytes, size: int, resize: str) -> np.ndarray:
+    """Return the plain view of an image file, (size, size, 3) uint8 RGB.
+
+    `resize` is one of `crop`, `pad` and `squash`; see `decoding.fit`. Raises ThawError where the image cannot be read.
+    """
+    # A copy: the view alone then stays in memory, not the larger canvas that it is a part of.
+    return decoding.centre_crop(_canvas(source, size, resize), size).copy()
+
+
+def draw(paths: Iterable[Path], plans: Iterable[Plan], size: int, resize: str) -> Iterator[np.ndarray]:
+    """Yield the planned views of each image, in the order of the images.
+
+    Each image is decoded once, on one thread per core.
+
+    Args:
+        paths: Image files.
+        plans: The views of each file.
+        size: Pixels of each side of a view.
+        resize: `crop`, `pad` or `squash`; see `decoding.fit`.
+
+    Yields:
+        (views, size, size, 3) uint8 RGB for each image.
+
+    Raises:
+        ThawError: An image cannot be read.
+    """
+
+    def draw_image(item: tuple[Path, Plan]) -> np.ndarray:
+        path, plan = item
+        canvas = _canvas(path, size, resize)
+        return np.stack(
+            [augmentation.apply(canvas, size, row) if row else decoding.centre_crop(canvas, size) for row in plan]
+        )
+
+    return prefetch.map_in_order(draw_image, zip(paths, plans, strict=True), os.cpu_count(), MAX_AHEAD)
+
+
+def _canvas(source: Path | bytes, size: int, resize: str) -> np.ndarray:
+    return decoding.fit(decoding.decode(source, size), size, resize)

@@ -1,0 +1,33 @@
+"""The section `backbone`: which pre-trained network, and how much of it."""
+
+from typing import Literal
+
+from pydantic import field_validator
+
+from thaw.backbones.registry import BACKBONES, WEIGHT_FILES
+from thaw.core.params import Section, Seed
+
+
+class Backbone(Section):
+    name: Literal[tuple(BACKBONES)]
+    weights: str | None
+    cut: str | None
+    pooling: Literal["avg", "max", None]
+    seed: Seed
+
+    @field_validator("cut")
+    @classmethod
+    def _cut_is_a_layer(cls, value: str | None) -> str | None:
+        if value in ("all", "none"):
+            raise ValueError(f"backbone.cut should be a layer, a block, or null for all of the network, not {value!r}")
+        return value
+
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _weights_have_a_source(cls, value: object) -> object:
+        if value in (None, "imagenet") or (isinstance(value, str) and value.endswith(WEIGHT_FILES)):
+            return value
+        raise ValueError(
+            f"backbone.weights should be imagenet, null, or a file that ends in {', '.join(WEIGHT_FILES[:-1])} or "
+            f"{WEIGHT_FILES[-1]}, not {value!r}"
+        )

@@ -1,0 +1,13 @@
+"""The section `image`: what the network sees of a photograph, and which engine runs it."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from thaw.core.params import Section
+
+
+class Image(Section):
+    size: Annotated[int, Field(ge=32, le=2048)] | None
+    resize: Literal["crop", "pad", "squash"]
+    engine: Literal["openvino", "tensorflow"]

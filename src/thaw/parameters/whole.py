@@ -1,0 +1,58 @@
+"""All sections of params.yaml, and the rules between them. `thaw.core.params.load` imports this module by name."""
+
+from collections.abc import Sequence
+
+from pydantic import model_validator
+
+from thaw.backbones import registry
+from thaw.core.params import Section
+from thaw.parameters.augment import Augment
+from thaw.parameters.backbone import Backbone
+from thaw.parameters.download import Download
+from thaw.parameters.evaluate import Evaluate
+from thaw.parameters.fine_tune import FineTune
+from thaw.parameters.head import Head
+from thaw.parameters.image import Image
+from thaw.parameters.split import Split
+
+
+class Params(Section):
+    download: Download
+    split: Split
+    augment: Augment
+    image: Image
+    backbone: Backbone
+    head: Head
+    fine_tune: FineTune
+    evaluate: Evaluate
+
+    def check_classes(self, classes: Sequence[str]) -> None:
+        """Raise ThawError if a parameter does not fit the classes of the data."""
+        self.evaluate.check_classes(classes)
+
+    @model_validator(mode="after")
+    def _head_fits_the_backbone(self):
+        if self.head.kind == "linear" and self.backbone.pooling is None:
+            raise ValueError("head.kind: linear needs pooled features: set backbone.pooling to avg or max")
+        if self.head.kind == "network" and self.head.conv_blocks and self.backbone.pooling:
+            raise ValueError("head.conv_blocks needs maps: set backbone.pooling to null, or head.conv_blocks to []")
+        return self
+
+    @model_validator(mode="after")
+    def _extended_head_fits_the_other_sections(self):
+        if self.head.extend and self.head.kind != "linear":
+            raise ValueError("head.extend needs head.kind: linear: it adds classes to the linear head of a model")
+        if self.head.extend and self.fine_tune.freeze_depth != "all":
+            raise ValueError("head.extend needs fine_tune.freeze_depth: all: the features of the old classes must stay")
+        if self.head.extend and self.evaluate.threshold != 0.5:
+            raise ValueError("evaluate.threshold must be 0.5 with head.extend: another one needs two classes")
+        return self
+
+    @model_validator(mode="after")
+    def _image_size_fits_the_backbone(self):
+        smallest = registry.input_size(self.backbone.name).smallest
+        if self.image.size is not None and self.image.size < smallest:
+            raise ValueError(
+                f"image.size should be at least {smallest} for {self.backbone.name}, not {self.image.size}"
+            )
+        return self

@@ -1,0 +1,138 @@
+"""Out-of-distribution detection: how far an image lies from all training images, and beyond which limit that is far.
+
+A classifier has only its classes: it calls an alpaca a solar cell, with a high probability. The frozen features tell
+the two apart. An image's distance is 1 - the cosine similarity of its features and those of the k-th most similar
+training image, k = NEIGHBOURS: 0 if both point in the same direction, 1 if they are at right angles, 2 at most (deep
+nearest neighbours, Sun et al. 2022, arXiv 2204.06507). The limit is a quantile of the validation images' distances: no
+images of other kinds are needed.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import ceil, floor
+from pathlib import Path
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from thaw.backbones.cut_points import FEATURES
+from thaw.core import arrays
+from thaw.core.errors import ThawError
+from thaw.core.files import read_json
+from thaw.engines import inference
+from thaw.engines.inference import Batches, Run
+from thaw.evaluation import comparison
+from thaw.features import examples
+from thaw.prediction.deployed_model import Description
+
+NEIGHBOURS = 5  # the nearest alone may be an outlier among the training images, or another image of the same object
+BLOCK_IMAGES = 32  # images compared at a time: all training features are scaled again for each block
+MAX_HELD_OUT = 2000  # validation images behind a limit; with more, a large run would wait minutes for little gain
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """The artifacts of the run that a model comes from."""
+
+    features: Path
+    split: Path
+    backbone: Path
+    lock: Path  # DVC's record of the run
+
+
+def detector(run: TrainingRun, description: Description, quantile: float) -> tuple[Run, float]:
+    """Return a function from batches of views to arrays of distances, and the limit beyond which an image is far.
+
+    About 1 - quantile of the images that are like the validation ones lie beyond the limit. Raises ThawError if an
+    artifact of the run is missing, or does not belong to the model.
+    """
+    artifacts = [run.features, run.split, run.backbone]
+    if not all(path.exists() for path in artifacts):
+        raise ThawError(f"--far needs what the model was trained on: `dvc pull {' '.join(map(str, artifacts))}`")
+    size, resize = _image_of_features(run)
+    if (size, resize) != (description.size, description.resize):
+        raise ThawError(
+            f"--far: {run.features} is of photographs of {size} pixels ({resize}), the model needs "
+            f"{description.size} ({description.resize}): use the model of this run, or leave out --far"
+        )
+    classes = examples.read_classes(run.features)
+    if not set(classes) & set(description.classes):
+        raise ThawError(f"--far: {run.features} is of another model, of {', '.join(classes[:5])}: leave out --far")
+    training, validation = read_features(run.features, run.split)
+    network = run.backbone / "backbone.xml"
+    channels = inference.output_shapes(network, [FEATURES], description.size)[FEATURES][-1]
+    if channels != training.shape[1]:
+        raise ThawError(
+            f"--far: {run.features} and {run.backbone} are not of one run: use `dvc repro`, or `dvc checkout`"
+        )
+    limit = distance_limit(distances(training, validation), quantile)
+    engine = inference.compile_openvino(network, FEATURES, description.size, np.float32)
+    return distance_engine(engine, training), limit
+
+
+def _image_of_features(run: TrainingRun) -> tuple[int, str]:
+    """Return the size and the resizing with which the features were computed. Only DVC's record has them."""
+    try:
+        stage = yaml.safe_load(run.lock.read_text(encoding="utf-8"))["stages"]["extract_features"]
+        (values,) = stage["params"].values()  # one file of parameters
+        return values["image.size"] or read_json(run.backbone / "backbone.json")["size"], values["image.resize"]
+    except (FileNotFoundError, KeyError, TypeError, ValueError, yaml.YAMLError):
+        raise ThawError(
+            f"--far: {run.lock} does not say with which size and resizing {run.features} was computed: run `dvc repro`"
+        ) from None
+
+
+def read_features(folder: Path, split: Path) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Return the features of the training images (m, channels), and of up to MAX_HELD_OUT validation images.
+
+    They are those of the plain views, not of augmented ones. Feature maps are pooled. `folder` is what
+    `extract_features` wrote. Needs some 300 MB of memory beyond the result.
+    """
+    features, images = arrays.open_rows(folder / "features.npy"), examples.read(folder, split)
+    held_out = images.split("validation").rows
+    if len(held_out) > MAX_HELD_OUT:
+        held_out = np.sort(np.random.default_rng(1).choice(held_out, MAX_HELD_OUT, replace=False))
+    return _pool(features, images.split("train").rows), _pool(features, held_out)
+
+
+def _pool(features: np.memmap, rows: NDArray[np.integer]) -> NDArray[np.floating]:
+    result, done = np.empty((len(rows), features.shape[-1]), features.dtype), 0
+    for block in arrays.blocks(features, rows):
+        result[done : done + len(block)] = arrays.pooled(block)
+        done += len(block)
+        arrays.release(features)
+    return result
+
+
+def distances(training: NDArray[np.floating], features: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return 1 - the cosine similarity (n,), 0 … 2, of each image to its NEIGHBOURS-th nearest training image."""
+    _, similarities = comparison.nearest_training(training, features, NEIGHBOURS)
+    return 1 - similarities[:, -1]
+
+
+def distance_limit(held_out: NDArray[np.floating], quantile: float) -> float:
+    """Return the distance that at most 1 - quantile of new images exceed, if they are like the held-out ones.
+
+    `held_out` (n,) are the distances of the held-out images. The limit is the one of rank ⌈quantile · (n + 1)⌉. A new
+    image has each of the n + 1 ranks with the same probability, so the promise holds for small n too (split conformal;
+    Bates et al. 2023, arXiv 2104.08279). Raises ThawError if n is too small for the quantile.
+    """
+    rank = ceil(round(quantile * (len(held_out) + 1), 6))
+    if rank > len(held_out):
+        largest = floor(10_000 * len(held_out) / (len(held_out) + 1)) / 10_000
+        raise ThawError(
+            f"{len(held_out):,} validation photographs are too few to tell what lies beyond the share {quantile} of "
+            f"them: take one of at most {largest}"
+        )
+    return float(np.sort(held_out)[rank - 1])
+
+
+def distance_engine(run: Run, training: NDArray[np.floating]) -> Run:
+    """Return a function from batches of views to arrays of distances, in order. `run` maps them to features or maps."""
+
+    def measure(batches: Batches) -> Iterator[NDArray[np.float32]]:
+        for features in inference.rebatch(map(arrays.pooled, run(batches)), BLOCK_IMAGES):
+            yield distances(training, features)
+
+    return measure

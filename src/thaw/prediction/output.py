@@ -1,0 +1,128 @@
+"""Predictions as rows, and rows as text: JSON lines, a CSV table, or lines for a person."""
+
+import contextlib
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+
+from thaw.core.files import atomic_file
+from thaw.prediction.deployed_model import Decision
+from thaw.prediction.stream import Prediction
+
+Row = dict[str, object]  # what a JSON line holds
+Write = Callable[[Row], None]
+ENCODING = {"encoding": "utf-8", "errors": "surrogateescape"}  # a path may hold any bytes
+
+
+@dataclass(frozen=True)
+class Table:
+    """How predictions become rows."""
+
+    classes: tuple[str, ...]
+    decision: Decision
+    top: int | None = None  # rows have only the most probable classes, this many
+    min_probability: float | None = None  # predictions below it are unsure
+    max_distance: float | None = None  # images beyond it are unsure; rows have their distance then
+
+    @property
+    def marks_unsure(self) -> bool:
+        return self.min_probability is not None or self.max_distance is not None
+
+    def row(self, prediction: Prediction) -> Row:
+        """Return a prediction as a row.
+
+        It has `path`, `label`, `probability` and `probabilities` (in the order of the classes; with `top`, the most
+        probable first). With `max_distance` it has `distance`, and with either limit `unsure`. For an image that cannot
+        be read, it has only `path` and `error`.
+        """
+        if prediction.probabilities is None:
+            return {"path": prediction.image.path, "error": prediction.image.error}
+        (probabilities,) = calibrated = self.decision.calibrate(prediction.probabilities[None])
+        best = int(self.decision.predict(calibrated)[0])
+        listed = np.argsort(-probabilities, kind="stable")[: self.top] if self.top else range(len(self.classes))
+        row = {
+            "path": prediction.image.path,
+            "label": self.classes[best],
+            "probability": round(float(probabilities[best]), 6),
+            "probabilities": {self.classes[i]: round(float(probabilities[i]), 6) for i in listed},
+        }
+        is_far = False
+        if self.max_distance is not None:
+            row["distance"] = round(float(prediction.distance), 6)
+            is_far = prediction.distance > self.max_distance
+        if self.marks_unsure:
+            is_improbable = self.min_probability is not None and probabilities[best] < self.min_probability
+            row["unsure"] = bool(is_improbable or is_far)
+        return row
+
+
+@contextlib.contextmanager
+def open_writer(style: str, file: Path | None, table: Table) -> Iterator[Write]:
+    """Yield a function that writes a row.
+
+    Args:
+        style: `json`, `csv` or `line`.
+        file: Where a CSV table goes; None is stdout. The file is there only once it is complete.
+        table: How the rows were made.
+
+    Yields:
+        The function. On stdout, each row appears as soon as it is written.
+    """
+    if file is not None:
+        with atomic_file(file) as temporary, temporary.open("w", newline="", **ENCODING) as text:
+            yield _csv_writer(text, table)
+        return
+    sys.stdout.reconfigure(line_buffering=True, **ENCODING)
+    if style == "csv":
+        yield _csv_writer(sys.stdout, table)
+    elif style == "json":
+        yield lambda row: print(json.dumps(row))
+    else:
+        yield lambda row: print(_line(row, table))
+
+
+def _csv_writer(file: TextIO, table: Table) -> Write:
+    """Write the columns of a row, then a probability for each class; with `top`, pairs, the most probable first."""
+    top = min(table.top or 0, len(table.classes))
+    optional = [*["distance"] * (table.max_distance is not None), *["unsure"] * table.marks_unsure]
+    columns = ["path", "label", "probability", *optional, "error"]
+    pairs = [f"{part}_{rank}" for rank in range(1, top + 1) for part in ("label", "probability")]
+    class_columns = pairs or [f"probability_{name}" for name in table.classes]
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow([*columns, *class_columns])
+
+    def write(row: Row) -> None:
+        probabilities = row.get("probabilities", {})
+        values = [value for pair in probabilities.items() for value in pair] if top else probabilities.values()
+        writer.writerow([*(row.get(column, "") for column in columns), *(values or [""] * len(class_columns))])
+
+    return write
+
+
+def _line(row: Row, table: Table) -> str:
+    """Return a row for a person. The path comes last, since it may have any length."""
+    width = max(map(len, table.classes))
+    path = _printable(str(row["path"]))
+    if "error" in row:
+        return f"{'-':{width}} {'':7}  {path}: {_printable(str(row['error']))}"
+    mark = f"{'unsure' if row['unsure'] else '':6}  " if table.marks_unsure else ""
+    top = [f"{name} {p:.1%}" for name, p in row["probabilities"].items()] if table.top else []
+    return f"{row['label']:{width}} {row['probability']:7.1%}  {mark}{path}{'  ' * bool(top)}{', '.join(top)}"
+
+
+def title(row: Row) -> str:
+    """Return the label and probability of a row, as short as a contact sheet needs them."""
+    if "error" in row:
+        return "cannot be read"
+    return f"{row['label']} {row['probability']:.0%}{' ?' if row.get('unsure') else ''}"
+
+
+def _printable(text: str) -> str:
+    """Replace characters that do not print: a file name may hold even those that move a terminal's cursor."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -1,0 +1,210 @@
+"""From the names of images to a model's predictions, in the order of the names, at the speed of the engine.
+
+The prediction for an image that cannot be read is its error. The others go on.
+"""
+
+import glob
+import importlib.util
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain, repeat, tee
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from thaw.core import prefetch
+from thaw.core.errors import ThawError
+from thaw.engines.inference import Run, rebatch
+from thaw.images import decoding
+from thaw.images.views import network_input
+
+MAX_AHEAD = 32  # images decoded before the engine needs them: enough to keep every core busy, little memory
+MAX_PARALLEL_PIXELS = 32_000_000  # a larger image may take one or two gigabytes: these are decoded one at a time
+# Pillow keeps this many blocks of pixels, of at most 16 MB each, for the next image. New memory from the system is
+# cleared first, which costs a quarter of the time that a JPEG takes.
+Image.core.set_blocks_max(8)
+
+HEIF = {".heic", ".heif"}  # photographs of iPhones; Pillow reads them if the package pillow-heif is installed
+ENDINGS = decoding.IMAGE_ENDINGS | HEIF
+READS_HEIF = importlib.util.find_spec("pillow_heif") is not None
+if READS_HEIF:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+
+
+@dataclass(frozen=True)
+class LoadedImage:
+    """An image as the network receives it, or the error why there is none."""
+
+    path: str
+    view: np.ndarray | None = None  # (size, size, 3) uint8 RGB
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the network returns for an image; without probabilities if the image has an error."""
+
+    image: LoadedImage
+    probabilities: np.ndarray | None = None  # (classes,) float32
+    distance: float | None = None  # from the training images, if it is measured; see `ood`
+
+
+def read_names(arguments: Iterable[str], stdin: BinaryIO) -> Iterator[str]:
+    """Yield the arguments. In place of `-`, yield the lines of `stdin` that are not empty, as they arrive."""
+    for argument in arguments:
+        if argument == "-":
+            yield from (os.fsdecode(line.rstrip(b"\r\n")) for line in stdin if line.strip())
+        else:
+            yield argument
+
+
+def expand(names: Iterable[str]) -> Iterator[LoadedImage | Path]:
+    """Yield the images that names stand for.
+
+    A name is a file, a folder with all that lies below it, or a pattern (`*.jpg`). A file may have any ending. In a
+    folder only the files of ENDINGS are taken, sorted by name, before the subfolders; hidden files and links to folders
+    are skipped. A name without any image is a LoadedImage with an error.
+    """
+    for name in names:
+        path = Path(name)
+        if os.path.isdir(name):  # noqa: PTH112 - Path.is_dir raises on a name that the system refuses
+            yield from _expand_folder(path)
+        elif not os.path.lexists(name) and glob.has_magic(name):
+            yield from _expand_pattern(name)
+        else:
+            yield path
+
+
+def _expand_pattern(pattern: str) -> Iterator[LoadedImage | Path]:
+    """Yield each image of a pattern once: `**` matches a folder and also what lies in it."""
+    matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207 - absolute ones too
+    if not matches:
+        yield LoadedImage(pattern, error="no file matches")
+    folders = {match for match in matches if os.path.isdir(match)}  # noqa: PTH112 - as above
+    yielded: set[LoadedImage | Path] = set()
+    for match in matches:
+        if match in folders and not folders.isdisjoint(match.parents):
+            continue
+        for item in _expand_folder(match) if match in folders else [match]:
+            if item not in yielded:
+                yield item
+            yielded.add(item)
+
+
+def _expand_folder(folder: Path) -> Iterator[LoadedImage | Path]:
+    is_empty = True
+    errors: list[OSError] = []
+
+    def unread() -> Iterator[LoadedImage]:
+        while errors:
+            error = errors.pop(0)
+            yield LoadedImage(str(error.filename), error=f"cannot be read: {error.strerror}")
+
+    for root, folders, files in os.walk(folder, onerror=errors.append):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        is_empty &= not errors
+        yield from unread()
+        for name in sorted(files):
+            if Path(name).suffix.lower() in ENDINGS and not name.startswith("."):
+                is_empty = False
+                yield Path(root, name)
+    is_empty &= not errors
+    yield from unread()
+    if is_empty:
+        yield LoadedImage(str(folder), error="no photograph in this folder")
+
+
+def refuse_overwriting(items: Iterable[LoadedImage | Path], outputs: Iterable[Path]) -> Iterator[LoadedImage | Path]:
+    """Yield the items; raises ThawError at an image that one of the output files would overwrite."""
+    existing = {os.path.realpath(path) for path in outputs if path.exists()}
+    for item in items:
+        if existing and isinstance(item, Path) and os.path.realpath(item) in existing:
+            raise ThawError(f"{item} is one of the photographs and would be overwritten: give another name")
+        yield item
+
+
+def load_images(items: Iterable[LoadedImage | Path], size: int, resize: str) -> Iterator[LoadedImage]:
+    """Yield each image as the network receives it, in order. An item that has an error already is passed on.
+
+    Images are decoded on one thread per core, and large ones on a single thread for all. (A lock would not do: the
+    allocator keeps freed memory for each thread, so each thread would come to hold the memory of a large image.)
+    """
+
+    def read_view(path: Path) -> np.ndarray:
+        if _is_large(path):
+            return large_images.submit(network_input, path, size, resize).result()
+        return network_input(path, size, resize)
+
+    def load(item: LoadedImage | Path) -> LoadedImage:
+        return item if isinstance(item, LoadedImage) else _load(item, read_view)
+
+    with ThreadPoolExecutor(1) as large_images:
+        yield from prefetch.map_in_order(load, items, os.cpu_count(), MAX_AHEAD)
+
+
+def _load(path: Path, read_view: Callable[[Path], np.ndarray]) -> LoadedImage:
+    """Read an image. Any error becomes the error of the image."""
+    try:
+        _check_file(path)
+        return LoadedImage(str(path), view=read_view(path))
+    except ThawError as error:
+        return LoadedImage(str(path), error=str(error).removeprefix(f"{path}: "))
+    except OSError as error:
+        return LoadedImage(str(path), error=f"cannot be read: {error.strerror}")
+    except Exception as error:  # the file may hold anything, and so a decoder may raise anything
+        return LoadedImage(str(path), error=f"damaged ({type(error).__name__}: {error})")
+
+
+def _check_file(path: Path) -> None:
+    """Raise what is clearer than a decoder's error."""
+    if path.exists() and not path.is_file():
+        raise ThawError("not a file")  # reading a pipe or a device would never end
+    with path.open("rb") as file:  # raises OSError, with a reason, for a missing permission or a name too long
+        if not file.read(1):
+            raise ThawError("an empty file")
+    if path.suffix.lower() in HEIF and not READS_HEIF:
+        raise ThawError("HEIC is read where the package pillow-heif is installed")
+
+
+def _is_large(path: Path) -> bool:
+    try:
+        with Image.open(path) as image:
+            return image.width * image.height > MAX_PARALLEL_PIXELS
+    except Exception:
+        return False  # `network_input` raises a better error
+
+
+def predict(images: Iterable[LoadedImage], run: Run, measure: Run | None = None) -> Iterator[Prediction]:
+    """Yield the prediction for each image, in order.
+
+    `run` maps batches of views (n, size, size, 3) to arrays of probabilities, `measure` the same batches to arrays of
+    distances. The arrays follow the order of the views; they may be of other lengths than the batches.
+    """
+    pending: deque[LoadedImage] = deque()
+
+    def views() -> Iterator[np.ndarray]:
+        for image in images:
+            pending.append(image)
+            if image.view is not None:
+                yield image.view[None]
+
+    def unread() -> Iterator[Prediction]:
+        while pending and pending[0].view is None:
+            yield Prediction(pending.popleft())
+
+    if measure is None:
+        outputs = zip(chain.from_iterable(run(rebatch(views()))), repeat(None))
+    else:
+        batches, same_batches = tee(rebatch(views()))  # keeps the batches that only one of the two has read
+        outputs = zip(chain.from_iterable(run(batches)), chain.from_iterable(measure(same_batches)), strict=True)
+    for probabilities, distance in outputs:
+        yield from unread()
+        yield Prediction(pending.popleft(), probabilities, distance)
+    yield from unread()

@@ -1,0 +1,83 @@
+"""Statistics of the data before any model: numbers and sizes of images, near-duplicates, weights of the labels."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import polars as pl
+
+from thaw.core.tables import SPLITS
+
+MAX_SIZES = 6  # a source of one camera has one or two; of many sizes, more of the commonest say little
+MAX_WEIGHTS = 8  # more distinct weights are counted in tenths
+
+
+@dataclass(frozen=True)
+class Health:
+    counts: Mapping[str, Sequence[int]]  # split → images of each class, in the order of the classes
+    sizes: Sequence[tuple[str, int]]  # the commonest sizes as text, and how many images have each
+    distinct_sizes: int
+    shorter_side: tuple[int, int, int]  # minimum, median and maximum, in pixels
+    groups: int  # of near-duplicates: those of two images or more
+    grouped: int  # images in them
+    largest_group: int
+    disputed: Sequence[tuple[str, ...]]  # the image ids of each group with different labels
+    weights: Sequence[tuple[str, Sequence[int]]]  # weight of the label → images of each class
+    missing: Sequence[tuple[str, int]]  # reason why images were left out → how many
+
+
+def describe(images: pl.DataFrame, split: pl.DataFrame, missing: pl.DataFrame, classes: Sequence[str]) -> Health:
+    """Compute the statistics of a data set.
+
+    Args:
+        images: the table images.csv, with the `width` and `height` of each image.
+        split: the table split.csv.
+        missing: the table missing.csv.
+        classes: in the order of the model's outputs.
+
+    Returns:
+        The statistics. Lists are sorted by count, the largest first; weights by weight, the heaviest first.
+    """
+    sizes = images.select(size=pl.format("{} × {}", "width", "height"))["size"].value_counts()
+    sizes = sizes.sort("count", "size", descending=[True, False])
+    shorter_side = images.select(side=pl.min_horizontal("width", "height"))["side"]
+    groups = split.sort("image_id").group_by("group", maintain_order=True)
+    groups = groups.agg("image_id", labels=pl.col("label").n_unique()).filter(pl.col("image_id").list.len() > 1)
+    group_sizes = groups["image_id"].list.len()
+    reasons = missing["reason"].value_counts().sort("count", "reason", descending=[True, False])
+    return Health(
+        counts={name: _class_counts(split.filter(split=name), classes) for name in SPLITS},
+        sizes=list(sizes.head(MAX_SIZES).iter_rows()),
+        distinct_sizes=len(sizes),
+        shorter_side=(int(shorter_side.min()), int(shorter_side.median()), int(shorter_side.max())),
+        groups=len(groups),
+        grouped=int(group_sizes.sum()),
+        largest_group=int(group_sizes.max() or 0),
+        disputed=[tuple(ids) for ids in groups.filter(pl.col("labels") > 1).sort("group")["image_id"].to_list()],
+        weights=_weight_counts(split, classes),
+        missing=list(reasons.iter_rows()),
+    )
+
+
+def _class_counts(frame: pl.DataFrame, classes: Sequence[str]) -> list[int]:
+    counts = dict(frame["label"].value_counts().iter_rows())
+    return [counts.get(name, 0) for name in classes]
+
+
+def _weight_counts(split: pl.DataFrame, classes: Sequence[str]) -> list[tuple[str, list[int]]]:
+    """Count the images of each weight by class, the heaviest first; if there are many weights, those of each tenth.
+
+    A tenth includes its upper end.
+    """
+    split = split.with_columns(pl.col("weight").round(3))  # 1/3 of one source is not always that of another
+    if split["weight"].n_unique() <= MAX_WEIGHTS:
+        weights = split["weight"].unique().sort(descending=True)
+        return [(f"{weight:.3g}", _class_counts(split.filter(weight=weight), classes)) for weight in weights]
+    maximum = split["weight"].max()
+    edges = [maximum, *(maximum * i / 10 for i in range(9, -1, -1))]
+    rows = []
+    for high, low in pairwise(edges):
+        above = pl.col("weight") >= low if low == 0 else pl.col("weight") > low
+        tenth = split.filter((pl.col("weight") <= high) & above)
+        rows.append((f"{low:.3g}–{high:.3g}", _class_counts(tenth, classes)))
+    return rows

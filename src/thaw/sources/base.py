@@ -1,0 +1,111 @@
+"""What a source is: `Source`, and what it returns: `Listing`.
+
+A new source is a module beside this one, with a section of params.yaml, a function that lists its images, and a
+`Source` that binds them; it is registered in `registry`. Every stage reads the sections of all sources, so a source
+imports heavy packages (NumPy, polars, Pillow, requests) only inside its functions.
+"""
+
+import unicodedata
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from thaw.core.errors import ThawError
+from thaw.core.params import Section
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class UnreachableError(ThawError):
+    """The network or the server fails as a whole: nothing more can be fetched."""
+
+
+class FailingError(ThawError):
+    """The server failed at this file in every attempt: this says nothing about the file."""
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What is true of all images of a source; written to `source.json`."""
+
+    name: str
+    license: str
+    citation: str
+    classes: tuple[str, ...]  # in the order of the model's outputs; of two, the second is the positive one
+    strata: tuple[str, ...] = ()  # columns, in addition to the label, whose mix every split should keep
+
+
+@dataclass(frozen=True)
+class SourceImage:
+    """One image of a source, which may not have been read yet."""
+
+    image_id: str  # unique, and safe as a file name
+    path: Path  # where the file is after `Listing.read`
+    label: str
+    weight: float = 1.0
+    license: str = ""  # if it differs from that of the source
+    author: str = ""
+    author_url: str = ""
+    title: str = ""
+    landing_url: str = ""
+    rotation: int = 0  # degrees counter-clockwise that make the stored pixels upright: 0, 90, 180 or 270
+    file: str = ""  # its name within the source, for missing.csv; an absolute path of this machine must not be there
+    left_out: str = ""  # why it cannot be used, if this is known before it is read
+    meta: Mapping[str, str] = field(default_factory=dict)  # further columns, without the prefix `meta_`
+
+
+def decode_file(image: SourceImage) -> "np.ndarray":
+    """Return the pixels of an image whose file exists; raises ThawError if it cannot be decoded."""
+    from thaw.images import decoding
+
+    return decoding.decode(image.path)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The images that a source offers, and how they are collected.
+
+    Attributes:
+        info: what is true of all images.
+        images: in the order of preference within a class.
+        max_per_class: the number of images to take of each class; None takes all.
+        min_per_class: with fewer images of a class, collecting them is an error.
+        read: brings an image to its path and returns its pixels, (height, width, 3). It raises ThawError if the image
+            is to be left out, with the reason; FailingError or UnreachableError if the image may still arrive later.
+            It is called in several threads.
+        workers: the number of these threads; None is one per core.
+    """
+
+    info: DatasetInfo
+    images: list[SourceImage]
+    max_per_class: int | None = None
+    min_per_class: int = 1
+    read: Callable[[SourceImage], "np.ndarray"] = decode_file
+    workers: int | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A kind of source that `download.source` can choose.
+
+    Attributes:
+        name: its name in `download.source`, and that of its section below `download`.
+        section: the model of that section.
+        find: lists the images; it takes the section and raises ThawError if there are fewer than two classes.
+        required: keys of the section that may be null unless the source is chosen, each with what it must name.
+        lock: takes the section and returns a context, inside which the images are listed and collected.
+    """
+
+    name: str
+    section: type[Section]
+    find: Callable[[Any], Listing]
+    required: Mapping[str, str] = field(default_factory=dict)
+    lock: Callable[[Any], AbstractContextManager] = nullcontext
+
+
+def is_one_line(name: str) -> bool:
+    """Return whether the name of a class has no line break, which would make two labels of it in an exported file."""
+    return not any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in name)

@@ -1,0 +1,174 @@
+"""How the images of a source become `data/raw`, and who is named for them."""
+
+import hashlib
+import os
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import polars as pl
+from PIL import Image
+from tqdm import tqdm
+
+from thaw.core import tables
+from thaw.core.errors import ThawError
+from thaw.core.files import clone, write_json
+from thaw.sources.base import FailingError, Listing, SourceImage, UnreachableError
+
+ROTATIONS = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
+
+
+def collect(listing: Listing, raw: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Copy the images of a listing into `raw/images`; write `images.csv`, `missing.csv` and `source.json`.
+
+    Of each class, these are the first `listing.max_per_class` images that can be read: the next image in the listing
+    replaces one that cannot.
+
+    Returns the table of the images (tables.IMAGES and the source's `meta_` columns, sorted by id) and that of the
+    images that were left out (tables.MISSING). Raises ThawError if two images have the same id, if there are fewer
+    than two classes, if a class has fewer than `listing.min_per_class` images, or if `listing.read` raises
+    FailingError or UnreachableError.
+    """
+    _check(listing)
+    (raw / "images").mkdir(parents=True)
+    candidates: dict[str, list[SourceImage]] = {label: [] for label in listing.info.classes}
+    for image in listing.images:
+        if not image.left_out:
+            candidates[image.label].append(image)
+    rows, missing = _copy_all(listing, candidates, raw)
+    for label, copied in rows.items():
+        if len(copied) < listing.min_per_class:
+            why = next((f" ({missing[i.image_id][1]})" for i in candidates[label] if i.image_id in missing), "")
+            if not copied:
+                raise ThawError(f"no photograph of the class {label!r} could be read{why}")
+            needed = f"a split needs {listing.min_per_class} or more"
+            raise ThawError(f"the class {label!r} has only {len(copied)} photographs left{why}: {needed}")
+    missing |= {image.image_id: (_file(image), image.left_out) for image in listing.images if image.left_out}
+    images = pl.DataFrame([row for copied in rows.values() for row in copied], infer_schema_length=None)
+    images = images.sort("image_id")
+    left_out = sorted((image_id, _printable(file), reason) for image_id, (file, reason) in missing.items())
+    left_out = pl.DataFrame(left_out, tables.MISSING, orient="row")
+    tables.write(images, raw / "images.csv")
+    tables.write(left_out, raw / "missing.csv")
+    write_json(raw / "source.json", asdict(listing.info))
+    return images, left_out
+
+
+def attribution(table: pl.DataFrame, images: list[SourceImage]) -> pl.DataFrame:
+    """List the author and licence of each image of `table` that has one, as Creative Commons licences require."""
+    by_id = {image.image_id: image for image in images}
+    licensed = table.filter(pl.any_horizontal(pl.col("license", "author", "landing_url") != ""))
+    credited = [by_id[image_id] for image_id in licensed["image_id"]]
+    return licensed.select(
+        "image_id",
+        pl.Series("title", [image.title for image in credited], pl.String),
+        "author",
+        pl.Series("author_url", [image.author_url for image in credited], pl.String),
+        "license",
+        "landing_url",
+        "source",
+    )
+
+
+def _check(listing: Listing) -> None:
+    repeated = [i for i, count in Counter(image.image_id for image in listing.images).items() if count > 1]
+    if repeated:
+        paths = " and ".join(str(image.path) for image in listing.images if image.image_id == min(repeated))
+        raise ThawError(f"two photographs have the id {min(repeated)}: {paths}")
+    if len(listing.info.classes) < 2:
+        raise ThawError("a classifier needs at least two classes")
+
+
+def _copy_all(
+    listing: Listing, candidates: dict[str, list[SourceImage]], raw: Path
+) -> tuple[dict[str, list[dict[str, object]]], dict[str, tuple[str, str]]]:
+    """Copy the images that count, tried in the order of the candidates of each class.
+
+    Returns their rows of `images.csv` by class; and file and reason of each image that cannot be read, by id. Raises
+    ThawError if the server failed at an image, after the other images of the round are read.
+    """
+    most = listing.max_per_class
+    waiting = {label: iter(images) for label, images in candidates.items()}
+    rows: dict[str, list[dict[str, object]]] = {label: [] for label in candidates}
+    missing: dict[str, tuple[str, str]] = {}
+    failures: list[str] = []
+    total = sum(len(images) if most is None else min(most, len(images)) for images in candidates.values())
+    with (
+        ThreadPoolExecutor(listing.workers or os.cpu_count()) as pool,
+        tqdm(desc="photographs", total=total, disable=None, unit="image") as bar,
+    ):
+        # In rounds: each replaces what the round before could not read. So the result does not depend on which thread
+        # is faster.
+        while batch := [
+            image
+            for label, images in waiting.items()
+            for image in islice(images, None if most is None else most - len(rows[label]))
+        ]:
+            for image, result in zip(batch, pool.map(partial(_copy, listing, raw), batch), strict=True):
+                if isinstance(result, FailingError):
+                    failures.append(f"{_file(image)}: {result}")
+                elif isinstance(result, ThawError):
+                    missing[image.image_id] = (_file(image), _reason(result, image))
+                else:
+                    rows[image.label].append(result)
+                    bar.update()
+            if failures:
+                more = f" (and {len(failures) - 1:,} more)" if failures[1:] else ""
+                raise ThawError(f"{failures[0]}{more}; run again to go on with what has arrived")
+    return rows, missing
+
+
+def _copy(listing: Listing, raw: Path, image: SourceImage) -> dict[str, object] | ThawError:
+    """Copy one image and return its row of `images.csv`, or the error why there is none."""
+    try:
+        height, width = listing.read(image).shape[:2]
+    except UnreachableError:
+        raise
+    except ThawError as error:
+        return error
+    name = f"images/{image.image_id}{image.path.suffix.lower()}"
+    if image.rotation:
+        width, height = _rotate(image.path, raw / name, image.rotation)
+    else:
+        clone(image.path, raw / name)
+    return {
+        "image_id": image.image_id,
+        "path": name,
+        "label": image.label,
+        "weight": image.weight,
+        "source": listing.info.name,
+        "license": image.license or listing.info.license,
+        "author": image.author,
+        "landing_url": image.landing_url,
+        "sha256": hashlib.sha256((raw / name).read_bytes()).hexdigest(),
+        "width": width,
+        "height": height,
+        **{f"meta_{key}": value for key, value in image.meta.items()},
+    }
+
+
+def _rotate(source: Path, target: Path, degrees: int) -> tuple[int, int]:
+    """Write a JPEG rotated counter-clockwise, without EXIF orientation; return its width and height."""
+    with Image.open(source) as image:
+        image = image if image.mode in ("L", "RGB", "CMYK") else image.convert("RGB")
+        rotated = image.transpose(ROTATIONS[degrees])
+        # The finest setting in common use: at quality 95 with full chroma, the second encoding is invisible.
+        rotated.save(target, "JPEG", quality=95, subsampling=0, exif=b"")
+    return rotated.size
+
+
+def _file(image: SourceImage) -> str:
+    return image.file or image.path.name
+
+
+def _printable(name: str) -> str:
+    """Return the name of a file as valid text: a name may contain any bytes."""
+    return os.fsencode(name).decode(errors="replace")
+
+
+def _reason(error: ThawError, image: SourceImage) -> str:
+    """Return the message without the path: no output may contain a path of this machine."""
+    return str(error).removeprefix(f"{image.path}: ").replace(str(image.path), image.path.name)

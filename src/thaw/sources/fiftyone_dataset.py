@@ -1,0 +1,114 @@
+"""Photographs of a FiftyOne dataset, as curated in the App or fetched by FiftyOne's own zoo.
+
+FiftyOne is not part of the default installation; `fiftyone_setup` imports it when this source is used.
+"""
+
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated
+
+from pydantic import Field
+
+from thaw.core.errors import ThawError, did_you_mean
+from thaw.core.params import Section
+from thaw.sources import fiftyone_setup
+from thaw.sources.base import DatasetInfo, Listing, Source, SourceImage, is_one_line
+
+NO_LABEL = "no label in the dataset"
+TWO_SUBSETS = "tagged with two subsets"
+
+
+class FiftyOne(Section):
+    dataset: str | None
+    label_field: Annotated[str, Field(min_length=1)]
+
+
+def find(params: FiftyOne) -> Listing:
+    """List the samples of the dataset `params.dataset`, labelled by its Classification field `params.label_field`.
+
+    Samples without a label are left out with that reason. If samples have one of the tags `train`, `validation` or
+    `test`, the column `meta_subset` has it.
+
+    Raises ThawError if FiftyOne or its database is missing; if the dataset or field does not exist (the message names
+    similar ones) or is of another kind; or if there are fewer than two classes.
+    """
+    fiftyone = fiftyone_setup.connect("download.source: fiftyone")
+    datasets = fiftyone.list_datasets()
+    if params.dataset not in datasets:
+        hint = did_you_mean(params.dataset, datasets) if datasets else ": it has none yet"
+        raise ThawError(f"FiftyOne has no dataset {params.dataset!r}{hint}")
+    dataset = fiftyone.load_dataset(params.dataset)
+    if dataset.media_type not in ("image", None):
+        raise ThawError(f"the FiftyOne dataset {params.dataset!r} holds {dataset.media_type}s, not images")
+    _check_field(dataset, params, fiftyone)
+    label = f"{params.label_field}.label"
+    samples = zip(*dataset.values(["filepath", label, "tags"]), strict=True)
+    images = list(_source_images(samples))
+    classes = tuple(sorted({image.label for image in images if not image.left_out}))
+    if len(classes) < 2:
+        content = f"one class, {classes[0]!r}" if classes else "no labelled image"
+        raise ThawError(
+            f"{params.label_field} of the FiftyOne dataset {params.dataset!r} holds {content}: two classes are needed"
+        )
+    for name in classes:
+        if not is_one_line(name):
+            raise ThawError(f"the label {name!r} cannot be printed on one line: it cannot name a class")
+    return Listing(DatasetInfo("fiftyone", license="", citation="", classes=classes), images)
+
+
+def _check_field(dataset, params: FiftyOne, fiftyone: ModuleType) -> None:
+    """Raise ThawError unless the label field has one label per sample."""
+    fields = dataset.get_field_schema(embedded_doc_type=fiftyone.Classification)
+    if params.label_field in fields:
+        return
+    of_dataset = f"of the FiftyOne dataset {params.dataset!r}"
+    if not fields:
+        raise ThawError(f"no field {of_dataset} is a Classification: one label per sample is needed")
+    hint = did_you_mean(params.label_field, fields)
+    if params.label_field in dataset.get_field_schema():
+        raise ThawError(f"the field {params.label_field!r} {of_dataset} is not a Classification{hint}")
+    raise ThawError(f"the samples {of_dataset} have no field {params.label_field!r}{hint}")
+
+
+def _unique_ends(paths: list[str]) -> dict[str, str]:
+    """Return the end of each path that distinguishes it from the others: at least its last folder and its name.
+
+    Ids come from these ends. FiftyOne's own ids would differ for the same files in another database. Paths relative to
+    the common folder would all change as soon as one sample is stored elsewhere.
+    """
+    ends, undecided, length = {}, set(paths), 2
+    while undecided:
+        candidates = {path: "/".join(Path(path).parts[-length:]) for path in undecided}
+        counts = Counter(candidates.values())
+        unique = {path: end for path, end in candidates.items() if counts[end] == 1}
+        ends |= unique
+        undecided -= unique.keys()
+        length += 1
+    return ends
+
+
+def _source_images(samples: Iterable[tuple[str, str | None, list[str] | None]]) -> Iterator[SourceImage]:
+    """Yield the images of samples (file path, label, tags), sorted by path."""
+    from thaw.core.tables import SPLITS
+
+    samples = sorted(samples, key=lambda sample: sample[0])
+    ends = _unique_ends([path for path, _, _ in samples])
+    for path, label, tags in samples:
+        readable = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(path).stem)[:60]
+        subsets = [subset for subset in SPLITS if subset in (tags or [])]
+        yield SourceImage(
+            image_id=f"{readable}-{hashlib.sha256(os.fsencode(ends[path])).hexdigest()[:16]}",
+            path=Path(path),
+            label=label or "",
+            file=ends[path],
+            left_out=NO_LABEL if not label else TWO_SUBSETS if len(subsets) > 1 else "",
+            meta={"subset": subsets[0] if subsets else ""},
+        )
+
+
+SOURCE = Source("fiftyone", FiftyOne, find, required={"dataset": "a dataset"})

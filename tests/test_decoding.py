@@ -1,0 +1,398 @@
+"""Files of any kind become upright RGB pixels; a file that cannot be read is one line; views have their exact size."""
+
+import io
+import struct
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from thaw.core.errors import ThawError
+from thaw.images import decoding
+
+HEIGHT, WIDTH = 24, 36
+# EXIF orientation → the function that makes the stored pixels upright.
+ORIENTATIONS = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
+    8: lambda a: np.rot90(a, 1),
+}
+
+
+def drawing(height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
+    """(height, width, 3) uint8: a smooth gradient of its own in each channel, with no symmetry."""
+    down, across = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
+    return np.stack([255 * across, 200 * down, 255 * (1 - across * down)], axis=2).astype(np.uint8)
+
+
+def encode(image: Image.Image | np.ndarray, format: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def png(width: int, height: int, depth: int, color: int, rows: bytes) -> bytes:
+    """Write a PNG by hand: of a kind that Pillow does not write, or that lies about its size."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def oriented(number: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = number
+    return exif
+
+
+def refusal(source: Path | bytes) -> str:
+    with pytest.raises(ThawError) as caught:
+        decoding.decode(source)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# Files that cannot be read
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP"])
+@pytest.mark.parametrize("kept", [0.5, 0.95])
+def test_a_truncated_image_is_refused(tmp_path, format, kept):
+    data = encode(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8), format)
+    path = tmp_path / "photograph.img"
+    path.write_bytes(data[: int(len(data) * kept)])
+    assert str(path) in refusal(path)
+
+
+def test_an_empty_file_is_refused(tmp_path):
+    path = tmp_path / "empty.jpg"
+    path.touch()
+    assert refusal(path) == f"{path}: not an image that can be read"
+
+
+def test_text_named_as_an_image_is_refused(tmp_path):
+    path = tmp_path / "text.jpg"
+    path.write_text("<html>404 not found</html>" * 100)
+    assert refusal(path) == f"{path}: not an image that can be read"
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    assert refusal(tmp_path / "none.jpg") == f"{tmp_path}/none.jpg: no such file"
+
+
+def test_a_folder_named_as_an_image_is_refused(tmp_path):
+    (tmp_path / "folder.jpg").mkdir()
+    assert "folder.jpg" in refusal(tmp_path / "folder.jpg")
+
+
+def test_pixels_without_a_known_range_are_refused():
+    assert "floating-point" in refusal(encode(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"))
+
+
+@pytest.mark.parametrize("side", [15_000, 30_000, 2**31 - 1])
+def test_a_header_that_claims_gigabytes_is_refused_before_they_are_taken(side):
+    assert refusal(png(side, side, 8, 2, b"")) == "image: over 200 megapixels"
+
+
+def test_a_header_that_claims_gigabytes_is_refused_on_every_thread():
+    bomb = png(15_000, 15_000, 8, 2, b"")
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(refusal, [bomb] * 200)) == {"image: over 200 megapixels"}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "AVIF"])
+def test_damage_anywhere_is_refused_in_one_line_or_read_over(format):
+    data = encode(drawing(), format, **({} if format in ("GIF", "BMP") else {"exif": oriented(6)}))
+    rng = np.random.default_rng(0)
+    read = 0
+    for _ in range(300):
+        damaged = bytearray(data)
+        for position in rng.integers(0, len(data), 3):
+            damaged[position] = rng.integers(256)
+        try:
+            assert decoding.decode(bytes(damaged), 16).ndim == 3
+            read += 1
+        except ThawError as error:
+            assert "\n" not in str(error)
+    assert read < 300
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_exif_data_do_not_spoil_the_photograph():
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x02\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\x1a\x01\x05\0\x01\0\0\0\xff\xff\xff\x7f"
+    decoded = decoding.decode(encode(drawing(), "JPEG", exif=exif))
+    assert decoded.shape == (WIDTH, HEIGHT, 3)
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0II*\0", b"Exif\0\0" + bytes(64), b"Exif\0\0nothing of the kind"])
+@pytest.mark.parametrize(("format", "options"), [("JPEG", {"dpi": (72, 72)}), ("PNG", {}), ("WEBP", {})])
+def test_with_unreadable_exif_data_the_photograph_keeps_its_stored_orientation(format, options, exif):
+    decoded = decoding.decode(encode(drawing(), format, exif=exif, **options))
+    np.testing.assert_array_equal(decoded, decoding.decode(encode(drawing(), format, **options)))
+
+
+# Files that can be read
+
+
+@pytest.mark.parametrize("format", ["PNG", "BMP", "TIFF"])
+def test_a_lossless_image_keeps_its_pixels(format):
+    np.testing.assert_array_equal(decoding.decode(encode(drawing(), format)), drawing())
+
+
+def test_a_path_reads_as_its_bytes_do(tmp_path):
+    path = tmp_path / "photograph.jpg"
+    path.write_bytes(encode(drawing(), "JPEG"))
+    np.testing.assert_array_equal(decoding.decode(path), decoding.decode(path.read_bytes()))
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_is_close_to_what_was_drawn(progressive):
+    decoded = decoding.decode(encode(drawing(96, 128), "JPEG", quality=95, progressive=progressive))
+    assert np.abs(decoded.astype(int) - drawing(96, 128)).max() < 12
+
+
+@pytest.mark.parametrize("format", ["JPEG", "TIFF"])
+def test_cmyk_comes_out_in_its_colours(format):
+    color = (200, 60, 30)
+    data = encode(Image.new("RGB", (16, 16), color).convert("CMYK"), format)
+    assert np.abs(decoding.decode(data).astype(int) - color).max() < 8
+
+
+def test_sixteen_bits_of_grey_are_scaled_to_eight():
+    values = np.array([[0, 128, 129, 257, 32768, 65535]], np.uint16)
+    decoded = decoding.decode(encode(values, "PNG"))
+    np.testing.assert_array_equal(decoded, np.repeat([[[0], [0], [1], [1], [128], [255]]], 3, axis=2))
+
+
+def test_sixteen_bits_a_colour_are_scaled_to_eight():
+    row = struct.pack(">B6H", 0, 65535, 32768, 0, 257, 514, 771)
+    decoded = decoding.decode(png(2, 1, 16, 2, row))
+    np.testing.assert_allclose(decoded[0], [[255, 128, 0], [1, 2, 3]], atol=1)
+
+
+def test_grey_stands_in_all_three_channels():
+    grey = drawing()[:, :, 0]
+    np.testing.assert_array_equal(decoding.decode(encode(grey, "PNG")), np.stack([grey] * 3, axis=2))
+
+
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+@pytest.mark.parametrize("resize", ["crop", "pad", "squash"])
+@pytest.mark.parametrize("size", [HEIGHT, 16, 48])
+def test_a_grey_photograph_is_resized_as_one_channel_and_its_view_has_three_equal_channels(depth, resize, size):
+    stored = drawing()[:, :, 0].astype(depth) * (257 if depth == np.uint16 else 1)
+    decoded = decoding.decode(encode(stored, "PNG"))
+    assert decoding.grey_channel(decoded).shape == (HEIGHT, WIDTH)
+    coloured = decoded.copy()
+    assert decoding.grey_channel(coloured) is None
+    canvas, expected = (decoding.fit(pixels, size, resize) for pixels in (decoded, coloured))
+    assert decoding.grey_channel(canvas) is not None
+    np.testing.assert_array_equal(canvas, expected)
+    np.testing.assert_array_equal(decoding.centre_crop(canvas, size), decoding.centre_crop(expected, size))
+    assert decoding.centre_crop(canvas, size).flags.c_contiguous
+
+
+def test_one_bit_is_black_or_white():
+    bits = np.arange(32).reshape(4, 8) % 3 == 0
+    decoded = decoding.decode(encode(Image.fromarray(bits), "PNG"))
+    np.testing.assert_array_equal(decoded, np.where(bits, 255, 0)[:, :, None].repeat(3, axis=2))
+
+
+def test_a_palette_is_looked_up():
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 200, 100, 50])
+    image.putdata([0, 1])
+    np.testing.assert_array_equal(decoding.decode(encode(image, "PNG")), [[[10, 20, 30], [200, 100, 50]]])
+
+
+def test_a_transparent_entry_of_a_palette_is_laid_over_white():
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 200, 100, 50])
+    image.putdata([0, 1])
+    np.testing.assert_array_equal(
+        decoding.decode(encode(image, "PNG", transparency=0)), [[[255, 255, 255], [200, 100, 50]]]
+    )
+
+
+def test_transparency_is_laid_over_white():
+    pixels = np.array([[[200, 0, 0, 255], [200, 0, 0, 0], [200, 0, 0, 128]]], np.uint8)
+    decoded = decoding.decode(encode(pixels, "PNG"))
+    np.testing.assert_allclose(decoded, [[[200, 0, 0], [255, 255, 255], [227, 127, 127]]], atol=1)
+
+
+def test_transparent_grey_is_laid_over_white():
+    pixels = np.array([[[40, 255], [40, 0]]], np.uint8)
+    decoded = decoding.decode(encode(Image.fromarray(pixels, "LA"), "PNG"))
+    np.testing.assert_array_equal(decoded, [[[40] * 3, [255] * 3]])
+
+
+@pytest.mark.parametrize(("mode", "color"), [("RGB", (9, 8, 7)), ("L", 9)])
+def test_a_colour_that_means_transparent_is_laid_over_white(mode, color):
+    image = Image.new(mode, (2, 1), color)
+    image.putpixel((1, 0), (1, 2, 3) if mode == "RGB" else 1)
+    decoded = decoding.decode(encode(image, "PNG", transparency=color))
+    np.testing.assert_array_equal(decoded, [[[255] * 3, [1, 2, 3] if mode == "RGB" else [1] * 3]])
+
+
+@pytest.mark.parametrize("format", ["GIF", "WEBP"])
+def test_the_first_frame_of_an_animation_counts(format):
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "lime", "blue")]
+    options = {"lossless": True} if format == "WEBP" else {}
+    data = encode(frames[0], format, save_all=True, append_images=frames[1:], **options)
+    np.testing.assert_array_equal(decoding.decode(data), np.full((8, 8, 3), (255, 0, 0)))
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])  # a TIFF is turned by Pillow itself
+@pytest.mark.parametrize("number", ORIENTATIONS)
+def test_a_photograph_stands_upright(number, format):
+    decoded = decoding.decode(encode(drawing(), format, exif=oriented(number)))
+    np.testing.assert_array_equal(decoded, ORIENTATIONS[number](drawing()))
+
+
+@pytest.mark.parametrize("number", ORIENTATIONS)
+def test_a_photograph_stands_upright_when_it_is_scaled_while_decoding(number):
+    pixels = drawing(128, 192)
+    decoded = decoding.decode(encode(pixels, "JPEG", quality=95, exif=oriented(number)), 32)
+    upright = ORIENTATIONS[number](pixels)[::4, ::4]
+    assert decoded.shape == upright.shape
+    assert np.abs(decoded.astype(int) - upright).max() < 16
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L", "1", "I;16"])
+def test_every_kind_of_pixel_stands_upright(mode):
+    image = Image.fromarray(drawing())
+    image = Image.fromarray(drawing()[:, :, 0].astype(np.uint16) * 257) if mode == "I;16" else image.convert(mode)
+    np.testing.assert_array_equal(
+        decoding.decode(encode(image, "PNG", exif=oriented(6))), np.rot90(decoding.decode(encode(image, "PNG")), -1)
+    )
+
+
+@pytest.mark.parametrize("number", [0, 9, 65535])
+def test_an_orientation_that_does_not_exist_is_passed_over(number):
+    np.testing.assert_array_equal(decoding.decode(encode(drawing(), "PNG", exif=oriented(number))), drawing())
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5000), (5000, 1), (1, 7)])
+def test_an_image_of_any_shape_is_read(shape):
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    np.testing.assert_array_equal(decoding.decode(encode(pixels, "PNG"), 224), pixels)
+
+
+@pytest.mark.parametrize("min_size", [1, 31, 100, 224, 300, 512, 1000])
+@pytest.mark.parametrize("shape", [(513, 1030), (1030, 513), (299, 301), (1024, 1024)])
+def test_scaled_decoding_keeps_the_smallest_side_requested(shape, min_size):
+    decoded = decoding.decode(encode(drawing(*shape), "JPEG"), min_size)
+    assert min(decoded.shape[:2]) >= min(min_size, min(shape))
+    assert decoded.shape[0] / decoded.shape[1] == pytest.approx(shape[0] / shape[1], rel=0.02)
+
+
+def test_scaled_decoding_does_scale():
+    assert decoding.decode(encode(drawing(1024, 1024), "JPEG"), 128).shape == (128, 128, 3)
+
+
+def test_only_scaling_makes_a_decoded_image_smaller():
+    assert decoding.decode(encode(drawing(1024, 1024), "JPEG")).shape == (1024, 1024, 3)
+
+
+def test_a_file_is_the_same_pixels_on_every_thread(tmp_path):
+    rng = np.random.default_rng(0)
+    paths = []
+    for i in range(16):
+        paths.append(tmp_path / f"{i}.jpg")
+        paths[-1].write_bytes(encode(rng.integers(0, 256, (200, 300, 3), np.uint8), "JPEG", exif=oriented(i % 8 + 1)))
+
+    def plain_view(path: Path) -> bytes:
+        return decoding.centre_crop(decoding.fit(decoding.decode(path, 64), 64, "crop"), 64).tobytes()
+
+    one_by_one = [plain_view(path) for path in paths]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(plain_view, paths * 5)) == one_by_one * 5
+
+
+# Canvas and view
+
+SHAPES = [(300, 300), (301, 299), (299, 301), (768, 1024), (1024, 768), (225, 225), (100, 133), (133, 100), (1, 1),
+          (3, 2), (224, 226), (1, 5000), (5000, 1), (449, 451), (37, 1999)]  # fmt: skip
+
+
+@pytest.mark.parametrize("resize", ["crop", "pad", "squash"])
+@pytest.mark.parametrize("size", [32, 224, 225, 299])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_view_has_its_exact_size_and_lies_within_the_canvas(shape, size, resize):
+    canvas = decoding.fit(np.zeros((*shape, 3), np.uint8), size, resize)
+    assert min(canvas.shape[:2]) == size
+    assert decoding.centre_crop(canvas, size).shape == (size, size, 3)
+
+
+@pytest.mark.parametrize("shape", [(60, 90), (90, 60)])
+def test_crop_takes_the_middle_square(shape):
+    pixels = drawing(*shape)
+    top, left = (shape[0] - 60) // 2, (shape[1] - 60) // 2
+    np.testing.assert_array_equal(
+        decoding.centre_crop(decoding.fit(pixels, 60, "crop"), 60), pixels[top : top + 60, left : left + 60]
+    )
+
+
+def test_crop_keeps_what_lies_beyond_the_view():
+    assert decoding.fit(drawing(60, 90), 30, "crop").shape == (30, 45, 3)
+
+
+@pytest.mark.parametrize("shape", [(1, 5000), (5000, 1), (10, 30_000)])
+def test_the_canvas_of_a_very_long_image_is_no_longer_than_a_shift_can_reach(shape):
+    canvas = decoding.fit(np.zeros((*shape, 3), np.uint8), 224, "crop")
+    assert sorted(canvas.shape[:2]) == [224, decoding.MAX_VIEWS_PER_CANVAS * 224]
+
+
+def test_the_canvas_of_a_very_long_image_is_its_middle():
+    pixels = np.zeros((32, 5000, 3), np.uint8)
+    pixels[:, 2500:] = 255
+    view = decoding.centre_crop(decoding.fit(pixels, 32, "crop"), 32)
+    assert (view[:, :16] == 0).all()
+    assert (view[:, 16:] == 255).all()
+
+
+@pytest.mark.parametrize("shape", [(30, 60), (60, 30)])
+def test_pad_shows_all_of_it_between_two_equal_black_bars(shape):
+    view = decoding.fit(np.full((*shape, 3), 200, np.uint8), 60, "pad")
+    view = view if shape[0] < shape[1] else view.swapaxes(0, 1)
+    assert (view[15:45] == 200).all()
+    assert (view[:15] == 0).all()
+    assert (view[45:] == 0).all()
+
+
+def test_squash_brings_every_corner_into_the_view():
+    pixels = np.full((80, 200, 3), 100, np.uint8)
+    pixels[:10, :20], pixels[-10:, -20:] = 0, 255
+    view = decoding.fit(pixels, 40, "squash")
+    assert view.shape == (40, 40, 3)
+    assert view[0, 0, 0] == 0
+    assert view[-1, -1, 0] == 255
+
+
+@pytest.mark.parametrize("resize", ["crop", "pad", "squash"])
+def test_an_image_of_the_right_size_is_not_touched(resize):
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    np.testing.assert_array_equal(decoding.centre_crop(decoding.fit(pixels, 64, resize), 64), pixels)
+
+
+@pytest.mark.parametrize("resize", ["crop", "pad", "squash"])
+@pytest.mark.parametrize("side", [7, 50, 333])
+def test_resizing_keeps_a_plain_colour(resize, side):
+    view = decoding.fit(np.full((side, side, 3), (10, 130, 250), np.uint8), 64, resize)
+    np.testing.assert_array_equal(view, np.full((64, 64, 3), (10, 130, 250)))
+
+
+def test_shrinking_averages_what_it_merges():
+    stripes = np.zeros((128, 128, 3), np.uint8)
+    stripes[:, ::4] = 200
+    assert set(np.unique(decoding.fit(stripes, 32, "squash"))) == {50}

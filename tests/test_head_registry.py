@@ -1,0 +1,159 @@
+"""A kind of head is one module and its registration: training, saving, loading and attaching ask the registry alone."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from thaw.core.errors import ThawError
+from thaw.features.examples import Examples, weighted_scores
+from thaw.heads import registry, selection
+from thaw.heads.linear import LinearHead
+from thaw.heads.protocol import Head, HeadData, Trained, variant_name
+
+
+@dataclass(frozen=True)
+class FrequencyHead(Head):
+    """Predicts the frequency of each class in training, whatever the features."""
+
+    frequencies: np.ndarray
+    classes: tuple[str, ...]
+
+    @property
+    def description(self) -> dict[str, object]:
+        return {"kind": "frequency"}
+
+    def output_probabilities(self, features: np.ndarray) -> np.ndarray:
+        return np.tile(self.frequencies, (len(features), 1))
+
+    def attach(self, backbone, features: str):
+        kernel = np.zeros((backbone.get_layer(features).output.shape[-1], len(self.classes)), np.float32)
+        return LinearHead(kernel, np.log(self.frequencies), self.classes, 0.0).attach(backbone, features)
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        description = {"kind": "frequency", "classes": self.classes, "frequencies": self.frequencies.tolist()}
+        (folder / "head.json").write_text(json.dumps(description))
+
+
+def load(folder: Path) -> FrequencyHead:
+    description = json.loads((folder / "head.json").read_text())
+    return FrequencyHead(np.array(description["frequencies"]), tuple(description["classes"]))
+
+
+def train(params, data, log) -> list[Trained]:
+    labels, validation = data.examples.split("train").labels, data.examples.split("validation")
+    trained = []
+    for augmented in params.augmented:
+        head = FrequencyHead(np.bincount(labels) / len(labels), data.classes)
+        loss, accuracy = weighted_scores(head.probabilities(data.features[validation.rows]), validation)
+        scores = {"validation_loss": loss, "validation_accuracy_weighted": accuracy}
+        log(variant_name(augmented), 0, scores)
+        trained.append(Trained(head, augmented, loss, scores, "the frequency of each class"))
+    return trained
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    monkeypatch.setitem(registry.KINDS, "frequency", lambda: SimpleNamespace(train=train, load=load))
+
+
+@pytest.fixture
+def data() -> HeadData:
+    ids = np.array(list("abcdefgh"))
+    images = Examples(ids, np.array(["train"] * 4 + ["validation"] * 4), np.arange(8)[:, None],
+                      np.array([0, 1, 1, 1, 0, 1, 1, 1]), np.ones(8), ids)  # fmt: skip
+    return HeadData(np.zeros((8, 5), np.float16), images, ("rare", "common"), Path("models/backbone"))
+
+
+def test_a_head_of_its_own_is_trained_saved_loaded_and_attached(registered, data, tmp_path):
+    from thaw.engines.keras_setup import keras
+
+    params = SimpleNamespace(kind="frequency", extend=None, augmented=[False, True])
+    logged = []
+    trained = registry.train(params, data, lambda *given: logged.append(given))
+    assert [variant for variant, *_ in logged] == ["plain", "augmented"]
+    head = selection.start_of_fine_tuning(trained).head
+    head.save(tmp_path / "head")
+    loaded = registry.load(tmp_path / "head")
+    expected = np.tile([0.25, 0.75], (3, 1))
+    np.testing.assert_array_equal(loaded.probabilities(np.zeros((3, 5))), expected)
+    image = keras.Input((None, None, 5), name="image")
+    backbone = keras.Model(image, keras.layers.GlobalAveragePooling2D(name="features")(image))
+    model = loaded.attach(backbone, "features")
+    np.testing.assert_allclose(model(np.ones((3, 2, 2, 5), np.float32)), expected, rtol=1e-6)
+
+
+def test_a_registered_kind_is_one_that_the_parameters_may_name():
+    """In a process of its own: the section `head` reads the registry when it is imported."""
+    import subprocess
+    import sys
+
+    from dependencies import SRC
+
+    code = (
+        "from thaw.heads import registry; registry.KINDS['frequency'] = None; from thaw.parameters.head import Head; "
+        "print(Head.model_fields['kind'].annotation.__args__)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=SRC, check=True, capture_output=True, text=True)
+    assert result.stdout.strip() == "('linear', 'network', 'frequency')"
+
+
+def test_a_head_that_extends_nothing_has_its_classes_as_outputs(data):
+    head = FrequencyHead(np.array([0.25, 0.75]), data.classes)
+    p = head.output_probabilities(data.features)
+    assert head.outputs == head.classes
+    assert head.label_probabilities(p) is p
+    assert head.outputs_for_labels(np.array([1, 0]), p).tolist() == [1, 0]
+    assert not head.extends
+    with pytest.raises(NotImplementedError):
+        head.before(data.features)
+
+
+def test_a_model_is_extended_whatever_the_kind(monkeypatch, data):
+    monkeypatch.setitem(registry.KINDS, registry.EXTENDED, lambda: SimpleNamespace(train=lambda *given: given))
+    params = SimpleNamespace(kind="linear", extend=True)
+    assert registry.train(params, data, print) == (params, data, print)
+
+
+def test_a_folder_without_a_head_is_one_line(tmp_path):
+    with pytest.raises(ThawError, match=r"head\.json is missing: run `dvc repro`"):
+        registry.load(tmp_path)
+
+
+def test_a_kind_that_is_not_registered_is_one_line(tmp_path):
+    (tmp_path / "head.json").write_text('{"kind": "forest"}')
+    with pytest.raises(ThawError, match=r"head\.json: there is no kind of head 'forest', only linear, network, ext"):
+        registry.load(tmp_path)
+
+
+# Which head is kept
+
+
+@pytest.fixture
+def trained(data):
+    head = FrequencyHead(np.array([0.5, 0.5]), data.classes)
+    losses = ((False, 0.2), (False, 0.1), (True, 0.4), (True, 0.3))
+    return [Trained(head, augmented, loss, {"validation_loss": loss}, "") for augmented, loss in losses]
+
+
+def test_the_lowest_loss_is_kept_and_of_equal_ones_the_first(trained):
+    assert selection.best(trained) is trained[1]
+    assert selection.best([trained[1], replace(trained[1])]) is trained[1]
+
+
+def test_fine_tuning_starts_with_the_best_head_of_augmented_images_if_there_is_one(trained):
+    assert selection.start_of_fine_tuning(trained) is trained[3]
+    assert selection.start_of_fine_tuning(trained[:2]) is trained[1]
+
+
+def test_a_head_that_extends_a_model_is_final(trained):
+    extending = SimpleNamespace(extends=True)
+    assert selection.start_of_fine_tuning([replace(t, head=extending) for t in trained]).loss == 0.1
+
+
+def test_each_variant_has_the_scores_of_its_best_head(trained):
+    assert selection.best_scores(trained) == {"plain": {"validation_loss": 0.1}, "augmented": {"validation_loss": 0.3}}

@@ -1,0 +1,71 @@
+"""TensorFlow as Thaw sets it: no sum depends on timing."""
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="module")
+def tensorflow_setup():
+    from thaw.engines import tensorflow_setup
+
+    return tensorflow_setup
+
+
+def operations(function) -> list[str]:
+    """Return the kind of each operation of a function of TensorFlow without arguments, those it calls included."""
+    graph = function.get_concrete_function().graph.as_graph_def()
+    return [node.op for part in (graph.node, *(f.node_def for f in graph.library.function)) for node in part]
+
+
+def test_a_sum_is_added_one_after_the_other(tensorflow_setup):
+    small = [
+        tensorflow_setup.tf.constant(value) for value in (2.0**24, 1.0, 1.0, -(2.0**24))
+    ]  # float32 loses each 1 there
+    assert tensorflow_setup.ordered_sum(small) == 0
+    assert tensorflow_setup.ordered_sum(small[::-1]) == 2
+    assert tensorflow_setup.ordered_sum(small[1:2]) == 1
+
+
+def test_the_gradient_of_what_many_operations_read_is_added_one_after_the_other(tensorflow_setup):
+    """TensorFlow's AddN adds first into whichever buffer is free: of three tensors, the sum depends on timing."""
+    tf, x = tensorflow_setup.tf, tensorflow_setup.tf.constant([0.5, 2.0])
+
+    @tf.function
+    def gradient():
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = tf.exp(x) + tf.sin(x) + tf.square(x) + tf.sqrt(x)
+        return tape.gradient(y, x)
+
+    expected = np.exp(x) + np.cos(x) + 2 * x + 0.5 / np.sqrt(x)
+    np.testing.assert_allclose(gradient(), expected, rtol=1e-6)
+    kinds = operations(gradient)
+    assert kinds.count("AddV2") == 6 and "AddN" not in kinds
+
+
+def test_a_layer_that_reads_its_input_more_than_twice_has_such_a_gradient_too(tensorflow_setup):
+    tf, layer = tensorflow_setup.tf, tensorflow_setup.keras.layers.LayerNormalization()
+    x = tf.constant(np.random.default_rng(1).normal(size=(2, 3, 4)), tf.float32)
+    layer.build(x.shape)
+
+    @tf.function
+    def gradient():
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = tf.square(layer(x))
+        return tape.gradient(y, x)
+
+    gradient()
+    assert "AddN" not in operations(gradient)
+
+
+def test_gradients_of_single_rows_are_added_as_before(tensorflow_setup):
+    tf, table = tensorflow_setup.tf, tensorflow_setup.tf.Variable(np.eye(4, 2, dtype=np.float32))
+    with tf.GradientTape() as tape:
+        y = sum(tf.gather(table, rows) for rows in ([0, 1], [1, 2], [1, 0])) + table[:2]
+    np.testing.assert_array_equal(tf.convert_to_tensor(tape.gradient(y, table))[:, 0], [3, 4, 1, 0])
+
+
+def test_additions_stay_additions(tensorflow_setup):
+    """The optimizer of arithmetic makes AddN of them."""
+    assert tensorflow_setup.tf.config.optimizer.get_experimental_options()["arithmetic_optimization"] is False
