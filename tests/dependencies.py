@@ -1,12 +1,17 @@
 """What the source says of itself: the modules a file imports, the parameters a script reads, the paths it names."""
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 SRC = ROOT / "src"
+
+
+# It checks the sections of all stages: they can stop a stage, and never change what it writes.
+BY_NAME_ALONE = {SRC / "thaw" / "core" / "params.py"}
 
 
 @cache
@@ -24,7 +29,13 @@ def imports(file: Path, lazy: bool = True) -> set[Path]:
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{file}: `from .` is not followed here; write `from thaw…`"
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif lazy and isinstance(node, ast.Constant) and file not in BY_NAME_ALONE and _names_module(node.value):
+            names.add(node.value)  # imported by its name, as the kinds of heads are
     return {path for name in names if (path := SRC.joinpath(*name.split(".")).with_suffix(".py")).exists()}
+
+
+def _names_module(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"thaw(\.\w+)+", value) is not None
 
 
 def _without_types(node: ast.AST) -> Iterator[ast.AST]:

@@ -1,12 +1,15 @@
 """A kind of head is one module and its registration: training, saving, loading and attaching ask the registry alone."""
 
 import json
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from dependencies import SRC
 
 from thaw.core.errors import ThawError
 from thaw.features.examples import Examples, weighted_scores
@@ -58,7 +61,7 @@ def train(params, data, log) -> list[Trained]:
 
 @pytest.fixture
 def registered(monkeypatch):
-    monkeypatch.setitem(registry.KINDS, "frequency", lambda: SimpleNamespace(train=train, load=load))
+    monkeypatch.setitem(registry.KINDS, "frequency", __name__)
 
 
 @pytest.fixture
@@ -89,11 +92,6 @@ def test_a_head_of_its_own_is_trained_saved_loaded_and_attached(registered, data
 
 def test_a_registered_kind_is_one_that_the_parameters_may_name():
     """In a process of its own: the section `head` reads the registry when it is imported."""
-    import subprocess
-    import sys
-
-    from dependencies import SRC
-
     code = (
         "from thaw.heads import registry; registry.KINDS['frequency'] = None; from thaw.parameters.head import Head; "
         "print(Head.model_fields['kind'].annotation.__args__)"
@@ -114,7 +112,8 @@ def test_a_head_that_extends_nothing_has_its_classes_as_outputs(data):
 
 
 def test_a_model_is_extended_whatever_the_kind(monkeypatch, data):
-    monkeypatch.setitem(registry.KINDS, registry.EXTENDED, lambda: SimpleNamespace(train=lambda *given: given))
+    monkeypatch.setitem(sys.modules, "tests.extended", SimpleNamespace(train=lambda *given: given))
+    monkeypatch.setitem(registry.KINDS, registry.EXTENDED, "tests.extended")
     params = SimpleNamespace(kind="linear", extend=True)
     assert registry.train(params, data, print) == (params, data, print)
 

@@ -367,7 +367,7 @@ def test_two_photographs_with_one_id_are_named(tmp_path):
 OWN_SOURCE = """
 from pathlib import Path
 
-from thaw.core.params import Section
+from thaw.core.section import Section
 from thaw.sources.base import DatasetInfo, Listing, Source, SourceImage
 
 

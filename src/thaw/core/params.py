@@ -9,26 +9,13 @@ import importlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from thaw.core.errors import ThawError, did_you_mean
-
-if TYPE_CHECKING:
-    from thaw.parameters.whole import Params
-
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-Amplitude = Annotated[float, Field(ge=0, lt=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Positive = Annotated[float, Field(gt=0)]
-
-
-class Section(BaseModel):
-    """One section of params.yaml: an unknown key, a wrong type or a value out of range is an error."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+from thaw.core.section import Section
 
 
 class _Loader(yaml.SafeLoader):
@@ -40,7 +27,7 @@ _Loader.add_implicit_resolver(
 )
 
 
-def load(path: Path) -> "Params":
+def load(path: Path) -> Section:
     """Read and validate a parameter file; raises ThawError with one line that names every wrong key."""
     try:
         return parse(path.read_text(encoding="utf-8"), str(path))
@@ -50,7 +37,7 @@ def load(path: Path) -> "Params":
         raise ThawError(f"{path} is not valid YAML: {error}") from error
 
 
-def parse(text: str, name: str) -> "Params":
+def parse(text: str, name: str) -> Section:
     """Validate the text of a parameter file as `load` does; error messages call the file `name`."""
     model = _all_sections()
     try:

@@ -5,7 +5,7 @@ To add a kind, write its module and register it here. The module has two functio
 with the types of `thaw.heads.protocol`. `head.json`, which the head saves, names its kind.
 """
 
-from collections.abc import Callable
+import importlib
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -14,40 +14,26 @@ from thaw.core.errors import ThawError
 from thaw.core.files import read_json
 
 if TYPE_CHECKING:
+    from thaw.core.section import Section
     from thaw.heads.protocol import Head, HeadData, Log, Trained
-    from thaw.parameters.head import Head as HeadParams
 
 EXTENDED = "extended"  # asked for by `head.extend`; all others by their name in `head.kind`
 
-
-def _linear() -> ModuleType:
-    from thaw.heads import linear
-
-    return linear
-
-
-def _extended() -> ModuleType:
-    from thaw.heads import extended
-
-    return extended
+KINDS = {  # by their modules' names: whoever checks params.yaml imports none of them
+    "linear": "thaw.heads.linear",
+    "network": "thaw.heads.network",  # imports Keras
+    EXTENDED: "thaw.heads.extended",
+}
 
 
-def _network() -> ModuleType:
-    from thaw.heads import network  # imports Keras
-
-    return network
-
-
-KINDS: dict[str, Callable[[], ModuleType]] = {"linear": _linear, "network": _network, EXTENDED: _extended}
-
-
-def train(params: "HeadParams", data: "HeadData", log: "Log") -> "list[Trained]":
+def train(params: "Section", data: "HeadData", log: "Log") -> "list[Trained]":
     """Train heads of the kind that the parameters name, and return all of them.
 
-    Each is trained on plain images or on augmented ones, as `params.augmented` lists. `log` gets the scores of every
-    step on the validation split, under the variant `plain` or `augmented`.
+    `params` is the section `head`: `thaw.parameters.head.Head`. Each head is trained on plain images or on augmented
+    ones, as `params.augmented` lists. `log` gets the scores of every step on the validation split, under the variant
+    `plain` or `augmented`.
     """
-    return KINDS[EXTENDED if params.extend else params.kind]().train(params, data, log)
+    return _module(EXTENDED if params.extend else params.kind).train(params, data, log)
 
 
 def load(folder: Path) -> "Head":
@@ -55,4 +41,8 @@ def load(folder: Path) -> "Head":
     kind = read_json(folder / "head.json")["kind"]
     if kind not in KINDS:
         raise ThawError(f"{folder / 'head.json'}: there is no kind of head {kind!r}, only {', '.join(KINDS)}")
-    return KINDS[kind]().load(folder)
+    return _module(kind).load(folder)
+
+
+def _module(kind: str) -> ModuleType:
+    return importlib.import_module(KINDS[kind])

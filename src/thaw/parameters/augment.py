@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from thaw.core.params import Amplitude, Section, Seed
+from thaw.core.section import Amplitude, Section, Seed
 
 
 class Augment(Section):

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import field_validator
 
 from thaw.backbones.registry import BACKBONES, WEIGHT_FILES
-from thaw.core.params import Section, Seed
+from thaw.core.section import Section, Seed
 
 
 class Backbone(Section):

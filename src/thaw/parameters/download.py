@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import create_model, model_validator
 
-from thaw.core.params import Section
+from thaw.core.section import Section
 from thaw.sources.registry import SOURCES
 
 

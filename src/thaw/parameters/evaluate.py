@@ -7,7 +7,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field, field_validator
 
 from thaw.core.errors import ThawError
-from thaw.core.params import Fraction, Section, Seed
+from thaw.core.section import Fraction, Section, Seed
 
 
 class Aim(NamedTuple):

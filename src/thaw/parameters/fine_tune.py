@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from thaw.core.params import Fraction, Positive
+from thaw.core.section import Fraction, Positive
 from thaw.parameters.training import Training
 
 

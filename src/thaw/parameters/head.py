@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from thaw.core.params import Amplitude, Positive
+from thaw.core.section import Amplitude, Positive
 from thaw.heads import registry
 from thaw.parameters.training import Training
 

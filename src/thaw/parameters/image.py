@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from thaw.core.params import Section
+from thaw.core.section import Section
 
 
 class Image(Section):

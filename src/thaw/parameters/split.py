@@ -2,7 +2,7 @@
 
 from pydantic import model_validator
 
-from thaw.core.params import Fraction, Section, Seed
+from thaw.core.section import Fraction, Section, Seed
 
 
 class Split(Section):

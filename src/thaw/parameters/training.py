@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from thaw.core.params import Amplitude, Positive, Section, Seed
+from thaw.core.section import Amplitude, Positive, Section, Seed
 
 
 class Training(Section):

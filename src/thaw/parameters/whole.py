@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pydantic import model_validator
 
 from thaw.backbones import registry
-from thaw.core.params import Section
+from thaw.core.section import Section
 from thaw.parameters.augment import Augment
 from thaw.parameters.backbone import Backbone
 from thaw.parameters.download import Download

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thaw.core.errors import ThawError
-from thaw.core.params import Section
+from thaw.core.section import Section
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import Field
 
 from thaw.core.errors import ThawError
-from thaw.core.params import Section
+from thaw.core.section import Section
 from thaw.sources.base import DatasetInfo, Listing, Source, SourceImage
 
 INFO = DatasetInfo(

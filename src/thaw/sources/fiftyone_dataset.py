@@ -15,7 +15,7 @@ from typing import Annotated
 from pydantic import Field
 
 from thaw.core.errors import ThawError, did_you_mean
-from thaw.core.params import Section
+from thaw.core.section import Section
 from thaw.sources import fiftyone_setup
 from thaw.sources.base import DatasetInfo, Listing, Source, SourceImage, is_one_line
 

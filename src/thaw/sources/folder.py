@@ -11,7 +11,7 @@ from pathlib import Path
 
 from thaw.core.errors import ThawError
 from thaw.core.files import expand_home
-from thaw.core.params import Section
+from thaw.core.section import Section
 from thaw.sources.base import DatasetInfo, Listing, Source, SourceImage, is_one_line
 
 SUBSETS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}

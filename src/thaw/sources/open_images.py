@@ -15,7 +15,7 @@ from pydantic import Field, field_validator, model_validator
 
 from thaw.core.errors import ThawError
 from thaw.core.files import atomic_file, expand_home
-from thaw.core.params import Section, Seed
+from thaw.core.section import Section, Seed
 from thaw.sources.base import DatasetInfo, Listing, Source, SourceImage
 
 if TYPE_CHECKING:

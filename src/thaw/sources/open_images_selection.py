@@ -1,15 +1,12 @@
 """Which images of Open Images are candidates for which class, and in which order."""
 
 import hashlib
-from typing import TYPE_CHECKING
 
 import polars as pl
 
 from thaw.core.errors import ThawError, did_you_mean
+from thaw.core.section import Section
 from thaw.sources.annotations import Annotations
-
-if TYPE_CHECKING:
-    from thaw.sources.open_images import OpenImages
 
 TWO_CLASSES = "verified to show two of the classes"
 CONTRADICTED = "verified both to show its class and not to"
@@ -17,9 +14,10 @@ NOT_DESCRIBED = "not in the table of images"
 ODD_ROTATION = "its rotation is no quarter turn"
 
 
-def select(params: "OpenImages", annotations: Annotations) -> pl.DataFrame:
+def select(params: Section, annotations: Annotations) -> pl.DataFrame:
     """Return the candidates of all classes, in the order of a hash of image id and seed.
 
+    `params` is the section of the source: `thaw.sources.open_images.OpenImages`.
     Columns: `subset`, `ImageID`, `label`, `left_out` (why the image cannot be used; mostly empty), `shows` (the names
     of the classes that it was verified to show, joined by ` + `), `rotation` (degrees: 0, 90, 180 or 270) and those of
     `Annotations.images`. Raises ThawError if a class does not exist or has no image, or the cache is damaged.
@@ -39,7 +37,7 @@ def select(params: "OpenImages", annotations: Annotations) -> pl.DataFrame:
         raise ThawError(f"the tables in {annotations.folder} cannot be read ({why}): delete that folder") from None
 
 
-def _candidates(labels: pl.DataFrame, params: "OpenImages", ids: dict[str, str]) -> pl.DataFrame:
+def _candidates(labels: pl.DataFrame, params: Section, ids: dict[str, str]) -> pl.DataFrame:
     """Give each image that verified labels allow its `label`, or the reason why it is `left_out`.
 
     An image whose labels contradict one another about its class is left out: nobody knows what it shows.
@@ -84,7 +82,7 @@ def _sort(candidates: pl.DataFrame, seed: int) -> pl.DataFrame:
     return candidates.with_columns(order=pl.Series(orders, dtype=pl.Binary)).sort("order", "subset").drop("order")
 
 
-def _check(candidates: pl.DataFrame, params: "OpenImages") -> None:
+def _check(candidates: pl.DataFrame, params: Section) -> None:
     """Raise ThawError if a class, or the negatives, have no image."""
     where = " and ".join(params.subsets)
     usable = candidates.filter(left_out="")
@@ -102,7 +100,7 @@ def _check(candidates: pl.DataFrame, params: "OpenImages") -> None:
         )
 
 
-def _describe(candidates: pl.DataFrame, params: "OpenImages", annotations: Annotations) -> pl.DataFrame:
+def _describe(candidates: pl.DataFrame, params: Section, annotations: Annotations) -> pl.DataFrame:
     """Join the tables of images; an image without a row there, or with an odd rotation, is left out."""
     tables = []
     for subset in params.subsets:

@@ -1,0 +1,16 @@
+"""What a section of params.yaml is made of: its base class, and numbers with a range."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Amplitude = Annotated[float, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """One section of params.yaml: an unknown key, a wrong type or a value out of range is an error."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
