@@ -5,8 +5,17 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: repro test lint bench torture verify verify-cache compare current explore share setup requirements
 
-repro: setup  ## run all stages that are out of date, from the photographs to the report
+# The path reaches the script through the environment, as it was typed: it may hold spaces, quotes, and `$`.
+ifneq ($(origin PHOTOS),undefined)
+override PHOTOS := $(value PHOTOS)
+export PHOTOS
+PREPARE = python src/photographs.py
+endif
+
+repro: setup  ## run all stages that are out of date, from the photographs to the report; PHOTOS=path: your own photographs
+	$(PREPARE)
 	dvc repro
+	@python src/result.py
 
 test: setup  ## run the tests
 	pytest -n 2 --dist loadfile  # two processes; each test file runs in one of them

@@ -51,10 +51,14 @@ def dvc(clone: Path, *arguments: str) -> str:
 
 def run(folder: Path, *command: str) -> str:
     """Run a command in `folder` and return its stdout. Raises ThawError if it fails; the reason is on stderr."""
-    identity = {f"GIT_{who}_{what}": "benchmarks" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = os.environ | identity | {"PATH": path}
-    result = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
+    result = subprocess.run(command, cwd=folder, env=environment(), stdout=subprocess.PIPE, text=True)
     if result.returncode:
         raise ThawError(f"`{' '.join(command)}` failed, for the reason above")
     return result.stdout
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of a command in a clone: a Git name of its own, and the Python that runs this."""
+    identity = {f"GIT_{who}_{what}": "benchmarks" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return os.environ | identity | {"PATH": path}

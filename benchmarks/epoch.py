@@ -85,7 +85,7 @@ def keras_script(folder: Path, frozen_layer: str | None, parameters: Params):
     keras.utils.set_random_seed(1)
     size, batch = parameters.image.size, parameters.fine_tune.batch_size
     load = keras.utils.image_dataset_from_directory
-    augment = parameters.augment
+    augment = parameters.augment.candidates[0]
     augmentation = keras.Sequential(
         [
             keras.layers.RandomFlip(),

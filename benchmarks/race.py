@@ -8,8 +8,8 @@ All use the same photographs, split, size and weights.
   checks and files from the photographs to the trained part.
 - `Keras` and `Keras, cached` are `peers/keras_tutorial.py`, timed from its start. Its photographs are in folders by
   split and class already.
-- `timm` is the same in PyTorch, `peers/timm_script.py`. It needs a PYTHON that has timm. Install it in a separate
-  environment: `uv pip install torch torchvision timm`, 3 GB.
+- `timm` is the same in PyTorch, `peers/timm_script.py`. It needs a PYTHON that has timm, in a separate environment of
+  6 GB: `uv venv peers && uv pip install --python peers/bin/python --require-hashes -r benchmarks/peers/torch.txt`.
 
 They run in turn. The result is the median of each, and the median ratio of the rounds. The accuracy is the best on
 validation. FOLDER holds a folder for each class; without it the photographs are those of `params.yaml`. A peer that is

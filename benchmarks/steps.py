@@ -44,6 +44,7 @@ from thaw.training import loop
 
 RAW, SPLIT, PLAN = Path("data/raw"), Path("data/split.csv"), Path("data/augmentations.csv")
 BACKBONE, HEAD, ACTIVATIONS = Path("models/backbone"), Path("models/head/start"), Path("data/activations")
+EMBEDDINGS = Path("data/features")
 CORES = os.cpu_count()
 tf.get_logger().setLevel("ERROR")  # it would warn that each round traces a new graph
 MATRIX_SIDE = 4096  # rows and columns of the large matrix product
@@ -98,7 +99,7 @@ def timed(work: Callable[[], float]) -> Rate:
 
 def image_steps(count: int) -> list[Row]:
     """Decoding, warping and extraction."""
-    image = extraction.sized(params.load(Path("params.yaml")).image, BACKBONE)
+    image = extraction.resolved(extraction.sized(params.load(Path("params.yaml")).image, BACKBONE), EMBEDDINGS)
     size = image.size
     files = [RAW / path for path in tables.read_images(RAW)["path"][:count]]
     plan = tables.read(PLAN, tables.ROWS).head(count).to_dicts()

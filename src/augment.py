@@ -17,7 +17,7 @@ SPLIT = Path("data/split.csv")
 OUTPUT = Path("data/augmentations.csv")
 SHEET = Path("reports/augmentations.jpg")
 SHEET_PHOTOGRAPHS, MAX_SHEET_PHOTOGRAPHS = 4, 8  # with many classes, up to 8: one of each class
-SHEET_COPIES, SHEET_SIZE = 7, 112
+SHEET_COPIES, SHEET_SIZE = 7, 112  # of each photograph at most; with several presets, the same number of each
 
 
 def main() -> None:
@@ -26,17 +26,26 @@ def main() -> None:
     training = split.filter(split="train").sort("image_id")
     plan = augmentation_plan.draw(training["image_id"], augment)
     tables.write(plan, OUTPUT)
-    write_sheet(training, plan, min(augment.copies, SHEET_COPIES))
-    print(f"augment: {len(plan):,} copies planned for {len(training):,} training photographs; {SHEET} shows some")
+    presets = [candidate.preset for candidate in augment.candidates]
+    write_sheet(training, plan, SHEET_COPIES // len(presets))
+    print(
+        f"augment: {len(plan):,} copies planned for {len(training):,} training photographs, {' and '.join(presets)}; "
+        f"{SHEET} shows some"
+    )
 
 
 def write_sheet(training: pl.DataFrame, plan: pl.DataFrame, copies: int) -> None:
-    """Write a contact sheet of the first photographs of each class, the same number of each, with `copies` views."""
+    """Write a contact sheet of the first photographs of each class, the same number of each.
+
+    Each photograph is shown as it is, then as the first `copies` of each preset.
+    """
     per_class = max(1, SHEET_PHOTOGRAPHS // training["label"].n_unique())
     shown = training.group_by("label", maintain_order=True).head(per_class)
     image_ids = shown.sort("image_id").head(MAX_SHEET_PHOTOGRAPHS)["image_id"]
     paths = dict(tables.read_images(RAW).select("image_id", "path").iter_rows())
-    plans = [[None, *plan.filter(image_id=image_id).head(copies).to_dicts()] for image_id in image_ids]
+    plan = plan.filter(pl.col("image_id").is_in(image_ids.implode()))
+    plan = plan.group_by("image_id", "preset", maintain_order=True).head(copies)
+    plans = [[None, *plan.filter(image_id=image_id).to_dicts()] for image_id in image_ids]
     images = views.draw([RAW / paths[image_id] for image_id in image_ids], plans, SHEET_SIZE, "crop")
     contact_sheet.write(images, SHEET)
 

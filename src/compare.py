@@ -5,15 +5,19 @@ A row has the weighted accuracy of the fine-tuned model with its 95 % interval, 
 multiply-adds, and the parameters in which the experiments differ. Runs that differ in their seeds alone are one row:
 their mean and one standard deviation (±). REVISION is a commit whose experiments are meant, or an experiment by
 its name.
+
+Only accuracies on the same test photographs are compared: those of the workspace, or of the first REVISION. All other
+runs are listed apart, with the reason.
 """
 
 import argparse
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from thaw.core.errors import ThawError, run
 from thaw.core.files import write_text
-from thaw.experiments import plot, ranking, runs, table
+from thaw.experiments import photographs, plot, ranking, runs, table
 
 PICTURE = Path("reports/comparison.svg")
 
@@ -29,21 +33,39 @@ def main() -> None:
     experiments, unfinished = runs.read(options.revisions, options.all)
     if not experiments:
         raise ThawError("no run has results here: `dvc repro` or `dvc exp run` first, or `dvc exp pull origin --all`")
+    reference = ranking.reference(experiments, [runs.WORKSPACE, *options.revisions])
     if options.revisions:  # each is shown on its own
-        ranked = ranking.rank(experiments)
+        rows = experiments
     else:
         experiments = ranking.distinct(experiments)
-        ranked = ranking.rank(ranking.average_repeats(experiments))
+        rows = ranking.average_repeats(experiments)
+    catalogue = photographs.in_repository()
+    comparable, apart = catalogue.partition(rows, reference)
+    ranked = ranking.rank(catalogue.with_training_counts(comparable))
     keys = ranking.changed_parameters(ranked)
-    rows = table.make(ranked, keys)
-    print(table.as_markdown(rows) if options.md else table.as_text(rows, shutil.get_terminal_size().columns))
+    show(ranked, keys, options.md)
+    if any(experiment.other_validation for experiment in ranked):
+        print(f"\n* on other validation photographs than {reference.name}")
     if rival := ranking.find_rival(ranked):
         print(f"\n{ranking.verdict(ranked[0], rival)}")
+    for reason, others in apart:
+        print(f"\nNot compared with {reference.name}: {reason}.\n")
+        show(ranking.rank(others), ranking.changed_parameters(others), options.md)
+    if unfinished:
+        print()
     for name, state in unfinished:
         print(f"{name}: {state}, `dvc queue logs {name}`")
     if not options.md:
-        write_text(PICTURE, plot.draw(ranked, keys))
-        print(f"compare: {len(experiments)} run{'s' if len(experiments) > 1 else ''}; {PICTURE}")
+        left_out = len(rows) - len(ranked)
+        note = f"{left_out} row{'s' if left_out > 1 else ''} on other test photographs not drawn" if left_out else ""
+        write_text(PICTURE, plot.draw(ranked, keys, note))
+        print(f"compare: {len(experiments)} run{'s' if len(experiments) > 1 else ''}; {PICTURE}{note and f', {note}'}")
+
+
+def show(experiments: Sequence[runs.Experiment], keys: Sequence[str], as_markdown: bool) -> None:
+    """Print experiments as a table, in their order."""
+    rows = table.make(experiments, keys)
+    print(table.as_markdown(rows) if as_markdown else table.as_text(rows, shutil.get_terminal_size().columns))
 
 
 if __name__ == "__main__":

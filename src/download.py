@@ -17,6 +17,7 @@ from thaw.sources.registry import SOURCES
 
 RAW = Path("data/raw")
 ATTRIBUTION = Path("reports/attribution.csv")
+MAX_CLASSES = 20  # whose photographs are counted in the line that the stage prints
 
 
 def main() -> None:
@@ -29,11 +30,16 @@ def main() -> None:
         with atomic_folder(RAW) as raw:
             images, missing = collect(listing, raw)
     tables.write(attribution(images, listing.images), ATTRIBUTION)
-    print(f"download: {summary(listing.info, images)}{left_out(missing)}")
+    notes = "".join(f"; {note}" for note in listing.notes)
+    print(f"download: {summary(listing.info, images)}{left_out(missing)}{notes}")
 
 
 def summary(info: DatasetInfo, images: pl.DataFrame) -> str:
-    counts = ", ".join(f"{(images['label'] == label).sum():,} {label}" for label in info.classes)
+    by_label = dict(images["label"].value_counts().iter_rows())
+    counts = ", ".join(f"{by_label[label]:,} {label}" for label in info.classes[:MAX_CLASSES])
+    if len(info.classes) > MAX_CLASSES:
+        fewest, most = min(by_label.values()), max(by_label.values())
+        counts = f"{len(info.classes):,} classes with {fewest:,} to {most:,} each: {counts}, …"
     license = f" ({info.license})" if info.license else ""
     return f"{len(images):,} photographs from {info.name}{license}: {counts}"
 

@@ -15,7 +15,7 @@ from thaw.core.hashes import md5
 from thaw.evaluation import extension, measure, models, plots, predictions, review
 from thaw.evaluation.learning_curve import HeadFit
 from thaw.features.extraction import Dataset
-from thaw.report import collect, model_card, page
+from thaw.report import collect, model_card, page, quality
 from thaw.report.accuracy import accuracy_svg
 
 DATASET = Dataset(raw=Path("data/raw"), split=Path("data/split.csv"), augmentations=Path("data/augmentations.csv"))
@@ -31,7 +31,13 @@ HASHED = (  # named by their hash in the report; of the photographs their table 
     *(DATASET.raw / "images.csv", DATASET.split, DATASET.augmentations, FILES.backbone),
     *(FILES.features, FILES.activations, FILES.head, FILES.model),
 )
-SHEET = Path("reports/augmentations.jpg")
+SHOWN = collect.ReportFiles(
+    augmentations=Path("reports/augmentations.jpg"),
+    preset=Path("models/augmentation.json"),
+    head_metrics=Path("reports/head/metrics.json"),
+    duplicates=Path("data/duplicates.csv"),
+    duplicates_sheet=Path("reports/duplicates.jpg"),
+)
 PREDICTIONS = Path("data/predictions")
 DECISION = Path("models/decision.json")
 METRICS = Path("reports/metrics.json")
@@ -68,7 +74,10 @@ def main() -> None:
     )
 
     sheets = review.make_sheets(trained, predicted, outputs["fine_tuned"], settings.shown)
-    results = collect.collect(trained, measured, sheets, settings, hashes=hashing.result(), augmentations=SHEET)
+    confused = review.confused_pairs(trained, predicted, quality.MAX_CONFUSIONS_LISTED)
+    results = collect.collect(
+        trained, measured, sheets, settings, confused=confused, hashes=hashing.result(), files=SHOWN
+    )
     write_text(MODEL_CARD, model_card.write(results))
     write_text(REPORT, page.render(results))
     right = {model: measure.summary(measured.metrics[model]["test"]) for model in outputs}

@@ -2,41 +2,43 @@
 
 `activations.npy` holds the output of the last frozen layer, (rows, height, width, channels) float16, or the uint8
 pixels if nothing is frozen. If everything is frozen, it is a copy of the features. With `fine_tune.cache: false` there
-is no such file, and training computes its rows again.
-`rows.csv` says what each row shows. `cut.json` names the frozen layer, the image settings, and what thaws in each phase
-of the training.
+is no such file, and training computes its rows again. Of the augmented copies, the rows have those of the preset that
+`train_head` chose.
+`rows.csv` says what each row shows. `cut.json` names the frozen layer, the image settings, the preset, and what thaws
+in each phase of the training.
 """
 
 from dataclasses import asdict
 from pathlib import Path
-
-import numpy as np
 
 from thaw.backbones.cut_points import FEATURES, resolve
 from thaw.core import arrays, params
 from thaw.core.errors import run
 from thaw.core.files import atomic_folder, read_json, write_json
 from thaw.engines import inference
-from thaw.features import extraction
+from thaw.features import examples, extraction
 
 RAW = Path("data/raw")
 SPLIT = Path("data/split.csv")
 AUGMENTATIONS = Path("data/augmentations.csv")
 BACKBONE = Path("models/backbone")
 EMBEDDINGS = Path("data/features")
+AUGMENTATION = Path("models/augmentation.json")
 OUTPUT = Path("data/activations")
 REMEDY = "freeze deeper, draw fewer copies, or set fine_tune.cache to false"
 
 
 def main() -> None:
     parameters = params.load(Path("params.yaml"))
-    image, cache = extraction.sized(parameters.image, BACKBONE), parameters.fine_tune.cache
+    image = extraction.resolved(extraction.sized(parameters.image, BACKBONE), EMBEDDINGS)
+    cache = parameters.fine_tune.cache
     freeze_depth, backbone = parameters.fine_tune.freeze_depth, read_json(BACKBONE / "backbone.json")
     layers = [point["layer"] for point in backbone["cut_points"]]
     named_depths = freeze_depth if isinstance(freeze_depth, list) else [freeze_depth]
     depths = [resolve(depth, layers, backbone["behind_cut"]) for depth in named_depths]
     frozen_layer = min(depths, key=[None, *layers].index)  # the one nearest to the input: no layer before it ever thaws
-    planned = extraction.PlannedViews(extraction.Dataset(RAW, SPLIT, AUGMENTATIONS), image)
+    preset = read_json(AUGMENTATION)["preset"]
+    planned = extraction.PlannedViews(extraction.Dataset(RAW, SPLIT, AUGMENTATIONS), image, preset)
     shapes = inference.output_shapes(BACKBONE / "backbone.xml", layers, image.size)
     array = extraction.PlannedArray(len(planned.rows), frozen_layer, shapes)
     with atomic_folder(OUTPUT) as folder:
@@ -44,13 +46,13 @@ def main() -> None:
             extraction.check_space(folder, array, REMEDY)
             if frozen_layer == FEATURES:
                 features = arrays.open_rows(EMBEDDINGS / "features.npy")
-                rows = arrays.blocks(features, np.arange(len(features)))
-                arrays.write_rows(folder / "activations.npy", rows, len(features))
+                blocks = arrays.blocks(features, examples.read_rows(EMBEDDINGS, preset)["row"].to_numpy())
+                arrays.write_rows(folder / "activations.npy", blocks, array.rows)
             else:
                 run_frozen = extraction.engine(BACKBONE, frozen_layer, image)
                 extraction.extract(planned, run_frozen, folder / "activations.npy")
         extraction.describe(folder, RAW, planned.rows)
-        cut = {"layer": frozen_layer, "thaw": depths, "image": asdict(image)}
+        cut = {"layer": frozen_layer, "thaw": depths, "image": asdict(image), "preset": preset}
         write_json(folder / "cut.json", cut, indent=None)
     print(
         f"extract_activations: {array.rows:,} outputs of {frozen_layer or 'the input'}, "

@@ -2,17 +2,20 @@
 
 `features.npy` holds the pooled embeddings, (rows, channels) float16, or with `backbone.pooling: null` the maps,
 (rows, height, width, channels). `rows.csv` says what each row shows.
+With `image.resize: auto`, `image.json` holds the choice between crop and squash, and what decided it on validation.
 """
 
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from thaw.backbones.cut_points import FEATURES
 from thaw.core import arrays, params
 from thaw.core.errors import run
-from thaw.core.files import atomic_folder
+from thaw.core.files import atomic_folder, write_json
 from thaw.engines import inference
-from thaw.features import extraction
+from thaw.features import examples, extraction
+from thaw.heads import resize_choice
 
 RAW = Path("data/raw")
 SPLIT = Path("data/split.csv")
@@ -25,17 +28,25 @@ CHECKED_ROWS = 1000
 
 def main() -> None:
     image = extraction.sized(params.load(Path("params.yaml")).image, BACKBONE)
-    planned = extraction.PlannedViews(extraction.Dataset(RAW, SPLIT, AUGMENTATIONS), image)
+    dataset, chosen = extraction.Dataset(RAW, SPLIT, AUGMENTATIONS), ""
+    planned = extraction.PlannedViews(dataset, image)
     shapes = inference.output_shapes(BACKBONE / "backbone.xml", [FEATURES], image.size)
     array = extraction.PlannedArray(len(planned.rows), FEATURES, shapes)
     with atomic_folder(OUTPUT) as folder:
         extraction.check_space(folder, array, REMEDY)
         extraction.describe(folder, RAW, planned.rows)
+        if image.resize == extraction.AUTO:
+            images, classes = examples.read(folder, SPLIT), examples.read_classes(folder)
+            choice = resize_choice.choose(dataset, images, classes, image, BACKBONE)
+            write_json(folder / extraction.RESIZE, asdict(choice))
+            image, chosen = replace(image, resize=choice.resize), choice.text
+            planned = extraction.PlannedViews(dataset, image)
         extraction.extract(planned, extraction.engine(BACKBONE, FEATURES, image), folder / "features.npy")
         if not arrays.open_rows(folder / "features.npy")[:CHECKED_ROWS].any():
             print("thaw: warning: all features are 0, so a head can learn nothing: check backbone.weights; random "
                   "weights can cause this", file=sys.stderr)  # fmt: skip
-    print(f"extract_features: {array.rows:,} embeddings of {array.shape}, {array.size}")
+    enlarged = extraction.enlarged_text(RAW, SPLIT, image)
+    print(f"extract_features: {array.rows:,} embeddings of {array.shape}, {array.size}{enlarged}{chosen}")
 
 
 if __name__ == "__main__":

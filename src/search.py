@@ -40,7 +40,7 @@ def main() -> None:
     ranges = sweeps.parse(options.ranges or trials.default_ranges(head_kind, CUT_POINTS))
     trials.check(ranges, PARAMS, CUT_POINTS)
 
-    finished = trials.read(options.name, ranges, PARAMS, LOSSES)
+    finished, left_out = trials.read(options.name, ranges, PARAMS, LOSSES)
     first = trials.next_number(options.name)
     for number in range(first, first + options.trials):
         history = list(finished.values())
@@ -53,10 +53,12 @@ def main() -> None:
         print(f"search: {name}: {sweeps.as_line(changes) or 'as params.yaml has it'}", flush=True)
         if error := runs.run(changes | {runs.PRUNE: json.dumps(search.limits(history))}, name):
             print(error, file=sys.stderr)
-        finished = trials.read(options.name, ranges, PARAMS, LOSSES)
+        finished, left_out = trials.read(options.name, ranges, PARAMS, LOSSES)
     if not finished:
         raise ThawError("no trial came to an end: the lines above say why")
     print(f"\n{trials.as_text(finished, ranges)}")
+    if left_out:
+        print(f"search: {left_out} earlier trial{'s' if left_out > 1 else ''} on other validation photographs left out")
     print(f"search: to use the best trial: `dvc exp apply {trials.ranked(finished)[0]}`, then set {runs.PRUNE} to [].")
     print("Run `python src/sweep.py --seeds 5` to compare its gain with the spread over seeds.")
 

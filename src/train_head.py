@@ -1,9 +1,12 @@
-"""Train the head on the frozen features: `models/head`, its metrics and its curves.
+"""Train the head on the frozen features, and choose the augmentation: `models/head`, its metrics and its curves.
 
 A linear head is fitted at each C of `head.strengths`, the strongest penalty first, until the validation loss has risen
 twice in a row. A network is trained with Keras. With `head.extend`, a linear head keeps the rows of an existing model,
 and rows for new classes are fitted beside them. Each is trained on the plain photographs, on these and their augmented
 copies, or on both in turn, as `head.augmented` lists.
+
+With `augment.preset: auto`, a head is trained on the copies of each preset. The loss on validation chooses the preset:
+`models/augmentation.json`, which `extract_activations` follows. The heads of the other presets are dropped.
 
 The head with the lowest loss on the validation split is kept. For networks it is the calibrated loss, which also
 chooses their epoch, unless `head.patience` is null. `start` holds the head that fine-tuning starts with.
@@ -15,15 +18,16 @@ from dvclive import Live
 
 from thaw.core import arrays, params
 from thaw.core.errors import ThawError, run
-from thaw.core.files import atomic_folder
+from thaw.core.files import atomic_folder, write_json
 from thaw.features import examples
 from thaw.heads import registry, selection
-from thaw.heads.protocol import HeadData
+from thaw.heads.protocol import AUGMENTED, PLAIN, HeadData
 
 FEATURES = Path("data/features")
 SPLIT = Path("data/split.csv")
 BACKBONE = Path("models/backbone")
 OUTPUT = Path("models/head")
+AUGMENTATION = Path("models/augmentation.json")
 REPORT = Path("reports/head")
 
 
@@ -34,7 +38,14 @@ def main() -> None:
     features = arrays.open_rows(FEATURES / "features.npy")
     classes = examples.read_classes(FEATURES)
     params.check_classes(Path("params.yaml"), classes)
-    data = HeadData(features, examples.read(FEATURES, SPLIT), classes, BACKBONE)
+    images, presets = examples.read(FEATURES, SPLIT), examples.read_presets(FEATURES)
+    validation = images.split("validation")
+    training = {}
+    if False in head.augmented or not presets:
+        training[PLAIN] = images.split("train").without_augmented_views()
+    for preset in presets if True in head.augmented else []:
+        variant = preset if len(presets) > 1 else AUGMENTED
+        training[variant] = examples.read(FEATURES, SPLIT, preset).split("train")
     with atomic_folder(REPORT) as report, Live(str(report), dvcyaml=None, save_dvc_exp=False, report=None) as live:
 
         def log(variant: str, step: int, scores: dict[str, float]) -> None:
@@ -42,14 +53,17 @@ def main() -> None:
             for name, value in scores.items():
                 live.log_metric(f"{variant}/{name}", value)
 
-        trained = registry.train(head, data, log)
-        live.summary |= selection.best_scores(trained)
+        trained = registry.train(head, HeadData(features, training, validation, classes, BACKBONE), log)
+        choice = selection.choose_preset(trained, presets, validation)
+        live.summary |= selection.best_scores(trained) | choice.metrics
+    trained = selection.of_preset(trained, choice.preset)
     best = selection.best(trained)
     with atomic_folder(OUTPUT) as folder:
         best.head.save(folder)
         selection.start_of_fine_tuning(trained).head.save(folder / "start")
+    write_json(AUGMENTATION, {"preset": choice.preset})
     accuracy = best.scores["validation_accuracy_weighted"]
-    print(f"train_head: {best.description}, {accuracy:.1%} of the weighted validation labels right")
+    print(f"train_head: {best.description}, {accuracy:.1%} of the weighted validation labels right{choice.text}")
 
 
 if __name__ == "__main__":

@@ -17,8 +17,9 @@ IDENTITY = {
     "brightness": 0.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.0,
 }  # fmt: skip
 NOTHING = {
-    "copies": 3, "seed": 1, "flip_horizontal": False, "flip_vertical": False, "quarter_turns": False, "rotation": 0,
-    "zoom": 0, "shear": 0, "translation": 0, "crop": 1, "brightness": 0, "contrast": 0, "saturation": 0, "hue": 0,
+    "preset": "any_way_up", "copies": 3, "seed": 1, "flip_horizontal": False, "flip_vertical": False,
+    "quarter_turns": False, "rotation": 0, "zoom": 0, "shear": 0, "translation": 0, "crop": 1, "brightness": 0,
+    "contrast": 0, "saturation": 0, "hue": 0,
 }  # fmt: skip
 EVERYTHING = {
     "flip_horizontal": True, "flip_vertical": True, "quarter_turns": True, "rotation": 20.0, "zoom": 0.3, "shear": 8.0,
@@ -28,6 +29,11 @@ EVERYTHING = {
 
 def parameters(**changes) -> Augment:
     return Augment(**(NOTHING | changes))
+
+
+def of_preset(preset: str, **changes) -> Augment:
+    """The section with a preset whose values nothing overrides but the changes."""
+    return Augment(**dict.fromkeys(NOTHING) | {"preset": preset, "copies": 3, "seed": 1} | changes)
 
 
 def noise(height: int = SIZE, width: int = SIZE, seed: int = 0) -> np.ndarray:
@@ -64,18 +70,20 @@ def test_hue_and_saturation_leave_a_grey_photograph_grey():
 
 def test_every_column_of_the_plan_is_in_order():
     plan = augmentation_plan.draw(IDS[:2], parameters())
-    assert plan.columns == ["image_id", "copy", *augmentation_plan.COLUMNS]
+    assert plan.columns == [*tables.ROWS, *augmentation_plan.COLUMNS]
     assert set(augmentation_plan.COLUMNS) == set(IDENTITY)
 
 
 def test_every_image_has_its_augmented_copies_in_order():
-    plan = augmentation_plan.draw(["b", "a"], parameters(copies=2))
+    plan = augmentation_plan.draw(["b", "a"], parameters(copies=2, hue=1))
     assert list(plan.select("image_id", "copy").iter_rows()) == [("a", 1), ("a", 2), ("b", 1), ("b", 2)]
 
 
-def test_without_any_range_every_row_is_the_plain_view():
-    plan = augmentation_plan.draw(IDS[:20], parameters())
-    for row in plan.to_dicts():
+def test_without_any_range_no_copies_are_planned_for_each_would_be_the_plain_view():
+    assert augmentation_plan.draw(IDS[:20], parameters()).is_empty()
+    almost = augmentation_plan.draw(IDS[:20], parameters(hue=1e-9)).to_dicts()
+    assert len(almost) == 60
+    for row in almost:
         np.testing.assert_array_equal(view(noise(), **row), noise())
 
 
@@ -146,6 +154,55 @@ def test_a_parameter_changes_its_own_columns_alone(name):
     assert changed == (["translation_x", "translation_y"] if name == "translation" else [name])
 
 
+# Presets
+
+
+def test_any_way_up_draws_what_the_solar_cells_always_had():
+    explicit = parameters(
+        flip_horizontal=True, flip_vertical=True, quarter_turns=True, rotation=5, zoom=0.05, translation=0.03,
+        brightness=0.05, contrast=0.1,
+    )  # fmt: skip
+    plan = augmentation_plan.draw(IDS, of_preset("any_way_up"))
+    assert plan.equals(augmentation_plan.draw(IDS, explicit))
+    assert set(plan["quarter_turns"]) == {0, 1, 2, 3}
+
+
+def test_upright_leaves_top_and_bottom_where_they_are():
+    plan = augmentation_plan.draw(IDS, of_preset("upright"))
+    assert set(plan["flip_horizontal"]) == {0, 1}
+    assert set(plan["flip_vertical"]) == set(plan["quarter_turns"]) == {0}
+    assert plan["rotation"].abs().max() <= 15
+
+
+def test_none_has_no_copies_unless_a_value_is_set():
+    assert augmentation_plan.draw(IDS, of_preset("none")).is_empty()
+    plan = augmentation_plan.draw(IDS, of_preset("none", rotation=5))
+    assert plan.equals(augmentation_plan.draw(IDS, parameters(rotation=5)).with_columns(preset=pl.lit("none")))
+
+
+@pytest.mark.parametrize("preset", ["upright", "any_way_up", "none"])
+def test_a_value_that_is_set_overrides_that_of_the_preset(preset):
+    (candidate,) = of_preset(preset, hue=7, flip_horizontal=False).candidates
+    assert (candidate.hue, candidate.flip_horizontal) == (7, False)
+    assert None not in candidate.model_dump().values()
+
+
+def test_auto_plans_the_copies_of_each_candidate_as_the_candidate_plans_them_alone():
+    plan = augmentation_plan.draw(IDS, of_preset("auto"))
+    assert plan["copy"].to_list() == [1, 2, 3, 4, 5, 6] * len(IDS)
+    alone = [augmentation_plan.draw(IDS, of_preset(preset)) for preset in ("upright", "any_way_up")]
+    for preset, expected in zip(("upright", "any_way_up"), alone, strict=True):
+        assert plan.filter(preset=preset).drop("copy").equals(expected.drop("copy"))
+
+
+def test_candidates_that_values_make_equal_are_one():
+    """As recipes do, which set single values: nothing is left to choose."""
+    changes = EVERYTHING | {"flip_vertical": False, "quarter_turns": False}
+    (candidate,) = of_preset("auto", **changes).candidates
+    assert candidate.preset == "upright"
+    assert augmentation_plan.draw(IDS, of_preset("auto", **changes))["copy"].max() == 3
+
+
 def test_a_plan_reads_back_as_it_was_drawn(tmp_path):
     plan = augmentation_plan.draw(IDS, parameters(**EVERYTHING))
     tables.write(plan, tmp_path / "plan.csv")
@@ -154,7 +211,7 @@ def test_a_plan_reads_back_as_it_was_drawn(tmp_path):
 
 @pytest.mark.parametrize("copies", [0, 2])
 def test_an_empty_plan_has_the_columns_of_any_other_and_reads_back(tmp_path, copies):
-    plan = augmentation_plan.draw(IDS if copies == 0 else [], parameters(copies=copies))
+    plan = augmentation_plan.draw(IDS if copies == 0 else [], parameters(copies=copies, hue=1))
     assert plan.schema == augmentation_plan.draw(["a"], parameters()).schema
     tables.write(plan, tmp_path / "plan.csv")
     read = tables.read(tmp_path / "plan.csv", tables.ROWS)

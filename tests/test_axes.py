@@ -88,6 +88,12 @@ def test_each_accuracy_has_a_dot_its_interval_and_its_number():
     assert svg.count("<circle") == svg.count('<path class="interval"') == 2
 
 
+def test_the_picture_names_its_size_since_dvc_plots_shows_it_in_a_box_as_large_as_it_is():
+    root = ElementTree.fromstring(picture(accuracy_weighted=0.8, accuracy_weighted_low=0.7, accuracy_weighted_high=0.9))
+    width, height = root.get("width"), root.get("height")
+    assert root.get("viewBox") == f"0 0 {width} {height}" and int(width) >= 600
+
+
 def test_an_accuracy_that_is_undefined_has_no_row_and_one_without_an_interval_no_line():
     undefined = picture(accuracy_weighted=None, accuracy_weighted_low=None, accuracy_weighted_high=None)
     ElementTree.fromstring(undefined)

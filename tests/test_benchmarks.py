@@ -12,6 +12,7 @@ from conftest import ROOT, draw_photographs
 sys.path.append(str(ROOT / "benchmarks"))
 
 import clones
+import league
 import race
 import torture
 
@@ -137,6 +138,109 @@ def test_a_failure_in_a_later_round_keeps_the_rounds_before(tmp_path, monkeypatc
     assert lines[0] == "race: Keras is left out: no memory"
     assert lines[1] == "race: ended after 2 rounds: a full disk"
     assert [line.split("  ")[1].strip() for line in lines[4:6]] == ["Thaw", "Keras, cached"]
+
+
+# --- The league ---
+
+
+@pytest.fixture
+def contest(tmp_path) -> league.Contest:
+    """Four photographs of two classes: two for validation, two for test; and none to train on."""
+    prepared = tmp_path / "prepared" / "clone"
+    (prepared / "data").mkdir(parents=True)
+    (prepared / "data/split.csv").write_text("a split")
+    labels = {"train": {}, "validation": {"v1": "a", "v2": "b"}, "test": {"t1": "a", "t2": "b"}}
+    ids = {f"{image_id}.png": image_id for part in labels.values() for image_id in part}
+    return league.Contest("drawn", tmp_path, prepared, tmp_path, labels, ids)
+
+
+@pytest.fixture
+def options(tmp_path):
+    (tmp_path / "results").mkdir()
+    return league.argparse.Namespace(results=tmp_path / "results", seeds=[1, 2], try_out=None, torch=None)
+
+
+def write_peer(folder: Path, monkeypatch, **predicted: str) -> Path:
+    """Let a script take the place of every peer: it predicts the same for any seed, and counts how often it ran."""
+    lines = [f"{name}.png,{label}" for name, label in predicted.items()]
+    code = "import pathlib, sys", f"pathlib.Path(sys.argv[-1]).write_text({chr(10).join(lines)!r})"
+    command = script(folder / "peer.py", *code, f"pathlib.Path({str(folder)!r}, 'ran').open('a').write('x')")
+    monkeypatch.setattr(league, "command_of", lambda *arguments: list(command))
+    return folder / "ran"
+
+
+def test_a_league_that_was_killed_goes_on_with_the_results_it_has(tmp_path, contest, options, monkeypatch):
+    ran = write_peer(tmp_path, monkeypatch, v1="a", v2="b", t1="a", t2="a")
+    first = league.compete("Keras", contest, options)
+    assert [run.predicted for run in first] == [{"v1": "a", "v2": "b", "t1": "a", "t2": "a"}] * 2
+    assert league.compete("Keras", contest, options) == first
+    assert ran.read_text() == "xx"
+    (contest.prepared / "data/split.csv").write_text("another split")
+    league.compete("Keras", contest, options)
+    assert ran.read_text() == "xxxx"
+
+
+def test_a_contender_that_fails_or_leaves_photographs_out_takes_no_part(
+    tmp_path, contest, options, monkeypatch, capsys
+):
+    write_peer(tmp_path, monkeypatch, v1="a", t1="a", t2="a")
+    assert league.compete("Keras", contest, options) == []
+    assert "league: drawn, Keras: left out: it did not predict each photograph" in capsys.readouterr().err
+    command = script(tmp_path / "fails.py", "print('epoch 1')", "sys.exit('no memory')")
+    monkeypatch.setattr(league, "command_of", lambda *arguments: list(command))
+    assert league.compete("Keras", contest, options) == []
+    assert "league: drawn, Keras: left out: fails.py ended with status 1: no memory" in capsys.readouterr().err
+    assert not list(options.results.glob("*.json"))
+
+
+def test_a_peer_without_its_python_is_left_out(contest, options, capsys):
+    assert league.compete("timm", contest, options) == []
+    assert "left out: no Python that can `import timm, torchvision` was named (--torch)" in capsys.readouterr().err
+
+
+def test_the_row_of_a_contender_has_its_mean_over_the_seeds_and_the_difference_to_thaw(contest):
+    right = {"v1": "a", "v2": "b", "t1": "a", "t2": "b"}
+    runs = [league.Result(right, 10, 20), league.Result({**right, "t2": "a"}, 30, 40)]
+    worse = [league.Result({**right, "t1": "b", "t2": "a"}, 50, 60)] * 2
+    thaw, keras = league.table_rows(contest, {"Thaw": runs, "Keras": worse})
+    assert thaw["test"][0] == 0.75
+    assert thaw["test"][1:] == pytest.approx(league.wilson(1.5, 2))
+    assert thaw["test_by_seed"] == [1.0, 0.5]
+    assert (thaw["seconds"], thaw["cpu_seconds"]) == (20, 30)
+    assert "test_less_thaw" not in thaw
+    assert keras["validation_less_thaw"] == [0, 0, 0]
+    assert keras["test_less_thaw"] == pytest.approx([-0.75, -1, -0.26], abs=1e-3)
+    header, _, *lines = league.as_markdown([thaw, keras]).splitlines()
+    assert header.startswith("| data | contender | validation | test |")
+    assert lines[0].startswith("| drawn, 0 + 2 + 2 | Thaw | 100.0 % (34.2 to 100.0) | 75.0 % (")
+    assert " | -75.0 (" in lines[1]
+
+
+def test_data_that_is_not_there_is_left_out_with_a_line(tmp_path, options, capsys):
+    (tmp_path / "waste" / "glass").mkdir(parents=True)
+    options.without_cells, options.trashnet, options.open_images = False, tmp_path / "waste", tmp_path / "none"
+    assert league.sources(options) == {"solar cells": None, "trashnet": tmp_path / "waste"}
+    assert f"open images is left out: there is no folder {tmp_path / 'none'}" in capsys.readouterr().err
+
+
+def test_photographs_of_open_images_are_laid_out_by_what_people_verified(tmp_path):
+    sample = tmp_path / "sample"
+    (sample / "annotations").mkdir(parents=True)
+    (sample / "images").mkdir()
+    rows = "ImageID,Source,LabelName,Confidence\nx,v,/m/0pcr,1\ny,v,/m/0pcr,0\nx,v,/m/other,1\nz,v,/m/other,1\n"
+    (sample / "annotations/test-annotations-human-imagelabels-boxable.csv").write_text(rows)
+    for name in "xyz":
+        (sample / f"images/{name}.jpg").write_text(name)
+    folder = league.alpacas(sample, tmp_path / "alpacas")
+    assert sorted(path.relative_to(folder).as_posix() for path in folder.glob("*/*")) == ["alpaca/x.jpg", "other/y.jpg"]
+
+
+def test_the_cpu_seconds_of_a_command_are_those_of_all_its_processes(tmp_path):
+    busy = "import time; start = time.process_time()\nwhile time.process_time() < start + 0.5: pass"
+    command = script(tmp_path / "parent.py", "import subprocess", f"subprocess.run([sys.executable, '-c', {busy!r}])")
+    seconds, cpu_seconds = league.execute(command, tmp_path, tmp_path / "log")
+    assert seconds > 0.5
+    assert cpu_seconds > 0.5
 
 
 # --- Faults ---

@@ -159,7 +159,9 @@ def test_the_report_maps_cached_activations_or_pixels_and_leaves_out_what_is_gon
     examples = Examples(ids, np.full(20, "test"), rows[:, None], RIVALS, np.ones(20), ids)
     head = SimpleNamespace(outputs_for_labels=lambda labels, output_probabilities: labels)
     inputs = [SimpleNamespace(activations=activations)]
-    models = SimpleNamespace(full_model=model, metadata={"cut": cut}, head=head, inputs=inputs, examples=examples)
+    models = SimpleNamespace(
+        full_model=model, metadata={"cut": cut}, head=head, inputs=inputs, examples=examples, activation_rows=rows
+    )
     probabilities = np.eye(3)[PREDICTED]
     predictions = Predictions(examples, ("a", "b", "c"), {"fine_tuned": probabilities}, np.ones(20))
     pixels = {3: PIXELS[16], 5: None, 7: PIXELS[12]}

@@ -74,3 +74,17 @@ def test_curves_are_short_and_keep_their_area(classes, count):
     assert np.trapezoid(*np.array(roc).T[::-1]) == pytest.approx(sk.roc_auc_score(truth, scores), abs=2e-3)
     precision, recall, _ = sk.precision_recall_curve(truth, scores)
     assert np.trapezoid(*np.array(curve).T[::-1]) == pytest.approx(sk.auc(recall, precision), abs=2e-3)
+
+
+def test_the_coverage_curve_is_the_accuracy_among_the_surest():
+    confidence = np.repeat([0.9, 0.8, 0.7], [12, 4, 4])
+    hits = np.repeat([True, False, True, False], [11, 1, 4, 4])
+    probabilities = np.stack([confidence, 1 - confidence], axis=1)
+    rows = curves.coverage_curve(scored(probabilities[::-1], np.where(hits, 0, 1)[::-1]))
+    assert rows == [
+        {"coverage": 0.6, "accuracy": pytest.approx(11 / 12, abs=1e-6), "confidence": 0.9},
+        {"coverage": 0.8, "accuracy": 15 / 16, "confidence": 0.8},
+        {"coverage": 1.0, "accuracy": 0.75, "confidence": 0.7},
+    ]
+    few = scored(probabilities[:9], np.zeros(9, int))
+    assert curves.coverage_curve(few) == curves.coverage_curve(scored(np.empty((0, 2)), np.empty(0, int))) == []

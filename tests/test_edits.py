@@ -8,7 +8,7 @@ from conftest import ROOT
 from dvc.repo import Repo
 
 LIBRARY = ROOT / "src" / "thaw"
-NOTHING = {"prediction", "exports", "experiments", "exploration"}  # tools that read a finished run
+NOTHING = {"prediction", "exports", "experiments", "exploration", "guide"}  # tools that people run by hand
 EVALUATE = {"evaluation", "report"}
 
 

@@ -18,7 +18,8 @@ SPLITS = {"c": "train", "a": "train", "d": "validation", "b": "test", "e": "trai
 def folder(tmp_path):
     """Five images in rows that are in no order: c has three views, a and e have two, b and d only the plain one."""
     rows = [("c", 0), ("b", 0), ("c", 2), ("a", 0), ("c", 1), ("e", 0), ("d", 0), ("e", 2), ("a", 1)]
-    tables.write(pl.DataFrame(rows, schema=["image_id", "copy"], orient="row"), tmp_path / "rows.csv")
+    rows = [(*row, {0: None, 1: "gentle", 2: "strong"}[row[1]]) for row in rows]
+    tables.write(pl.DataFrame(rows, schema=tables.ROWS, orient="row"), tmp_path / "rows.csv")
     (tmp_path / "classes.json").write_text(json.dumps(["dog", "cat"]))
     write_split(tmp_path / "split.csv", SPLITS)
     return tmp_path
@@ -56,6 +57,12 @@ def test_views_are_rows_of_the_array_plain_first_and_an_image_with_fewer_has_non
     assert images.rows.tolist() == [3, 1, 0, 6, 5]
     assert images.view_counts.tolist() == [2, 1, 3, 1, 2]
     assert images.without_augmented_views().views.tolist() == [[3], [1], [0], [6], [5]]
+
+
+def test_of_one_preset_only_its_views_are_listed_beside_the_plain_ones(folder):
+    assert examples.read_presets(folder) == ["gentle", "strong"]
+    images = examples.read(folder, folder / "split.csv", "strong")
+    assert images.views.tolist() == [[3, NO_VIEW], [1, NO_VIEW], [0, 2], [6, NO_VIEW], [5, 7]]
 
 
 def test_a_split_has_its_images_and_no_column_of_views_that_none_of_them_has(images):

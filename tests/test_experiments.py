@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, SMALL, scripts_run
+from conftest import ROOT, SMALL, Checkout, scripts_run
 
 import search as search_script
 from thaw.core.errors import ThawError
-from thaw.experiments import params_edit, plot, ranking, runs, search, sweeps, table, trials
-from thaw.experiments.runs import Experiment
+from thaw.experiments import params_edit, photographs, plot, ranking, runs, search, sweeps, table, trials
+from thaw.experiments.runs import Data, Experiment
 from thaw.experiments.search import Trial
 from thaw.experiments.sweeps import Choice, Interval
 from thaw.report.estimate import Estimate
@@ -285,6 +285,224 @@ def test_many_values_are_not_all_named_and_few_come_first():
 
 def test_a_name_cannot_break_the_picture():
     drawn([experiment("<a&b>", 0.8, 1.0, a__x="<&>"), experiment("b", 0.8, 1.0, a__x='"')], ["a.x"])
+
+
+# What was measured on other photographs
+
+STANDS_IN = """
+import csv, json, pathlib, random
+import yaml
+
+params = yaml.safe_load(pathlib.Path("params.yaml").read_text())
+rows = [line.split() for line in pathlib.Path(params["download"]["folder"]["path"]).read_text().splitlines()]
+"""
+DOWNLOAD = """
+raw = pathlib.Path("data/raw")
+raw.mkdir(parents=True)
+with (raw / "images.csv").open("w") as file:
+    names = "image_id path label weight source license author landing_url sha256 width height".split()
+    table = [[n, n, label, 1.0, "", "", "", "", "hash of " + n, 9, 9] for n, label, _ in rows]
+    csv.writer(file).writerows([names, *table])
+"""
+SPLIT = """
+if params["split"]["seed"] > 1:  # any other split
+    splits = [split for _, _, split in rows]
+    random.Random(params["split"]["seed"]).shuffle(splits)
+    rows = [(n, label, split) for (n, label, _), split in zip(rows, splits)]
+with open("data/split.csv", "w") as file:
+    names = "image_id label weight group split".split()
+    csv.writer(file).writerows([names, *([n, label, 1.0, n, split] for n, label, split in rows)])
+"""
+EVALUATE = """
+scores = {"accuracy_weighted": params["evaluate"]["bins"] / 100}
+pathlib.Path("reports").mkdir(exist_ok=True)
+pathlib.Path("reports/metrics.json").write_text(json.dumps({"fine_tuned": {"validation": scores, "test": scores}}))
+"""
+PHOTOGRAPHS = [f"photo{i:02} {'ab'[i % 2]} {('train', 'train', 'validation', 'test')[i // 2 % 4]}" for i in range(24)]
+
+
+@pytest.fixture
+def quick(quick_once, tmp_path):
+    shutil.copytree(quick_once, tmp_path / "quick", symlinks=True)
+    return Checkout(tmp_path / "quick")
+
+
+@pytest.fixture(scope="module")
+def quick_once(tmp_path_factory, dvc_of_its_own):
+    """A repository of DVC whose stages stand in for the pipeline: they write its tables and figures in no time.
+
+    The first commit is measured on other photographs than the workspace.
+    """
+    checkout = Checkout(tmp_path_factory.mktemp("scratch") / "quick")
+    path = checkout.path
+    shutil.copytree(ROOT / "src", path / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    for name, code in (("download", DOWNLOAD), ("split", SPLIT), ("evaluate", EVALUATE)):
+        (path / f"{name}.py").write_text(STANDS_IN + code)
+    deps = {"download": [], "split": ["data/raw"], "evaluate": ["data/raw", "data/split.csv"]}
+    outs = {"download": ["data/raw"], "split": ["data/split.csv"]}
+    stages = {
+        name: {"cmd": f"{sys.executable} {name}.py", "deps": deps[name], "params": [name], "outs": outs.get(name, [])}
+        for name in deps
+    }
+    stages["evaluate"]["metrics"] = [{"reports/metrics.json": {"cache": False}}]
+    (path / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    (path / "params.yaml").write_text(
+        "download:\n  folder:\n    path: cells.txt\nsplit:\n  seed: 1\nevaluate:\n  bins: 90\n  seed: 1\n"
+    )
+    (path / "cells.txt").write_text("\n".join(PHOTOGRAPHS).replace("photo", "cell"))
+    (path / "own.txt").write_text("\n".join(PHOTOGRAPHS))
+    checkout.run("git", "init", "--quiet", "--initial-branch", "main", check=True)
+    assert checkout.dvc("init", "--quiet").returncode == 0
+    checkout.repro()
+    checkout.run("git", "add", "--all", check=True)
+    checkout.run("git", "commit", "--quiet", "--message", "solar cells", check=True)
+    checkout.set(download__folder__path="own.txt", evaluate__bins=80)
+    checkout.repro()
+    return path
+
+
+def compared(checkout, *arguments: str) -> tuple[list[str], str]:
+    """The lines of the first table, and all lines after it."""
+    result = thaw(checkout, "compare", *arguments)
+    assert result.returncode == 0, result.stderr
+    rows, _, rest = result.stdout.partition("\n\n")
+    return rows.splitlines(), rest
+
+
+def names(rows: list[str]) -> list[str]:
+    return [row.split("  ")[0] for row in rows[1:]]
+
+
+def test_a_run_on_other_photographs_is_set_apart_with_the_reason(quick):
+    rows, rest = compared(quick)
+    assert names(rows) == ["workspace"]
+    assert "points before" not in rest
+    assert "as good as" not in rest
+    assert "Not compared with workspace: other data, 0 of 6 test photographs are among its 6.\n" in rest
+    assert re.search(r"^main +90\.0% ", rest, re.MULTILINE)
+    assert "compare: 2 runs; reports/comparison.svg, 1 row on other test photographs not drawn" in rest
+    picture = (quick.path / "reports/comparison.svg").read_text()
+    assert "main, test" not in picture
+    assert "workspace, test" in picture
+    assert "1 row on other test photographs not drawn" in picture
+
+
+def test_a_run_on_other_photographs_is_set_apart_in_markdown_too(quick):
+    quick.run("git", "commit", "--quiet", "--all", "--message", "own", check=True)
+    rows, rest = compared(quick, "--md", "HEAD", "HEAD~1")
+    assert rows[1:] == ["| --- | --- | --- | --- |", "| HEAD | 80.0% | 80.0% |  |"]
+    assert "Not compared with HEAD: other data" in rest
+    assert "| HEAD~1 | 90.0% | 90.0% |  |" in rest
+
+
+def test_more_photographs_to_train_on_are_compared_on_the_same_test_photographs(quick):
+    quick.run("git", "commit", "--quiet", "--all", "--message", "own", check=True)
+    more = [*PHOTOGRAPHS, "new0 a train", "new1 b train"]
+    (quick.path / "own.txt").write_text("\n".join(more))
+    quick.set(evaluate__bins=85)
+    quick.repro("-f")
+    rows, rest = compared(quick)
+    assert names(rows) == ["workspace", "main"]
+    assert "On validation workspace is 5.0 points before main" in rest
+    assert "Not compared" not in rest
+    assert "training photographs" in rows[0]
+    assert [row.split()[-1] for row in rows[1:]] == ["14", "12"]
+
+
+def test_other_validation_photographs_are_marked_and_give_no_verdict(quick):
+    quick.run("git", "commit", "--quiet", "--all", "--message", "own", check=True)
+    (quick.path / "own.txt").write_text("\n".join([*PHOTOGRAPHS, "new0 a validation"]))
+    quick.set(evaluate__bins=85)
+    quick.repro("-f")
+    rows, rest = compared(quick)
+    assert names(rows) == ["workspace", "main"]
+    assert "points before" not in rest
+    assert "* on other validation photographs than workspace" in rest
+    assert "80.0%*" in rows[2]
+
+
+def test_changed_labels_of_test_photographs_are_said(quick):
+    quick.run("git", "commit", "--quiet", "--all", "--message", "own", check=True)
+    corrected = [line.replace(" a test", " b test", 1) for line in PHOTOGRAPHS]
+    (quick.path / "own.txt").write_text("\n".join(corrected))
+    quick.repro("-f")
+    rows, rest = compared(quick)
+    assert names(rows) == ["workspace"]
+    assert "the same test photographs, 3 of 6 with another label or weight." in rest
+
+
+def write_data(cache: Path, raw: str, split: str, splits: str) -> Data:
+    """Write the tables of a run into a folder that stands for DVC's cache; `splits` has the first letter of each."""
+    names = {"r": "train", "v": "validation", "t": "test"}
+    images = [f"{raw}{i},hash of {raw} {i}" for i in range(len(splits))]
+    (cache / raw).write_text(json.dumps([{"relpath": "images.csv", "md5": f"{raw}.csv"}]))
+    (cache / f"{raw}.csv").write_text("\n".join(["image_id,sha256", *images]))
+    rows = [f"{raw}{i},a,1.0,{names[letter]}" for i, letter in enumerate(splits)]
+    (cache / split).write_text("\n".join(["image_id,label,weight,split", *rows]))
+    return Data(raw, split)
+
+
+def test_a_mean_over_splits_is_compared_with_one_over_the_same_splits_only(tmp_path):
+    splits = [write_data(tmp_path, "raw", name, letters) for name, letters in (("x", "rvtr"), ("y", "trvr"))]
+    repeats = [
+        dataclasses.replace(experiment(f"bins{bins}-{seed}", bins, split__seed=seed, bins=bins), data=data)
+        for bins in (0.7, 0.8)
+        for seed, data in enumerate(splits)
+    ]
+    alone = dataclasses.replace(experiment("alone", 0.9, split__seed=0, bins=0.9), data=splits[0])
+    rows = ranking.average_repeats([*repeats, alone])
+    catalogue = photographs.Catalogue(tmp_path.joinpath)
+    comparable, ((reason, others),) = catalogue.partition(rows, repeats[0])
+    assert [row.name for row in comparable] == ["bins0.7-0 ×2", "bins0.8-0 ×2"]
+    assert (reason, others) == ("other splits of the same data, 1 where it has 2", [alone])
+    comparable, ((reason, others),) = catalogue.partition(rows, alone)
+    assert comparable == [alone]
+    assert (reason, len(others)) == ("other splits of the same data, 2 where it has 1", 2)
+
+
+def test_another_split_says_how_many_test_photographs_are_shared(tmp_path):
+    datas = [write_data(tmp_path, "raw", name, letters) for name, letters in (("x", "rvtt"), ("y", "rtvt"))]
+    one, other = (dataclasses.replace(experiment(data.split, 0.9), data=data) for data in datas)
+    _, ((reason, _),) = photographs.Catalogue(tmp_path.joinpath).partition([one, other], one)
+    assert reason == "another split of the same data, 1 of 2 test photographs are among its 2"
+
+
+def test_runs_on_other_photographs_are_no_repeats_and_not_the_same_run():
+    runs_ = [
+        dataclasses.replace(experiment(f"on {raw}", 1.0, a__seed=seed), data=Data(raw, "split"))
+        for seed, raw in enumerate(("x", "y"), start=1)
+    ]
+    assert ranking.average_repeats(runs_) == runs_
+    same = [dataclasses.replace(run, parameters={"a.seed": 1}) for run in runs_]
+    assert ranking.distinct(same) == same
+
+
+def test_photographs_that_the_cache_does_not_have_are_not_taken_for_the_same(quick):
+    shutil.rmtree(quick.path / ".dvc/cache/files")
+    rows, rest = compared(quick)
+    assert names(rows) == ["workspace"]
+    assert "Not compared with workspace: other data, and DVC's cache here does not have its tables" in rest
+
+
+def test_trials_on_other_validation_photographs_are_left_out_and_counted(tmp_path, monkeypatch):
+    (tmp_path / "params.yaml").write_text("a: {rate: 1}\n")
+    datas = [
+        write_data(tmp_path, raw, f"{raw} split", letters)
+        for raw, letters in (("old", "rvt"), ("new", "rvt"), ("new", "rvtr"))
+    ]
+    several = [
+        dataclasses.replace(experiment(f"search-{i:03}", 0.9, a__rate=1), data=data) for i, data in enumerate(datas)
+    ]
+    monkeypatch.setattr(runs, "read", lambda: (several, []))
+    monkeypatch.setattr(photographs, "in_repository", lambda: photographs.Catalogue(tmp_path.joinpath))
+    monkeypatch.setattr(trials, "_trial", lambda experiment, losses: experiment.name)
+    found, left_out = trials.read("search", {}, tmp_path / "params.yaml", Path("losses.tsv"))
+    assert (list(found), left_out) == (["search-001", "search-002"], 1)
+
+
+def test_a_search_refuses_what_changes_the_photographs(tmp_path):
+    with pytest.raises(ThawError, match=r"split\.seed changes the photographs, so trials could not be ranked"):
+        trials.check(sweeps.parse(["split.seed=1,2"]), DEFAULTS, tmp_path / "none.json")
 
 
 # Ranges
@@ -653,7 +871,7 @@ def trials_of(repository, name: str, ranges: list[str]) -> list[str]:
     """The trials that the next search of this name would go on from."""
     code = "import sys; sys.path.insert(0, 'src'); import search; from thaw.experiments import sweeps, trials; "
     code += f"ranges = sweeps.parse({ranges!r}); "
-    code += f"print(*sorted(trials.read({name!r}, ranges, search.PARAMS, search.LOSSES)))"
+    code += f"print(*sorted(trials.read({name!r}, ranges, search.PARAMS, search.LOSSES)[0]))"
     result = repository.run(sys.executable, "-c", code)
     assert result.returncode == 0, result.stderr
     return result.stdout.split()

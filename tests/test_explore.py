@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 import polars as pl
 import pytest
+from fiftyone_database import joined, own_database
 
 from thaw.core.errors import ThawError
 from thaw.exploration import analysis, finished_run, samples, saved_views
@@ -52,7 +53,9 @@ def write_run(folder: Path, ids: str = "abcdefghijkl", dog: dict = DOG, splits: 
     pl.DataFrame({**table, **split}).write_csv(folder / "data/split.csv")
 
     rows = [(i, copy) for i in ids for copy in range(3 if splits[i] == "train" else 1)]
-    pl.DataFrame(rows, schema=["image_id", "copy"], orient="row").write_csv(folder / "data/features/rows.csv")
+    views = pl.DataFrame(rows, schema=["image_id", "copy"], orient="row")
+    views = views.with_columns(preset=pl.when(pl.col("copy") > 0).then(pl.lit("upright")))
+    views.write_csv(folder / "data/features/rows.csv")
     features = np.stack([feature(i) + copy for i, copy in rows]).astype(np.float16)
     np.save(folder / "data/features/features.npy", features)
     (folder / "data/features/classes.json").write_text(json.dumps(CLASSES))
@@ -153,11 +156,11 @@ def fail_to_connect() -> BaseException | None:
     """The error of `connect` where no database listens, in a process forked before this one has connected."""
     import fiftyone as fo
 
-    assert "FIFTYONE_PRIVATE_DATABASE_PORT" not in os.environ
+    own = fo.config.database_uri
     fo.config.database_uri = "mongodb://127.0.0.1:9/?serverSelectionTimeoutMS=300"
     with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
         error = pool.submit(fiftyone_setup.connect, "this test").exception()
-    fo.config.database_uri = None
+    fo.config.database_uri = own
     return error
 
 
@@ -169,21 +172,18 @@ def limit_is_heeded() -> bool:
     return "<= _MAX_PRECOMPUTE_DISTS" in inspect.getsource(neighbours.NeighborsHelper)
 
 
-def database_port() -> str:
-    fiftyone_setup.connect("this test")
-    return os.environ["FIFTYONE_PRIVATE_DATABASE_PORT"]
+@pytest.fixture(scope="module")
+def database(tmp_path_factory):
+    """A database of the tests' own: its port."""
+    with own_database(tmp_path_factory.mktemp("fiftyone")) as port:
+        yield port
 
 
 @pytest.fixture(scope="module")
-def worker(tmp_path_factory):
+def worker(database):
     """Runs a function of this module in a process with FiftyOne and a database of its own."""
-    home = tmp_path_factory.mktemp("fiftyone")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("FIFTYONE_PRIVATE_DATABASE_PORT", raising=False)
-        patch.setenv("FIFTYONE_DATABASE_DIR", str(home / "db"))
-        patch.setenv("FIFTYONE_CONFIG_PATH", str(home / "config.json"))
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            yield lambda function, *arguments: pool.submit(function, *arguments).result()
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        yield lambda function, *arguments: pool.submit(function, *arguments).result()
 
 
 @pytest.fixture(scope="module")
@@ -199,6 +199,11 @@ def test_a_database_that_does_not_answer_is_one_line_with_what_to_install(worker
     assert isinstance(error, ThawError) and str(error).startswith("FiftyOne's database does not answer (")
     assert fiftyone_setup.INSTALL in str(error) and "\n" not in str(error)
     assert fiftyone_setup.DATABASE_PACKAGE in str(error)
+
+
+@installed
+def test_no_other_database_is_used_whatever_runs(database, explored, worker):
+    assert worker(joined) == ("127.0.0.1", database, False)
 
 
 @installed
@@ -339,12 +344,11 @@ def test_only_a_dataset_of_this_run_is_touched(worker, tmp_path):
 
 
 @installed
-def test_the_script_serves_the_app_until_ctrl_c_even_where_a_photograph_is_gone(worker, tmp_path):
+def test_the_script_serves_the_app_until_ctrl_c_even_where_a_photograph_is_gone(database, tmp_path):
     folder = write_run(tmp_path / "repository")
     (folder / "data/raw/images/b.png").unlink()
     screens = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
     environment = {name: value for name, value in os.environ.items() if name not in screens}
-    environment["FIFTYONE_PRIVATE_DATABASE_PORT"] = worker(database_port)
     process = subprocess.Popen(
         [sys.executable, ROOT / "src/explore.py", "--port", "0"],
         cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -14,7 +14,7 @@ from thaw.core.errors import ThawError
 from thaw.engines import inference, openvino_setup
 from thaw.engines.keras_setup import keras
 from thaw.engines.keras_to_openvino import convert
-from thaw.features import extraction
+from thaw.features import examples, extraction
 from thaw.features.extraction import Dataset, ImageSettings, PlannedArray, PlannedViews, Recomputed
 from thaw.images import augmentation_plan
 from thaw.parameters.augment import Augment
@@ -22,8 +22,8 @@ from thaw.parameters.image import Image
 
 IMAGE = ImageSettings(size=32, resize="crop", engine="openvino")
 AUGMENT = Augment(
-    copies=2, seed=1, flip_horizontal=True, flip_vertical=False, quarter_turns=False, rotation=10, zoom=0.1, shear=0,
-    translation=0.1, crop=1, brightness=0.1, contrast=0, saturation=0, hue=0,
+    preset="none", copies=2, seed=1, flip_horizontal=True, flip_vertical=False, quarter_turns=False, rotation=10,
+    zoom=0.1, shear=0, translation=0.1, crop=1, brightness=0.1, contrast=0, saturation=0, hue=0,
 )  # fmt: skip
 
 
@@ -76,7 +76,7 @@ def test_every_image_has_its_plain_view_and_the_planned_ones(planned):
 @pytest.mark.parametrize("layer", ["cut", None])
 def test_recomputed_outputs_are_those_of_the_array(folder, dataset, planned, tmp_path, layer):
     extraction.extract(planned, extraction.engine(folder, layer, IMAGE), tmp_path / "activations.npy")
-    cut = {"layer": layer, "image": asdict(IMAGE)}
+    cut = {"layer": layer, "image": asdict(IMAGE), "preset": None}
     (tmp_path / "cut.json").write_text(json.dumps(cut))
     cached = extraction.open_activations(tmp_path, dataset, folder)
     (tmp_path / "activations.npy").unlink()
@@ -87,6 +87,25 @@ def test_recomputed_outputs_are_those_of_the_array(folder, dataset, planned, tmp
     assert recomputed.dtype == cached.dtype
     rows = np.array([16, 2, 0, 1, 1, 5, 12, 15])
     np.testing.assert_array_equal(recomputed[rows], cached[rows], strict=True)
+
+
+def test_of_one_preset_the_rows_are_those_of_all_without_the_other_presets(folder, dataset, planned, tmp_path):
+    """With and without a cache: training reads by the row numbers of rows.csv."""
+    strong = AUGMENT.model_copy(update={"preset": "auto", "flip_horizontal": None, "flip_vertical": None})
+    plan = augmentation_plan.draw([f"p{number}" for number in range(5)], strong)
+    tables.write(plan, tmp_path / "augmentations.csv")
+    dataset = Dataset(dataset.raw, dataset.split, tmp_path / "augmentations.csv")
+    all_views, chosen = (PlannedViews(dataset, IMAGE, preset) for preset in (None, "any_way_up"))
+    assert chosen.rows["copy"].to_list() == [0, 3, 4] * 5 + [0] * 2
+    extraction.describe(tmp_path, dataset.raw, all_views.rows)
+    rows = examples.read_rows(tmp_path, "any_way_up")
+    assert rows.drop("row").equals(chosen.rows)
+    features = np.concatenate(list(all_views.draw()))
+    np.testing.assert_array_equal(np.concatenate(list(chosen.draw())), features[rows["row"].to_numpy()], strict=True)
+    cut = {"layer": None, "image": asdict(IMAGE), "preset": "any_way_up"}
+    (tmp_path / "cut.json").write_text(json.dumps(cut))
+    recomputed = extraction.open_activations(tmp_path, dataset, folder)
+    np.testing.assert_array_equal(recomputed[np.arange(len(rows))], features[rows["row"].to_numpy()], strict=True)
 
 
 @pytest.mark.parametrize("axes", [(2,), (1,), (1, 2)])
@@ -114,6 +133,20 @@ SHAPES = {None: (100, 100, 3), "early": (50, 50, 8), "middle": (10, 10, 40), "la
 def with_free_bytes(monkeypatch, free):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(extraction.shutil, "disk_usage", lambda _: usage(10**12, 0, free))
+
+
+@pytest.mark.parametrize(
+    ("size", "resize", "text"),
+    [
+        (40, "crop", ""),  # the photographs are 50 by 40
+        (80, "crop", "; 7 of 7 photographs are enlarged, by a median factor of 2.0"),
+        (80, "squash", "; 7 of 7 photographs are enlarged, by a median factor of 2.0"),
+        (80, "pad", "; 7 of 7 photographs are enlarged, by a median factor of 1.6"),
+        (45, "pad", ""),
+    ],
+)
+def test_how_many_photographs_are_enlarged_is_said(dataset, size, resize, text):
+    assert extraction.enlarged_text(dataset.raw, dataset.split, ImageSettings(size, resize, "openvino")) == text
 
 
 def test_the_bytes_are_known_before_the_work(tmp_path, monkeypatch):

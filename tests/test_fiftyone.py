@@ -1,8 +1,8 @@
 """The source `fiftyone`, with the real FiftyOne and its database; tests that need them skip where they are missing."""
 
-import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
+from fiftyone_database import joined, own_database
 
 from thaw.core.errors import ThawError
 from thaw.sources import fiftyone_dataset
@@ -33,12 +34,19 @@ def workspace(folder: Path, **changes) -> subprocess.CompletedProcess:
 
 
 @pytest.fixture(scope="module")
-def photographs(tmp_path_factory) -> Path:
-    """Three datasets in a database of their own; returns the folder of their photographs."""
+def database(tmp_path_factory) -> Iterator[tuple[Path, int]]:
+    """A database of the tests' own: its folder and its port."""
     home = tmp_path_factory.mktemp("fiftyone")
-    os.environ |= {"FIFTYONE_DATABASE_DIR": str(home / "db"), "FIFTYONE_DO_NOT_TRACK": "true"}
-    os.environ |= {"FIFTYONE_CONFIG_PATH": str(home / "config.json"), "FIFTYONE_DATASET_ZOO_DIR": str(home)}
+    with own_database(home) as port:
+        yield home, port
+
+
+@pytest.fixture(scope="module")
+def photographs(database) -> Path:
+    """Four datasets in a database of their own; returns the folder of their photographs."""
     import fiftyone as fo
+
+    home = database[0]
 
     rng = np.random.default_rng(0)
     pets = fo.Dataset("pets", persistent=True)
@@ -64,6 +72,11 @@ def photographs(tmp_path_factory) -> Path:
         fo.Sample(filepath=str(home / "photographs/0/0.png"), ground_truth=fo.Classification(label="cat"))
     )
     return home / "photographs"
+
+
+@installed
+def test_no_other_database_is_used_whatever_runs(database, photographs):
+    assert joined() == ("127.0.0.1", database[1], False)
 
 
 @installed

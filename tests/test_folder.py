@@ -153,6 +153,13 @@ def test_a_file_that_may_not_be_read_is_listed_without_a_path_of_this_machine(tm
     assert "Permission denied" in missing["reason"][0] and str(tmp_path) not in missing["reason"][0]
 
 
+def test_a_pipe_among_the_photographs_is_listed_and_not_waited_for(tmp_path):
+    root = two_classes(tmp_path / "mine")
+    os.mkfifo(root / "cat/pipe.png")
+    _, missing = take(root, tmp_path / "raw")
+    assert missing.select("file", "reason").rows() == [("cat/pipe.png", "not a file")]
+
+
 def test_a_folder_of_other_files_is_no_class(tmp_path):
     root = two_classes(tmp_path / "mine")
     (root / "annotations").mkdir()

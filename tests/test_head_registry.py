@@ -12,10 +12,10 @@ import pytest
 from dependencies import SRC
 
 from thaw.core.errors import ThawError
-from thaw.features.examples import Examples, weighted_scores
+from thaw.features.examples import Examples, losses, weighted_scores
 from thaw.heads import registry, selection
 from thaw.heads.linear import LinearHead
-from thaw.heads.protocol import Head, HeadData, Trained, variant_name
+from thaw.heads.protocol import Head, HeadData, Trained
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,14 @@ def load(folder: Path) -> FrequencyHead:
 
 
 def train(params, data, log) -> list[Trained]:
-    labels, validation = data.examples.split("train").labels, data.examples.split("validation")
     trained = []
-    for augmented in params.augmented:
-        head = FrequencyHead(np.bincount(labels) / len(labels), data.classes)
-        loss, accuracy = weighted_scores(head.probabilities(data.features[validation.rows]), validation)
+    for variant, images in data.training.items():
+        head = FrequencyHead(np.bincount(images.labels) / len(images), data.classes)
+        p = head.probabilities(data.features[data.validation.rows])
+        loss, accuracy = weighted_scores(p, data.validation)
         scores = {"validation_loss": loss, "validation_accuracy_weighted": accuracy}
-        log(variant_name(augmented), 0, scores)
-        trained.append(Trained(head, augmented, loss, scores, "the frequency of each class"))
+        log(variant, 0, scores)
+        trained.append(Trained(head, variant, losses(p, data.validation), loss, scores, "the frequency of each class"))
     return trained
 
 
@@ -69,13 +69,15 @@ def data() -> HeadData:
     ids = np.array(list("abcdefgh"))
     images = Examples(ids, np.array(["train"] * 4 + ["validation"] * 4), np.arange(8)[:, None],
                       np.array([0, 1, 1, 1, 0, 1, 1, 1]), np.ones(8), ids)  # fmt: skip
-    return HeadData(np.zeros((8, 5), np.float16), images, ("rare", "common"), Path("models/backbone"))
+    training = dict.fromkeys(("plain", "augmented"), images.split("train"))
+    validation = images.split("validation")
+    return HeadData(np.zeros((8, 5), np.float16), training, validation, ("rare", "common"), Path("models/backbone"))
 
 
 def test_a_head_of_its_own_is_trained_saved_loaded_and_attached(registered, data, tmp_path):
     from thaw.engines.keras_setup import keras
 
-    params = SimpleNamespace(kind="frequency", extend=None, augmented=[False, True])
+    params = SimpleNamespace(kind="frequency", extend=None)
     logged = []
     trained = registry.train(params, data, lambda *given: logged.append(given))
     assert [variant for variant, *_ in logged] == ["plain", "augmented"]
@@ -135,8 +137,8 @@ def test_a_kind_that_is_not_registered_is_one_line(tmp_path):
 @pytest.fixture
 def trained(data):
     head = FrequencyHead(np.array([0.5, 0.5]), data.classes)
-    losses = ((False, 0.2), (False, 0.1), (True, 0.4), (True, 0.3))
-    return [Trained(head, augmented, loss, {"validation_loss": loss}, "") for augmented, loss in losses]
+    scores = (("plain", 0.2), ("plain", 0.1), ("augmented", 0.4), ("augmented", 0.3))
+    return [Trained(head, variant, np.full(4, loss), loss, {"validation_loss": loss}, "") for variant, loss in scores]
 
 
 def test_the_lowest_loss_is_kept_and_of_equal_ones_the_first(trained):
@@ -156,3 +158,65 @@ def test_a_head_that_extends_a_model_is_final(trained):
 
 def test_each_variant_has_the_scores_of_its_best_head(trained):
     assert selection.best_scores(trained) == {"plain": {"validation_loss": 0.1}, "augmented": {"validation_loss": 0.3}}
+
+
+# Which preset of augmentation suits the data
+
+
+def head_of(data, variant: str, losses: list[float]) -> Trained:
+    head = FrequencyHead(np.array([0.5, 0.5]), data.classes)
+    return Trained(head, variant, np.array(losses), float(np.mean(losses)), {}, "")
+
+
+@pytest.mark.parametrize(
+    ("losses", "preset"),
+    [
+        ([0.4, 0.5, 0.6, 0.7], "upright"),  # worse
+        ([0.0, 0.6, 0.1, 0.6], "upright"),  # lower by 0.025, with a standard error of 0.16
+        ([0.2, 0.2, 0.3, 0.4], "any_way_up"),  # lower by 0.075, with a standard error of 0.025
+    ],
+)
+def test_the_stronger_preset_has_to_gain_more_than_one_standard_error(data, losses, preset):
+    heads = [head_of(data, "upright", [0.3, 0.3, 0.4, 0.4]), head_of(data, "any_way_up", losses)]
+    choice = selection.choose_preset(heads, ["upright", "any_way_up"], data.validation)
+    assert choice.preset == preset
+    assert choice.text.startswith(f"; augmentation {preset} is chosen (any_way_up against upright: loss ")
+    assert choice.metrics["augmentation"]["preset"] == preset
+    compared = choice.metrics["augmentation"]["compared"]["any_way_up"]
+    change = np.array(losses) - [0.3, 0.3, 0.4, 0.4]
+    assert compared["validation_loss_change"] == pytest.approx(change.mean())
+    assert compared["standard_error"] == pytest.approx(change.std(ddof=1) / 2)
+
+
+def test_near_duplicates_count_as_one_in_the_standard_error(data):
+    losses, reference = np.array([0.2, 0.2, 0.3, 0.5]), np.array([0.3, 0.3, 0.4, 0.4])
+    pairs = replace(data.validation, groups=np.array(["x", "x", "y", "y"]))
+    assert selection.paired_change(losses, reference, pairs)[1] == pytest.approx(0.05)  # of -0.1 and 0
+    one = replace(data.validation, groups=np.array(["x"] * 4))
+    assert selection.paired_change(losses, reference, one)[1] == np.inf
+
+
+def test_weights_count_in_the_change_and_its_error(data):
+    twice = replace(data.validation, weights=np.array([2.0, 1, 1, 0]))
+    change, error = selection.paired_change(np.array([0.2, 0.4, 0.4, 9]), np.full(4, 0.4), twice)
+    assert change == pytest.approx(-0.1)
+    assert error == pytest.approx(np.sqrt((0.2**2 + 0.1**2 + 0.1**2) * 4 / 3) / 4)
+
+
+def test_without_a_head_for_each_preset_the_gentlest_is_chosen(data, trained):
+    choice = selection.choose_preset(trained[:2], ["upright", "any_way_up"], data.validation)
+    assert choice.preset == "upright"
+    assert choice.text.startswith("; augmentation upright is chosen (the gentlest: without `true` in head.augmented")
+    assert choice.metrics == {"augmentation": {"preset": "upright", "compared": {}}}
+
+
+@pytest.mark.parametrize("presets", [[], ["any_way_up"]])
+def test_one_preset_is_no_choice(data, trained, presets):
+    choice = selection.choose_preset(trained, presets, data.validation)
+    assert (choice.preset, choice.text, choice.metrics) == (next(iter(presets), None), "", {})
+
+
+def test_heads_of_presets_that_were_not_chosen_are_not_kept(data):
+    variants = ["plain", "upright", "any_way_up"]
+    heads = [head_of(data, variant, [loss] * 4) for variant, loss in zip(variants, (0.3, 0.2, 0.1), strict=True)]
+    assert [head.variant for head in selection.of_preset(heads, "upright")] == ["plain", "upright"]

@@ -201,9 +201,12 @@ def test_the_weight_of_an_image_is_shared_out_over_its_views():
     views = np.array([[0, 1, 2], [3, 4, NO_VIEW], [5, NO_VIEW, NO_VIEW]])
     splits = np.array(["train", "train", "validation"])
     images = Examples(ids, splits, views, np.array([0, 1, 0]), np.array([1.0, 2.0, 1.0]), ids)
+    train = images.split("train")
+    training = {"plain": train.without_augmented_views(), "augmented": train}
     features = np.arange(12, dtype=np.float16).reshape(6, 2)
-    params = SimpleNamespace(class_weight=None, augmented=[True, False], strengths=[0.1, 1.0])
-    linear.train_paths(params, HeadData(features, images, ("a", "b"), Path("backbone")), print, fit_path)
+    params = SimpleNamespace(class_weight=None, strengths=[0.1, 1.0])
+    data = HeadData(features, training, images.split("validation"), ("a", "b"), Path("backbone"))
+    linear.train_paths(params, data, print, fit_path)
     for (samples, *rest), rows, labels, weights in zip(
         fitted,
         ([0, 3], [0, 1, 2, 3, 4]),

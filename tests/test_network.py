@@ -282,14 +282,16 @@ def test_of_two_networks_that_of_the_lower_calibrated_loss_is_kept(tf, monkeypat
     monkeypatch.setattr(tf.head, "train_network", train_network)
     columns = dict.fromkeys(("image_ids", "labels", "weights", "groups"), np.zeros(3, int))
     images = Examples(splits=np.array(["train", "train", "validation"]), views=np.arange(6).reshape(3, 2), **columns)
+    train = images.split("train")
+    training = {"plain": train.without_augmented_views(), "augmented": train}
     logged = []
     trained = tf.head.train(
-        parameters(augmented=[True, False]),
-        HeadData(np.zeros((6, CHANNELS)), images, ("a", "b"), Path("backbone")),
+        parameters(),
+        HeadData(np.zeros((6, CHANNELS)), training, images.split("validation"), ("a", "b"), Path("backbone")),
         lambda *given: logged.append(given[:2]),
     )
     assert logged == [("plain", 0), ("augmented", 0)]
-    assert selection.best(trained).augmented
+    assert selection.best(trained).variant == "augmented"
     scores = selection.best_scores(trained)
     assert scores["plain"]["validation_loss"] == 0.4
     assert scores["augmented"]["validation_loss_calibrated"] == 0.3

@@ -17,8 +17,8 @@ def write_features(folder, array, splits, copies=2):
     (folder / "features").mkdir()
     np.save(folder / "features/features.npy", array)
     names = [f"image{i:04}" for i in range(len(splits))]
-    rows = [f"{name},{copy}\n" for name in names for copy in range(copies)]
-    (folder / "features/rows.csv").write_text("image_id,copy\n" + "".join(rows))
+    rows = [f"{name},{copy},{'upright' if copy else ''}\n" for name in names for copy in range(copies)]
+    (folder / "features/rows.csv").write_text("image_id,copy,preset\n" + "".join(rows))
     (folder / "features/classes.json").write_text(json.dumps(["dark", "bright"]))
     table = [f"{name},dark,1.0,{name},{split}\n" for name, split in zip(names, splits, strict=True)]
     (folder / "split.csv").write_text("image_id,label,weight,group,split\n" + "".join(table))

@@ -67,11 +67,15 @@ def another(value):
 
 
 def followers(stages):
-    """The stages given and all that read, directly or not, what they write."""
+    """The stages given and all that read, directly or not, what they write.
+
+    Of augmentation.json, only its bytes count: it names a preset, and another head mostly chooses the same one.
+    """
     reads, writes = {}, {}
     for name, stage in STAGES.items():
         entries = [stage.get(kind, []) for kind in ("outs", "metrics", "plots")]
         writes[name] = {e if isinstance(e, str) else next(iter(e)) for kind in entries for e in kind}
+        writes[name].discard("models/augmentation.json")
         reads[name] = set(stage.get("deps", []))
     reached = set(stages)
     for name in STAGES:  # dvc.yaml lists every stage behind those that it reads from
@@ -115,6 +119,26 @@ def test_a_changed_parameter_makes_the_stages_of_the_table_out_of_date(finished_
 def test_another_head_runs_the_stages_of_the_table_alone(finished):
     finished.set(head__strengths=[0.003])
     assert finished.repro() == ["train_head", "fine_tune", "evaluate"]
+
+
+def test_auto_chooses_a_preset_on_validation_and_trains_as_if_it_had_been_named(finished):
+    finished.set(augment__preset="auto")
+    assert set(finished.repro()) == RERUNS["augment"]
+    heads = json.loads((finished.path / "reports" / "head" / "metrics.json").read_text())
+    assert {"plain", "upright", "any_way_up"} < set(heads)
+    chosen = heads["augmentation"]["preset"]
+    assert json.loads((finished.path / "models" / "augmentation.json").read_text()) == {"preset": chosen}
+    presets = {name: set(pl.read_csv(finished.path / "data" / name / "rows.csv")["preset"].drop_nulls())
+               for name in ("features", "activations")}  # fmt: skip
+    assert presets == {"features": {"upright", "any_way_up"}, "activations": {chosen}}
+
+    def head():
+        return [out for out in yaml.safe_load(finished.lock)["stages"]["train_head"]["outs"] if "models" in out["path"]]
+
+    by_choice = head()
+    finished.set(augment__preset=chosen)
+    assert finished.repro("train_head") == ["augment", "extract_features", "train_head"]
+    assert head() == by_choice
 
 
 def test_another_evaluation_runs_evaluate_alone(finished):
@@ -372,7 +396,7 @@ def test_a_finished_run_leaves_no_temporary_file(finished):
     [
         ("  learning_rate:", "  learning_rat:", ["fine_tune.learning_rat", "fine_tune.learning_rate"]),
         ("  copies: 2", "  copies: two", ["augment.copies", "a whole number", "'two'"]),
-        ("  rotation: ", "  rotation: -", ["augment.rotation", "not -5", "0"]),
+        ("  rotation: null", "  rotation: -5", ["augment.rotation", "not -5", "0"]),
         ("  resize: crop", "  resize: crp", ["image.resize", "'crp'", "did you mean crop"]),
         ("  validation: ", "  validation: 0.9  # ", ["split.validation", "split.test", "below 1"]),
     ],

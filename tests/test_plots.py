@@ -34,7 +34,7 @@ def test_each_kind_and_model_has_a_file_with_the_same_bytes_twice(tmp_path):
     for name in ("one", "two"):
         plots.write(tmp_path / name, drawn, {"learning_curve": []})
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
-    kinds = ("calibrated", "calibration", "confusion", "precision_recall", "roc")
+    kinds = ("calibrated", "calibration", "confusion", "coverage", "precision_recall", "roc")
     assert names == sorted([*(f"{kind}_head.csv" for kind in kinds), "learning_curve.csv"])
     assert all((tmp_path / "one" / n).read_bytes() == (tmp_path / "two" / n).read_bytes() for n in names)
 

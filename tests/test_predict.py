@@ -490,6 +490,14 @@ def test_without_an_image_size_the_backbones_size_counts(ask, here, strange):
     assert "of 9 pixels" in ask(strange, "--far", 0.99)[2]
 
 
+def test_where_the_resizing_was_chosen_the_features_say_which(ask, here, strange):
+    lock(here, SIZE, "auto")
+    Path("data/features/image.json").write_text('{"resize": "crop"}')
+    assert ask(strange, "--far", 0.99)[1] == 0
+    Path("data/features/image.json").write_text('{"resize": "squash"}')
+    assert "of 8 pixels (squash), the model needs 8 (crop)" in ask(strange, "--far", 0.99)[2]
+
+
 def test_a_share_for_which_validation_is_too_small_is_refused(ask, here, strange):
     _, status, complaint = ask(strange, "--far", 0.999)
     assert status == 1 and "100 validation photographs are too few" in complaint and "at most 0.99" in complaint
@@ -570,6 +578,16 @@ def test_the_longest_sheet_fits_into_every_format(tmp_path, ending):
     with Image.open(tmp_path / f"sheet{ending}") as written:
         assert written.height == contact_sheet.MAX_IMAGES // 10 * 184 + 6
     assert sheet.left_out == 1
+
+
+def test_names_in_other_scripts_are_told_apart_on_the_sheet(tmp_path):
+    pictures = []
+    for name in ("太阳能电池", "太阳能板电", "خلية", "????"):
+        sheet = contact_sheet.Sheet()
+        sheet.add(None, name, "1.png")
+        sheet.write(tmp_path / "sheet.png")
+        pictures.append((tmp_path / "sheet.png").read_bytes())
+    assert len(set(pictures)) == 4
 
 
 def test_the_same_photographs_give_the_same_sheet(ask, folder, tmp_path):

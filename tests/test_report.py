@@ -1,5 +1,6 @@
 """The report is one whole, safe, small, deterministic HTML file; so is the model card, as Markdown."""
 
+import collections
 import dataclasses
 import functools
 import inspect
@@ -8,6 +9,7 @@ import json
 import re
 import shutil
 import subprocess
+import types
 from html.parser import HTMLParser
 
 import numpy as np
@@ -25,8 +27,9 @@ from thaw.parameters.evaluate import Evaluate
 from thaw.report import axes, charts, data, elements, health, model_card, page, quality, trust
 from thaw.report.charts import IntervalRow, Plane, Point
 from thaw.report.estimate import Estimate
-from thaw.report.results import Results
+from thaw.report.results import Duplicates, PresetChoice, Results
 
+NO_DUPLICATES, PRESET = Duplicates(0, None), PresetChoice("upright", {})
 EVIL = '<script>alert("1")</script>&|`*'
 VOID = {"meta", "img", "link"}
 SETTINGS = Evaluate(test_time_flips=None, threshold=0.5, bootstrap=100, bins=10, shown=3, seed=1)
@@ -76,12 +79,13 @@ def jpeg(shade=128):
 
 def results(
     classes=("intact", "defective"), counts=(40, 30, 60), skill=(1.0, 2.0), answer=None, weights=None, source="mono",
-    readable=True, maps=True, missing=(), absent=(), unweighted=(), settings=SETTINGS,
+    readable=True, maps=True, missing=(), absent=(), unweighted=(), settings=SETTINGS, groups=0,
+    duplicates=NO_DUPLICATES, preset=PRESET,
 ):  # fmt: skip
     """Return what `evaluate` hands to the report, for drawn images, a head and a better model.
 
     answer: how (n, c) probabilities are changed; absent: classes without a photograph in the test split; unweighted:
-    splits whose labels all weigh 1.
+    splits whose labels all weigh 1; groups: how many pairs of near-duplicates each split has.
     """
     generator = np.random.default_rng(0)
     parts, row = [], 0
@@ -91,7 +95,9 @@ def results(
             labels = np.array([next(k for k in np.roll(range(len(classes)), -k) if k not in absent) for k in labels])
         ids = np.array([f"{split[:2]}{i:05}" for i in range(count)])
         weight = np.ones(count) if weights is None or split in unweighted else np.resize(weights, count)
-        parts.append((ids, np.full(count, split), row + np.arange(count)[:, None], labels, weight, ids))
+        group = ids.copy()
+        group[1 : 2 * groups : 2] = ids[0 : 2 * groups : 2]
+        parts.append((ids, np.full(count, split), row + np.arange(count)[:, None], labels, weight, group))
         row += count
     examples = Examples(*map(np.concatenate, zip(*parts, strict=True)))
     photographs = examples.take(np.argsort(examples.image_ids))
@@ -133,6 +139,8 @@ def results(
         weighted=weights is not None,
         measured=measured,
         sheets={name: [cards[int(i)] for i in rows] for name, rows in chosen.items()},
+        confused=confused(predicted, pixels),
+        duplicates=duplicates,
         health=health.describe(images, split, left_out, classes),
         parameters={
             "model": {"backbone": "net", "cut": None, "best_epoch": 3},
@@ -141,8 +149,16 @@ def results(
             "evaluate": settings.model_dump(),
         },
         inputs={"data/split.csv": "0123456789abcdef"},
+        preset=preset,
         augmentations=jpeg(),
     )
+
+
+def confused(predicted, pixels):
+    models = types.SimpleNamespace()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(review, "load_pixels", lambda _, positions: dict.fromkeys(positions, pixels))
+        return review.confused_pairs(models, predicted, quality.MAX_CONFUSIONS_LISTED)
 
 
 @functools.cache
@@ -233,8 +249,10 @@ def test_a_learning_curve_says_where_it_ends_and_why(rows, counts, expected):
 def test_every_section_is_in_the_table_of_contents():
     tags = Page(usual_page()).tags
     links = [attrs["href"] for tag, attrs in tags if tag == "a"]
-    assert links == ["#summary", *(f"#{attrs['id']}" for tag, attrs in tags if tag == "section")]
-    assert links[1:] == [f"#{key}" for key in page.SECTIONS]
+    contents = ["#summary", *(f"#{attrs['id']}" for tag, attrs in tags if tag == "section")]
+    assert links[-len(contents) :] == contents
+    assert contents[1:] == [f"#{key}" for key in page.SECTIONS]
+    assert {*links} <= {f"#{attrs['id']}" for _, attrs in tags if "id" in attrs}
 
 
 def test_every_measure_of_both_models_stands_in_the_metrics_with_its_interval():
@@ -318,7 +336,9 @@ PARTS = {  # each part of the page → it with a nasty text wherever it takes on
     elements.row_group: lambda text: elements.row_group(text, 2),
     elements.header: lambda text: elements.header(text, [text]),
     elements.cell: lambda text: elements.cell(text, text, bold=True),
-    elements.shaded_cell: lambda text: elements.shaded_cell(2, 0.5, text),
+    elements.shaded_cell: lambda text: elements.shaded_cell(text, text, 0.5, text),
+    elements.empty_cell: lambda text: elements.empty_cell(text),
+    elements.details: lambda text: elements.details(text, text),
     elements.description_list: lambda text: elements.description_list([(text, text)]),
     elements.figure: lambda text: elements.figure(text, text),
     elements.grid: lambda text: elements.grid(text, [text, text]),
@@ -463,14 +483,123 @@ def test_many_classes_are_cut_and_what_is_left_out_is_said():
     html = page.render(many_classes(200))
     text = Page(html).sentence()
     assert f"{data.MAX_CLASSES_LISTED} of 200 classes" in text
-    assert "most frequent errors" in text
+    assert re.search(rf"{quality.MAX_CONFUSIONS_LISTED} of \d+ pairs of classes that are confused", text)
+    assert "140 classes without a test photograph are left out" in text
     assert len(html) < 300_000
     assert len(model_card.write(many_classes(200))) < 30_000
 
 
-def test_a_report_of_more_classes_is_no_larger():
+def test_a_report_of_more_classes_grows_by_a_short_row_each_and_ends(monkeypatch):
     fewer, more = (len(page.render(many_classes(count))) for count in (60, 200))
-    assert more < 1.1 * fewer
+    assert more - fewer < 200 * (200 - 60)
+    monkeypatch.setattr(quality, "MAX_CLASSES_FOLDED", 50)
+    assert len(page.render(many_classes(200))) < fewer
+    assert "50 of 200 classes are shown" in Page(page.render(many_classes(200))).sentence()
+
+
+# --- Classes and confusions ---
+
+
+@functools.cache
+def some_classes(count=6):
+    names = tuple(f"kind {i}" for i in range(count))
+    return results(classes=names, counts=(60, 60, 120), skill=(1.0, 1.5))
+
+
+def section(html, key):
+    return re.search(rf'<section id="{key}">(.*?)</section>', html, re.DOTALL)[1]
+
+
+@pytest.mark.parametrize("count", [2, 6, 20])
+def test_the_worst_class_stands_first_in_the_report_and_is_named_at_its_top(count):
+    many = some_classes(count)
+    rows = {row["class"]: row for row in many.measured.per_class["fine_tuned"]}
+    html = page.render(many)
+    names = re.findall(r'<th scope="row(?:group)?"(?: colspan="4")?>(kind \d+)', section(html, "classes"))
+    listed = names[: min(count, quality.MAX_CLASSES_LISTED)]
+    highs = [rows[name]["recall_high"] for name in listed]
+    assert len(listed) == count and highs == sorted(highs) and highs[0] < highs[-1]
+    worst = rows[listed[0]]
+    found = f"The weakest class is {listed[0]}: {round(worst['recall'] * worst['support'])} of {worst['support']} are"
+    assert found in Page(html).sentence()
+
+
+def test_a_confusion_matrix_leaves_zeros_blank_and_shades_errors_alone():
+    html = section(page.render(some_classes()), "classes")
+    matrix = html[html.index('class="matrix') :].partition("</table>")[0]
+    cells = re.findall(r'<td class="(right|wrong)( none)?"(?: style="--shade:([\d.]+)")?>(.*?)</td>', matrix)
+    assert len(cells) == 36
+    assert {shade for kind, _, shade, _ in cells if kind == "right"} == {"0.000"}
+    assert max(float(shade) for kind, _, shade, _ in cells if kind == "wrong" and shade) == 1
+    blank = [text for _, none, _, text in cells if none]
+    assert blank and not any(blank)
+    assert not [text for *_, text in cells if text.startswith("0<")]
+
+
+def test_classes_that_are_confused_stand_together():
+    counts = collections.Counter({("a", "d"): 5, ("d", "a"): 4, ("c", "a"): 3, ("b", "b"): 50})
+    assert quality.order_by_confusion(counts, "abcd") == ["c", "a", "d", "b"]
+    assert quality.order_by_confusion(collections.Counter(), "bac") == ["b", "a", "c"]
+
+
+def test_many_classes_list_the_pairs_that_are_confused_most_each_with_a_photograph():
+    many = some_classes(20)
+    errors = collections.Counter(
+        (row["actual"], row["predicted"])
+        for row in many.measured.curves["confusion"]["fine_tuned"]
+        if row["actual"] != row["predicted"]
+    )
+    html = section(page.render(many), "classes")
+    assert [pair.count for pair in many.confused] == [n for _, n in errors.most_common(len(many.confused))]
+    assert all(errors[pair.actual, pair.predicted] == pair.count for pair in many.confused)
+    assert html.count('<div class="confused"><img') == len(many.confused) and "matrix" not in html
+
+
+def test_of_more_than_two_classes_the_curve_says_how_right_the_surest_answers_are():
+    html = section(page.render(some_classes()), "curves")
+    assert "Accuracy among the surest photographs" in html and "ROC" not in html
+    assert "of its answers would be right" in html
+
+
+def test_slices_that_are_too_small_are_counted_and_not_shown():
+    small = results(source="mono", counts=(40, 30, 12))
+    assert small.measured.small_slices == 4 and not small.measured.slices["fine_tuned"]
+    assert "4 slices of fewer than 10 photographs are left out" in Page(page.render(small)).sentence()
+
+
+def test_near_duplicates_are_counted_shown_and_named_where_they_were_left_out():
+    assert "#duplicates" not in usual_page()
+    grouped = results(groups=3, duplicates=Duplicates(5, jpeg(77)))
+    html = page.render(grouped)
+    text = Page(html).sentence()
+    assert "18 photographs share a group with another" in text and "9 groups, the largest of 2" in text
+    assert "No group stands in two splits." in text
+    assert "5 photographs were left out of training" in text
+    assert elements.picture(jpeg(77), "The largest groups", 924) in html
+    assert "9 groups with different labels" in text
+    across = dataclasses.replace(grouped, health=dataclasses.replace(grouped.health, across_splits=4))
+    text = Page(page.render(across)).sentence()
+    assert "4 photographs are of groups in several splits" in text and "No group stands" not in text
+
+
+def test_the_report_says_which_augmentation_was_taken_and_why():
+    assert "The preset upright, as set in the parameters" in Page(usual_page()).sentence()
+    compared = {"any_way_up": {"against": "upright", "validation_loss_change": -0.0312, "standard_error": 0.01}}
+    text = Page(page.render(results(preset=PresetChoice("any_way_up", compared)))).sentence()
+    assert "any_way_up against upright: validation loss −0.031 (standard error 0.010)" in text
+    assert "No augmented copies" in page.render(results(preset=PresetChoice(None, {})))
+
+
+def test_one_accuracy_has_one_interval_wherever_it_stands():
+    """Near-duplicates make the plain interval of images as independent, and that of groups, two different ones."""
+    grouped = results(groups=4)
+    for model in ("head", "fine_tuned"):
+        test = grouped.measured.metrics[model]["test"]
+        low, high = test["accuracy_low"], test["accuracy_high"]
+        assert (low, high) == (test["accuracy_weighted_low"], test["accuracy_weighted_high"])
+        interval = f"{100 * low:.1f}–{100 * high:.1f}"
+        assert interval in page.render(grouped) and interval in model_card.write(grouped)
+        assert f"({low:.1%} to {high:.1%})" in measure.summary(test)
 
 
 # --- In a browser ---

@@ -8,7 +8,7 @@ from scipy.stats import fisher_exact
 from thaw.evaluation.metrics import classification_metrics
 from thaw.evaluation.resampling import Resampling
 from thaw.evaluation.scored import Scored
-from thaw.evaluation.slices import MAX_SLICES, measure_slices
+from thaw.evaluation.slices import MAX_SLICES, count_small, measure_slices
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -51,11 +51,18 @@ def test_a_slice_is_measured_as_the_whole_is():
 
 
 def test_the_worst_slice_that_is_known_to_be_stands_first():
-    names = np.repeat(["large and bad", "good", "one image, wrong"], [200, 200, 1])
-    right = np.concatenate([np.arange(200) % 2 > 0, np.arange(200) % 20 > 0, [False]])
-    rows = measure(images(401, part=names), *model(right))
-    assert [row["value"] for row in rows] == ["large and bad", "one image, wrong", "good"]
-    assert rows[1]["accuracy"] == 0 < rows[0]["accuracy"]
+    names = np.repeat(["large and bad", "good", "few, and worse"], [200, 200, 10])
+    right = np.concatenate([np.arange(200) % 2 > 0, np.arange(200) % 20 > 0, np.arange(10) < 4])
+    rows = measure(images(410, part=names), *model(right))
+    assert [row["value"] for row in rows] == ["large and bad", "few, and worse", "good"]
+    assert rows[1]["accuracy"] < rows[0]["accuracy"]
+
+
+def test_a_slice_of_few_images_is_left_out_and_counted():
+    table = images(211, part=np.repeat(["a", "b", "few", "one"], [100, 101, 9, 1]), place=["here"] * 210 + ["there"])
+    assert [row["value"] for row in measure(table, *model(np.arange(211) % 3 > 0))] == ["a", "b"]
+    assert count_small(table) == 3  # `few`, `one` and `there`; `here` is all but one image
+    assert count_small(table[:0]) == 0
 
 
 def test_the_p_value_is_fishers_against_the_rest_after_holm():

@@ -15,6 +15,7 @@ import yaml
 from dependencies import ROOT, SRC
 from PIL import Image
 
+import download
 from thaw.core import tables
 from thaw.core.errors import ThawError
 from thaw.sources import elpv, folder
@@ -228,6 +229,7 @@ def test_what_is_no_folder_is_refused(pets, name):
         (("train", "val", "test"), {"train", "validation", "test"}),
         (("Train", "Validation"), {"train", "validation"}),
         (("train", "valid"), {"train", "validation"}),
+        (("Training", "Testing"), {"train", "test"}),
     ],
 )
 def test_subsets_are_kept(tmp_path, names, kept):
@@ -353,6 +355,15 @@ def test_nothing_that_can_be_read_is_one_line(tmp_path):
     assert "'cat' could be read" in refusal(collect, Listing(INFO, images), tmp_path / "raw")
 
 
+def test_classes_that_no_head_can_tell_apart_in_memory_are_refused_before_one_is_copied(tmp_path):
+    classes = tuple(f"{number:05d}" for number in range(30_000))
+    listing = Listing(DatasetInfo("test", "", "", classes), drawn(tmp_path))
+    assert refusal(collect, listing, tmp_path / "raw") == (
+        "30,000 classes are too many: Thaw trains up to 10,000; use broader classes"
+    )
+    assert not (tmp_path / "raw").exists()
+
+
 def test_two_photographs_with_one_id_are_named(tmp_path):
     images = drawn(tmp_path)
     twice = [*images, SourceImage("cat-0", images[3].path, "dog")]
@@ -419,3 +430,13 @@ def test_what_a_new_source_requires_is_checked_before_any_work(tmp_path):
     process = run_with_own_source(tmp_path, None)
     assert "download.flat.path must name a folder where download.source is flat" in process.stderr
     assert process.stderr.count("\n") == 1 and not (tmp_path / "data").exists()
+
+
+def test_the_photographs_of_many_classes_are_not_counted_one_by_one():
+    labels = [f"{number:02d}" for number in range(25)]
+    images = pl.DataFrame({"label": [*labels, "03"]})
+    info = DatasetInfo("test", "CC0", "", tuple(labels))
+    assert download.summary(info, images).startswith(
+        "26 photographs from test (CC0): 25 classes with 1 to 2 each: 1 00, 1 01, 1 02, 2 03, 1 04, "
+    )
+    assert download.summary(info, images).endswith(", 1 19, …")

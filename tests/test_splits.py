@@ -14,13 +14,14 @@ from thaw.core.tables import SPLITS
 from thaw.parameters.split import Split
 from thaw.sources import folder
 from thaw.sources.collection import collect
-from thaw.splitting import splits
+from thaw.splitting import listing, splits
 
 ROOT = Path(__file__).parents[1]
 
 
 def parameters(**changes) -> Split:
     defaults = {"validation": 0.15, "test": 0.25, "seed": 1, "keep_subsets": True, "group_duplicates": True}
+    defaults |= {"mirrored_duplicates": False, "duplicates_across": "leave_out"}
     return Split(**defaults | changes)
 
 
@@ -179,13 +180,28 @@ def test_subsets_are_kept_to_the_photograph():
     assert drawn == {f"photograph-{i:04d}": part for i, part in kept.items()}
 
 
-def test_a_near_duplicate_of_a_test_photograph_leaves_training_with_it():
+def test_a_near_duplicate_across_the_subsets_of_the_source_is_left_out_of_training_and_none_is_moved():
     kept = {i: SPLITS[i % 3] for i in range(60)}
-    table = photographs("abcd" * 15, {0: "same", 2: "same", 3: "two", 4: "two"}, kept)
+    table = photographs("abcd" * 15, {0: "same", 2: "same", 3: "two", 4: "two", 7: "three", 8: "three"}, kept)
     drawn = draw(table)
-    assert drawn["photograph-0000"] == drawn["photograph-0002"] == "test"
-    assert drawn["photograph-0003"] == drawn["photograph-0004"] == "validation"
-    assert moved(drawn, {f"photograph-{i:04d}": part for i, part in kept.items()}) == 2
+    expected = {f"photograph-{i:04d}": part for i, part in kept.items()}
+    assert drawn == expected | {"photograph-0000": None, "photograph-0003": None}
+    assert draw(table, duplicates_across="keep") == expected
+
+
+def test_a_photograph_of_no_subset_is_left_out_where_its_near_duplicate_is_a_test_photograph():
+    kept = dict.fromkeys(range(0, 400, 4), "test")
+    drawn = draw(photographs("a" * 400, {0: "same", 1: "same"}, kept))
+    assert drawn["photograph-0000"] == "test" and drawn["photograph-0001"] is None
+    assert sum(split == "test" for split in drawn.values()) == 100
+
+
+def test_a_class_that_is_left_out_of_training_is_named():
+    kept = {i: SPLITS[i % 3] for i in range(60)} | {60: "train", 61: "test", 62: "validation"}
+    table = photographs("a" * 60 + "bbb", {60: "same", 61: "same"}, kept)
+    with pytest.raises(ThawError, match=r"'b' has no photograph left to train on: 1 .* split\.duplicates_across: keep"):
+        draw(table)
+    assert draw(table, duplicates_across="keep")["photograph-0060"] == "train"
 
 
 def test_a_split_that_no_subset_names_is_drawn_from_training():
@@ -276,8 +292,54 @@ def run_stage(tmp_path, monkeypatch):
 
 
 def test_near_duplicates_share_a_group_only_with_group_duplicates(run_stage):
-    assert run_stage()["group"].n_unique() == 32
-    assert run_stage(group_duplicates=False)["group"].n_unique() == 33
+    drawn = {"keep_subsets": False}
+    assert run_stage(**drawn)["group"].n_unique() == 32
+    assert run_stage(group_duplicates=False, **drawn)["group"].n_unique() == 33
+
+
+def test_the_twin_of_a_test_photograph_is_left_out_listed_and_said(run_stage, capsys):
+    table = run_stage()
+    assert table.filter(meta_subset="test").select("split").unique().to_series().to_list() == ["test"]
+    assert len(table) == 32 and (table["split"] == "test").sum() == 9
+    listed = pl.read_csv("data/duplicates.csv")
+    assert listed.columns == ["group", "image_id", "path", "split", "action"]
+    assert set(listed.select("split", "action").rows()) == {("test", "kept"), (None, "left out")}
+    assert listed["group"].n_unique() == 1 and Path("data/raw", listed["path"][0]).exists()
+    assert "; left out of training: 1, near-duplicates of" in capsys.readouterr().out
+    assert cv2.imread("reports/duplicates.jpg").shape[1] > 2 * 112
+
+
+def test_the_twin_of_a_test_photograph_trains_only_where_that_is_asked(run_stage, capsys):
+    table = run_stage(duplicates_across="keep")
+    assert len(table) == 33 and (table["split"] == "test").sum() == 9
+    assert set(pl.read_csv("data/duplicates.csv")["action"]) == {"kept"}
+    assert "; trained on all the same: 1, near-duplicates of" in capsys.readouterr().out
+
+
+def test_photographs_of_one_group_of_the_source_are_never_divided(run_stage):
+    raw = Path("data/raw/images.csv")
+    images = pl.read_csv(raw, schema_overrides={"weight": pl.Float64})
+    image_ids = images.filter(pl.col("meta_subset") == "train")["image_id"].to_list()
+    site = pl.when(pl.col("image_id").is_in(image_ids[:8])).then(pl.lit("site")).otherwise(pl.lit(""))
+    images.with_columns(meta_group=site).write_csv(raw)
+    for group_duplicates in (True, False):
+        table = run_stage(group_duplicates=group_duplicates, keep_subsets=False)
+        grouped = table.filter(pl.col("image_id").is_in(image_ids[:8]))
+        assert grouped["split"].n_unique() == grouped["group"].n_unique() == 1
+    assert len(pl.read_csv("data/duplicates.csv")) == 8
+
+
+def test_without_near_duplicates_the_list_is_empty_and_the_sheet_blank(run_stage):
+    run_stage(group_duplicates=False)
+    assert pl.read_csv("data/duplicates.csv").is_empty()
+    assert cv2.imread("reports/duplicates.jpg").min() > 250
+
+
+def test_photographs_of_validation_that_are_near_duplicates_of_test_ones_stay_and_are_counted():
+    kept = {i: SPLITS[i % 3] for i in range(60)}
+    table = photographs("abcd" * 15, {1: "same", 2: "same"}, kept)
+    table = table.with_columns(split=splits.draw(table, parameters()))
+    assert listing.across_subsets(table) == {"left_out": 0, "training": 0, "validation": 1}
 
 
 def test_the_subsets_of_a_source_are_kept_only_with_keep_subsets(run_stage):

@@ -71,7 +71,8 @@ def test_further_columns_are_numbers_where_all_of_their_values_are(tmp_path):
 
 @pytest.mark.parametrize("rows", [0, 1, 99_999, 100_000, 100_001, 250_000])
 def test_a_table_of_any_length_is_written_whole(tmp_path, rows):
-    table = pl.DataFrame({"image_id": np.arange(rows).astype(str), "copy": np.arange(rows)}, tables.ROWS)
+    columns = {"image_id": np.arange(rows).astype(str), "copy": np.arange(rows), "preset": [None] * rows}
+    table = pl.DataFrame(columns, tables.ROWS)
     tables.write(table, tmp_path / "rows.csv")
     assert tables.read(tmp_path / "rows.csv", tables.ROWS).equals(table)
 
@@ -93,12 +94,12 @@ def test_an_id_that_stands_twice_is_named(tmp_path):
 
 
 def test_a_copy_that_stands_twice_is_refused(tmp_path):
-    (tmp_path / "rows.csv").write_text("image_id,copy\na,1\na,1\n")
+    (tmp_path / "rows.csv").write_text("image_id,copy,preset\na,1,upright\na,1,upright\n")
     assert "a is there more than once" in refusal(tmp_path / "rows.csv", tables.ROWS)
 
 
 def test_copies_of_one_id_are_no_repetition(tmp_path):
-    (tmp_path / "rows.csv").write_text("image_id,copy\na,0\na,1\n")
+    (tmp_path / "rows.csv").write_text("image_id,copy,preset\na,0,\na,1,upright\n")
     assert len(tables.read(tmp_path / "rows.csv", tables.ROWS)) == 2
 
 

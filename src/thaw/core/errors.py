@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from thaw.core import progress
+
 
 class ThawError(Exception):
     """A mistake that the person can correct: its message is one line that says what is wrong, where, and what to do."""
@@ -36,7 +38,8 @@ def run(main: Callable[[], None]) -> None:
     """
     try:
         if "DVC_STAGE" in os.environ:
-            with _as_stage(os.environ["DVC_STAGE"]):
+            stage = os.environ["DVC_STAGE"]
+            with _as_stage(stage), progress.lines(stage):
                 main()
                 sys.stdout.flush()
                 os._exit(0)  # everything is written; an orderly end of TensorFlow would take a second

@@ -25,7 +25,11 @@ IMAGES = {
 }  # and further columns of the source, prefixed `meta_`
 SPLIT = {"image_id": pl.String, "label": pl.String, "weight": pl.Float64, "group": pl.String, "split": pl.String}
 MISSING = dict.fromkeys(("image_id", "file", "reason"), pl.String)  # the images that were left out
-ROWS = {"image_id": pl.String, "copy": pl.Int64}  # the view in each row of an array; copy 0 is the plain image
+ROWS = {  # the view in each row of an array
+    "image_id": pl.String,
+    "copy": pl.Int64,  # 0 is the plain image
+    "preset": pl.String,  # of augmentation, that drew the copy; null for the plain image
+}
 
 
 def write(frame: pl.DataFrame, path: Path) -> None:

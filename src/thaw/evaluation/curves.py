@@ -13,6 +13,7 @@ from sklearn.metrics import roc_curve as sk_roc_curve
 from thaw.evaluation.scored import Row, Scored, confidence_bins
 
 MAX_POINTS = 200  # of a curve: finer than a plot of a few hundred pixels can show, and about 4 KB of CSV
+MIN_COVERED = 10  # images at the first point of `coverage_curve`: the accuracy of fewer is chance
 MAX_SCORES = 2**20  # that a curve sorts one by one, and that are held at a time; more are counted by level
 
 
@@ -57,6 +58,18 @@ def calibration_curve(scored: Scored, bins: int) -> list[Row]:
         {"confidence": round(mean, 6), "accuracy": round(share, 6), "count": size}
         for mean, share, size in zip(confidence.tolist(), accuracy.tolist(), sizes.tolist(), strict=True)
     ]
+
+
+def coverage_curve(scored: Scored) -> list[Row]:
+    """Return at most MAX_POINTS points: the `accuracy` among the surest images, over their share, the `coverage`.
+
+    `confidence` is that of the least sure of them. Images of the same confidence come together.
+    """
+    order = np.argsort(-scored.confidence, kind="stable")
+    confidence, right = scored.confidence[order], scored.hits[order].cumsum()
+    count = np.arange(1, len(scored) + 1)
+    last = np.append(confidence[:-1] > confidence[1:], True)[: len(scored)] & (count >= MIN_COVERED)
+    return _thin(coverage=count[last] / len(scored), accuracy=(right / count)[last], confidence=confidence[last])
 
 
 def _one_against_rest(

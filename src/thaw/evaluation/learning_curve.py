@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from thaw.core import progress
 from thaw.core.tables import EVALUATED
 from thaw.evaluation.scored import Row
 from thaw.features.examples import Examples, training_weights
@@ -55,7 +56,7 @@ def measure_learning_curve(
         return []
     rows: list[Row] = []
     validation_features, test_features = features[validation.rows], features[test.rows]
-    for size in range(SIZES):
+    for size in progress.track(range(SIZES), "learning curve", "size", SIZES):
         share = largest / 2 ** (SIZES - 1 - size)
         counts, results = [], []
         for draw in range(DRAWS if share < 1 else 1):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from thaw.core import progress
 from thaw.core.tables import EVALUATED
 from thaw.evaluation import comparison, plots
 from thaw.evaluation.comparison import LabelledFeatures
@@ -18,7 +19,7 @@ from thaw.evaluation.metrics import class_metrics, classification_metrics
 from thaw.evaluation.predictions import Predictions
 from thaw.evaluation.resampling import Resampling
 from thaw.evaluation.scored import Row
-from thaw.evaluation.slices import measure_slices
+from thaw.evaluation.slices import count_small, measure_slices
 from thaw.evaluation.thresholds import Threshold, choose_threshold
 from thaw.features.examples import Examples
 from thaw.training.temperature import apply_temperature, fit_temperature
@@ -51,6 +52,7 @@ class Measured:
     neighbours: int  # that vote in the baseline of this name
     per_class: Mapping[str, Sequence[Row]]  # model → a row for each class
     slices: Mapping[str, Sequence[Row]]  # model → the worst first
+    small_slices: int  # that are left out, since nothing can be said of so few images
     curves: Mapping[str, Mapping[str, Sequence[Row]]]  # kind → model → rows
     learning_curve: Sequence[Row]
 
@@ -83,7 +85,7 @@ def measure_models(
     test = held_out.split("test")
     all_models = held_out.with_probabilities({**held_out.probabilities, **baselines})
     compared = compare_models(all_models.split("test"), settings)
-    resampling = _resampling(settings)
+    resampling, test_images = _resampling(settings), images_in_order(test.examples, images)
     return Measured(
         metrics=quality
         | {
@@ -97,7 +99,11 @@ def measure_models(
         comparisons=compared,
         neighbours=neighbours,
         per_class={model: class_metrics(scored, classes, resampling) for model, scored in test.scored().items()},
-        slices=slices_by_model(test, images, settings),
+        slices={
+            model: measure_slices(test_images, scored, settings.bins, resampling)
+            for model, scored in test.scored().items()
+        },
+        small_slices=count_small(test_images),
         curves=plots.compute_curves(test.scored(), calibrated.split("test").scored(), classes, settings.bins),
         learning_curve=measure_learning_curve(features, examples, classes, head, settings.seed),
     )
@@ -111,7 +117,7 @@ def measure_quality(predictions: Predictions, settings: "Evaluate") -> Quality:
             split: classification_metrics(scored[split][model], settings.bins, _resampling(settings))
             for split in EVALUATED
         }
-        for model in predictions.probabilities
+        for model in progress.track(predictions.probabilities, "intervals", "model", len(predictions.probabilities))
     }
 
 
@@ -274,14 +280,10 @@ def decision(
     return {"class_names": classes} | positive | flips | {"models": models}
 
 
-def slices_by_model(test: Predictions, images: pl.DataFrame, settings: "Evaluate") -> dict[str, list[Row]]:
-    """Return model → a row for each slice of the test split, the worst first. `images` is the table images.csv."""
-    order = pl.DataFrame({"image_id": test.examples.image_ids})
-    test_images = order.join(images, on="image_id", how="left", maintain_order="left")
-    return {
-        model: measure_slices(test_images, scored, settings.bins, _resampling(settings))
-        for model, scored in test.scored().items()
-    }
+def images_in_order(examples: Examples, images: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows of the table images.csv that describe these images, in their order."""
+    order = pl.DataFrame({"image_id": examples.image_ids}, {"image_id": pl.String})
+    return order.join(images, on="image_id", how="left", maintain_order="left")
 
 
 def summary(scores: Mapping[str, float | None]) -> str:

@@ -1,15 +1,18 @@
 """How good a classifier is: measures with their intervals. Pure functions.
 
-A measure X counts each image once, X_weighted as much as its label weighs. Every interval is of 95 %. But for the
-accuracy it is a bootstrap over groups: see `thaw.evaluation.resampling`.
+A measure X counts each image once, X_weighted as much as its label weighs. Every interval is of 95 %, and
+near-duplicates count as one in it. That of a share of images is Wilson's. The others are a bootstrap over groups: see
+`thaw.evaluation.resampling`.
 
 What a split leaves undefined (it has no image, or lacks a class) is None, never NaN and never a warning.
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from thaw.evaluation.resampling import (
     Resampling,
@@ -36,9 +39,10 @@ def metric_names(classes: int) -> tuple[str, ...]:
 def classification_metrics(scored: Scored, bins: int, resampling: Resampling) -> dict[str, float | None]:
     """Return the metrics of one model on one split, with the keys `metric_names(c)`.
 
-    - `accuracy`: its interval is Wilson's, which takes the images as independent. `accuracy_weighted` has Wilson's
-      interval, too, where all weigh the same or the resamples tell nothing. The number of images is then that of the
-      groups of equal weight which tell as much (Kish 1965).
+    - `accuracy`: its interval is Wilson's. Wilson's takes the images as independent, and near-duplicates are not: the
+      number of images is that of the groups of equal size which tell as much (Kish 1965). It is the number itself
+      where no image has a near-duplicate. `accuracy_weighted` has the same interval where all labels weigh the same,
+      and one like it where the resamples tell nothing.
     - `top_5_accuracy`, with more than five classes: the label is among the five most probable ones. Of equally
       probable ones, those of lower number count first.
     - `balanced_accuracy`, `macro_f1`: means of recall and of F1 over the classes that have an image.
@@ -61,12 +65,11 @@ def classification_metrics(scored: Scored, bins: int, resampling: Resampling) ->
         if name.startswith("ece") and np.ptp(resampled[name.replace("ece", "accuracy")]) < 1e-12:
             bounds = bounds[0], None, None
         result |= dict(zip((name, f"{name}_low", f"{name}_high"), bounds, strict=True))
-    if len(scored):
-        result["accuracy_low"], result["accuracy_high"] = wilson(int(scored.hits.sum()), len(scored))
-    effective = _effective_groups(scored)
-    if effective > 1 and (result["accuracy_weighted_low"] is None or np.ptp(scored.weights) == 0):
-        bounds = wilson(result["accuracy_weighted"] * effective, effective)
-        result["accuracy_weighted_low"], result["accuracy_weighted_high"] = bounds
+    one_key = np.zeros(len(scored), int)
+    for name, weights in (("accuracy", np.ones(len(scored))), ("accuracy_weighted", scored.weights)):
+        (effective,) = _effective_groups(one_key, replace(scored, weights=weights), 1)
+        if effective and (np.ptp(weights) == 0 or result[f"{name}_low"] is None):
+            result[f"{name}_low"], result[f"{name}_high"] = wilson(result[name] * effective, effective)
     return {name: result[name] for name in metric_names(scored.class_count)}
 
 
@@ -76,7 +79,7 @@ def class_metrics(scored: Scored, classes: Sequence[str], resampling: Resampling
     Columns: `class`, `support` (images of it), `predicted` (images taken for it), and `precision`, `recall`, `f1`,
     `roc_auc`, `pr_auc` of the class against the rest, each with `X_low` and `X_high`. Undefined is None: the precision
     of a class that is never predicted, all but that of a class without an image, and an interval where the resamples
-    tell nothing.
+    tell nothing. The intervals of precision and recall are Wilson's, as that of `accuracy` is.
     """
     support, predicted = (
         np.bincount(array, minlength=len(classes)).tolist() for array in (scored.labels, scored.predictions)
@@ -88,6 +91,11 @@ def class_metrics(scored: Scored, classes: Sequence[str], resampling: Resampling
     for name, by_class in resample_classes(scored, resampling).items():
         for row, values in zip(rows, by_class, strict=True):
             row |= dict(zip((name, f"{name}_low", f"{name}_high"), interval(values), strict=True))
+    once = replace(scored, weights=np.ones(len(scored)))
+    for name, keys in (("recall", scored.labels), ("precision", scored.predictions)):
+        for row, effective in zip(rows, _effective_groups(keys, once, len(classes)), strict=True):
+            if row[name] is not None:
+                row[f"{name}_low"], row[f"{name}_high"] = wilson(row[name] * effective, effective)
     return rows
 
 
@@ -95,17 +103,21 @@ def wilson(hits: float, count: float) -> tuple[float, float]:
     """Return the 95 % interval of a proportion `hits / count` (count > 0), after Wilson 1927.
 
     Unlike the normal approximation it stays within 0 … 1 and is right near both ends. It takes the images as
-    independent.
+    independent: of near-duplicates, `count` is to be the number of groups that tell as much.
     """
     centre = (hits + Z**2 / 2) / (count + Z**2)
     half = Z / (count + Z**2) * math.sqrt(max(0.0, hits * (count - hits) / count) + Z**2 / 4)
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def _effective_groups(scored: Scored) -> float:
-    """Return the number of groups of equal weight that would tell as much; 0 where nothing weighs anything."""
-    if not scored.weights.any():
-        return 0.0
+def _effective_groups(keys: NDArray[np.integer], scored: Scored, count: int) -> list[float]:
+    """Return, for each key of 0 … count - 1, how many groups of equal weight tell as much as the images of that key.
+
+    keys is (n,). The images of a group count as one, however many they are: Kish's effective number. It is 0 where
+    nothing weighs anything.
+    """
     _, group = np.unique(scored.groups, return_inverse=True)
-    group_weights = np.bincount(group, scored.weights)
-    return float(group_weights.sum() ** 2 / (group_weights**2).sum())
+    pairs, pair = np.unique(np.stack([keys, group]), axis=1, return_inverse=True)
+    weights = np.bincount(pair.ravel(), scored.weights, minlength=pairs.shape[1])
+    sums, squares = (np.bincount(pairs[0], values, minlength=count) for values in (weights, weights**2))
+    return np.divide(sums**2, squares, out=np.zeros(count), where=squares > 0).tolist()

@@ -37,7 +37,7 @@ class RunFiles:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What both models take: rows of the two arrays show the same views."""
+    """What both models take. Both arrays hold the plain images, at rows of their own."""
 
     features: np.ndarray  # (rows, channels), or maps, of the head
     activations: np.ndarray  # (rows, ...), of the thawed layers
@@ -55,6 +55,7 @@ class TrainedModels:
     images: pl.DataFrame  # images.csv
     features: np.ndarray  # (rows, channels), pooled
     inputs: tuple[Inputs, ...]  # of the images themselves, then of their mirror images
+    activation_rows: np.ndarray  # (n,) of each image in the activations, which lack the presets that were not chosen
     run_thawed: Callable[[np.ndarray, np.ndarray], np.ndarray]  # rows, activations → (rows, outputs) float32
 
     def mean_of_head(self, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
@@ -65,8 +66,7 @@ class TrainedModels:
 
     def output_probabilities(self) -> dict[str, np.ndarray]:
         """Return model → (n, outputs) float64 for each image: the mean over it and its mirror images."""
-        rows = self.examples.rows
-        fine_tuned = [_normalised(self.run_thawed(rows, inputs.activations)) for inputs in self.inputs]
+        fine_tuned = [_normalised(self.run_thawed(self.activation_rows, i.activations)) for i in self.inputs]
         return {"head": self.mean_of_head(self.head.output_probabilities), "fine_tuned": np.mean(fine_tuned, axis=0)}
 
     def predictions(self, outputs: dict[str, np.ndarray], seed: int) -> Predictions:
@@ -105,6 +105,7 @@ def load(files: RunFiles, test_time_flips: str | None) -> TrainedModels:
         images=tables.read_images(files.dataset.raw),
         features=arrays.pooled(features),
         inputs=(Inputs(features, activations), *_mirrored(files, cut, test_time_flips)),
+        activation_rows=examples.read(files.activations, files.dataset.split).rows,
         run_thawed=predictor(model_files.thawed_part(full_model, metadata["cut"]), activations),
     )
 
@@ -114,12 +115,10 @@ def _mirrored(files: RunFiles, cut: dict, test_time_flips: str | None) -> list[I
     if test_time_flips is None:
         return []
     image = extraction.ImageSettings(**cut["image"])
-    views = extraction.PlannedViews(files.dataset, image)
-    output = {layer: extraction.Recomputed(views, files.backbone, layer, image) for layer in {FEATURES, cut["layer"]}}
-    return [
-        Inputs(output[FEATURES].flipped(axes), output[cut["layer"]].flipped(axes))
-        for axes in flips.AXES[test_time_flips]
-    ]
+    all_views, views = (extraction.PlannedViews(files.dataset, image, preset) for preset in (None, cut["preset"]))
+    features = extraction.Recomputed(all_views, files.backbone, FEATURES, image)
+    activations = extraction.Recomputed(views, files.backbone, cut["layer"], image)
+    return [Inputs(features.flipped(axes), activations.flipped(axes)) for axes in flips.AXES[test_time_flips]]
 
 
 def _normalised(probabilities: np.ndarray) -> np.ndarray:

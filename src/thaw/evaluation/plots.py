@@ -5,7 +5,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from thaw.core.files import atomic_folder
-from thaw.evaluation.curves import calibration_curve, confusion, precision_recall_curve, roc_curve
+from thaw.evaluation.curves import (
+    calibration_curve,
+    confusion,
+    coverage_curve,
+    precision_recall_curve,
+    roc_curve,
+)
 from thaw.evaluation.scored import Row, Scored
 
 Rows = Sequence[Row]
@@ -15,6 +21,7 @@ COLUMNS = {  # at least; slices and classes have more
     "confusion": ("actual", "predicted"),
     "roc": ("false_positive_rate", "true_positive_rate"),
     "precision_recall": ("recall", "precision"),
+    "coverage": ("coverage", "accuracy", "confidence"),
     "calibration": ("confidence", "accuracy", "count"),
     "calibrated": ("confidence", "accuracy", "count"),
     "slices": ("slice", "column", "value", "count", "share", "accuracy", "accuracy_low", "accuracy_high", "p_value"),
@@ -44,6 +51,7 @@ def compute_curves(
         "confusion": {model: confusion(images, classes) for model, images in scored.items()},
         "roc": {model: roc_curve(images) for model, images in scored.items()},
         "precision_recall": {model: precision_recall_curve(images) for model, images in scored.items()},
+        "coverage": {model: coverage_curve(images) for model, images in scored.items()},
         "calibration": {model: calibration_curve(images, bins) for model, images in scored.items()},
         "calibrated": {model: calibration_curve(images, bins) for model, images in calibrated.items()},
     }

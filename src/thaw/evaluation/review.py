@@ -4,6 +4,7 @@ Each is shown as the network sees it, with where the network looked and with the
 """
 
 import io
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -53,6 +54,18 @@ class ReviewCard:
     neighbours: tuple[Neighbour, ...]
 
 
+@dataclass(frozen=True)
+class ConfusedPair:
+    """A class that the fine-tuned model takes for another on test, with the surest example."""
+
+    actual: str
+    predicted: str
+    count: int  # of the images of the actual class that are taken for the predicted one
+    fraction: float  # of all images of the actual class
+    image_id: str
+    picture: bytes | None  # JPEG of what the network sees; None where the file is gone or damaged
+
+
 def make_sheets(
     models: TrainedModels, predictions: Predictions, outputs: np.ndarray, count: int
 ) -> dict[str, list[ReviewCard]]:
@@ -75,6 +88,42 @@ def make_sheets(
     maps = compute_activation_maps(models, predictions, outputs, {position: pixels[position] for position in positions})
     cards = make_cards(predictions, neighbours, pixels, maps)
     return {name: [cards[int(position)] for position in sheet] for name, sheet in chosen.items()}
+
+
+def confused_pairs(models: TrainedModels, predictions: Predictions, count: int) -> list[ConfusedPair]:
+    """Return the most frequent confusions of the fine-tuned model on test, at most `count`."""
+    examples = predictions.examples
+    chosen = choose_confusions(predictions, count)
+    pixels = load_pixels(models, [position for position, *_ in chosen])
+    return [
+        ConfusedPair(
+            actual=predictions.classes[examples.labels[position]],
+            predicted=predictions.classes[predicted],
+            count=times,
+            fraction=fraction,
+            image_id=str(examples.image_ids[position]),
+            picture=jpeg(pixels[position], NEIGHBOUR_PIXELS),
+        )
+        for position, predicted, times, fraction in chosen
+    ]
+
+
+def choose_confusions(predictions: Predictions, count: int) -> list[tuple[int, int, int, float]]:
+    """Choose the most frequent confusions of the fine-tuned model on test, at most `count`.
+
+    Returns for each the position of the image that it is surest of, the predicted class, how many images of the actual
+    class are taken for it, and which fraction of that class they are. Of equally frequent ones, those of the larger
+    fraction come first, then in the order of the classes.
+    """
+    test = predictions.examples.positions("test")
+    probabilities, labels = predictions.probabilities["fine_tuned"][test], predictions.examples.labels[test]
+    predicted = probabilities.argmax(axis=1)
+    sizes = np.bincount(labels, minlength=len(predictions.classes)).tolist()
+    wrong = confident_mistakes(probabilities, labels, len(test))  # the surest first
+    pairs = list(zip(labels[wrong].tolist(), predicted[wrong].tolist(), strict=True))
+    surest = dict(zip(reversed(pairs), test[wrong][::-1].tolist(), strict=True))
+    frequent = sorted(Counter(pairs).items(), key=lambda item: (-item[1], sizes[item[0][0]], item[0]))
+    return [(surest[pair], pair[1], times, times / sizes[pair[0]]) for pair, times in frequent[:count]]
 
 
 def choose_images(predictions: Predictions, count: int) -> dict[str, np.ndarray]:
@@ -138,7 +187,7 @@ def compute_activation_maps(
     cut, examples = models.metadata["cut"], models.examples
     layer = class_activation.map_input(models.full_model, cut)
     if layer == cut:
-        inputs = models.inputs[0].activations[examples.rows[positions]]
+        inputs = models.inputs[0].activations[models.activation_rows[positions]]
     else:
         inputs = np.stack([pixels[position] for position in positions])
     probabilities = predictions.probabilities["fine_tuned"][positions]

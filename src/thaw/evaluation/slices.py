@@ -10,7 +10,7 @@ from thaw.evaluation.resampling import Resampling
 from thaw.evaluation.scored import Row, Scored
 
 MAX_SLICES = 8  # of a column
-MIN_IMAGES = 10  # of a slice of its own, where a column has more values
+MIN_IMAGES = 10  # of a slice, and outside of it: of fewer, nothing can be said
 
 
 def measure_slices(images: pl.DataFrame, scored: Scored, bins: int, resampling: Resampling) -> list[Row]:
@@ -18,7 +18,8 @@ def measure_slices(images: pl.DataFrame, scored: Scored, bins: int, resampling: 
 
     A column of more than MAX_SLICES values is cut into quarters of equally many images where they are numbers. Where
     they are text, it has its most frequent values and `other`. A missing value is `missing`. A column of one value has
-    no slices.
+    no slices. A slice of fewer than MIN_IMAGES images is left out, as is one of all images but fewer than these:
+    `count_small` counts the former.
 
     Args:
         images: columns of images.csv, n rows in the order of `scored`.
@@ -47,6 +48,8 @@ def measure_slices(images: pl.DataFrame, scored: Scored, bins: int, resampling: 
         for name in names if len(names) > 1 else []:
             inside = values == name
             count = int(inside.sum())
+            if min(count, len(scored) - count) < MIN_IMAGES:
+                continue
             measures = classification_metrics(scored.take(inside), bins, resampling)
             rows.append({"column": column, "value": name, "count": count, "share": count / len(scored), **measures})
             tests.append((column, names[0] if len(names) == 2 else name))  # two slices are one test
@@ -57,6 +60,12 @@ def measure_slices(images: pl.DataFrame, scored: Scored, bins: int, resampling: 
     for row, test in zip(rows, tests, strict=True):
         row["p_value"] = corrected.get(test)
     return sorted(rows, key=lambda row: (row["accuracy_high"], row["column"], row["value"]))
+
+
+def count_small(images: pl.DataFrame) -> int:
+    """Return how many slices `measure_slices` leaves out since they have fewer than MIN_IMAGES images."""
+    sizes = (np.unique(values, return_counts=True)[1] for values in _columns(images).values())
+    return sum(int((counts < MIN_IMAGES).sum()) for counts in sizes if len(counts) > 1)
 
 
 def _columns(images: pl.DataFrame) -> dict[str, NDArray[np.str_]]:

@@ -11,7 +11,7 @@ from thaw.report import axes
 from thaw.report.axes import Axis, Panel
 
 LEFT, TOP, WIDTH, HEIGHT, GAP = 64, 44, 400, 260, 84  # of a panel, in units of about a pixel
-BOTTOM, RIGHT = 64, 24
+BOTTOM, RIGHT, NOTE = 64, 24, 20
 MAX_NAMED_VALUES = 8  # on the axis of a parameter
 MARGIN = 0.04  # of the cost's axis at either end, for the marks
 COLOURS = ("#2f6ba8", "#b3600c", "#3d8b57", "#8a4fa3", "#a33a3a", "#5c6670")  # of the second parameter's values
@@ -28,13 +28,14 @@ text { font: 13px system-ui, sans-serif; fill: #5f6672 }
 """
 
 
-def draw(experiments: Sequence[Experiment], keys: Sequence[str]) -> str:
+def draw(experiments: Sequence[Experiment], keys: Sequence[str], note: str = "") -> str:
     """Return an SVG with two panels.
 
-    A dot is the accuracy on validation, a ring that on test, each on its interval.
+    A dot is the accuracy on validation, a ring that on test, each on its interval. There is no dot if the validation
+    photographs are others.
 
-    keys: the parameters that differ, those with the most values first. The first with no more than MAX_NAMED_VALUES is
-    the axis of the first panel; the next that has few enough values is told by colour.
+    note: a line below the panels. keys: the parameters that differ, those with the most values first. The first with
+    no more than MAX_NAMED_VALUES is the axis of the first panel; the next that has few enough values is told by colour.
     """
     counts = {key: len({_value(experiment, key) for experiment in experiments}) for key in keys}
     swept = next((key for key in keys if counts[key] <= MAX_NAMED_VALUES), keys[0] if keys else None)
@@ -54,7 +55,11 @@ def draw(experiments: Sequence[Experiment], keys: Sequence[str]) -> str:
         marks += _cost_panel(costed, accuracy, colour_of)
         right += GAP + WIDTH
     entries, end = _legend(coloured, colours)
-    size = max(right + RIGHT, end), TOP + HEIGHT + BOTTOM
+    bottom = TOP + HEIGHT + BOTTOM
+    if note:
+        entries.append(Markup('<text x="{}" y="{}">{}</text>').format(LEFT, bottom, note))
+        bottom += NOTE
+    size = max(right + RIGHT, end), bottom
     return axes.svg_file("Experiments: accuracy, what was changed, what it cost", STYLE, size, [*marks, *entries])
 
 
@@ -106,6 +111,8 @@ def _marks(experiment: Experiment, x: float, panel: Panel, colour: str) -> list[
     )
     marks = []
     for split, split_x, css, style in styles:
+        if split == "validation" and experiment.other_validation:
+            continue
         accuracy = experiment.accuracies[split]
         if accuracy.has_interval:
             line = Markup('<path class="{}" stroke="{}" d="M{:.1f} {}V{}"/>')

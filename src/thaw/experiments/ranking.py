@@ -14,15 +14,21 @@ from thaw.report.estimate import Estimate
 MIN_DIFFERENCE = 0.0005  # smaller differences of accuracies are treated as none
 
 
-def distinct(experiments: Sequence[Experiment]) -> list[Experiment]:
-    """Keep the first of those with the same parameters and results: an experiment that was applied is also a commit.
+def reference(experiments: Sequence[Experiment], names: Sequence[str]) -> Experiment:
+    """Return the experiment whose photographs the others are compared on: the first of `names` that is there."""
+    return next((e for name in names for e in experiments if e.name == name), experiments[0])
 
-    The limits of a search do not count: if they ended nothing, the results are the same.
+
+def distinct(experiments: Sequence[Experiment]) -> list[Experiment]:
+    """Keep the first of those with the same parameters, data and results.
+
+    An experiment that was applied is also a commit. The limits of a search do not count: if they ended nothing, the
+    results are the same.
     """
-    first: dict[tuple[str, str], Experiment] = {}
+    first: dict[tuple, Experiment] = {}
     for experiment in experiments:
         parameters = sorted((key, value) for key, value in experiment.parameters.items() if key != PRUNE)
-        first.setdefault((repr(parameters), repr(experiment.accuracies)), experiment)
+        first.setdefault((repr(parameters), repr(experiment.accuracies), experiment.data), experiment)
     return list(first.values())
 
 
@@ -45,7 +51,7 @@ def _is_choice(key: str) -> bool:
 
 
 def average_repeats(experiments: Sequence[Experiment]) -> list[Experiment]:
-    """Replace repeats by their mean: runs of the same code that differ in the same seeds and in nothing else.
+    """Replace repeats by their mean: runs of the same code and photographs that differ only in the same seeds.
 
     Repeats over `fine_tune.seed` and repeats over `split.seed` have a mean each; the run that both start from counts
     in both. If several seeds cross, runs that differ in more than one stay single.
@@ -53,7 +59,7 @@ def average_repeats(experiments: Sequence[Experiment]) -> list[Experiment]:
     groups: dict[str, list[Experiment]] = {}
     for experiment in experiments:
         choices = sorted((key, value) for key, value in experiment.parameters.items() if _is_choice(key))
-        groups.setdefault(repr((experiment.code, choices)), []).append(experiment)
+        groups.setdefault(repr((experiment.code, experiment.data.raw, choices)), []).append(experiment)
     return [averaged for runs in groups.values() for averaged in _average_group(runs)]
 
 
@@ -105,14 +111,21 @@ def spread(experiment: Experiment) -> float | None:
 
 
 def rank(experiments: Sequence[Experiment]) -> list[Experiment]:
-    """Sort by accuracy on validation, the best first."""
-    return sorted(experiments, key=lambda experiment: (-experiment.accuracies["validation"].value, experiment.name))
+    """Sort by accuracy on validation, the best first. Those with other validation photographs come last."""
+    return sorted(experiments, key=lambda e: (e.other_validation, -e.accuracies["validation"].value, e.name))
 
 
 def find_rival(ranked: Sequence[Experiment]) -> Experiment | None:
-    """Return the first experiment that differs from the best in more than its seeds; None if there is none."""
-    best, *others = ranked
-    return next((other for other in others if other.code != best.code or changed_parameters([best, other])), None)
+    """Return the first experiment that differs from the best in more than its seeds; None if there is none.
+
+    It has the same validation photographs.
+    """
+    same = [experiment for experiment in ranked if not experiment.other_validation]
+    return next((other for other in same[1:] if _differ(same[0], other)), None)
+
+
+def _differ(best: Experiment, other: Experiment) -> bool:
+    return (other.code, other.data) != (best.code, best.data) or bool(changed_parameters([best, other]))
 
 
 def verdict(best: Experiment, second: Experiment) -> str:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from thaw.core.errors import ThawError
@@ -16,7 +17,18 @@ from thaw.report.estimate import Estimate
 
 WORKSPACE = "workspace"  # DVC's name of what is not committed
 SOURCE = "src/"  # where the code of all stages is, as files and packages
+DATA = ("raw", "split.csv")  # the names of the artifacts that define the photographs of a run
 PRUNE = "fine_tune.prune_above"  # the limits that a search gives a trial
+
+
+class Data(NamedTuple):
+    """The hashes of the photographs and of their split, as `dvc.lock` has them; None if it has none."""
+
+    raw: str | None
+    split: str | None
+
+
+UNKNOWN_DATA = Data(None, None)
 
 
 @dataclass(frozen=True)
@@ -33,6 +45,8 @@ class Experiment:
     accuracies: Mapping[str, Estimate]  # split → accuracy
     training_cost: float | None = None  # 10^12 multiply-adds of fine-tuning
     code: str = ""  # differs between runs of different code
+    data: Data = UNKNOWN_DATA
+    other_validation: bool = False  # whether it has other validation photographs than what it is compared with
     repeats: tuple["Experiment", ...] = field(default=(), repr=False)  # the runs that this is the mean of
 
 
@@ -100,18 +114,20 @@ def parse(
 
 def _experiment(name: str, entry: Mapping) -> Experiment | None:
     """Return a commit as an experiment, or None if it has no accuracies."""
-    data = entry["data"] or {}
-    metrics = {key: value for content in _contents(data.get("metrics")) for key, value in content.items()}
+    results = entry["data"] or {}
+    metrics = {key: value for content in _contents(results.get("metrics")) for key, value in content.items()}
     try:
-        (parameters,) = _contents(data.get("params"))
+        (parameters,) = _contents(results.get("params"))
         scores = metrics["fine_tuned"]
         accuracies = {split: Estimate.read(scores[split], "accuracy_weighted") for split in EVALUATED}
     except (KeyError, ValueError):
         return None
-    dependencies = data.get("deps") or {}
+    dependencies = results.get("deps") or {}
     code = sorted((path, entry["hash"]) for path, entry in dependencies.items() if path.startswith(SOURCE))
+    by_name = {PurePosixPath(path).name: dependency for path, dependency in dependencies.items()}
+    data = Data(*(by_name.get(name, {}).get("hash") for name in DATA))
     cost = metrics.get("tera_multiply_adds")
-    return Experiment(name, entry["rev"], dict(flatten(parameters)), accuracies, cost, repr(code))
+    return Experiment(name, entry["rev"], dict(flatten(parameters)), accuracies, cost, repr(code), data)
 
 
 def _contents(files: Mapping | None) -> list[Mapping]:

@@ -15,12 +15,15 @@ Table = list[list[str]]  # the header, then a row for each experiment
 def make(experiments: Sequence[Experiment], keys: Sequence[str]) -> Table:
     """Return the table of experiments, in their order; `keys` are the parameters that it shows.
 
-    The parameters stand last, where a narrow terminal cuts them off.
+    The parameters stand last, where a narrow terminal cuts them off. A star marks an accuracy on other validation
+    photographs.
     """
     table = [["experiment", *EVALUATED, "cost", *shortest_names(keys)]]
     for experiment in experiments:
         parameters = experiment.parameters
         accuracies = [format_accuracy(experiment.accuracies[s], bool(experiment.repeats)) for s in EVALUATED]
+        if experiment.other_validation:
+            accuracies[EVALUATED.index("validation")] += "*"
         cost = "" if experiment.training_cost is None else f"{experiment.training_cost:,.1f}"
         values = [format_value(parameters[key]) if key in parameters else "" for key in keys]
         table.append([experiment.name, *accuracies, cost, *values])

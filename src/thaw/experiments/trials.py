@@ -11,11 +11,12 @@ from thaw.backbones.cut_points import blocks_of
 from thaw.core import params
 from thaw.core.errors import ThawError
 from thaw.core.files import read_json
-from thaw.experiments import params_edit, runs, sweeps
+from thaw.experiments import params_edit, photographs, runs, sweeps
 from thaw.experiments.runs import PRUNE
 from thaw.experiments.search import Trial
 from thaw.experiments.sweeps import Choice, Range
 
+DATA_SECTIONS = ("download.", "split.")  # of the parameters
 MAX_BLOCKS = 4  # of the backbone, the last ones: the freeze depths that are searched beside `all`
 RANGES = (
     "fine_tune.learning_rate=tag(log,interval(1e-4,2e-3))",
@@ -45,10 +46,14 @@ def default_ranges(head_kind: str, cut_points: Path) -> list[str]:
 def check(ranges: Mapping[str, Range], parameters: Path, cut_points: Path) -> None:
     """Raise ThawError if a value, or an end of an interval, is not valid in the parameter file.
 
+    Neither is a key that changes the photographs, since trials are ranked on the same ones.
+
     cut_points: backbone.json, see `params_edit.check`.
     """
     keys = [key for key, _ in params.flatten(params_edit.read(parameters))]
     for key, range_ in ranges.items():
+        if key.startswith(DATA_SECTIONS):
+            raise ThawError(f"{key} changes the photographs, so trials could not be ranked: src/sweep.py can try it")
         if any(other.startswith(f"{key}.") for other in keys):
             raise ThawError(f"{key} is a section: search its parameters, each with a range of its own")
         for value in range_.values if isinstance(range_, Choice) else (range_.low, range_.high):
@@ -66,7 +71,7 @@ def _number(experiment: str, name: str) -> int:
     return int(match[1]) if match else -1
 
 
-def read(name: str, ranges: Mapping[str, Range], parameters: Path, losses: Path) -> dict[str, Trial]:
+def read(name: str, ranges: Mapping[str, Range], parameters: Path, losses: Path) -> tuple[dict[str, Trial], int]:
     """Read the trials of a search from DVC's experiments on top of HEAD.
 
     Args:
@@ -76,17 +81,23 @@ def read(name: str, ranges: Mapping[str, Range], parameters: Path, losses: Path)
         losses: the table of validation losses that fine-tuning writes, in the repository.
 
     Returns:
-        The trials by the name of their experiment.
+        The trials by the name of their experiment, and the number of those that were left out because their validation
+        photographs are not those of the newest trial.
     """
     values = dict(params.flatten(params_edit.read(parameters)))
     fixed = {key: value for key, value in values.items() if key not in ranges and key != PRUNE}
-    experiments, _ = runs.read()
-    return {
-        experiment.name: _trial(experiment, losses)
-        for experiment in experiments
+    experiments = [
+        experiment
+        for experiment in runs.read()[0]
         if _number(experiment.name, name) >= 0
         and all(experiment.parameters.get(key) == value for key, value in fixed.items())
-    }
+    ]
+    if not experiments:
+        return {}, 0
+    newest = max(experiments, key=lambda experiment: _number(experiment.name, name))
+    catalogue = photographs.in_repository()
+    same = [experiment for experiment in experiments if catalogue.are_same("validation", experiment, newest)]
+    return {experiment.name: _trial(experiment, losses) for experiment in same}, len(experiments) - len(same)
 
 
 def _trial(experiment: runs.Experiment, losses: Path) -> Trial:

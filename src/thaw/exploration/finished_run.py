@@ -71,7 +71,8 @@ def read(raw: Path, split: Path, features: Path, predictions: Path) -> Run:
     common = ["image_id", "label", "split"]
     if not table.select(common).equals(predicted.select(common)):
         raise ThawError(f"{predictions} and {split} are not of the same run: run `dvc repro`")
-    plain = tables.read(features / "rows.csv", tables.ROWS).with_row_index("feature").filter(copy=0).drop("copy")
+    rows = tables.read(features / "rows.csv", tables.ROWS).with_row_index("feature")
+    plain = rows.filter(copy=0).select("image_id", "feature")
     images = tables.read_images(raw).drop("label", "weight")
     for other in (predicted.drop("label", "split"), plain, images):
         table = table.join(other, on="image_id", how="left", maintain_order="left")

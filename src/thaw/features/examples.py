@@ -63,13 +63,34 @@ def read_classes(folder: Path) -> tuple[str, ...]:
     return tuple(read_json(folder / "classes.json"))
 
 
-def read(folder: Path, split: Path) -> Examples:
+def read_presets(folder: Path) -> list[str]:
+    """Return the presets whose augmented views a folder of an extraction holds, in the order of the views."""
+    rows = read_rows(folder).drop_nulls("preset").sort("copy")
+    return rows["preset"].unique(maintain_order=True).to_list()
+
+
+def read_rows(folder: Path, preset: str | None = None) -> pl.DataFrame:
+    """Return the rows of the array in a folder of an extraction: the columns of `tables.ROWS`, and `row`, its number.
+
+    With a preset, the augmented views of other presets are left out.
+    """
+    rows = tables.read(folder / "rows.csv", tables.ROWS).with_row_index("row")
+    return rows if preset is None else rows.filter(pl.col("preset").is_null() | (pl.col("preset") == preset))
+
+
+def read(folder: Path, split: Path, preset: str | None = None) -> Examples:
     """Return the images of all splits, with the rows of the array in a folder that an extraction wrote.
 
-    split: path of split.csv. Raises ThawError if it does not list the same images as rows.csv in the folder.
+    Args:
+        folder: What the extraction wrote.
+        split: Path of split.csv.
+        preset: Of augmentation, whose views alone are listed, beside the plain ones; None: of all presets.
+
+    Raises:
+        ThawError: `split` does not list the same images as rows.csv in the folder.
     """
     images = tables.read(split, tables.SPLIT)
-    rows = tables.read(folder / "rows.csv", tables.ROWS).with_row_index("row")
+    rows = read_rows(folder, preset)
     rows = rows.join(images, on="image_id", how="left", maintain_order="left").sort("image_id", "copy")
     rows = rows.with_columns(view=pl.int_range(pl.len()).over("image_id"))
     plain = rows.filter(view=0)
@@ -101,6 +122,12 @@ def training_weights(examples: Examples, class_weight: str | None) -> np.ndarray
     return weights / weights.mean()
 
 
+def losses(probabilities: np.ndarray, examples: Examples) -> np.ndarray:
+    """Return the cross-entropy (nats) of each row of (n, classes) probabilities, (n,) float64."""
+    likelihoods = probabilities[np.arange(len(examples)), examples.labels].astype(np.float64)
+    return -np.log(likelihoods.clip(MIN_PROBABILITY))
+
+
 def weighted_scores(probabilities: np.ndarray, examples: Examples) -> tuple[float, float]:
     """Return the weighted cross-entropy (nats) and accuracy of (n, classes) probabilities.
 
@@ -108,7 +135,6 @@ def weighted_scores(probabilities: np.ndarray, examples: Examples) -> tuple[floa
     """
     if not examples.weights.any():
         raise ThawError("all validation photographs have the weight 0: they cannot choose between models")
-    likelihoods = probabilities[np.arange(len(examples)), examples.labels].astype(np.float64)
-    loss = np.average(-np.log(likelihoods.clip(MIN_PROBABILITY)), weights=examples.weights)
+    loss = np.average(losses(probabilities, examples), weights=examples.weights)
     accuracy = np.average(probabilities.argmax(axis=1) == examples.labels, weights=examples.weights)
     return float(loss), float(accuracy)

@@ -6,16 +6,15 @@ If the array would not fit on the disk, `Recomputed` replaces it: it computes th
 import copy
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
-from tqdm import tqdm
 
-from thaw.core import arrays, tables
+from thaw.core import arrays, progress, tables
 from thaw.core.errors import ThawError
 from thaw.core.files import read_json, write_json
 from thaw.engines import inference
@@ -24,13 +23,16 @@ from thaw.images import views
 if TYPE_CHECKING:
     from thaw.parameters.image import Image
 
+AUTO = "auto"  # as `image.resize`: crop or squash, as validation decides
+RESIZE = "image.json"  # in the folder of the features, only where `image.resize` is auto: the choice, and why
+
 
 @dataclass(frozen=True)
 class ImageSettings:
     """The section `image` of the parameters, with a definite size."""
 
     size: int  # pixels of each side of a view
-    resize: str  # crop, pad or squash; see `decoding.fit`
+    resize: str  # crop, pad or squash, see `decoding.fit`; or auto, which `resolved` replaces
     engine: str  # openvino or tensorflow
 
 
@@ -49,6 +51,11 @@ def sized(image: "Image", backbone: Path) -> ImageSettings:
     return ImageSettings(size, image.resize, image.engine)
 
 
+def resolved(image: ImageSettings, features: Path) -> ImageSettings:
+    """Return the settings with the `resize` that `extract_features` chose, if it is auto. `features`: what it wrote."""
+    return replace(image, resize=read_json(features / RESIZE)["resize"]) if image.resize == AUTO else image
+
+
 def engine(backbone: Path, layer: str | None, image: ImageSettings) -> inference.Run:
     """Return the frozen layers up to `layer`, on the engine that the settings name. With None, pixels pass through."""
     if layer is None:
@@ -58,23 +65,36 @@ def engine(backbone: Path, layer: str | None, image: ImageSettings) -> inference
     return inference.compile_tensorflow(backbone / "backbone.keras", layer)
 
 
+def enlarged_text(raw: Path, split: Path, image: ImageSettings) -> str:
+    """Say how many photographs are smaller than the views, and by how much they are enlarged; empty if none is."""
+    used = tables.read_images(raw).join(tables.read(split, tables.SPLIT), on="image_id", how="semi")
+    # As `decoding.fit` scales: `pad` by the long side. `squash` scales both; the short side grows more.
+    side = (pl.max_horizontal if image.resize == "pad" else pl.min_horizontal)("width", "height")
+    factors = used.select(factor=image.size / side).filter(pl.col("factor") > 1)["factor"]
+    if factors.is_empty():
+        return ""
+    return f"; {len(factors):,} of {len(used):,} photographs are enlarged, by a median factor of {factors.median():.1f}"
+
+
 class PlannedViews:
     """The views of all images, in the order of the image ids: of each image the plain view, then the augmented ones.
 
-    `rows` lists them: `image_id`, and `copy`, which is 0 for the plain view.
+    `rows` lists them, with the columns of `tables.ROWS`. With a `preset`, only its augmented views are among them.
     """
 
-    def __init__(self, dataset: Dataset, image: ImageSettings):
+    def __init__(self, dataset: Dataset, image: ImageSettings, preset: str | None = None):
         plain = tables.read(dataset.split, tables.SPLIT).select("image_id", copy=pl.lit(0, pl.Int64))
         self._plan = tables.read(dataset.augmentations, tables.ROWS)
-        augmented = self._plan.select("image_id", "copy").with_row_index("planned")
+        if preset is not None:
+            self._plan = self._plan.filter(preset=preset)
+        augmented = self._plan.select(*tables.ROWS).with_row_index("planned")
         self._rows = pl.concat([plain, augmented], how="diagonal").sort("image_id", "copy")
         self._paths = dict(tables.read_images(dataset.raw).select("image_id", "path").iter_rows())
         self._raw, self._image = dataset.raw, image
 
     @property
     def rows(self) -> pl.DataFrame:
-        return self._rows.select("image_id", "copy")
+        return self._rows.select(*tables.ROWS)
 
     def draw(self, rows: np.ndarray | slice = slice(None)) -> Iterator[np.ndarray]:
         """Yield the views of these rows, as `views.draw` does. Successive views of one image are one array."""
@@ -101,7 +121,7 @@ def describe(folder: Path, raw: Path, rows: pl.DataFrame) -> None:
 def extract(planned: PlannedViews, run: inference.Run, output: Path) -> None:
     """Write the output of `run` for every view as the array `output`."""
     count = len(planned.rows)
-    with tqdm(desc=output.stem, total=count, disable=None, unit="image") as bar:
+    with progress.bar(output.stem, count) as bar:
 
         def counted() -> Iterator[np.ndarray]:
             for batch in run(inference.rebatch(planned.draw())):
@@ -164,7 +184,7 @@ def open_activations(folder: Path, dataset: Dataset, backbone: Path) -> "np.memm
         return arrays.open_rows(folder / "activations.npy")
     cut = read_json(folder / "cut.json")
     image = ImageSettings(**cut["image"])
-    return Recomputed(PlannedViews(dataset, image), backbone, cut["layer"], image)
+    return Recomputed(PlannedViews(dataset, image, cut["preset"]), backbone, cut["layer"], image)
 
 
 class Recomputed:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from thaw.core import arrays
+from thaw.core import arrays, progress
 from thaw.core.errors import ThawError
 from thaw.core.files import read_json, write_json
-from thaw.features.examples import NO_VIEW, Examples, training_weights, weighted_scores
-from thaw.heads.protocol import Head, HeadData, Log, Trained, variant_name
+from thaw.features.examples import NO_VIEW, Examples, losses, training_weights, weighted_scores
+from thaw.heads.protocol import Head, HeadData, Log, Trained, variant_text
 
 if TYPE_CHECKING:
     from thaw.engines.keras_setup import keras
@@ -84,7 +84,7 @@ def train(params: "HeadParams", data: HeadData, log: Log) -> list[Trained]:
 
 
 def train_paths(params: "HeadParams", data: HeadData, log: Log, fit_path: FitPath) -> list[Trained]:
-    """Fit a path of heads on the plain images, and one on the augmented ones, as `params.augmented` lists.
+    """Fit a path of heads for each variant of the training.
 
     An augmented image counts as much as a plain one: its weight is shared out over its views.
 
@@ -101,23 +101,21 @@ def train_paths(params: "HeadParams", data: HeadData, log: Log, fit_path: FitPat
         ThawError: The features are maps.
     """
     require_pooled(data.features)
-    train, validation = data.examples.split("train"), data.examples.split("validation")
-    weights = training_weights(train, params.class_weight)
-    validation_features = data.features[validation.rows]
-    trained = []
-    for augmented in sorted(params.augmented):
-        variant = variant_name(augmented)
-        images = train if augmented else train.without_augmented_views()
-        counts = images.view_counts
+    validation, validation_features = data.validation, data.features[data.validation.rows]
+    trained, limit = [], len(params.strengths)
+    for variant, images in data.training.items():
+        counts, weights = images.view_counts, training_weights(images, params.class_weight)
         x = data.features[images.views[images.views != NO_VIEW]].astype(np.float32)
         samples = Samples(x, images.labels.repeat(counts), (weights / counts).repeat(counts))
         path = fit_path(samples, data.classes, params.strengths)
-        for step, (head, loss, accuracy) in enumerate(until_worse(path, validation_features, validation)):
+        heads = progress.track(until_worse(path, validation_features, validation), variant_text(variant), "head", limit)
+        for step, (head, loss, accuracy) in enumerate(heads):
             scores = {"strength": head.C, "validation_loss": loss, "validation_accuracy_weighted": accuracy}
             log(variant, step, scores)
-            description = f"logistic regression at C = {head.C:g} on {variant} photographs"
+            description = f"logistic regression at C = {head.C:g} on {variant_text(variant)}"
             description += f" ({x.nbytes / 1e6:.0f} MB of features)"
-            trained.append(Trained(head, augmented, loss, scores, description))
+            each = losses(head.probabilities(validation_features), validation)
+            trained.append(Trained(head, variant, each, loss, scores, description))
     return trained
 
 

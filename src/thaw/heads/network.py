@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from thaw.core import arrays
 from thaw.core.errors import ThawError
 from thaw.core.files import write_json
 from thaw.engines import model_files
 from thaw.engines.array_inference import predictor
 from thaw.engines.keras_setup import keras
-from thaw.heads.protocol import Head, HeadData, Log, Trained, variant_name
+from thaw.features.examples import MIN_PROBABILITY, losses
+from thaw.heads.protocol import Head, HeadData, Log, Trained, variant_text
+from thaw.training.temperature import apply_temperature, fit_temperature
 
 if TYPE_CHECKING:
     from thaw.parameters.head import Head as HeadParams
@@ -61,27 +64,36 @@ def load(folder: Path) -> NetworkHead:
 
 
 def train(params: "HeadParams", data: HeadData, log: Log) -> list[Trained]:
-    """Train a network on the plain images, and one on the augmented ones; see `thaw.heads.registry.train`.
+    """Train a network for each variant of the training; see `thaw.heads.registry.train`.
 
     The calibrated loss on validation chooses the epoch of a network, and between networks.
     """
     from thaw.training.loop import TrainingData
 
-    train, validation = data.examples.split("train"), data.examples.split("validation")
     trained = []
-    for augmented in sorted(params.augmented):
-        variant, history = variant_name(augmented), []
+    for variant, images in data.training.items():
+        history = []
 
         def log_epoch(scores: dict[str, float], variant: str = variant, history: list = history) -> None:
             log(variant, len(history), scores)
             history.append(scores)
 
-        images = train if augmented else train.without_augmented_views()
-        head, epoch = train_network(TrainingData(data.features, images, validation), data.classes, params, log_epoch)
+        training_data = TrainingData(data.features, images, data.validation)
+        head, epoch = train_network(training_data, data.classes, params, log_epoch)
         description = f"a network of {head.network.count_params():,} parameters after epoch {epoch}"
+        description += f" on {variant_text(variant)}"
         loss = history[epoch]["validation_loss_calibrated"]
-        trained.append(Trained(head, augmented, loss, history[epoch], f"{description} on {variant} photographs"))
+        trained.append(Trained(head, variant, calibrated_losses(head, data), loss, history[epoch], description))
     return trained
+
+
+def calibrated_losses(head: NetworkHead, data: HeadData) -> np.ndarray:
+    """Return the loss (n,) of each image of validation, at the temperature at which networks are compared."""
+    validation = data.validation
+    blocks = [head.probabilities(block) for block in arrays.blocks(data.features, validation.rows)]
+    clipped = np.concatenate(blocks).clip(MIN_PROBABILITY)
+    temperature = fit_temperature(clipped, validation.labels, validation.weights, min_temperature=1.0)
+    return losses(apply_temperature(clipped, temperature), validation)
 
 
 def train_network(

@@ -1,6 +1,6 @@
 """What every head does, what it is trained on, and what a training returns."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
@@ -71,17 +71,22 @@ class Head(Protocol):
         ...
 
 
-def variant_name(augmented: bool) -> str:
-    """Return the name of a variant of the training, as metrics and descriptions have it."""
-    return "augmented" if augmented else "plain"
+# Variants of the training, as metrics have them. With several presets of augmentation, each is a variant of its name.
+PLAIN, AUGMENTED = "plain", "augmented"
+
+
+def variant_text(variant: str) -> str:
+    """Return what a variant is trained on, for the terminal."""
+    return f"{variant} photographs" if variant in (PLAIN, AUGMENTED) else f"photographs augmented {variant}"
 
 
 @dataclass(frozen=True)
 class HeadData:
-    """What heads are trained on."""
+    """What heads are trained on. The views of the images are rows of `features`."""
 
     features: np.ndarray  # (rows, channels), or maps (rows, height, width, channels), float16; a memory map
-    examples: Examples  # of all splits; their views are rows of `features`
+    training: Mapping[str, Examples]  # by variant: the training images, each with the views to train on
+    validation: Examples
     classes: tuple[str, ...]
     backbone: Path  # folder of the network that computed the features
 
@@ -91,11 +96,8 @@ class Trained:
     """A trained head and its quality on the validation split."""
 
     head: Head
-    augmented: bool  # trained on augmented views too, not on plain ones alone
-    loss: float  # chooses between heads; in `scores` too
+    variant: str  # PLAIN: trained on plain views alone
+    losses: np.ndarray  # (n,) of each image of validation
+    loss: float  # their weighted mean, which chooses between heads; in `scores` too
     scores: dict[str, float]  # as they were logged
     description: str  # for the terminal
-
-    @property
-    def variant(self) -> str:
-        return variant_name(self.augmented)

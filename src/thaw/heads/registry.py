@@ -29,9 +29,8 @@ KINDS = {  # by their modules' names: whoever checks params.yaml imports none of
 def train(params: "Section", data: "HeadData", log: "Log") -> "list[Trained]":
     """Train heads of the kind that the parameters name, and return all of them.
 
-    `params` is the section `head`: `thaw.parameters.head.Head`. Each head is trained on plain images or on augmented
-    ones, as `params.augmented` lists. `log` gets the scores of every step on the validation split, under the variant
-    `plain` or `augmented`.
+    `params` is the section `head`: `thaw.parameters.head.Head`. Heads are trained for each variant of `data.training`.
+    `log` gets the variant, the step, and its scores on the validation split.
     """
     return _module(EXTENDED if params.extend else params.kind).train(params, data, log)
 

@@ -1,8 +1,99 @@
-"""Which of the trained heads is kept, and with which one fine-tuning starts."""
+"""Which preset of augmentation suits the data, which head is kept, and with which one fine-tuning starts."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from thaw.heads.protocol import Trained
+import numpy as np
+
+from thaw.features.examples import Examples
+from thaw.heads.protocol import AUGMENTED, PLAIN, Trained
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The best heads of two presets, compared on each image of validation."""
+
+    preset: str
+    against: str  # the gentler one
+    change: float  # of the mean loss (nats, by weight); below 0: `preset` is better
+    standard_error: float  # of the change
+
+    @property
+    def gains(self) -> bool:
+        """Whether `preset` is better beyond noise."""
+        return self.change < -self.standard_error
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The preset whose augmented views fine-tuning uses, and why."""
+
+    preset: str | None  # None: there are no augmented views
+    candidates: tuple[str, ...]  # the presets that it was chosen from, the gentlest first
+    comparisons: tuple[Comparison, ...]
+
+    @property
+    def metrics(self) -> dict[str, object]:
+        """For `metrics.json`; empty if there was nothing to choose from."""
+        compared = {
+            c.preset: {"against": c.against, "validation_loss_change": c.change, "standard_error": c.standard_error}
+            for c in self.comparisons
+        }
+        return {"augmentation": {"preset": self.preset, "compared": compared}} if len(self.candidates) > 1 else {}
+
+    @property
+    def text(self) -> str:
+        """For the terminal; empty if there was nothing to choose from."""
+        if len(self.candidates) < 2:
+            return ""
+        compared = ", ".join(
+            f"{c.preset} against {c.against}: loss {c.change:+.3f}, standard error {c.standard_error:.3f}"
+            for c in self.comparisons
+        )
+        reason = compared or "the gentlest: without `true` in head.augmented no heads can be compared"
+        return f"; augmentation {self.preset} is chosen ({reason})"
+
+
+def choose_preset(trained: Sequence[Trained], presets: Sequence[str], validation: Examples) -> Choice:
+    """Choose the gentlest preset, unless a stronger one lowers the loss by more than one standard error.
+
+    Within noise the gentler one is safer: its copies look more like what the model will see.
+
+    Args:
+        trained: Heads of all variants.
+        presets: The gentlest first.
+        validation: The images on which `Trained.losses` were measured.
+
+    Returns:
+        The choice. It is the first preset, without comparisons, if there is no head for each.
+    """
+    heads = {variant: best(candidates) for variant, candidates in by_variant(trained).items()}
+    chosen, comparisons = (presets[0] if presets else None), []
+    for preset in presets[1:]:
+        if {chosen, preset} <= heads.keys():
+            change, error = paired_change(heads[preset].losses, heads[chosen].losses, validation)
+            comparisons.append(Comparison(preset, chosen, change, error))
+            chosen = preset if comparisons[-1].gains else chosen
+    return Choice(chosen, tuple(presets), tuple(comparisons))
+
+
+def paired_change(losses: np.ndarray, reference: np.ndarray, validation: Examples) -> tuple[float, float]:
+    """Return the weighted mean of `losses` (n,) less `reference` (n,), and its standard error.
+
+    Near-duplicates are not independent, so the error is that of a mean over groups. It is infinite for one group.
+    """
+    changes = losses - reference
+    mean = np.average(changes, weights=validation.weights)
+    _, group = np.unique(validation.groups, return_inverse=True)
+    deviations = np.bincount(group, validation.weights * (changes - mean))
+    count = len(deviations)
+    variance = (deviations**2).sum() * count / (count - 1) if count > 1 else np.inf
+    return float(mean), float(np.sqrt(variance) / validation.weights.sum())
+
+
+def of_preset(trained: Sequence[Trained], preset: str) -> list[Trained]:
+    """Return the heads of plain images, and those of a preset that was chosen among several."""
+    return [candidate for candidate in trained if candidate.variant in (PLAIN, AUGMENTED, preset)]
 
 
 def best(trained: Sequence[Trained]) -> Trained:
@@ -12,10 +103,15 @@ def best(trained: Sequence[Trained]) -> Trained:
 
 def best_scores(trained: Sequence[Trained]) -> dict[str, dict[str, float]]:
     """Return the scores of the best head of each variant, by its name."""
-    variants = {candidate.variant: [] for candidate in trained}
+    return {variant: best(candidates).scores for variant, candidates in by_variant(trained).items()}
+
+
+def by_variant(trained: Sequence[Trained]) -> dict[str, list[Trained]]:
+    """Return the heads of each variant, by its name."""
+    variants: dict[str, list[Trained]] = {}
     for candidate in trained:
-        variants[candidate.variant].append(candidate)
-    return {variant: best(candidates).scores for variant, candidates in variants.items()}
+        variants.setdefault(candidate.variant, []).append(candidate)
+    return variants
 
 
 def start_of_fine_tuning(trained: Sequence[Trained]) -> Trained:
@@ -24,4 +120,5 @@ def start_of_fine_tuning(trained: Sequence[Trained]) -> Trained:
     Fine-tuning uses augmented images too. From a head of plain images, its first steps would go astray. The best of
     all is returned if no head was trained on augmented images, or if heads extend a model: these are not fine-tuned.
     """
-    return best([candidate for candidate in trained if candidate.augmented and not candidate.head.extends] or trained)
+    augmented = [candidate for candidate in trained if candidate.variant != PLAIN and not candidate.head.extends]
+    return best(augmented or trained)

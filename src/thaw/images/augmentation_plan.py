@@ -10,7 +10,7 @@ import polars as pl
 if TYPE_CHECKING:
     from thaw.parameters.augment import Augment
 
-# The columns after `image_id` and `copy`, in the order in which they are drawn. `images.augmentation` applies them.
+# The columns after those of `tables.ROWS`, in the order in which they are drawn. `images.augmentation` applies them.
 COLUMNS = (
     "flip_horizontal",  # 0 or 1
     "flip_vertical",  # 0 or 1
@@ -31,13 +31,23 @@ COLUMNS = (
 
 
 def draw(image_ids: Iterable[str], augment: "Augment") -> pl.DataFrame:
-    """Return a plan with `augment.copies` rows for each image, sorted by `image_id` and `copy`.
+    """Return a plan with `augment.copies` rows for each image and candidate, sorted by `image_id` and `copy`.
 
-    The columns are `image_id`, `copy` (counted from 1) and COLUMNS. Every row has its own random generator, seeded
-    with `augment.seed`, the id and the copy. It draws one uniform number for each column. So a new image, one more
-    copy, or another range of one parameter leaves all other values as they are.
+    The columns are those of `tables.ROWS` and COLUMNS. The copies of an image are counted from 1; those of the first
+    candidate come first. Every row has its own random generator, seeded with `augment.seed`, the id, and the number of
+    the copy within its candidate. It draws one uniform number for each column. So a new image, one more copy, or
+    another range of one parameter leaves all other values as they are. A preset draws the same values alone and among
+    others.
     """
-    keys = [(image_id, index) for image_id in sorted(image_ids) for index in range(1, augment.copies + 1)]
+    ids = sorted(image_ids)
+    plans = [
+        _draw_candidate(ids, candidate, number * augment.copies) for number, candidate in enumerate(augment.candidates)
+    ]
+    return pl.concat(plans).sort("image_id", "copy")
+
+
+def _draw_candidate(image_ids: list[str], augment: "Augment", copies_before: int) -> pl.DataFrame:
+    keys = [(image_id, index) for image_id in image_ids for index in range(1, augment.copies + 1)]
     uniform = np.array([_uniform(augment.seed, *key) for key in keys]).reshape(len(keys), len(COLUMNS))
     u = dict(zip(COLUMNS, uniform.T, strict=True))  # [0, 1)
     symmetric = {name: 2 * values - 1 for name, values in u.items()}  # [-1, 1)
@@ -59,10 +69,11 @@ def draw(image_ids: Iterable[str], augment: "Augment") -> pl.DataFrame:
         "hue": symmetric["hue"] * augment.hue,
     }
     ids = pl.Series("image_id", [image_id for image_id, _ in keys], dtype=pl.String)
-    copies = pl.Series("copy", [index for _, index in keys], dtype=pl.Int64)
+    copies = pl.Series("copy", [copies_before + index for _, index in keys], dtype=pl.Int64)
+    preset = pl.repeat(augment.preset, len(keys), dtype=pl.String, eager=True).alias("preset")
     # Six decimals are far below a pixel or a grey level, and keep the table small. Adding 0 makes -0.0 a 0.0.
     values = [pl.Series(name, v.round(6) + 0 if v.dtype.kind == "f" else v) for name, v in drawn.items()]
-    return pl.DataFrame([ids, copies, *values])
+    return pl.DataFrame([ids, copies, preset, *values])
 
 
 def _uniform(seed: int, image_id: str, augmentation_index: int) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The section `fine_tune`: which layers thaw, and how they train."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -10,6 +10,7 @@ from thaw.parameters.training import Training
 
 class FineTune(Training):
     section = "fine_tune"
+    centre_gradients: ClassVar[bool] = True  # a pre-trained network has frozen normalisation, see `training.centring`
 
     freeze_depth: str | list[str]
     cache: bool

@@ -28,6 +28,7 @@ class Head(Training):
     ema: ClassVar[float | None] = None
     prune_above: ClassVar[tuple[float | None, ...]] = ()
     gradients: ClassVar[str] = "float32"
+    centre_gradients: ClassVar[bool] = False
 
     @field_validator("extend", mode="before")
     @classmethod

@@ -9,5 +9,5 @@ from thaw.core.section import Section
 
 class Image(Section):
     size: Annotated[int, Field(ge=32, le=2048)] | None
-    resize: Literal["crop", "pad", "squash"]
+    resize: Literal["crop", "pad", "squash", "auto"]
     engine: Literal["openvino", "tensorflow"]

@@ -10,7 +10,8 @@ from thaw.core.section import Amplitude, Positive, Section, Seed
 class Training(Section):
     """The parameters of `training.loop.fit`.
 
-    It also reads `layer_decay`, `ema`, `prune_above` and `gradients`: fields of `FineTune`, constants of `Head`.
+    It also reads `layer_decay`, `ema`, `prune_above` and `gradients`: fields of `FineTune`, constants of `Head`; and
+    `centre_gradients`, a constant of both.
     """
 
     section: ClassVar[str]  # its name in params.yaml, for errors

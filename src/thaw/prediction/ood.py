@@ -24,6 +24,7 @@ from thaw.engines import inference
 from thaw.engines.inference import Batches, Run
 from thaw.evaluation import comparison
 from thaw.features import examples
+from thaw.features.extraction import ImageSettings, resolved
 from thaw.prediction.deployed_model import Description
 
 NEIGHBOURS = 5  # the nearest alone may be an outlier among the training images, or another image of the same object
@@ -72,11 +73,16 @@ def detector(run: TrainingRun, description: Description, quantile: float) -> tup
 
 
 def _image_of_features(run: TrainingRun) -> tuple[int, str]:
-    """Return the size and the resizing with which the features were computed. Only DVC's record has them."""
+    """Return the size and the resizing with which the features were computed.
+
+    DVC's record alone has them. Where it says `auto`, the folder of the features says what was chosen.
+    """
     try:
         stage = yaml.safe_load(run.lock.read_text(encoding="utf-8"))["stages"]["extract_features"]
         (values,) = stage["params"].values()  # one file of parameters
-        return values["image.size"] or read_json(run.backbone / "backbone.json")["size"], values["image.resize"]
+        size = values["image.size"] or read_json(run.backbone / "backbone.json")["size"]
+        image = ImageSettings(size, values["image.resize"], values["image.engine"])
+        return size, resolved(image, run.features).resize
     except (FileNotFoundError, KeyError, TypeError, ValueError, yaml.YAMLError):
         raise ThawError(
             f"--far: {run.lock} does not say with which size and resizing {run.features} was computed: run `dvc repro`"

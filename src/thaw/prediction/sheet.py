@@ -1,16 +1,17 @@
 """A contact sheet of predictions: each image as the network received it, with its label and its name below."""
 
 import io
-import unicodedata
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from thaw.core.files import atomic_file
+from thaw.prediction import lettering
 
 SIDE, TEXT, GAP = 144, 34, 6  # pixels: the side of an image, the height of its two lines, the space between tiles
+FONT_SIZE = 12  # pixels
 COLUMNS = 10
 MAX_IMAGES = 890  # the sheet is 16,382 pixels high then; a WebP has at most 16,383
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
@@ -37,7 +38,7 @@ class Sheet:
         rows = -(-len(self._tiles) // columns)
         width, height = SIDE + GAP, SIDE + TEXT + GAP
         sheet = Image.new("RGB", (columns * width + GAP, rows * height + GAP), "white")
-        draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+        draw = ImageDraw.Draw(sheet)
         for number, (image, *lines) in enumerate(self._tiles):
             left, top = GAP + number % columns * width, GAP + number // columns * height
             if image is None:
@@ -45,7 +46,7 @@ class Sheet:
             else:
                 sheet.paste(Image.fromarray(image), (left, top))
             for line, colour in zip(lines, ("black", "dimgrey"), strict=True):
-                draw.text((left, top + SIDE + 1), _shorten(_to_ascii(line), font), fill=colour, font=font)
+                lettering.draw(draw, (left, top + SIDE), _shorten(line), colour, FONT_SIZE)
                 top += TEXT // 2
         # Encoded in memory: on a full disk, Pillow leaves a truncated file without an error.
         encoded = io.BytesIO()
@@ -54,16 +55,10 @@ class Sheet:
             temporary.write_bytes(encoded.getvalue())
 
 
-def _to_ascii(text: str) -> str:
-    """Return the text in ASCII, since Pillow's own font has little more: no accents, and ? for all other characters."""
-    letters = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
-    return "".join(c if c.isascii() and c.isprintable() else "?" for c in letters)
-
-
-def _shorten(text: str, font: ImageFont.FreeTypeFont) -> str:
+def _shorten(text: str) -> str:
     """Return the text; if it is wider than an image, without its middle."""
     shown, kept = text, min(len(text), SIDE)
-    while font.getlength(shown) > SIDE:
+    while lettering.length(shown, FONT_SIZE) > SIDE:
         kept -= 1
         shown = f"{text[: kept // 2]}...{text[len(text) - (kept - kept // 2) :]}"
     return shown

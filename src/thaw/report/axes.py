@@ -128,7 +128,7 @@ class Track(NamedTuple):
 
 
 def svg_file(title: str, style: str, size: tuple[float, float], marks: Iterable[str]) -> str:
-    """Return an SVG file that stands alone.
+    """Return an SVG file that stands alone. It names its size: `dvc plots` would show it in that of a stamp.
 
     Args:
         title: what the picture shows.
@@ -137,7 +137,7 @@ def svg_file(title: str, style: str, size: tuple[float, float], marks: Iterable[
         marks: what is drawn. Plain strings are escaped.
     """
     file = Markup(
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {} {}">\n'
+        '<svg xmlns="http://www.w3.org/2000/svg" width="{}" height="{}" viewBox="0 0 {} {}">\n'
         "<title>{}</title>\n<style>{}</style>\n{}\n</svg>\n"
     )
-    return str(file.format(*size, title, Markup(style), Markup("\n").join(marks)))
+    return str(file.format(*size, *size, title, Markup(style), Markup("\n").join(marks)))

@@ -1,16 +1,33 @@
 """What the report and the model card are written from, collected from the files of a run and what was measured."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+import polars as pl
+from PIL import Image
 
 from thaw.core import tables
 from thaw.core.files import read_json
 from thaw.evaluation.measure import Measured
 from thaw.evaluation.models import TrainedModels
-from thaw.evaluation.review import ReviewCard
+from thaw.evaluation.review import ConfusedPair, ReviewCard
 from thaw.parameters.evaluate import Evaluate
 from thaw.report import health
-from thaw.report.results import Results
+from thaw.report.results import Duplicates, PresetChoice, Results
+
+DUPLICATES = dict.fromkeys(("group", "image_id", "path", "split", "action"), pl.String)  # the columns of duplicates.csv
+
+
+@dataclass(frozen=True)
+class ReportFiles:
+    """What the report shows beside the measurements; all are outputs of earlier stages."""
+
+    augmentations: Path  # a JPEG of training photographs, plain and as augmented
+    preset: Path  # a JSON file with the chosen preset
+    head_metrics: Path  # a JSON file in which `augmentation` says what the preset was compared with
+    duplicates: Path  # a table with a row for each photograph that shares a group with another
+    duplicates_sheet: Path  # a JPEG of the largest groups
 
 
 def collect(
@@ -19,8 +36,9 @@ def collect(
     sheets: Mapping[str, Sequence[ReviewCard]],
     settings: Evaluate,
     *,
+    confused: Sequence[ConfusedPair],
     hashes: Mapping[str, str],
-    augmentations: Path,
+    files: ReportFiles,
 ) -> Results:
     """Collect the results of a run.
 
@@ -29,8 +47,9 @@ def collect(
         measured: of these models.
         sheets: the contact sheets, by name.
         settings: the section `evaluate`.
+        confused: the most frequent confusions.
         hashes: path of each artifact that was read → its MD5.
-        augmentations: a JPEG of training photographs, plain and as augmented.
+        files: what else the report shows.
 
     Returns:
         All that the page and the card show.
@@ -47,6 +66,8 @@ def collect(
         weighted=len(set(models.examples.weights)) > 1,
         measured=measured,
         sheets=sheets,
+        confused=confused,
+        duplicates=_duplicates(files),
         health=health.describe(models.images, split, missing, classes),
         parameters={
             "model": {
@@ -60,5 +81,16 @@ def collect(
             "evaluate": settings.model_dump(),
         },
         inputs=hashes,
-        augmentations=augmentations.read_bytes(),
+        preset=PresetChoice(
+            read_json(files.preset)["preset"], read_json(files.head_metrics).get("augmentation", {}).get("compared", {})
+        ),
+        augmentations=files.augmentations.read_bytes(),
     )
+
+
+def _duplicates(files: ReportFiles) -> Duplicates:
+    table = tables.read(files.duplicates, DUPLICATES)
+    left_out = int((table["action"] == "left out").sum())
+    with Image.open(files.duplicates_sheet) as sheet:
+        is_blank = sheet.convert("L").getextrema() == (255, 255)  # as where all groups are those that the source names
+    return Duplicates(left_out, None if is_blank else files.duplicates_sheet.read_bytes())

@@ -23,24 +23,79 @@ def write_data(results: Results) -> Markup:
         rows = [_counts_row(weight, counts) for weight, counts in health.weights if sum(counts)]
         table = elements.table("wide", [elements.header("Weight", [*results.classes, "all"])], rows)
         parts.append(elements.figure("Weights of the labels", table))
-    if health.disputed:
-        groups = health.disputed[:MAX_GROUPS_LISTED]
-        items = (
-            Markup("<li>{}{}</li>").format(", ".join(ids[:MAX_GROUP_IDS]), " …" if len(ids) > MAX_GROUP_IDS else "")
-            for ids in groups
-        )
-        listing = Markup('<ul class="columns">{}</ul>').format(Markup().join(items))
-        rest = elements.rest(len(health.disputed), len(groups), "groups", "split.csv")
-        parts.append(elements.figure("Near-duplicates with different labels", listing + rest))
+    parts.append(_duplicates(results))
     if health.missing:
         rows = [elements.row(reason, [elements.cell(f"{n:,}")]) for reason, n in health.missing[:MAX_REASONS_LISTED]]
         table = elements.table("wide", [elements.header("Reason", ["Photographs"])], rows)
         rest = elements.rest(len(health.missing), len(rows), "reasons", "missing.csv")
         parts.append(elements.figure("Left out", table + rest))
-    caption = "Training photographs, plain and as augmented"
-    picture = elements.picture(results.augmentations, caption, 924)
-    parts.append(elements.figure(caption, Markup('<div class="wide-picture">{}</div>').format(picture)))
+    parts.append(_wide_picture("Training photographs, plain and as augmented", results.augmentations))
+    parts.append(elements.paragraph(_preset(results), "soft"))
+    return Markup("\n").join(filter(None, parts))
+
+
+def _wide_picture(caption: str, jpeg: bytes) -> Markup:
+    picture = elements.picture(jpeg, caption, 924)
+    return elements.figure(caption, Markup('<div class="wide-picture">{}</div>').format(picture))
+
+
+def _duplicates(results: Results) -> Markup:
+    """Count and show the groups of near-duplicates; nothing where there is none."""
+    health, duplicates = results.health, results.duplicates
+    if not health.groups and not duplicates.left_out:
+        return Markup()
+    photographs, groups = elements.plural(health.grouped, "photograph"), elements.plural(health.groups, "group")
+    text = (
+        f"{photographs} share a group with another: they are near-duplicates, or the source names the group. There are "
+        f"{groups}, the largest of {health.largest_group:,}."
+    )
+    if health.across_splits:
+        text += (
+            f" {elements.plural(health.across_splits, 'photograph')} are of groups in several splits, since the split "
+            "that was given has them so: on these, test is easier than new photographs will be."
+        )
+    else:
+        text += " No group stands in two splits."
+    if duplicates.left_out:
+        text += (
+            f" {elements.plural(duplicates.left_out, 'photograph')} were left out of training: others of their group "
+            "are in a split for validation or test that was given with the photographs."
+        )
+    parts = [
+        Markup('<h3 id="duplicates">Near-duplicates</h3>'),
+        elements.paragraph(Markup("{} All are listed in <code>duplicates.csv</code>.").format(text)),
+    ]
+    if duplicates.sheet is not None:
+        parts.append(_wide_picture("The largest groups", duplicates.sheet))
+    if health.disputed:
+        shown = health.disputed[:MAX_GROUPS_LISTED]
+        items = (
+            Markup("<li>{}{}</li>").format(", ".join(ids[:MAX_GROUP_IDS]), " …" if len(ids) > MAX_GROUP_IDS else "")
+            for ids in shown
+        )
+        listing = Markup('<ul class="columns">{}</ul>').format(Markup().join(items))
+        rest = elements.rest(len(health.disputed), len(shown), "groups", "split.csv")
+        caption = f"{elements.plural(len(health.disputed), 'group')} with different labels"
+        parts.append(elements.figure(caption, listing + rest))
     return Markup("\n").join(parts)
+
+
+def _preset(results: Results) -> str:
+    """Say which preset of augmentation was taken, and why."""
+    preset = results.preset
+    if preset.name is None:
+        return "No augmented copies were drawn."
+    if not preset.compared:
+        return f"The preset {preset.name}, as set in the parameters: nothing was compared."
+    reasons = ", ".join(
+        f"{name} against {c['against']}: validation loss {elements.signed(c['validation_loss_change'])} "
+        f"(standard error {elements.number(c['standard_error'])})"
+        for name, c in preset.compared.items()
+    )
+    return (
+        f"The preset {preset.name} was chosen by the head on validation: {reasons}. The gentler one is kept unless the "
+        "other lowers the loss by more than a standard error."
+    )
 
 
 def _counts(results: Results) -> Markup:
@@ -70,14 +125,7 @@ def _properties(results: Results) -> Iterator[tuple[str, str]]:
         others = health.distinct_sizes - len(health.sizes)
         more = f" and {others:,} more" if others else ""
         yield "Sizes", f"shorter side {low:,} to {high:,} pixels, median {median:,}; the commonest: {sizes}{more}"
-    if health.groups:
-        photographs, groups = elements.plural(health.grouped, "photograph"), elements.plural(health.groups, "group")
-        yield (
-            "Near-duplicates",
-            f"{photographs} in {groups}, the largest of {health.largest_group}; a group never stands in two splits; "
-            f"{len(health.disputed):,} of them with different labels",
-        )
-    else:
+    if not health.groups and not results.duplicates.left_out:
         yield "Near-duplicates", "none were found, or none were looked for"
     if not health.missing:
         yield "Left out", "no photograph"
@@ -88,10 +136,10 @@ def _properties(results: Results) -> Iterator[tuple[str, str]]:
 def write_provenance(results: Results) -> Markup:
     """Say how each number was measured, and from which files and parameters."""
     method = (
-        "Intervals hold 95 %. That of the plain accuracy is Wilson’s, as is that of the weighted one where all labels "
-        "weigh the same; all others are percentiles of a bootstrap that draws whole groups of near-duplicates, seeded, "
-        "and that of the calibration error inverts a test on it. The same inputs and parameters give this file to the "
-        "byte."
+        "Intervals hold 95 %, and a group of near-duplicates counts as one photograph. Those of accuracy, recall and "
+        "precision are Wilson’s; so is that of the weighted accuracy where all labels weigh the same. All others are "
+        "percentiles of a bootstrap that draws whole groups, seeded; that of the calibration error inverts a test on "
+        "it. The same inputs and parameters give this file to the byte."
     )
     note = Markup(
         "MD5 as DVC has it: the same hashes stand in <code>dvc.lock</code>, there with the parameters of every stage "

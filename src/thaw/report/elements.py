@@ -123,11 +123,20 @@ def cell(text: str, interval: str | None = None, bold: bool = False) -> Markup:
     return Markup("<td>{}{}</td>").format(content, small)
 
 
-def shaded_cell(count: int, fraction: float | None, css: str = "") -> Markup:
-    """Return the cell of a count in a matrix: the larger its fraction of the row (or of all), the darker."""
+def shaded_cell(text: str, note: str, shade: float, css: str = "") -> Markup:
+    """Return a cell of a matrix with a note in small print; shade: how dark it is, 0 … 1."""
     attribute = Markup(' class="{}"').format(css) if css else ""
-    cell = Markup('<td{} style="--of-row:{:.3f}">{:,}<small>{}</small></td>')
-    return cell.format(attribute, fraction or 0.0, count, percent(fraction))
+    return Markup('<td{} style="--shade:{:.3f}">{}<small>{}</small></td>').format(attribute, shade, text, note)
+
+
+def empty_cell(css: str) -> Markup:
+    """Return a cell of a matrix that counts nothing."""
+    return Markup('<td class="{} none"></td>').format(css)
+
+
+def details(summary: str, content: str) -> Markup:
+    """Return content that is folded away below its summary."""
+    return Markup("<details><summary>{}</summary>\n{}</details>").format(summary, content)
 
 
 def description_list(pairs: Iterable[tuple[str, str]]) -> Markup:

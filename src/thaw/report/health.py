@@ -21,6 +21,7 @@ class Health:
     groups: int  # of near-duplicates: those of two images or more
     grouped: int  # images in them
     largest_group: int
+    across_splits: int  # images of groups that stand in several splits, as only a split of one's own can have them
     disputed: Sequence[tuple[str, ...]]  # the image ids of each group with different labels
     weights: Sequence[tuple[str, Sequence[int]]]  # weight of the label → images of each class
     missing: Sequence[tuple[str, int]]  # reason why images were left out → how many
@@ -42,7 +43,8 @@ def describe(images: pl.DataFrame, split: pl.DataFrame, missing: pl.DataFrame, c
     sizes = sizes.sort("count", "size", descending=[True, False])
     shorter_side = images.select(side=pl.min_horizontal("width", "height"))["side"]
     groups = split.sort("image_id").group_by("group", maintain_order=True)
-    groups = groups.agg("image_id", labels=pl.col("label").n_unique()).filter(pl.col("image_id").list.len() > 1)
+    groups = groups.agg("image_id", labels=pl.col("label").n_unique(), splits=pl.col("split").n_unique())
+    groups = groups.filter(pl.col("image_id").list.len() > 1)
     group_sizes = groups["image_id"].list.len()
     reasons = missing["reason"].value_counts().sort("count", "reason", descending=[True, False])
     return Health(
@@ -53,6 +55,7 @@ def describe(images: pl.DataFrame, split: pl.DataFrame, missing: pl.DataFrame, c
         groups=len(groups),
         grouped=int(group_sizes.sum()),
         largest_group=int(group_sizes.max() or 0),
+        across_splits=int(group_sizes.filter(groups["splits"] > 1).sum()),
         disputed=[tuple(ids) for ids in groups.filter(pl.col("labels") > 1).sort("group")["image_id"].to_list()],
         weights=_weight_counts(split, classes),
         missing=list(reasons.iter_rows()),

@@ -112,10 +112,14 @@ def _data(results: Results) -> str:
     parts = [escape_markdown(results.source["name"]) + ".", _table(["Photographs", *counts, "all"], rows)]
     if others > 0:
         parts.append(f"{others:,} more classes are not listed.")
-    if results.health.groups:
+    health, left_out = results.health, results.duplicates.left_out
+    if health.groups:
+        text = f"{elements.plural(health.grouped, 'photograph')} share a group of near-duplicates; "
+        across = f"{health.across_splits:,} of them are of groups in two splits."
+        parts.append(text + (across if health.across_splits else "no group is in two splits."))
+    if left_out:
         parts.append(
-            f"{elements.plural(results.health.grouped, 'photograph')} are near-duplicates of another; no group of them "
-            "stands in two splits."
+            f"{elements.plural(left_out, 'near-duplicate')} of held-out photographs were left out of training."
         )
     if results.source["citation"]:
         parts.append(escape_markdown(results.source["citation"]))
@@ -143,8 +147,7 @@ def _score(scores: Mapping[str, float | None], key: str, unit: str) -> str:
 
 
 def _weaknesses(results: Results) -> str:
-    classes = [row for row in results.measured.per_class["fine_tuned"] if row["f1"] is not None]
-    worst = sorted(classes, key=lambda row: row["f1"])[:MAX_WORST_CLASSES]
+    worst = quality.worst_classes(results)[:MAX_WORST_CLASSES]
     parts = []
     if worst:
         rows = [

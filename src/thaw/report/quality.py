@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
+from thaw.evaluation.scored import Row
 from thaw.report import axes, charts, elements
 from thaw.report.charts import IntervalRow, Plane, Point
 from thaw.report.elements import MODELS, NARROW_SPACE
@@ -25,8 +26,10 @@ MEASURES = {  # key of metrics.json → name, unit, which way is better
 }
 MAX_CLASSES_IN_TITLE = 4  # the title counts more classes than these
 MAX_CLASSES_LISTED = 20
+MAX_CLASSES_FOLDED = 1000  # in the table of all classes that can be unfolded: some 200 bytes a row
 MAX_MATRIX_CLASSES = 12  # a larger confusion matrix cannot be read: its most frequent errors are listed instead
-MAX_PAIR_CLASSES = 3  # two confusion matrices of more classes do not fit side by side
+MAX_PAIR_CLASSES = 3  # of more classes, both models fit neither in one table nor in two matrices side by side
+MIN_DARKEST = 0.2  # share of a class; where all confusions are rarer, none has the full colour
 MAX_CONFUSIONS_LISTED = 15
 MAX_P = 0.05  # of McNemar's test, for a difference that the report calls certain
 
@@ -49,7 +52,8 @@ def write_summary(results: Results) -> Markup:
         _interval(test, "accuracy"),
     )
     if results.weighted:
-        lead += f" By the weight of their labels, it is {elements.percent(test['accuracy_weighted'])}."
+        weighted = elements.percent(test["accuracy_weighted"])
+        lead += f" By the weight of their labels, it is {weighted}{_interval(test, 'accuracy_weighted')}."
     baselines = metrics["baselines"]
     scores = [
         ("Majority class", "base", baselines["majority"]),
@@ -59,7 +63,49 @@ def write_summary(results: Results) -> Markup:
     rows = [IntervalRow(name, "", {css: Estimate.read(splits["test"], "accuracy")}) for name, css, splits in scores]
     details = " ".join(filter(None, [verdict(results), describe_extension(results), describe_threshold(results)]))
     chart = elements.figure("Accuracy on the test split, with its 95 % interval", charts.intervals(rows))
-    return Markup("\n").join([elements.paragraph(lead, "lead"), elements.paragraph(details, "second"), chart])
+    paragraphs = [elements.paragraph(text, "second") for text in (describe_weakest(results), details)]
+    return Markup("\n").join([elements.paragraph(lead, "lead"), *paragraphs, chart])
+
+
+def describe_weakest(results: Results) -> Markup:
+    """Say which class the fine-tuned model recognises worst, what it is taken for, and what to look at next."""
+    row = worst_classes(results)[0]
+    if row["recall"] == 1:
+        text = "Of no class was a test photograph missed."
+    else:
+        found = f"{row['support'] - sum(_taken_for(results)[row['class']].values()):,} of {row['support']:,}"
+        name, times = _taken_for(results)[row["class"]].most_common(1)[0]
+        text = Markup("The weakest class is <b>{}</b>: {} are found, {}{}, and {} {} taken for {}.").format(
+            *(row["class"], found, elements.percent(row["recall"]), _interval(row, "recall")),
+            *(f"{times:,}", "is" if times == 1 else "are", name),
+        )
+    links = [("classes", "what is taken for what")]
+    if results.parameters["evaluate"]["shown"]:
+        links += [("mistakes", "the surest mistakes"), ("labels", "the likeliest wrong labels")]
+    if results.health.groups or results.duplicates.left_out:
+        links.append(("duplicates", "the near-duplicates"))
+    link = Markup('<a href="#{}">{}</a>')
+    *first, last = (link.format(*target) for target in links)
+    looked_at = Markup(" and ").join([Markup(", ").join(first), last]) if first else last
+    return Markup("{} Look at {}.").format(text, looked_at)
+
+
+def worst_classes(results: Results) -> list[Row]:
+    """Return the rows of the classes that test shows, the worst first: by the upper end of the recall's interval.
+
+    Little is certain of a class with few photographs; so it stands behind one that is known to be bad.
+    """
+    rows = [row for row in results.measured.per_class["fine_tuned"] if row["support"]]
+    return sorted(rows, key=lambda row: (row["recall_high"], row["f1"]))
+
+
+def _taken_for(results: Results) -> dict[str, Counter[str]]:
+    """Return class → the wrong classes that the fine-tuned model takes its photographs for, with their counts."""
+    taken = {name: Counter() for name in results.classes}
+    for row in results.measured.curves["confusion"]["fine_tuned"]:
+        if row["actual"] != row["predicted"]:
+            taken[row["actual"]][row["predicted"]] += 1
+    return taken
 
 
 def describe_extension(results: Results) -> str:
@@ -186,93 +232,202 @@ def _difference_cell(difference: Estimate, unit: str) -> Markup:
 
 
 def write_classes(results: Results) -> Markup:
-    """List precision, recall and F1 of each class on test; if there are many classes, the worst of them."""
-    rows = {model: {str(row["class"]): row for row in rows} for model, rows in results.measured.per_class.items()}
-    names = list(rows["fine_tuned"])
-    if len(names) > MAX_CLASSES_LISTED:
-
-        def worst_first(name: str) -> tuple:
-            f1 = rows["fine_tuned"][name]["f1"]
-            return (f1 is None, f1 or 0.0)
-
-        names = sorted(names, key=worst_first)[:MAX_CLASSES_LISTED]
-    body = []
-    for name in names:
-        support = rows["fine_tuned"][name]["support"]
-        body.append(elements.row_group(f"{name}, {elements.plural(support, 'photograph')}", 4))
-        for model, model_name in MODELS.items():
-            units = {"precision": "%", "recall": "%", "f1": ""}
-            cells = [_number_cell(Estimate.read(rows[model][name], key), unit) for key, unit in units.items()]
-            body.append(elements.row(model_name, cells))
-    table = elements.table("wide aligned", [elements.header("", ["Precision", "Recall", "F1"])], body)
-    rest = elements.rest(
-        len(results.classes), len(names), "classes, those of the lowest F1,", "per_class_fine_tuned.csv"
+    """List precision, recall and F1 of each class on test, the worst first, and show what is taken for what."""
+    worst = worst_classes(results)
+    if not worst:
+        return elements.paragraph("The test split holds no photograph.", "soft")
+    is_few = len(results.classes) <= MAX_PAIR_CLASSES
+    table = _both_models_table(results, worst) if is_few else _worst_classes_table(results, worst[:MAX_CLASSES_LISTED])
+    note = (
+        "The worst first, by the upper end of the interval of the fine-tuned model’s recall: little is certain of a "
+        "class of few photographs. Recall is the share of its photographs that are found, precision the share of right "
+        "ones among those that are taken for it."
     )
-    return Markup("\n").join([table, rest, _confusions(results)])
-
-
-def _confusions(results: Results) -> Markup:
-    """Show which class is taken for which: as a matrix, or, with many classes, as a list of the frequent errors."""
+    if not is_few:
+        note += " Head: the recall of the head."
+    empty = len(results.classes) - len(worst)
+    if empty:
+        note += f" {empty:,} classes without a test photograph are left out."
+    parts = [table, elements.paragraph(note, "soft")]
+    if len(worst) > MAX_CLASSES_LISTED:
+        parts.append(_all_classes(results))
     is_matrix = len(results.classes) <= MAX_MATRIX_CLASSES
-    draw = _confusion_matrix if is_matrix else _confusion_list
-    note = f"The {MAX_CONFUSIONS_LISTED} most frequent errors."
-    if is_matrix:
-        note = "How many images of each class were taken for which, and their share of the class."
-    figures = []
-    for model, name in MODELS.items():
-        pairs = Counter((row["actual"], row["predicted"]) for row in results.measured.curves["confusion"][model])
-        figures.append(elements.figure(f"{name}: what was taken for what", draw(pairs, results.classes)))
-    columns = "one" if is_matrix and len(results.classes) > MAX_PAIR_CLASSES else "two"
-    return Markup("\n").join([elements.grid(columns, figures), elements.paragraph(note, "soft")])
+    return Markup("\n").join([*parts, _confusion_matrices(results) if is_matrix else _confusion_list(results)])
+
+
+def _both_models_table(results: Results, worst: Sequence[Row]) -> Markup:
+    rows = {model: {row["class"]: row for row in rows} for model, rows in results.measured.per_class.items()}
+    body = []
+    for name, support in ((row["class"], row["support"]) for row in worst):
+        body.append(elements.row_group(f"{name}, {elements.plural(support, 'photograph')}", 4))
+        body += [elements.row(title, _class_cells(rows[model][name])) for model, title in MODELS.items()]
+    return elements.table("wide aligned", [elements.header("", ["Recall", "Precision", "F1"])], body)
+
+
+def _worst_classes_table(results: Results, worst: Sequence[Row]) -> Markup:
+    head = {row["class"]: row for row in results.measured.per_class["head"]}
+    taken, body = _taken_for(results), []
+    for row in worst:
+        notes = [elements.plural(row["support"], "photograph")]
+        notes += [f"{times:,} taken for {other}" for other, times in taken[row["class"]].most_common(1)]
+        name = Markup("{}<small>{}</small>").format(row["class"], "; ".join(notes))
+        recall_of_head = elements.cell(elements.percent(head[row["class"]]["recall"]))
+        body.append(elements.row(name, [*_class_cells(row), recall_of_head]))
+    columns = ["Recall", "Precision", "F1", "Head"]
+    return elements.table("wide named", [elements.header("", columns)], body)
+
+
+def _class_cells(row: Row) -> list[Markup]:
+    units = {"recall": "%", "precision": "%", "f1": ""}
+    return [_number_cell(Estimate.read(row, key), unit) for key, unit in units.items()]
+
+
+def _all_classes(results: Results) -> Markup:
+    """Fold out all classes, in their order, so that one can be looked up by its name."""
+    rows = results.measured.per_class["fine_tuned"][:MAX_CLASSES_FOLDED]
+    body = [
+        elements.row(
+            row["class"],
+            [
+                elements.cell(text)
+                for text in (
+                    f"{row['support']:,}",
+                    elements.percent(row["recall"]),
+                    elements.percent(row["precision"]),
+                    elements.number(row["f1"]),
+                )
+            ],
+        )
+        for row in rows
+    ]
+    table = elements.table("wide", [elements.header("", ["Photographs", "Recall", "Precision", "F1"])], body)
+    rest = elements.rest(len(results.classes), len(rows), "classes", "per_class_fine_tuned.csv")
+    title = f"All {len(rows):,} classes" if not rest else f"The first {len(rows):,} classes"
+    return elements.details(f"{title}, in their order", table + rest)
+
+
+def _confusion_matrices(results: Results) -> Markup:
+    """Show the confusion matrix of both models; if they do not fit side by side, fold that of the head away."""
+    counts = {
+        model: Counter((row["actual"], row["predicted"]) for row in rows)
+        for model, rows in results.measured.curves["confusion"].items()
+    }
+    order = order_by_confusion(counts["head"] + counts["fine_tuned"], results.classes)
+    matrices = {model: _confusion_matrix(pairs, order) for model, pairs in counts.items()}
+    captions = {model: f"{name}: what was taken for what" for model, name in MODELS.items()}
+    if len(results.classes) <= MAX_PAIR_CLASSES:
+        figures = elements.grid("two", [elements.figure(captions[model], matrices[model]) for model in MODELS])
+    else:
+        figures = elements.figure(captions["fine_tuned"], matrices["fine_tuned"])
+        figures += elements.details(captions["head"], matrices["head"])
+    note = "Photographs of each class that were taken for each, and their share of the class; the redder, the larger."
+    if len(results.classes) > 2:
+        note += " Classes that are confused stand together."
+    return figures + elements.paragraph(note, "soft")
+
+
+def order_by_confusion(counts: Counter[tuple[str, str]], classes: Sequence[str]) -> list[str]:
+    """Return the classes in an order in which those that are confused stand together.
+
+    It begins with the pair that is confused most. The class that is confused most with either end is put there. Of
+    equals, and where nothing is confused, it keeps the order of the classes.
+    """
+    if len(classes) <= 2:
+        return list(classes)
+
+    def errors(a: str, b: str) -> int:
+        return counts[a, b] + counts[b, a]
+
+    pairs = [(a, b) for i, a in enumerate(classes) for b in classes[i + 1 :]]
+    chain = list(max(pairs, key=lambda pair: errors(*pair)))
+    while rest := [name for name in classes if name not in chain]:
+        after, before = (max(rest, key=lambda name: errors(name, end)) for end in (chain[-1], chain[0]))
+        if errors(before, chain[0]) > errors(after, chain[-1]):
+            chain.insert(0, before)
+        else:
+            chain.append(after)
+    return chain
 
 
 def _confusion_matrix(counts: Counter[tuple[str, str]], classes: Sequence[str]) -> Markup:
+    totals = {actual: sum(counts[actual, predicted] for predicted in classes) or 1 for actual in classes}
+    errors = [counts[a, p] / totals[a] for a in classes for p in classes if a != p]
+    most = max(MIN_DARKEST, *errors)
+    is_tall = len(classes) > MAX_PAIR_CLASSES
     rows = []
     for actual in classes:
-        total = sum(counts[actual, predicted] for predicted in classes)
-        cells = [
-            elements.shaded_cell(
-                counts[actual, predicted],
-                counts[actual, predicted] / total if total else None,
-                "right" if actual == predicted else "wrong",
-            )
-            for predicted in classes
-        ]
+        cells = []
+        for predicted in classes:
+            count, fraction = counts[actual, predicted], counts[actual, predicted] / totals[actual]
+            text = elements.percent(fraction, digits=0 if is_tall else 1)
+            is_right = actual == predicted
+            css, shade = ("right", 0.0) if is_right else ("wrong", fraction / most)
+            cells.append(elements.shaded_cell(f"{count:,}", text, shade, css) if count else elements.empty_cell(css))
         rows.append(elements.row(actual, cells))
-    names = Markup().join(Markup('<th scope="col">{}</th>').format(name) for name in classes)
+    names = Markup().join(Markup('<th scope="col"><span>{}</span></th>').format(name) for name in classes)
     header = Markup("<tr><th>actual ↓ predicted →</th>{}</tr>").format(names)
-    return elements.table("matrix tall" if len(classes) > MAX_PAIR_CLASSES else "matrix", [header], rows)
+    return elements.table("matrix tall" if is_tall else "matrix", [header], rows)
 
 
-def _confusion_list(counts: Counter[tuple[str, str]], classes: Sequence[str]) -> Markup:
-    order = {name: i for i, name in enumerate(classes)}
-    errors = sorted((-n, order[a], order[p], a, p) for (a, p), n in counts.items() if a != p)
-    row = Markup('<tr><td class="text">{}</td><td class="text">{}</td><td>{:,}</td></tr>')
-    rows = [row.format(actual, predicted, -n) for n, _, _, actual, predicted in errors[:MAX_CONFUSIONS_LISTED]]
-    header = Markup(
-        '<tr><th scope="col">Actual</th><th scope="col">Predicted</th><th class="number" scope="col">Images</th></tr>'
+def _confusion_list(results: Results) -> Markup:
+    """List the most frequent confusions, each with its surest example."""
+    head = Counter((row["actual"], row["predicted"]) for row in results.measured.curves["confusion"]["head"])
+    shows_pictures = bool(results.parameters["evaluate"]["shown"])
+    line = Markup('<div class="confused">{}<p>{} <span>→ {}</span><small>{}</small></p></div>')
+    items = []
+    for pair in results.confused:
+        picture = elements.picture(pair.picture, f"{pair.image_id}, {pair.actual}", 112) if shows_pictures else ""
+        numbers = (
+            f"{elements.plural(pair.count, 'photograph')}, {elements.percent(pair.fraction, 0)} of the class; "
+            f"head {head[pair.actual, pair.predicted]:,}"
+        )
+        items.append(line.format(picture, pair.actual, pair.predicted, numbers))
+    if not items:
+        return elements.paragraph("No test photograph is taken for another class.", "soft")
+    pairs = {(row["actual"], row["predicted"]) for row in results.measured.curves["confusion"]["fine_tuned"]}
+    total = sum(actual != predicted for actual, predicted in pairs)
+    note = f"Actual → predicted. {len(items):,} of {total:,} pairs of classes that are confused"
+    note += ", each with the photograph that the model is surest of." if shows_pictures else "."
+    listing = Markup('<div class="confusions">\n{}\n</div>').format(Markup("\n").join(items))
+    return elements.figure("The most frequent confusions of the fine-tuned model", listing) + elements.paragraph(
+        note, "soft"
     )
-    return elements.table("wide", [header], rows)
 
 
 def write_curves(results: Results) -> Markup:
-    note = "Both curves ask each image once for each class (micro average)."
-    if len(results.classes) == 2:
-        note = f"The positive class is {results.classes[1]}."
-    roc = _series(results.measured.curves["roc"], "false_positive_rate", "true_positive_rate")
-    precision_recall = _series(results.measured.curves["precision_recall"], "recall", "precision")
+    """Show ROC and precision-recall of two classes; of more, how accurate the answers are that the model is sure of."""
+    curves = results.measured.curves
+    if len(results.classes) > 2:
+        return _coverage(results)
     rates = Plane(axes.unit_axis("false positive rate"), axes.unit_axis("true positive rate"), diagonal=True)
     figures = [
-        charts.lines("ROC", roc, rates),
+        charts.lines("ROC", _series(curves["roc"], "false_positive_rate", "true_positive_rate"), rates),
         charts.lines(
             "Precision and recall",
-            precision_recall,
+            _series(curves["precision_recall"], "recall", "precision"),
             Plane(axes.unit_axis("recall"), axes.unit_axis("precision")),
         ),
     ]
-    return Markup("\n").join(
-        [elements.legend(), elements.grid("two", figures), elements.paragraph(f"Test split. {note}", "soft")]
-    )
+    note = f"Test split. The positive class is {results.classes[1]}."
+    return Markup("\n").join([elements.legend(), elements.grid("two", figures), elements.paragraph(note, "soft")])
+
+
+def _coverage(results: Results) -> Markup:
+    series = _series(results.measured.curves["coverage"], "coverage", "accuracy")
+    accuracies = [point.y for points in series.values() for point in points]
+    if not accuracies:
+        return charts.undefined()
+    plane = Plane(axes.unit_axis("share of the photographs"), axes.round_axis("accuracy", accuracies), height=190)
+    note = "Test split. The photographs are taken by how sure the model is, the surest first."
+    half = [row for row in results.measured.curves["coverage"]["fine_tuned"] if row["coverage"] >= 0.5]
+    if half:
+        note += (
+            f" If the fine-tuned model answered only where it is surer than {elements.percent(half[0]['confidence'])}, "
+            f"that is {elements.percent(half[0]['coverage'], 0)} of them, {elements.percent(half[0]['accuracy'])} of "
+            "its answers would be right."
+        )
+    chart = charts.lines("Accuracy among the surest photographs", series, plane)
+    return Markup("\n").join([elements.legend(), chart, elements.paragraph(note, "soft")])
 
 
 def _series(curves: Mapping[str, Sequence[Mapping]], x: str, y: str) -> dict[str, list[Point]]:

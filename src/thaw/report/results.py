@@ -4,8 +4,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from thaw.evaluation.measure import Measured
-from thaw.evaluation.review import ReviewCard
+from thaw.evaluation.review import ConfusedPair, ReviewCard
 from thaw.report.health import Health
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """The near-duplicates that the stage `split` has found, as it lists and shows them."""
+
+    left_out: int  # photographs that are in no split, since others of their group are held out
+    sheet: bytes | None  # a JPEG of the largest groups; None where there is no group
+
+
+@dataclass(frozen=True)
+class PresetChoice:
+    """The preset of augmentation, and what chose it."""
+
+    name: str | None  # None if no copies were drawn
+    compared: Mapping[str, Mapping]  # preset → what it was compared with: see `selection.Choice`; empty: with none
 
 
 @dataclass(frozen=True)
@@ -15,9 +31,12 @@ class Results:
     weighted: bool  # whether some label weighs less than another
     measured: Measured
     sheets: Mapping[str, Sequence[ReviewCard]]  # key of report.sheets.SHEETS → its cards, in their order
+    confused: Sequence[ConfusedPair]  # of the fine-tuned model, the most frequent first
+    duplicates: Duplicates
     health: Health
     parameters: Mapping[str, object]  # nested as in params.yaml; values as JSON has them
     inputs: Mapping[str, str]  # path of each input → its MD5
+    preset: PresetChoice
     augmentations: bytes  # a JPEG of training photographs, plain and as augmented
 
     @property

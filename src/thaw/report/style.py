@@ -21,7 +21,8 @@ h3 { font-size: 1.25rem; margin: 2.5rem 0 .25rem }
 .eyebrow { margin: 0 0 .5rem; color: var(--soft); font-size: .875rem; letter-spacing: .02em }
 .lead { font-size: 1.5rem; line-height: 1.4; margin: 0 0 .75rem; max-width: 42rem; text-wrap: pretty }
 .lead b { font-weight: 600 }
-.second { font-size: 1.0625rem; margin: 0 0 2rem; max-width: 42rem }
+.second { font-size: 1.0625rem; margin: 0 0 .75rem; max-width: 42rem }
+.second + figure { margin-top: 2rem }
 figcaption, dt { font-size: .9375rem; font-weight: 600; margin: 0 0 .5rem }
 p { margin: .75rem 0; max-width: 42rem }
 a { color: inherit; text-decoration-color: var(--line); text-underline-offset: .2em }
@@ -62,14 +63,31 @@ tr.part th { padding-top: 1.1rem; color: var(--soft); font-weight: 400 }
 .matrix thead th { vertical-align: bottom }
 .matrix thead th + th, .matrix thead td + th { padding: .5rem .7rem; text-align: center }
 .matrix td { border: 2px solid var(--paper); padding: .5rem .7rem; min-width: 3.6rem; text-align: center;
-  background: color-mix(in srgb, var(--cell, var(--base)) calc(var(--of-row) * 42%), var(--faint)) }
+  background: color-mix(in srgb, var(--cell, var(--base)) calc(var(--shade, 0) * 60%), var(--faint)) }
 .matrix thead td { background: none; border: 0 }
 .matrix tbody tr:last-child > td { border-bottom: 2px solid var(--paper) }
 .matrix .wrong { --cell: var(--wrong) }
+.matrix .right { color: var(--soft) }
+.matrix .none { background: none; box-shadow: inset 0 0 0 1px var(--faint) }
+.matrix tbody th { position: sticky; left: 0; background: var(--paper); max-width: 11rem; overflow-wrap: break-word }
 .matrix td small { color: inherit; opacity: .8 }
 .matrix.tall { font-size: .8125rem }
-.matrix.tall thead th + th { writing-mode: vertical-rl; transform: rotate(180deg); text-align: left }
+.matrix.tall thead th + th { padding: .5rem .2rem }
+.matrix.tall thead th span { writing-mode: vertical-rl; transform: rotate(180deg); text-align: left; max-height: 9rem;
+  overflow: hidden; text-overflow: ellipsis; white-space: nowrap }
 .matrix.tall td { padding: .3rem; min-width: 3.1rem }
+.matrix.tall td small { display: block; font-size: .6875rem }
+.named th small { display: block; font-size: .8125rem }
+.confusions { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: 1rem 1.5rem }
+.confused { display: grid; grid-template-columns: 4.5rem minmax(0, 1fr); gap: .75rem; align-items: center;
+  font-size: .875rem; line-height: 1.35 }
+.confused > p:only-child { grid-column: 1 / -1 }
+.confused p { margin: 0 }
+.confused p span { display: block; color: var(--wrong) }
+.confused small { display: block; font-size: .75rem }
+.confused img, .confused .gone { width: 4.5rem; aspect-ratio: 1; border-radius: 2px }
+details { margin: 1rem 0; font-size: .9375rem }
+summary { cursor: pointer; color: var(--soft) }
 
 .head { --model: var(--head) } .fine_tuned { --model: var(--fine-tuned) } .base { --model: var(--base) }
 .legend { display: flex; flex-wrap: wrap; gap: .25rem 1.5rem; font-size: .9375rem; margin: 0 0 1rem }
@@ -159,6 +177,12 @@ ul.columns { columns: 14rem; margin: 0; padding-left: 1.1rem; font-size: .875rem
   .estimate .numbers { grid-column: 2; grid-row: 1 }
   .estimate .track { grid-column: 1 / -1; min-height: 1.6rem; margin: 0 .75rem }
   .estimate .track.many2 { min-height: 2.4rem }
+  .matrix.tall { font-size: .75rem }
+  .matrix.tall td { min-width: 1.6rem; padding: .15rem; border-width: 1px }
+  .matrix.tall td small { font-size: .5625rem }
+  .matrix tbody th { max-width: 5.5rem; padding-right: .4rem }
+  .named td:nth-child(4) small { display: none }
+  .named th small { font-size: .6875rem }
   .aligned td small, .aligned td:nth-child(4) small { display: block; min-width: 0; font-size: .6875rem }
   td small:empty { display: none }
   .pairs th { width: auto }

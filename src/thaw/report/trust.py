@@ -3,6 +3,7 @@
 from markupsafe import Markup
 
 from thaw.core.tables import EVALUATED
+from thaw.evaluation.slices import MIN_IMAGES
 from thaw.report import axes, charts, elements
 from thaw.report.axes import Axis
 from thaw.report.charts import IntervalRow, Plane, Point
@@ -43,7 +44,10 @@ def _agreement(results: Results) -> Markup:
         "Head wrong": (counts["only_fine_tuned_right"], counts["both_wrong"]),
     }
     total = sum(map(sum, table.values())) or 1
-    rows = [elements.row(name, [elements.shaded_cell(n, n / total) for n in row]) for name, row in table.items()]
+    rows = [
+        elements.row(name, [elements.shaded_cell(f"{n:,}", elements.percent(n / total), n / total) for n in row])
+        for name, row in table.items()
+    ]
     header = Markup('<tr><td></td><th scope="col">Fine-tuned right</th><th scope="col">Fine-tuned wrong</th></tr>')
     return elements.figure("Who is right", elements.table("matrix", [header], rows))
 
@@ -156,11 +160,12 @@ def write_slices(results: Results) -> Markup:
     slices = {
         model: {(row["column"], row["value"]): row for row in rows} for model, rows in results.measured.slices.items()
     }
-    names = list(slices["fine_tuned"])
+    names, few = list(slices["fine_tuned"]), results.measured.small_slices
+    verb = "is" if few == 1 else "are"
+    small = f"{elements.plural(few, 'slice')} of fewer than {MIN_IMAGES} photographs {verb} left out: too few to tell."
     if not names:
-        return elements.paragraph(
-            "The photographs differ in no column that the source gives, nor in size: no slices.", "soft"
-        )
+        nothing = "The photographs differ in no column that the source gives, nor in size: no slices."
+        return elements.paragraph(small if few else nothing, "soft")
     rows = []
     for column, value in names[:MAX_SLICES_LISTED]:
         row = slices["fine_tuned"][column, value]
@@ -174,6 +179,7 @@ def write_slices(results: Results) -> Markup:
         "whole test split. p says how often chance alone makes a slice differ that much from the rest, the number of "
         "slices taken into account."
     )
+    note += f" {small}" if few else ""
     rest = elements.rest(len(names), len(rows), "slices", "slices_fine_tuned.csv")
     chart = charts.intervals(rows, mark=overall)
     return Markup("\n").join([elements.legend(), chart, elements.paragraph(note, "soft"), rest])

@@ -19,8 +19,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import polars as pl
-from tqdm import tqdm
 
+from thaw.core import progress
 from thaw.core.errors import ThawError
 from thaw.core.files import atomic_file
 from thaw.sources.base import FailingError, UnreachableError
@@ -212,9 +212,7 @@ def _blocks(stream: Stream, columns: tuple[str, ...], offset: int) -> Iterator[t
     """Cut a table into blocks of complete rows, of about BLOCK_BYTES; yield each with the offset of its first byte."""
     rest = bytearray()
     checked = offset > 0
-    with tqdm(
-        desc=Path(urlsplit(stream.url).path).name, disable=None, unit="B", unit_scale=True, initial=offset
-    ) as bar:
+    with progress.bar(Path(urlsplit(stream.url).path).name, unit="B", initial=offset) as bar:
         for chunk in stream:
             rest += chunk
             bar.total = stream.length

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 
 class UnreachableError(ThawError):
-    """The network or the server fails as a whole: nothing more can be fetched."""
+    """The network, the server, the disk or the share fails as a whole: nothing more can be read."""
+
+
+class ChangedError(ThawError):
+    """A file of one's own changed, or was removed, while the photographs were read."""
 
 
 class FailingError(ThawError):
@@ -57,13 +61,6 @@ class SourceImage:
     meta: Mapping[str, str] = field(default_factory=dict)  # further columns, without the prefix `meta_`
 
 
-def decode_file(image: SourceImage) -> "np.ndarray":
-    """Return the pixels of an image whose file exists; raises ThawError if it cannot be decoded."""
-    from thaw.images import decoding
-
-    return decoding.decode(image.path)
-
-
 @dataclass(frozen=True)
 class Listing:
     """The images that a source offers, and how they are collected.
@@ -75,16 +72,21 @@ class Listing:
         min_per_class: with fewer images of a class, collecting them is an error.
         read: brings an image to its path and returns its pixels, (height, width, 3). It raises ThawError if the image
             is to be left out, with the reason; FailingError or UnreachableError if the image may still arrive later.
-            It is called in several threads.
+            It is called in several threads. None: the files are there already.
         workers: the number of these threads; None is one per core.
+        seen: without `read`: each file that is not left out was there when it was listed. One that is gone has been
+            removed since, which is an error.
+        notes: what else a person should know, each a few words; printed at the end of the line of the stage.
     """
 
     info: DatasetInfo
     images: list[SourceImage]
     max_per_class: int | None = None
     min_per_class: int = 1
-    read: Callable[[SourceImage], "np.ndarray"] = decode_file
+    read: Callable[[SourceImage], "np.ndarray"] | None = None
     workers: int | None = None
+    seen: bool = False
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import re
+import stat
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -9,15 +11,21 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 from PIL import Image
-from tqdm import tqdm
 
-from thaw.core import tables
+from thaw.core import progress, tables
 from thaw.core.errors import ThawError
 from thaw.core.files import clone, write_json
-from thaw.sources.base import FailingError, Listing, SourceImage, UnreachableError
+from thaw.images import decoding
+from thaw.sources.base import ChangedError, FailingError, Listing, SourceImage, UnreachableError
+from thaw.sources.own_files import printable, raise_if_lost
 
+SAFE_ENDING = re.compile(r"\.[a-z0-9]{1,8}")  # of a file name; others are dropped, since the content says what it is
+# Training needs a probability for each view and class. Of 10,000 classes, the fewest that a split takes are 70,000
+# photographs: the 42,000 that train, with 3 copies each, make a table of 6.7 GB, and it is needed several times.
+MAX_CLASSES = 10_000
 ROTATIONS = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
 
 
@@ -28,9 +36,14 @@ def collect(listing: Listing, raw: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
     replaces one that cannot.
 
     Returns the table of the images (tables.IMAGES and the source's `meta_` columns, sorted by id) and that of the
-    images that were left out (tables.MISSING). Raises ThawError if two images have the same id, if there are fewer
-    than two classes, if a class has fewer than `listing.min_per_class` images, or if `listing.read` raises
-    FailingError or UnreachableError.
+    images that were left out (tables.MISSING).
+
+    Raises:
+        ThawError: Two images have the same id, there are fewer than two classes or over MAX_CLASSES, a class has fewer
+            than `listing.min_per_class` images, over half of the files of one's own cannot be read, or the server
+            failed at an image.
+        UnreachableError: The network, the disk or the share fails.
+        ChangedError: A file of one's own changed, or was removed, meanwhile.
     """
     _check(listing)
     (raw / "images").mkdir(parents=True)
@@ -46,6 +59,8 @@ def collect(listing: Listing, raw: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
                 raise ThawError(f"no photograph of the class {label!r} could be read{why}")
             needed = f"a split needs {listing.min_per_class} or more"
             raise ThawError(f"the class {label!r} has only {len(copied)} photographs left{why}: {needed}")
+    if listing.read is None:  # otherwise the next image has replaced one that cannot be read
+        _check_that_most_are_read(listing, rows, missing)
     missing |= {image.image_id: (_file(image), image.left_out) for image in listing.images if image.left_out}
     images = pl.DataFrame([row for copied in rows.values() for row in copied], infer_schema_length=None)
     images = images.sort("image_id")
@@ -80,6 +95,9 @@ def _check(listing: Listing) -> None:
         raise ThawError(f"two photographs have the id {min(repeated)}: {paths}")
     if len(listing.info.classes) < 2:
         raise ThawError("a classifier needs at least two classes")
+    count = len(listing.info.classes)
+    if count > MAX_CLASSES:
+        raise ThawError(f"{count:,} classes are too many: Thaw trains up to {MAX_CLASSES:,}; use broader classes")
 
 
 def _copy_all(
@@ -98,7 +116,7 @@ def _copy_all(
     total = sum(len(images) if most is None else min(most, len(images)) for images in candidates.values())
     with (
         ThreadPoolExecutor(listing.workers or os.cpu_count()) as pool,
-        tqdm(desc="photographs", total=total, disable=None, unit="image") as bar,
+        progress.bar("photographs", total) as bar,
     ):
         # In rounds: each replaces what the round before could not read. So the result does not depend on which thread
         # is faster.
@@ -121,19 +139,34 @@ def _copy_all(
     return rows, missing
 
 
+def _check_that_most_are_read(listing: Listing, rows: dict[str, list], missing: dict[str, tuple[str, str]]) -> None:
+    """Raise ThawError if over half of the images that were tried could not be read: the data are not as meant."""
+    tried = sum(map(len, rows.values())) + len(missing)
+    if 2 * len(missing) > tried:
+        first = next(image for image in listing.images if image.image_id in missing)
+        raise ThawError(
+            f"{len(missing):,} of {tried:,} photographs cannot be read, over half of them; the first is "
+            f"{printable(first.path)} ({missing[first.image_id][1]})"
+        )
+
+
 def _copy(listing: Listing, raw: Path, image: SourceImage) -> dict[str, object] | ThawError:
     """Copy one image and return its row of `images.csv`, or the error why there is none."""
+    ending = image.path.suffix.lower()
+    name = f"images/{image.image_id}{ending if SAFE_ENDING.fullmatch(ending) else ''}"
     try:
-        height, width = listing.read(image).shape[:2]
-    except UnreachableError:
+        if listing.read is None:
+            height, width = _copy_own(image, raw / name, listing.seen).shape[:2]
+        else:
+            height, width = listing.read(image).shape[:2]
+            if image.rotation:
+                width, height = _rotate(image.path, raw / name, image.rotation)
+            else:
+                clone(image.path, raw / name)
+    except (UnreachableError, ChangedError):
         raise
     except ThawError as error:
         return error
-    name = f"images/{image.image_id}{image.path.suffix.lower()}"
-    if image.rotation:
-        width, height = _rotate(image.path, raw / name, image.rotation)
-    else:
-        clone(image.path, raw / name)
     return {
         "image_id": image.image_id,
         "path": name,
@@ -148,6 +181,46 @@ def _copy(listing: Listing, raw: Path, image: SourceImage) -> dict[str, object] 
         "height": height,
         **{f"meta_{key}": value for key, value in image.meta.items()},
     }
+
+
+def _copy_own(image: SourceImage, target: Path, seen: bool) -> np.ndarray:
+    """Copy a file of one's own and return the pixels of the copy: the original may change at any time.
+
+    Raises ThawError, with the reason, if the image is to be left out; ChangedError if the file changed meanwhile, or
+    is gone although it was `seen`; UnreachableError if the disk or share fails.
+    """
+    try:
+        before = _state(image.path)
+        clone(image.path, target)
+        changed = _state(image.path) != before
+    except FileNotFoundError:
+        if seen and not os.path.lexists(image.path):
+            raise ChangedError(_changed(image, "was removed")) from None
+        raise ThawError("no such file") from None
+    except OSError as error:
+        raise_if_lost(error, image.path)
+        if error.filename != str(image.path):  # the copy cannot be written: the disk may be full
+            raise
+        raise ThawError(f"cannot be read ({error.strerror})") from None
+    if changed:
+        raise ChangedError(_changed(image, "changed"))
+    try:
+        return decoding.decode(target)
+    except ThawError as error:
+        target.unlink()
+        reason = str(error).removeprefix(f"{target}: ").replace(str(target), image.path.name)
+        raise ThawError(reason) from None
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device may never end
+        raise ThawError("not a file")
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _changed(image: SourceImage, what: str) -> str:
+    return f"{printable(image.path)} {what} while the photographs were read: run again when nothing changes them"
 
 
 def _rotate(source: Path, target: Path, degrees: int) -> tuple[int, int]:

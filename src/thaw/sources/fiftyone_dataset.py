@@ -3,10 +3,6 @@
 FiftyOne is not part of the default installation; `fiftyone_setup` imports it when this source is used.
 """
 
-import hashlib
-import os
-import re
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +14,7 @@ from thaw.core.errors import ThawError, did_you_mean
 from thaw.core.section import Section
 from thaw.sources import fiftyone_setup
 from thaw.sources.base import DatasetInfo, Listing, Source, SourceImage, is_one_line
+from thaw.sources.own_files import image_id, unique_ends
 
 NO_LABEL = "no label in the dataset"
 TWO_SUBSETS = "tagged with two subsets"
@@ -75,34 +72,16 @@ def _check_field(dataset, params: FiftyOne, fiftyone: ModuleType) -> None:
     raise ThawError(f"the samples {of_dataset} have no field {params.label_field!r}{hint}")
 
 
-def _unique_ends(paths: list[str]) -> dict[str, str]:
-    """Return the end of each path that distinguishes it from the others: at least its last folder and its name.
-
-    Ids come from these ends. FiftyOne's own ids would differ for the same files in another database. Paths relative to
-    the common folder would all change as soon as one sample is stored elsewhere.
-    """
-    ends, undecided, length = {}, set(paths), 2
-    while undecided:
-        candidates = {path: "/".join(Path(path).parts[-length:]) for path in undecided}
-        counts = Counter(candidates.values())
-        unique = {path: end for path, end in candidates.items() if counts[end] == 1}
-        ends |= unique
-        undecided -= unique.keys()
-        length += 1
-    return ends
-
-
 def _source_images(samples: Iterable[tuple[str, str | None, list[str] | None]]) -> Iterator[SourceImage]:
     """Yield the images of samples (file path, label, tags), sorted by path."""
     from thaw.core.tables import SPLITS
 
     samples = sorted(samples, key=lambda sample: sample[0])
-    ends = _unique_ends([path for path, _, _ in samples])
+    ends = unique_ends(path for path, _, _ in samples)  # FiftyOne's own ids differ for the same files elsewhere
     for path, label, tags in samples:
-        readable = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(path).stem)[:60]
         subsets = [subset for subset in SPLITS if subset in (tags or [])]
         yield SourceImage(
-            image_id=f"{readable}-{hashlib.sha256(os.fsencode(ends[path])).hexdigest()[:16]}",
+            image_id=image_id(ends[path], 16),
             path=Path(path),
             label=label or "",
             file=ends[path],

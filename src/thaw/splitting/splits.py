@@ -26,33 +26,35 @@ def draw(images: pl.DataFrame, params: "Split") -> pl.Series:
     A group of near-duplicates larger than the smallest split of its stratum goes to training, if the other groups can
     fill every split. The fractions then apply to the other groups. Otherwise such a group could take a whole split.
 
-    An image whose `subset` is `validation` or `test` stays in that split, together with its whole group. A split that
-    no subset names is drawn from the other images.
+    An image whose `subset` is `validation` or `test` stays in that split, and none joins it there. The other images of
+    its group are left out, or train (`split.duplicates_across`). A split that no subset names is drawn from the groups
+    without such an image.
 
     Args:
         images: The columns `image_id`, `label`, `group`, `stratum` and `subset`.
         params: The section `split`.
 
     Returns:
-        A series of strings from `tables.SPLITS`.
+        A series of strings from `tables.SPLITS`; null: the image is left out.
 
     Raises:
         ThawError: A split has no image of a class.
     """
     images = images.with_columns(order=images["image_id"].map_elements(lambda i: _hash(params.seed, i), pl.String))
-    rank = pl.col("subset").replace_strict({"test": 2, "validation": 1}, default=0, return_dtype=pl.Int8)
+    is_kept = pl.col("subset").is_in(HELD_OUT)
+    kept = images.filter(is_kept)["subset"].unique().to_list()
     groups = images.sort("order").group_by("group", maintain_order=True)
-    groups = groups.agg(pl.first("order", "stratum"), size=pl.len(), rank=rank.max())
-    kept = {split: rank for split, rank in (("test", 2), ("validation", 1)) if (groups["rank"] == rank).any()}
-    assigned = [groups.filter(rank=rank).select("group", split=pl.lit(split)) for split, rank in kept.items()]
-    pool = groups.filter(pl.col("rank") == 0) if kept else groups
+    groups = groups.agg(pl.first("order", "stratum"), size=pl.len(), is_kept=is_kept.any())
     fractions = {split: 0.0 if split in kept else getattr(params, split) for split in HELD_OUT}
-    pool = pool.with_columns(oversized=_is_oversized(fractions, params))
-    assigned.append(pool.filter("oversized").select("group", split=pl.lit("train")))
-    assigned.append(_drawn_in_order(pool.filter(~pl.col("oversized")), fractions))
-    split = images.select("group").join(pl.concat(assigned), on="group", how="left", maintain_order="left")["split"]
-    _check_every_class(images["label"], split, kept, params)
-    return split
+    pool = groups.filter(~pl.col("is_kept")).with_columns(oversized=_is_oversized(fractions, params))
+    oversized = pool.filter("oversized").select("group", split=pl.lit("train"))
+    assigned = pl.concat([oversized, _drawn_in_order(pool.filter(~pl.col("oversized")), fractions)])
+    images = images.join(assigned, on="group", how="left", maintain_order="left")
+    images = images.with_columns(split=pl.when(is_kept).then("subset").otherwise("split"))
+    if params.duplicates_across == "keep":
+        images = images.with_columns(pl.col("split").fill_null("train"))
+    _check_every_class(images["label"], images["split"], kept, params)
+    return images["split"]
 
 
 def _is_oversized(fractions: dict[str, float], params: "Split") -> pl.Expr:
@@ -84,21 +86,33 @@ def _hash(seed: int, image_id: str) -> str:
 def _check_every_class(labels: pl.Series, split: pl.Series, kept: Collection[str], params: "Split") -> None:
     """Raise ThawError if a split has no image of a class; `kept` are the splits that are subsets of the source."""
     counts = pl.DataFrame({"label": labels, "split": split}).group_by("label", "split").len()
-    for label in labels.unique().sort():
-        class_counts = counts.filter(label=label)
-        missing = [split for split in SPLITS if split not in class_counts["split"]]
-        all_kept = set(class_counts["split"]) <= set(kept)
-        if missing_subsets := [split for split in missing if all_kept or split in kept]:
-            raise ThawError(
-                f"the class {label!r} has no image in the source's own {' and '.join(missing_subsets)}; "
-                "with split.keep_subsets: false the splits are drawn anew"
-            )
-        if missing:
-            raise ThawError(
-                f"the class {label!r} has too few images to split: {class_counts['len'].sum()}, of which none are in "
-                f"{' and '.join(missing)}; at split.validation {params.validation} and split.test {params.test} a "
-                f"class needs at least {_min_images(params)} that are not near-duplicates"
-            )
+    left_out = counts.filter(pl.col("split").is_null())
+    counts = counts.filter(pl.col("split").is_not_null())
+    without_training = left_out.join(counts.filter(split="train"), on="label", how="anti").sort("label")
+    for label, _, count in without_training.iter_rows():
+        raise ThawError(
+            f"the class {label!r} has no photograph left to train on: {count:,} are near-duplicates of, or in one "
+            "group with, photographs of the source's own validation or test; with split.duplicates_across: keep "
+            "they train"
+        )
+    incomplete = counts.group_by("label").len().filter(pl.col("len") < len(SPLITS))["label"]
+    if incomplete.is_empty():
+        return
+    label = incomplete.min()
+    others = f"; {len(incomplete) - 1:,} more classes have too few" if len(incomplete) > 1 else ""
+    class_counts = counts.filter(label=label)
+    missing = [split for split in SPLITS if split not in class_counts["split"]]
+    all_kept = set(class_counts["split"]) <= set(kept)
+    if missing_subsets := [split for split in missing if all_kept or split in kept]:
+        raise ThawError(
+            f"the class {label!r} has no image in the source's own {' and '.join(missing_subsets)}; "
+            f"with split.keep_subsets: false the splits are drawn anew{others}"
+        )
+    raise ThawError(
+        f"the class {label!r} has too few images to split: {class_counts['len'].sum()}, of which none are in "
+        f"{' and '.join(missing)}; at split.validation {params.validation} and split.test {params.test} a "
+        f"class needs at least {_min_images(params)} that are not near-duplicates{others}"
+    )
 
 
 def _min_images(params: "Split") -> int:

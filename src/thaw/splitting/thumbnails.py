@@ -1,48 +1,64 @@
-"""Small grey thumbnails of images, by which near-duplicates are recognised."""
+"""Small thumbnails of images, by which near-duplicates are recognised."""
 
 import os
+import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
+from thaw.core import progress
 from thaw.images import decoding
 
-SIDE = 32  # pixels, so 1 KB an image. 48 and 64 pixels told no more of the solar cells apart.
+SIDE = 64  # pixels. With 32, the prints of two T-shirts look the same.
+COLOUR_SIDE = 16  # pixels: colour needs no detail, and JPEG keeps little of it
 MIN_DECODED_SIDE = 4 * SIDE  # a JPEG is decoded at a reduced scale, but each pixel still averages at least 4 x 4
 BLOCK_IMAGES = 512  # images given to the threads at a time; the results that wait for their turn need memory, too
 
+# Brightness and colour (Cr and Cb of ITU-R BT.601; 128: grey) of one image: 4.6 KB.
+THUMBNAIL = np.dtype([("luma", np.uint8, (SIDE, SIDE)), ("chroma", np.uint8, (COLOUR_SIDE, COLOUR_SIDE, 2))])
+
 
 def thumbnail(pixels: np.ndarray) -> np.ndarray:
-    """Return the thumbnail (SIDE, SIDE) uint8 grey of an image (height, width, 3) uint8 RGB.
+    """Return the thumbnail, an array () of THUMBNAIL, of an image (height, width, 3) uint8 RGB.
 
     Each pixel is the mean of its area. The aspect ratio is not kept.
     """
+    small = np.empty((), THUMBNAIL)
     grey = decoding.grey_channel(pixels)
-    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) if grey is None else grey
-    return cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    if grey is not None:
+        small["luma"], small["chroma"] = _resized(grey, SIDE), 128
+        return small
+    colours = cv2.cvtColor(_resized(pixels, SIDE), cv2.COLOR_RGB2YCrCb)
+    small["luma"], small["chroma"] = colours[:, :, 0], _resized(colours[:, :, 1:], COLOUR_SIDE)
+    return small
 
 
-def read(paths: Sequence[Path]) -> np.ndarray:
-    """Return the thumbnails (n, SIDE, SIDE) uint8 of image files.
+def read(paths: Sequence[Path], folder: Path) -> np.ndarray:
+    """Return the thumbnails of image files, (n,) of THUMBNAIL, read-only.
 
-    Shows a progress bar in a terminal. Raises ThawError where a file cannot be decoded.
+    They lie in a file without a name in `folder`, which is gone when the process ends: those of a million images need
+    4.6 GB there, and no memory. Shows its progress. Raises ThawError where an image cannot be decoded.
     """
-    thumbnails = np.empty((len(paths), SIDE, SIDE), np.uint8)
+    folder.mkdir(parents=True, exist_ok=True)
     with (
+        tempfile.TemporaryFile(dir=folder) as file,
         ThreadPoolExecutor(os.cpu_count()) as pool,
-        tqdm(desc="near-duplicates", total=len(paths), disable=None, unit="image") as bar,
+        progress.bar("near-duplicates", len(paths)) as bar,
     ):
         for start in range(0, len(paths), BLOCK_IMAGES):
             block = paths[start : start + BLOCK_IMAGES]
-            for row, small in enumerate(pool.map(_read, block), start):
-                thumbnails[row] = small
+            file.writelines(small.tobytes() for small in pool.map(_read, block))
             bar.update(len(block))
-    return thumbnails
+        file.flush()
+        return np.memmap(file, THUMBNAIL, mode="r", shape=(len(paths),)) if len(paths) else np.empty(0, THUMBNAIL)
 
 
 def _read(path: Path) -> np.ndarray:
     return thumbnail(decoding.decode(path, MIN_DECODED_SIDE))
+
+
+def _resized(pixels: np.ndarray, side: int) -> np.ndarray:
+    return cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)

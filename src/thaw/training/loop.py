@@ -15,15 +15,15 @@ from itertools import groupby, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm import tqdm
 
 from thaw.backbones.cut_points import find_cut_points
-from thaw.core import arrays
+from thaw.core import arrays, progress
 from thaw.core.errors import ThawError
 from thaw.engines.keras_setup import keras
 from thaw.engines.model_files import thawed_part
 from thaw.engines.tensorflow_setup import ordered_sum, tf
 from thaw.features.examples import MIN_PROBABILITY, Examples, training_weights, weighted_scores
+from thaw.training.centring import centre, input_axes
 from thaw.training.folding import folded
 from thaw.training.schedule import learning_rate, phase
 from thaw.training.temperature import apply_temperature, fit_temperature
@@ -74,7 +74,7 @@ def fit(model: keras.Model, data: TrainingData, params: "Training", log: Callabl
         params: `head` or `fine_tune` of params.yaml. Patience is counted from the start of the last phase. Without
             patience, the last epoch is kept. With `ema`, the exponential moving average of the weights is validated
             and kept. Training ends after epoch i if the lowest loss is above the i-th number of `prune_above`.
-            `gradients` is as in `folded`.
+            `gradients` is as in `folded`. With `centre_gradients`, those of kernels are centred, see `centring`.
         log: Gets the scores of each epoch.
 
     Returns:
@@ -102,9 +102,9 @@ def fit(model: keras.Model, data: TrainingData, params: "Training", log: Callabl
         order = generator.permutation(len(train)) if epoch else np.array([], int)
         batches = _batches(order, params.batch_size)
         rows = (train.views[batch, (first_view[batch] + epoch) % view_counts[batch]] for batch in batches)
-        bar = tqdm(batches, f"epoch {epoch}", disable=None, leave=False)
+        tracked = progress.track(batches, f"epoch {epoch} of {params.epochs}", "step", len(batches))
         losses = []
-        for batch, x in zip(bar, arrays.read_ahead(data.activations, rows), strict=True):
+        for batch, x in zip(tracked, arrays.read_ahead(data.activations, rows), strict=True):
             step = (epoch - 1) * steps + len(losses)
             rate = learning_rate(step, steps, params)
             decay = min(params.ema or 0.0, (1 + step) / (10 + step))  # a young average forgets the start sooner
@@ -280,6 +280,7 @@ def _training_step(
         if group.phases[number]
     ]
     training_variables = [variable for _, group in training for variable in group.variables]
+    axes = input_axes(model.layers) if params.centre_gradients else {}
     lanes = min(PARTS, os.cpu_count())
 
     scalar = tf.TensorSpec([], tf.float32)
@@ -311,7 +312,8 @@ def _training_step(
         sums = iter([ordered_sum(parts) for parts in zip(*gradients, strict=True)])
         for optimizer, group in training:
             optimizer.learning_rate = rate * group.factor
-            optimizer.apply([next(sums) for _ in group.variables], group.variables)
+            gradients = [centre(next(sums), axes.get(variable.path, ())) for variable in group.variables]
+            optimizer.apply(gradients, group.variables)
         for average, variable in zip(variables.averages, variables.all, strict=False):
             average.assign_sub((1 - decay) * (average - variable))
         return ordered_sum(losses)

@@ -1,0 +1,116 @@
+"""Prepare a run on photographs of your own: `python src/photographs.py PATH`, or `make repro PHOTOS=PATH`, which also
+runs it.
+
+PATH is a folder with a folder of photographs for each class; a folder with `train`, `validation` and `test` folders of
+that form, whose split is kept; or a table with the columns `path` and `label` (CSV, Parquet or JSON lines). It is
+looked at, and params.yaml gets the settings that suit it; comments stay. What you have set yourself in params.yaml is
+kept. If photographs have changed since the last run, they are copied again.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import yaml
+
+from thaw.backbones import registry
+from thaw.core import params, progress
+from thaw.core.errors import run
+from thaw.core.files import write_text
+from thaw.core.section import Section
+from thaw.experiments import params_edit
+from thaw.guide import place, settings, summary, survey, time_needed
+from thaw.splitting import splits
+
+PARAMS = Path("params.yaml")
+PIPELINE = Path("dvc.yaml")
+SOLAR_CELLS = Path("recipes/elpv.yaml")
+RAW = Path("data/raw")
+COPY_AGAIN = [sys.executable, "-m", "dvc", "repro", "--single-item", "--force", "download"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("path", nargs="?", help="a folder or a table (default: the environment's PHOTOS)")
+    path = parser.parse_args().path or os.environ.get("PHOTOS", "")
+    with progress.lines("photographs"):
+        prepare(path)
+
+
+def prepare(text: str) -> None:
+    """Look at the photographs of the path `text`, print what is found and chosen, and write it to params.yaml."""
+    before = params.load(PARAMS)  # a mistake that was there before is not the photographs'
+    source, path = place.find(text)
+    outputs = pipeline_outputs()
+    place.check_safe([path], outputs)
+    section = getattr(before.download, source)
+    is_same = before.download.source == source and is_same_file(section.path, path)
+    if is_same:
+        path = Path(section.path)  # as it is written: a second call changes nothing
+    listing = survey.list_photographs(source, section.model_copy(update={"path": str(path)}), path)
+    place.check_safe({image.path.parent for image in listing.images if not image.left_out}, outputs)
+    photographs = survey.open_sample(source, path, listing)
+
+    values = params_edit.read(PARAMS)
+    flat, overlay = (dict(params.flatten(part)) for part in (values, params_edit.read(SOLAR_CELLS)))
+    decisions = settings.decide(settings.choose(photographs), flat, overlay, chosen_before=is_same)
+    written = settings.place(photographs) | {decision.key: decision.new for decision in decisions}
+    changes = params_edit.apply(values, params_edit.nest(written))
+    after = params.parse(params_edit.dump(values), f"{PARAMS} with {path}")
+    after.check_classes(listing.info.classes)
+    counts = count(photographs, after.split)
+
+    size = after.image.size or registry.input_size(after.backbone.name).trained
+    lines = summary.found(photographs, counts, after.split)
+    lines += summary.chosen(decisions, changes, PARAMS.name) + summary.enlarged(photographs, size)
+    print("\n".join([*lines, time_line(after, counts, photographs)]), flush=True)
+    if changes:
+        write_text(PARAMS, params_edit.dump(values))
+    elif is_same and (changed := survey.changes_since(RAW, photographs)):
+        what = ", ".join(f"{number:,} {kind}" for kind, number in changed.items())
+        print(f"photographs: {what} since the last run: they are copied again", flush=True)
+        sys.exit(subprocess.run(COPY_AGAIN, check=False).returncode)
+
+
+def pipeline_outputs() -> list[Path]:
+    """Return the paths that the stages write, which DVC deletes before it runs them."""
+    stages = yaml.safe_load(PIPELINE.read_text(encoding="utf-8"))["stages"]
+    entries = [
+        entry for stage in stages.values() for kind in ("outs", "metrics", "plots") for entry in stage.get(kind, [])
+    ]
+    return [Path(entry if isinstance(entry, str) else next(iter(entry))) for entry in entries]
+
+
+def is_same_file(written: str | None, path: Path) -> bool:
+    try:
+        return written is not None and Path(written).expanduser().samefile(path)
+    except (OSError, RuntimeError):
+        return False
+
+
+def count(photographs: survey.Survey, split: Section) -> time_needed.Counts:
+    """Draw the splits as the stage `split` will; raises ThawError if a class has too few photographs."""
+    table = survey.as_table(photographs)
+    if not split.keep_subsets:
+        table = table.with_columns(subset=pl.lit(""))
+    drawn = splits.draw(table, split)
+    numbers = ((drawn == name).sum() for name in ("train", "validation", "test"))
+    return time_needed.Counts(*numbers, classes=len(photographs.class_counts))
+
+
+def time_line(parameters: Section, counts: time_needed.Counts, photographs: survey.Survey) -> str:
+    speed = time_needed.measure_speed()
+    seconds = time_needed.estimate(parameters, counts, photographs.decode_seconds, speed)
+    if seconds is None:
+        return f"time: not known beforehand for {parameters.backbone.name} on the engine {parameters.image.engine}"
+    return (
+        f"time: about {time_needed.text(seconds)} for all stages, an estimate with what else this machine does now; "
+        "what is up to date does not run"
+    )
+
+
+if __name__ == "__main__":
+    run(main)

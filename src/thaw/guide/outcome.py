@@ -1,0 +1,29 @@
+"""What a person reads after a run: the result, where the report is, and what to do next."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+BRANCH = (
+    "git: params.yaml, dvc.lock and reports/ now hold the run on these photographs; `git switch -c NAME` before you "
+    "commit them keeps the last commit's run on its branch"
+)
+NEXT = "next: `.venv/bin/python src/predict.py PHOTOGRAPH…` uses the model, `make compare` compares runs"
+
+
+def last_line(scores: Mapping[str, float | None], count: int, report: Path) -> str:
+    """Return the line.
+
+    Args:
+        scores: of the model on the test split, as metrics.json has them.
+        count: of the photographs in the test split.
+        report: its absolute path.
+    """
+    accuracy, low, high = (scores[f"accuracy_weighted{end}"] for end in ("", "_low", "_high"))
+    weighted = "" if accuracy == scores["accuracy"] else ", by weight,"
+    if accuracy is None:
+        result = f"nothing can be said of the {count:,} test photographs"
+    else:
+        result = f"{accuracy:.1%} of the {count:,} test photographs{weighted} are right"
+    if low is not None and high is not None:
+        result += f" (95% interval {low:.1%} to {high:.1%})"
+    return f"result: {result}; open {report}; {NEXT}"

@@ -1,0 +1,91 @@
+"""Where a person's photographs are: which source reads them, and which path params.yaml gets."""
+
+import difflib
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+
+from thaw.core.errors import ThawError
+from thaw.core.files import expand_home
+from thaw.images.decoding import IMAGE_ENDINGS
+from thaw.sources.base import is_one_line
+from thaw.sources.own_files import printable, raise_if_lost
+
+ARCHIVES = {".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar"}
+
+
+def find(text: str) -> tuple[str, Path]:
+    """Return the source that reads the photographs, `folder` or `table`, and their absolute path.
+
+    Args:
+        text: a path as a person typed it: absolute, relative to the current folder, or beginning with `~`.
+
+    Raises:
+        ThawError: there is nothing at the path, or nothing that can be a folder or a table of photographs.
+    """
+    if not text.strip():
+        raise ThawError("the path of the photographs is empty: make repro PHOTOS=path")
+    path = _absolute(expand_home(text, "the path"))
+    if printable(path) != str(path) or not is_one_line(str(path)):
+        raise ThawError(f"the path {printable(path)!r} has characters that cannot be written to params.yaml: rename it")
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise ThawError(f"{path} does not exist{_similar(path)}") from None
+    except OSError as error:
+        raise_if_lost(error, path)
+        raise ThawError(f"{path} cannot be read: {error.strerror}") from None
+    if stat.S_ISDIR(mode):
+        return "folder", path
+    if not stat.S_ISREG(mode):
+        raise ThawError(f"{path} is neither a folder nor a file")
+    if path.suffix.lower() in ARCHIVES:
+        raise ThawError(f"{path} is an archive: unpack it, and name the folder with its photographs")
+    if path.suffix.lower() in IMAGE_ENDINGS:
+        raise ThawError(f"{path} is one photograph: name the folder with a folder of photographs for each class")
+    return "table", path
+
+
+def check_safe(photographs: Iterable[Path], outputs: Iterable[Path]) -> None:
+    """Check that the pipeline does not write where photographs are.
+
+    Args:
+        photographs: folders or files, absolute.
+        outputs: paths that DVC deletes before it runs their stages.
+
+    Raises:
+        ThawError: one lies within the other.
+    """
+    written = [f"{output.resolve()}/" for output in outputs]
+    for path in photographs:
+        real = f"{path.resolve()}/"
+        for output in written:
+            if real.startswith(output) or output.startswith(real):
+                raise ThawError(
+                    f"{path} and what the pipeline writes, {output[:-1]}, lie within one another: DVC would delete "
+                    "photographs there; keep them outside of the project"
+                )
+
+
+def _absolute(path: Path) -> Path:
+    """Return an absolute path without `..`, which means another folder where a link stands before it."""
+    short = Path(os.path.abspath(path))  # noqa: PTH100 - removes `..` without following links
+    if not os.path.lexists(path):  # the error names what was meant
+        return short
+    try:
+        return short if short.samefile(path) else path.resolve()
+    except OSError:
+        return path.resolve() if path.exists() else short
+
+
+def _similar(path: Path) -> str:
+    """Return a question with the most similar names that exist beside the first part of a path that does not."""
+    missing = next(part for part in (path, *path.parents) if not part.parent.is_file() and part.parent.exists())
+    try:
+        names = [entry.name for entry in missing.parent.iterdir() if entry != missing]
+    except OSError:
+        return ""
+    similar = difflib.get_close_matches(missing.name, sorted(names), n=3, cutoff=0.6)
+    rest = path.relative_to(missing)
+    return f" (did you mean {', '.join(str(missing.parent / name / rest) for name in similar)}?)" if similar else ""

@@ -1,0 +1,85 @@
+"""The parameters that suit a person's photographs, and which of them are written to params.yaml."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from thaw.guide.survey import Survey
+from thaw.parameters.augment import AUTO, CANDIDATES
+
+SQUARE = 1.05  # up to this ratio of the sides, all ways to a square are nearly the same
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A parameter that suits the photographs.
+
+    Attributes:
+        key: its dotted name.
+        value: what suits them.
+        why: in a few words.
+        also: other values that this command may have written for other photographs.
+    """
+
+    key: str
+    value: object
+    why: str
+    also: tuple = ()
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of a parameter."""
+
+    key: str
+    old: object
+    new: object  # the same as `old` if it is kept
+    why: str
+
+
+def place(survey: Survey) -> dict[str, object]:
+    """Return the parameters that say where the photographs are."""
+    return {"download.source": survey.source, f"download.{survey.source}.path": str(survey.path)}
+
+
+def choose(survey: Survey) -> list[Choice]:
+    """Return the parameters that depend on what the photographs are."""
+    width, height = survey.median_size
+    resize, why = "crop", "they are square"
+    if survey.median_aspect > SQUARE:
+        lost = 1 - 1 / survey.median_aspect
+        resize, why = "auto", f"the middle square of {width}×{height} would leave out {lost:.0%}: validation decides"
+    return [
+        Choice("augment.preset", AUTO, f"the head decides between {' and '.join(CANDIDATES)}, on validation"),
+        Choice("image.resize", resize, why, also=("crop", "squash", "auto")),
+    ]
+
+
+def decide(
+    choices: Sequence[Choice], values: Mapping[str, object], overlay: Mapping[str, object], chosen_before: bool
+) -> list[Decision]:
+    """Decide which choices are written: those whose parameter nobody has set.
+
+    Args:
+        choices: what suits the photographs.
+        values: dotted name → value, as params.yaml has it.
+        overlay: dotted name → value that only suits the default photographs. A value that differs was set by a person,
+            unless a choice may have written it.
+        chosen_before: whether the choices were made for these photographs before. All that differs was set since.
+
+    Returns:
+        A decision for each choice, and one for each other value of the overlay that a person has set.
+    """
+    decisions = []
+    for choice in choices:
+        old = values[choice.key]
+        free = not chosen_before and (old == overlay.get(choice.key) or old in choice.also)
+        new = choice.value if free else old
+        why = choice.why if new == choice.value else f"{choice.value} would suit: {choice.why}"
+        decisions.append(Decision(choice.key, old, new, why))
+    rest = {key: value for key, value in overlay.items() if key not in {choice.key for choice in choices}}
+    decisions += [
+        Decision(key, values[key], values[key], "")
+        for key, value in rest.items()
+        if values[key] != value and not key.startswith("download.")
+    ]
+    return decisions

@@ -1,0 +1,146 @@
+"""What a person reads before a run begins: what was found, what was chosen, and why."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+
+from thaw.core.section import Section
+from thaw.guide.settings import Decision
+from thaw.guide.survey import Survey, unlisted
+from thaw.guide.time_needed import Counts
+from thaw.sources.own_files import SUBSETS, printable
+
+MAX_CLASSES = 12  # that are named, each with its photographs
+MANY_CLASSES = 1000  # the report was tried with up to as many
+ENLARGED = 1.25  # from this factor on, an enlarged photograph is worth a word
+NAMES = {"tif": "TIFF", "tiff": "TIFF", "jpg": "JPEG", "jpeg": "JPEG", "": "no ending"}
+
+
+def found(survey: Survey, counts: Counts, split: Section) -> list[str]:
+    """Return the lines that say what was found.
+
+    Args:
+        survey: of the photographs.
+        counts: of the photographs in each split, before near-duplicates are known.
+        split: the section of the parameters.
+    """
+    used, classes = len(survey.used), survey.class_counts
+    smallest, largest = (choose(classes, key=lambda item: item[1]) for choose in (min, max))
+    lines = [
+        f"found: {used:,} photographs of {len(classes):,} classes in {survey.path}",
+        f"  classes: {_classes(classes)}",
+    ]
+    if len(classes) > MAX_CLASSES:
+        lines.append(f"  smallest class: {smallest[0]} with {smallest[1]:,}; largest: {largest[0]} with {largest[1]:,}")
+    if len(classes) > MANY_CLASSES:
+        lines.append(
+            f"  warning: Thaw was tried with up to {MANY_CLASSES:,} classes; is the label what the model is to tell?"
+        )
+    if mistaken := [name for name, _ in classes if survey.source == "folder" and name.lower() in SUBSETS]:
+        others = [name for name, _ in classes if name not in mistaken]
+        lines.append(
+            f"  warning: {', '.join(mistaken)} count as classes, not as splits, because of {', '.join(others[:3])} "
+            "beside them"
+        )
+    lines += [f"  files: {_formats(survey)}; {_sizes(survey)}", f"  split: {_split(survey, counts, split)}"]
+    if survey.group_sizes:
+        group, size = survey.group_sizes.most_common(1)[0]
+        lines.append(f"  groups: {len(survey.group_sizes):,}, never divided; the largest, {group}, has {size:,}")
+    weights = [image.weight for image in survey.used]
+    if min(weights) != max(weights):
+        lines.append(f"  weights: from {min(weights):g} to {max(weights):g}")
+    return lines + _left_out(survey) + [f"  note: {note}" for note in survey.listing.notes]
+
+
+def chosen(decisions: Sequence[Decision], changes: Sequence[tuple[str, object, object]], name: str) -> list[str]:
+    """Return the lines that say what changes in the parameter file `name`, what stays, and why."""
+    reasons = {decision.key: decision.why for decision in decisions}
+    lines = [f"{name}: {len(changes)} changes" if changes else f"{name}: nothing to change"]
+    lines += [
+        f"  {key}: {_value(old)} → {_value(new)}" + (f" ({reasons[key]})" if reasons.get(key) else "")
+        for key, old, new in changes
+    ]
+    lines += [
+        f"  {decision.key}: {_value(decision.new)} stays, as you set it"
+        + (f" ({decision.why})" if decision.why else "")
+        for decision in decisions
+        if decision.old == decision.new and ("would suit" in decision.why or not decision.why)
+    ]
+    return lines
+
+
+def enlarged(survey: Survey, size: int) -> list[str]:
+    """Return a line if photographs are much smaller than the network's input of `size` pixels."""
+    factor = size / survey.median_short_side
+    if factor < ENLARGED:
+        return []
+    smaller = max(32, 32 * round(survey.median_short_side / 32))
+    return [
+        f"  image.size: {size} stays, so the photographs are enlarged {factor:.1f} times. With image.size: {smaller} a "
+        "run is faster; which is more accurate, validation tells"
+    ]
+
+
+def _classes(classes: Sequence[tuple[str, int]]) -> str:
+    by_size = sorted(classes, key=lambda item: -item[1]) if len(classes) > MAX_CLASSES else classes
+    named = ", ".join(f"{name} {count:,}" for name, count in by_size[:MAX_CLASSES])
+    return named + (f" and {len(classes) - MAX_CLASSES:,} more" if len(classes) > MAX_CLASSES else "")
+
+
+def _formats(survey: Survey) -> str:
+    counts: Counter = Counter()
+    for image in survey.used:
+        ending = image.path.suffix.lower().lstrip(".")
+        counts[NAMES.get(ending, ending.upper())] += 1
+    return ", ".join(
+        f"{count:,} {name}" for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    )
+
+
+def _sizes(survey: Survey) -> str:
+    ordered = sorted(survey.sizes, key=lambda size: (size[0] * size[1], size))
+    opened = f"{len(ordered):,} were opened"
+    if len(ordered) == len(survey.used):
+        opened = "all were opened"
+    if ordered[0] == ordered[-1]:
+        text = "{}×{} pixels".format(*ordered[0])
+    else:
+        named = (("smallest", ordered[0]), ("median", survey.median_size), ("largest", ordered[-1]))
+        text = ", ".join(f"{name} {width}×{height}" for name, (width, height) in named) + " pixels"
+    if survey.unreadable:
+        opened += f", and {len(survey.unreadable):,} cannot be read, such as {survey.unreadable[0]}"
+    return f"{text} ({opened})"
+
+
+def _split(survey: Survey, counts: Counts, split: Section) -> str:
+    numbers = f"{counts.train:,} train, {counts.validation:,} validation, {counts.test:,} test"
+    if not survey.subset_counts:
+        return f"{numbers}, drawn by Thaw (before near-duplicates are united)"
+    own = ", ".join(f"{count:,} {name}" for name, count in survey.subset_counts.items())
+    if not split.keep_subsets:
+        return f"{numbers}, drawn by Thaw; your own ({own}) is not used, since split.keep_subsets is false"
+    drawn = [name for name in ("validation", "test") if name not in survey.subset_counts]
+    return f"your own, {own}" + (f"; {' and '.join(drawn)} drawn from the others: {numbers}" if drawn else "")
+
+
+def _left_out(survey: Survey) -> list[str]:
+    reasons: dict[str, Counter] = {}
+    for image in survey.listing.images:
+        if image.left_out:
+            reasons.setdefault(image.left_out, Counter())[image.path.suffix.lower() or "no ending"] += 1
+    parts = [
+        f"{endings.total():,} {reason}" + (f" ({_endings(endings)})" if "ending" in reason else "")
+        for reason, endings in sorted(reasons.items(), key=lambda item: (-item[1].total(), item[0]))
+    ]
+    if loose := unlisted(survey):
+        parts.append(f"{loose:,} photographs in no folder of a class")
+    return [f"  left out: {'; '.join(parts)}"] if parts else []
+
+
+def _endings(endings: Counter) -> str:
+    common = ", ".join(f"{count:,} {printable(ending)}" for ending, count in endings.most_common(4))
+    return common + (", …" if len(endings) > 4 else "")
+
+
+def _value(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

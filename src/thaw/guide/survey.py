@@ -1,0 +1,230 @@
+"""What a person's photographs are: listed by their source, and a sample of them opened."""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from statistics import median
+
+import polars as pl
+from PIL import Image
+
+from thaw.core import progress, tables
+from thaw.core.errors import ThawError
+from thaw.images import decoding
+from thaw.sources.base import Listing, SourceImage, UnreachableError
+from thaw.sources.own_files import SUBSETS, printable, raise_if_lost
+from thaw.sources.registry import SOURCES
+from thaw.sources.table_reading import READERS
+
+OPENED = 400  # photographs whose size is read; the median of as many is close to that of a million
+MAX_SECONDS = 20.0  # for opening them, as from a slow share
+DECODED = 12  # photographs that are decoded, to see how long it takes
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was found.
+
+    Attributes:
+        source: `folder` or `table`.
+        path: absolute.
+        listing: of all photographs, as the source lists them.
+        sizes: width and height in pixels of the photographs that were opened, in the order of the listing.
+        unreadable: why those that were opened and are no readable photographs are none, each with its path.
+        decode_seconds: for one photograph, on one core.
+    """
+
+    source: str
+    path: Path
+    listing: Listing
+    sizes: Sequence[tuple[int, int]]
+    unreadable: Sequence[str]
+    decode_seconds: float
+
+    @cached_property
+    def used(self) -> list[SourceImage]:
+        return [image for image in self.listing.images if not image.left_out]
+
+    @cached_property
+    def class_counts(self) -> list[tuple[str, int]]:
+        """The classes, in their order, with the number of their photographs."""
+        counts = Counter(image.label for image in self.used)
+        return [(name, counts[name]) for name in self.listing.info.classes]
+
+    @cached_property
+    def subset_counts(self) -> dict[str, int]:
+        """How many photographs their owner put into each split; empty if nobody did."""
+        counts = Counter(image.meta.get("subset", "") for image in self.used)
+        return {name: counts[name] for name in tables.SPLITS if counts[name]} if any(counts.keys() - {""}) else {}
+
+    @cached_property
+    def group_sizes(self) -> Counter:
+        return Counter(image.meta["group"] for image in self.used if image.meta.get("group"))
+
+    @property
+    def median_size(self) -> tuple[int, int]:
+        return sorted(self.sizes, key=lambda size: size[0] * size[1])[len(self.sizes) // 2]
+
+    @property
+    def median_short_side(self) -> float:
+        return median(min(size) for size in self.sizes)
+
+    @property
+    def median_aspect(self) -> float:
+        """The longer side divided by the shorter one."""
+        return median(max(size) / min(size) for size in self.sizes)
+
+
+def list_photographs(source: str, section: object, path: Path) -> Listing:
+    """List the photographs as the stage `download` will.
+
+    Args:
+        source: its name in `download.source`.
+        section: its section of the parameters, with the path.
+        path: where the photographs are.
+
+    Raises:
+        ThawError: one line, if there are no two classes of photographs; it says where they may be.
+    """
+    try:
+        return SOURCES[source].find(section)
+    except UnreachableError:
+        raise
+    except ThawError as error:
+        problem = str(error).replace(f"download.{source}.path {path}", str(path))
+        raise ThawError(problem + (_where_else(path) if source == "folder" else "")) from None
+
+
+def open_sample(source: str, path: Path, listing: Listing) -> Survey:
+    """Open some of the photographs; raises ThawError if none of these can be read, or if the disk fails."""
+    used = [image.path for image in listing.images if not image.left_out]
+    sizes, readable, unreadable, start = [], [], [], time.monotonic()
+    for image in progress.track(_evenly(used, OPENED), "opened", "image", min(OPENED, len(used))):
+        try:
+            sizes.append(_size(image))
+            readable.append(image)
+        except UnreachableError:
+            raise
+        except ThawError as error:
+            unreadable.append(str(error))
+        if time.monotonic() - start > MAX_SECONDS and readable:
+            break
+    if not readable:
+        raise ThawError(f"none of the {len(unreadable):,} photographs that were opened can be read: {unreadable[0]}")
+    seconds = []
+    for image in _evenly(readable, DECODED):
+        begin = time.thread_time()  # of this core: what else runs has no effect
+        try:
+            decoding.decode(image)
+        except ThawError as error:
+            unreadable.append(str(error))
+        seconds.append(time.thread_time() - begin)
+    return Survey(source, path, listing, sizes, unreadable, sum(seconds) / len(seconds))
+
+
+def unlisted(survey: Survey) -> int:
+    """Return how many photographs lie beside the folders of the classes, where no class is known for them.
+
+    Raises ThawError if the folder cannot be read any more.
+    """
+    if survey.source != "folder":
+        return 0
+    folders = {survey.path}
+    try:
+        if survey.subset_counts:
+            folders |= {entry for entry in survey.path.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
+        return sum(_is_photograph(entry) for folder in folders for entry in folder.iterdir())
+    except OSError as error:  # the folder has changed since it was listed
+        raise_if_lost(error, survey.path)
+        raise ThawError(f"{printable(survey.path)} changes while it is read ({error.strerror}): run again") from None
+
+
+def changes_since(raw: Path, survey: Survey) -> dict[str, int]:
+    """Count the photographs that are new, gone or changed since a run copied them to `raw`; empty if none is.
+
+    A photograph has changed if its label, weight, split, group or another column has, or the size of its file.
+    """
+    if not (raw / "images.csv").exists():
+        return {}
+    copied = {row["image_id"]: row for row in tables.read_images(raw).iter_rows(named=True)}
+    unusable = set(tables.read(raw / "missing.csv", tables.MISSING)["image_id"])
+    listed = {image.image_id: image for image in survey.used if image.image_id not in unusable}
+    changed = [
+        image_id for image_id in listed.keys() & copied.keys() if _differs(listed[image_id], copied[image_id], raw)
+    ]
+    counts = {
+        "new": len(listed.keys() - copied.keys()), "gone": len(copied.keys() - listed.keys()), "changed": len(changed),
+    }  # fmt: skip
+    return {what: count for what, count in counts.items() if count}
+
+
+def as_table(survey: Survey) -> pl.DataFrame:
+    """Return the columns that `splits.draw` reads. Near-duplicates are not known yet."""
+    used = survey.used
+    return pl.DataFrame(
+        {
+            "image_id": [image.image_id for image in used],
+            "label": [image.label for image in used],
+            "group": [image.meta.get("group") or image.image_id for image in used],
+            "stratum": [image.label for image in used],
+            "subset": [image.meta.get("subset", "") for image in used],
+        }
+    )
+
+
+def _evenly(items: Sequence[Path], count: int) -> list[Path]:
+    """Return up to `count` of the items, spread over all of them."""
+    count = min(count, len(items))
+    return [items[(2 * i + 1) * len(items) // (2 * count)] for i in range(count)]
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """Return width and height as the header of a file says them; raises ThawError with one line."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except OSError as error:
+        raise_if_lost(error, path)
+        why = error.strerror or "not an image that can be read"
+    except Exception as error:  # Pillow's plugins raise errors of many types on a damaged file
+        why = f"damaged ({error})"
+    raise ThawError(f"{printable(path)}: {why}")
+
+
+def _differs(image: SourceImage, row: dict[str, object], raw: Path) -> bool:
+    meta = {f"meta_{key}": value for key, value in image.meta.items()}
+    if (image.label, image.weight) != (row["label"], row["weight"]):
+        return True
+    if any((row.get(key) or "") != value for key, value in meta.items()):
+        return True
+    try:
+        return image.path.stat().st_size != (raw / row["path"]).stat().st_size
+    except OSError:
+        return True
+
+
+def _is_photograph(path: Path) -> bool:
+    hidden = path.name.startswith(".")
+    return not hidden and path.suffix.lower() in decoding.IMAGE_ENDINGS and path.is_file()
+
+
+def _where_else(folder: Path) -> str:
+    """Return what in a folder may be meant instead of the folder itself, as the end of an error message."""
+    try:
+        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+        folders = [entry for entry in entries if entry.is_dir()]
+        inner = [entry for entry in folders[0].iterdir() if entry.is_dir()] if len(folders) == 1 else []
+    except OSError:
+        return ""
+    listed = [entry for entry in entries if entry.suffix.lower() in READERS and entry.is_file()]
+    loose = sum(map(_is_photograph, entries))
+    if len(listed) == 1:
+        return f"; is {printable(listed[0])} the table with their labels?"
+    if len(inner) > 1 and folders[0].name.lower() not in SUBSETS:
+        return f"; did you mean {printable(folders[0])}, which has {len(inner)} folders?"
+    if loose:
+        return f"; the {loose:,} photographs in it need a folder for each class, or a table with their labels"
+    return ""

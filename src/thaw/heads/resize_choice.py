@@ -1,0 +1,93 @@
+"""`image.resize: auto`: whether photographs are cropped or squashed to squares, as a linear head on each decides."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from thaw.backbones.cut_points import FEATURES
+from thaw.core import tables
+from thaw.engines import inference
+from thaw.features import extraction
+from thaw.features.examples import Examples, losses, training_weights
+from thaw.features.extraction import Dataset, ImageSettings, PlannedViews
+from thaw.heads import linear, selection
+
+SQUARE = 1.02  # up to this ratio of its sides, a photograph counts as square: both ways are nearly the same
+# Of the linear head. They do not follow `head.strengths`: a change of the head is not to extract all features again.
+STRENGTHS = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How photographs are made square, and why."""
+
+    resize: str  # crop or squash
+    reason: str
+    # By value: the mean loss on validation (nats, by weight) of the best head; empty if nothing was compared.
+    validation_loss: dict[str, float]
+    change: float | None = None  # of the loss, from crop to squash
+    standard_error: float | None = None  # of the change; None for one group of near-duplicates too
+
+    @property
+    def text(self) -> str:
+        """For the terminal."""
+        return f"; image.resize {self.resize} is chosen ({self.reason})"
+
+
+def choose(
+    dataset: Dataset, images: Examples, classes: tuple[str, ...], image: ImageSettings, backbone: Path
+) -> Choice:
+    """Choose crop, unless squash lowers the loss on validation by more than one standard error.
+
+    Within noise, crop is safer: it does not distort what it shows.
+
+    Args:
+        dataset: Where the images are.
+        images: All images of the run; their views are rows of all that is planned for the dataset.
+        classes: In the order of the labels.
+        image: Size and engine; its `resize` is not used.
+        backbone: Folder of the network.
+
+    Raises:
+        ThawError: An image cannot be read, or all weights of a class in training or of validation are 0.
+    """
+    if len(inference.output_shapes(backbone / "backbone.xml", [FEATURES], image.size)[FEATURES]) > 1:
+        return Choice("crop", "without backbone.pooling no linear head can compare", {})
+    if not has_oblong(dataset):
+        return Choice("crop", "all photographs are square", {})
+    training, validation = images.split("train").without_augmented_views(), images.split("validation")
+    run = extraction.engine(backbone, FEATURES, image)
+    each = {}
+    for resize in ("crop", "squash"):
+        planned = PlannedViews(dataset, replace(image, resize=resize))
+        features = [_features(planned, run, part.rows) for part in (training, validation)]
+        each[resize] = _best_losses(training, validation, features, classes)
+    change, error = selection.paired_change(each["squash"], each["crop"], validation)
+    reason = f"squash against crop: validation loss {change:+.3f}, standard error {error:.3f}"
+    means = {resize: float(np.average(values, weights=validation.weights)) for resize, values in each.items()}
+    return Choice("squash" if change < -error else "crop", reason, means, change, error if np.isfinite(error) else None)
+
+
+def has_oblong(dataset: Dataset) -> bool:
+    """Return whether any image that is used is not square."""
+    used = tables.read_images(dataset.raw).join(tables.read(dataset.split, tables.SPLIT), on="image_id", how="semi")
+    longer, shorter = pl.max_horizontal("width", "height"), pl.min_horizontal("width", "height")
+    return used.select((longer > SQUARE * shorter).any()).item()
+
+
+def _features(planned: PlannedViews, run: inference.Run, rows: np.ndarray) -> np.ndarray:
+    """Return the pooled features of these views, (len(rows), channels) float16."""
+    return np.concatenate(list(run(inference.rebatch(planned.draw(rows)))))
+
+
+def _best_losses(
+    training: Examples, validation: Examples, features: list[np.ndarray], classes: tuple[str, ...]
+) -> np.ndarray:
+    """Return the losses (n,) on validation of the best linear head. `features` are of training, and of validation."""
+    weights = training_weights(training, None)
+    samples = linear.Samples(features[0].astype(np.float32), training.labels, weights)
+    path = linear.until_worse(linear.fit_path(samples, classes, STRENGTHS), features[1], validation)
+    head, _, _ = min(path, key=lambda step: step[1])
+    return losses(head.probabilities(features[1]), validation)

@@ -1,0 +1,97 @@
+"""What the sources of one's own files share: names of subsets, ids from paths, and files that can no longer be read."""
+
+import errno
+import hashlib
+import os
+import re
+import stat
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from thaw.sources.base import SourceImage, UnreachableError
+
+SUBSETS = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "test": "test",
+    "testing": "test",
+}
+# What the system answers if a disk, or a share on the network, fails as a whole. It says nothing about the file.
+LOST = {
+    getattr(errno, name)
+    for name in (
+        "EIO", "ENOTCONN", "ESTALE", "ETIMEDOUT", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN", "ENETUNREACH", "ENETRESET",
+        "ECONNABORTED", "ECONNREFUSED", "ECONNRESET", "ENODEV", "ENXIO", "ESHUTDOWN", "EREMOTEIO", "ENOLINK",
+    )
+    if hasattr(errno, name)  # some are Linux' own
+}  # fmt: skip
+
+
+def raise_if_lost(error: OSError, path: Path) -> None:
+    """Raise UnreachableError if `error` says that the disk or share with `path` fails as a whole."""
+    if error.errno in LOST:
+        raise UnreachableError(
+            f"{printable(path)} cannot be read ({error.strerror}): the disk or share that holds it does not answer; "
+            "run again when it is back"
+        ) from None
+
+
+def status(path: Path) -> os.stat_result | None:
+    """Return the status of a file or folder, or None if it is not there or must not be seen.
+
+    Raises UnreachableError if the disk or share fails.
+    """
+    try:
+        return path.stat()
+    except OSError as error:
+        raise_if_lost(error, path)
+        return None
+    except ValueError:  # a name with a zero byte
+        return None
+
+
+def is_folder(path: Path) -> bool:
+    """Return whether `path` is a folder; raises UnreachableError if the disk or share fails."""
+    found = status(path)
+    return found is not None and stat.S_ISDIR(found.st_mode)
+
+
+def image_id(file: str, digits: int) -> str:
+    """Return a readable name that is safe as a file name, and unique by the hash of the whole relative path `file`."""
+    readable = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(file).stem)[:60]
+    return f"{readable}-{hashlib.sha256(os.fsencode(file)).hexdigest()[:digits]}"
+
+
+def with_unique_ids(images: list[SourceImage]) -> list[SourceImage]:
+    """Lengthen the ids of images with the same name whose hashes start alike, as happens among a million."""
+    counts = Counter(image.image_id for image in images)
+    return [
+        image if counts[image.image_id] == 1 else replace(image, image_id=image_id(image.file, 32)) for image in images
+    ]
+
+
+def unique_ends(paths: Iterable[str]) -> dict[str, str]:
+    """Return the end of each absolute path that tells it from the others: at least its last folder and its name.
+
+    Ids come from these ends where files have no common folder. Paths relative to a common one would all change as soon
+    as one file is stored elsewhere.
+    """
+    ends, undecided, length = {}, set(paths), 2
+    while undecided:
+        candidates = {path: "/".join(Path(path).parts[-length:]) for path in undecided}
+        counts = Counter(candidates.values())
+        unique = {path: end for path, end in candidates.items() if counts[end] == 1}
+        ends |= unique
+        undecided -= unique.keys()
+        length += 1
+    return ends
+
+
+def printable(path: Path | str) -> str:
+    """Return a path as text that can be printed anywhere: names may contain any bytes."""
+    return os.fsencode(path).decode(errors="backslashreplace")

@@ -1,0 +1,293 @@
+"""Photographs of one's own, listed with their labels in a table: CSV, Parquet or JSON lines.
+
+A row names a photograph:
+
+    path,label,split
+    cats/1.jpg,cat,train
+    dogs/1.jpg,dog,test
+"""
+
+import math
+import os
+import re
+import stat
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from thaw.core.errors import ThawError, did_you_mean
+from thaw.core.files import expand_home
+from thaw.core.section import Section
+from thaw.sources import table_reading
+from thaw.sources.base import DatasetInfo, Listing, Source, SourceImage, is_one_line
+from thaw.sources.own_files import SUBSETS, image_id, status, unique_ends, with_unique_ids
+
+NO_PATH = "no path in the table"
+NO_LABEL = "no label in the table"
+NO_FILE = "no such file"
+REPEATED = "listed more than once: its first line counts"
+
+INTEGER = re.compile(r"[-+]?\d+")
+WHOLE = re.compile(r"([-+]?\d+)\.0+")  # as tables have whole numbers in a column with empty cells
+NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?")
+MAX_FRACTIONAL_CLASSES = 20  # grades such as 0.5, 1 and 1.5 name classes; more fractions are a measurement
+OWN_META = {"subset": "split", "group": "group"}  # columns of images.csv that other columns of the table become
+MAX_NAMES = 12  # of columns, in a message
+
+
+class Table(Section):
+    path: str | None
+    path_column: Annotated[str, Field(min_length=1)]
+    label_column: Annotated[str, Field(min_length=1)]
+
+
+@dataclass
+class Row:
+    """A row of the table."""
+
+    place: str  # where it is, for messages and missing.csv
+    given_path: str  # as it is written
+    label: str
+    subset: str  # "" where the table gives none
+    group: str
+    weight: float
+    meta: dict[str, str]
+    path: Path = Path()
+    file: str = ""  # what identifies the photograph, wherever the table is
+    left_out: str = ""
+
+
+def find(params: Table) -> Listing:
+    """List the photographs of the table `params.path`. A row names one, by its path and its label.
+
+    The columns are those that `params.path_column` and `params.label_column` name and, where they are there, `split`
+    (a key of SUBSETS, or empty: drawn by Thaw), `group`, `weight` (from 0; empty: 1) and `meta_…`. Upper and lower
+    case make no difference. A path is absolute, begins with `~`, or is relative to the folder of the table.
+
+    Rows without a path, label or file are left out with that reason, and a photograph's second row. Classes are in
+    numeric order if all are numbers, otherwise in alphabetical order. The ids of photographs below the folder of the
+    table are those of the source `folder`; others are made from the end of the path.
+
+    Raises ThawError, one line that names the place, if the table cannot be read, if a value is not what its column may
+    hold, if a photograph has two labels, splits or groups, if over half of the files are missing, or if the labels are
+    no classes; UnreachableError if the disk or share fails.
+    """
+    name = f"download.table.path {params.path}"
+    table = Path(os.path.abspath(expand_home(params.path, "download.table.path")))  # noqa: PTH100 - removes `..`
+    content = table_reading.read(table, name)
+    columns = _columns(content, params, name)
+    rows = _rows(content, columns, name)
+    complete = [row for row in rows if row.given_path and row.label]
+    classes = _classes(complete, columns["label"], name)  # before any file is looked for
+    backslashes = _locate([row for row in rows if row.given_path], table.parent)
+    _check_that_most_are_there(complete, table.parent, name)
+    photographs = _without_repeats(complete, name)
+    _check_every_class(photographs, name)
+    images = with_unique_ids([_source_image(row, image_id(row.file, 8), columns) for row in photographs])
+    images += [_source_image(row, _row_id(row), {}) for row in rows if row.left_out in (NO_PATH, NO_LABEL, REPEATED)]
+
+    ignored = [column or "one without a name" for column in content.columns if column not in columns.values()]
+    notes = [f"ignored columns: {_shortened(ignored)}"] if ignored else []
+    notes += [f"{backslashes:,} paths with \\ are read with /"] if backslashes else []
+    return Listing(DatasetInfo("table", "", "", classes), images, seen=True, notes=tuple(notes))
+
+
+def _columns(content: table_reading.Table, params: Table, name: str) -> dict[str, str]:
+    """Return {what a column is for: its name in the table}, for `path`, `label` and those of the others that exist."""
+    wanted = {"path": params.path_column, "label": params.label_column}
+    wanted |= {purpose: purpose for purpose in ("split", "group", "weight")}
+    columns = {}
+    for purpose, column in wanted.items():
+        same = [other for other in content.columns if other.lower() == column.lower()]
+        if column in same:
+            columns[purpose] = column
+        elif len(same) == 1:
+            columns[purpose] = same[0]
+        elif same:
+            raise ThawError(f"{name} has the columns {' and '.join(same)}: one of them should be {column!r}")
+        elif purpose in ("path", "label"):
+            raise ThawError(
+                f"{name} has no column {column!r}{did_you_mean(column, filter(None, content.columns))}: rename the one "
+                f"with the {purpose}, or set download.table.{purpose}_column. The first line of a CSV names its columns"
+            )
+    if columns["path"] == columns["label"]:
+        raise ThawError(f"{name}: download.table.path_column and label_column both name the column {columns['path']!r}")
+    for column in content.columns:
+        key = column[len("meta_") :]
+        if column.lower().startswith("meta_") and key and column not in columns.values():
+            if key in OWN_META:
+                raise ThawError(f"{name}: the column {column} means something else in Thaw: call it {OWN_META[key]}")
+            columns[f"meta_{key}"] = column
+    for column in columns.values():
+        if content.columns[column] is None:
+            raise ThawError(f"{name}: the column {column!r} holds lists, objects or bytes: each row needs one text")
+    return columns
+
+
+def _shortened(names: list[str]) -> str:
+    return ", ".join(names[:MAX_NAMES]) + (f" and {len(names) - MAX_NAMES:,} more" if names[MAX_NAMES:] else "")
+
+
+def _rows(content: table_reading.Table, columns: dict[str, str], name: str) -> list[Row]:
+    """Return the rows; their files are not looked for yet."""
+
+    empty = [""] * len(content.lines)
+    purposes = ("path", "label", "split", "group", "weight")
+    paths, labels, splits, groups, weights = (content.columns.get(columns.get(purpose), empty) for purpose in purposes)
+    if all(WHOLE.fullmatch(label) or INTEGER.fullmatch(label) for label in labels if label):
+        labels = [WHOLE.sub(r"\1", label) for label in labels]
+    meta = {key.removeprefix("meta_"): content.columns[columns[key]] for key in columns if key.startswith("meta_")}
+    rows = []
+    for i, line in enumerate(content.lines):
+        place = f"{content.place} {line}"
+        row = Row(
+            place=place,
+            given_path=paths[i],
+            label=labels[i],
+            subset=_subset(splits[i], f"{name}: {place}"),
+            group=groups[i],
+            weight=_weight(weights[i], f"{name}: {place}"),
+            meta={key: values[i] for key, values in meta.items()},
+            left_out="" if paths[i] and labels[i] else NO_LABEL if paths[i] else NO_PATH,
+        )
+        rows.append(row)
+    return rows
+
+
+def _subset(text: str, where: str) -> str:
+    if text and text.lower() not in SUBSETS:
+        raise ThawError(f"{where}: split should be train, validation, test or empty, not {text!r}")
+    return SUBSETS[text.lower()] if text else ""
+
+
+def _weight(text: str, where: str) -> float:
+    if not text:
+        return 1.0
+    try:
+        weight = float(text.replace(",", "."))  # spreadsheets write the decimal sign of their language
+    except ValueError:
+        weight = math.nan
+    if not 0 <= weight < math.inf:
+        raise ThawError(f"{where}: weight should be a number from 0, not {text!r}")
+    return weight
+
+
+def _locate(rows: list[Row], root: Path) -> int:
+    """Find the files of the rows; return how many are only there if `\\` in their paths is read as `/`."""
+    backslashes = 0
+    for row in rows:
+        row.path, found = _status(root, row.given_path)
+        if found is None and "\\" in row.given_path:
+            path, found = _status(root, row.given_path.replace("\\", "/"))
+            if found is not None:
+                row.path = path
+                backslashes += 1
+        if not row.left_out and not (found and stat.S_ISREG(found.st_mode)):
+            row.left_out = NO_FILE if found is None else "not a file"
+    ends = unique_ends(str(row.path) for row in rows if root not in row.path.parents)
+    for row in rows:  # no output may contain a path of this machine
+        end = ends.get(str(row.path))
+        row.file = f"…/{end}" if end else row.path.relative_to(root).as_posix()
+    return backslashes
+
+
+def _status(root: Path, given_path: str) -> tuple[Path, os.stat_result | None]:
+    path = Path(os.path.normpath(root / os.path.expanduser(given_path)))  # noqa: PTH111 - an unknown `~user` stays
+    return path, status(path)
+
+
+def _check_that_most_are_there(rows: list[Row], root: Path, name: str) -> None:
+    absent = [row for row in rows if row.left_out]
+    if 2 * len(absent) > len(rows):
+        raise ThawError(
+            f"{name}: {len(absent):,} of its {len(rows):,} photographs are not there, over half of them; the first is "
+            f"{absent[0].given_path} in {absent[0].place} ({absent[0].left_out}). Paths are relative to {root}"
+        )
+
+
+def _without_repeats(rows: list[Row], name: str) -> list[Row]:
+    """Return the first row of each photograph; the others are marked as left out.
+
+    Raises ThawError if the rows of a photograph contradict one another: only its owner knows which one is right.
+    """
+    first_rows: dict[str, Row] = {}
+    for row in rows:
+        first = first_rows.setdefault(row.file, row)
+        if first is row:
+            continue
+        for what in ("label", "subset", "group"):
+            one, other = getattr(first, what), getattr(row, what)
+            if one != other:
+                what = "split" if what == "subset" else what
+                raise ThawError(
+                    f"{name} lists {row.given_path} with the {what} {one!r} in {first.place} and {other!r} in "
+                    f"{row.place}: a photograph can have only one {what}"
+                )
+        row.left_out = REPEATED
+    return list(first_rows.values())
+
+
+def _classes(rows: list[Row], column: str, name: str) -> tuple[str, ...]:
+    """Return the classes in order; raises ThawError if the labels of the rows cannot be classes."""
+    counts = Counter(row.label for row in rows)
+    labels = sorted(counts)
+    if all(NUMBER.fullmatch(label) for label in labels):
+        labels.sort(key=lambda label: float(label.replace(",", ".")))
+        fractions = [label for label in labels if not (INTEGER.fullmatch(label) or WHOLE.fullmatch(label))]
+        if len(fractions) > MAX_FRACTIONAL_CLASSES:
+            raise ThawError(
+                f"{name}: the column {column!r} has {len(labels):,} different numbers, such as {fractions[0]}: a label "
+                "should name a class, not measure something"
+            )
+    if len(labels) < 2:
+        content = f"one class, {labels[0]!r}" if labels else "no photograph with a label"
+        raise ThawError(f"{name} holds {content}: at least two classes are needed")
+    for label in labels:
+        if not is_one_line(label):
+            raise ThawError(f"{name}: the label {label!r} cannot be printed on one line: it cannot name a class")
+    if max(counts.values()) == 1:
+        raise ThawError(
+            f"{name}: each of the {len(labels):,} labels of the column {column!r} is there only once, such as "
+            f"{labels[0]!r}: every class needs several photographs, for training, validation and test"
+        )
+    return tuple(labels)
+
+
+def _check_every_class(rows: list[Row], name: str) -> None:
+    """Raise ThawError if a class has no photograph whose file is there, or none with a weight."""
+    there = {row.label for row in rows if not row.left_out}
+    for row in rows:
+        if row.label not in there:
+            raise ThawError(
+                f"{name}: no photograph of the class {row.label!r} is there; the first is {row.given_path} in "
+                f"{row.place} ({row.left_out})"
+            )
+    weighted = {row.label for row in rows if row.weight and not row.left_out}
+    if unweighted := sorted(there - weighted):
+        raise ThawError(f"{name}: all photographs of the class {unweighted[0]!r} have the weight 0: leave them out")
+
+
+def _source_image(row: Row, image_id: str, columns: dict[str, str]) -> SourceImage:
+    meta = {"subset": row.subset} if "split" in columns else {}
+    meta |= {"group": row.group} if "group" in columns else {}
+    return SourceImage(
+        image_id,
+        row.path,
+        row.label,
+        row.weight,
+        file=row.file or row.place,
+        left_out=row.left_out,
+        meta=meta | row.meta,
+    )
+
+
+def _row_id(row: Row) -> str:
+    """Return an id for a row that adds no photograph."""
+    place = row.place.replace(" ", "-")
+    return f"{image_id(row.file, 8)}-{place}" if row.file else place
+
+
+SOURCE = Source("table", Table, find, required={"path": "a table"})
