@@ -210,7 +210,8 @@ def test_exact_copies_cost_no_comparisons(compared):
 
 
 @pytest.mark.parametrize("draw", [photograph, solar_cell])
-def test_few_pairs_of_many_images_are_compared(draw, compared):
+def test_few_pairs_of_many_images_are_compared(draw, compared, monkeypatch):
+    monkeypatch.setattr(second_look, "match", lambda *pair: None)  # which takes a first look once more
     thumbnails = np.stack([thumbnail(draw(seed)) for seed in range(600)])
     duplicates.group_near_duplicates([f"{i:04}" for i in range(600)], thumbnails)
     assert sum(compared) < 0.1 * 600 * 599 / 2

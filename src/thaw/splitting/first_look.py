@@ -18,7 +18,7 @@ NOISE_LEVEL = 3.0
 # photographed twice are found, and seven pairs of different cells merge; from 0.09 to 0.1 it is six and 16.
 MAX_UNEXPLAINED = 0.09
 # That of pairs which deserve a second look: with a part cut off, an exact alignment explains more than this one step.
-MAX_BEFORE_ALIGNMENT = 0.18
+MAX_BEFORE_ALIGNMENT = 0.16
 # Added to both mean squares. It decides only where there is no contrast: rounding to whole grey levels gives 9e-4.
 ROUNDING_VARIANCE = 1e-4
 
