@@ -223,7 +223,7 @@ def result_of(contender: str, contest: Contest, seed: int, options: argparse.Nam
     if contender == "Thaw":
         code = contest.prepared.parent.name  # has the commit
     else:
-        code = (PEERS / SCRIPTS[contender]).read_text(encoding="utf-8")
+        code = "".join((PEERS / name).read_text(encoding="utf-8") for name in (SCRIPTS[contender], "peer.py"))
     name = f"{contest.name}-{contender}-{seed}-{digest(split, code, str(options.try_out))}".replace(" ", "_")
     kept, log = (options.results / f"{name}.{ending}" for ending in ("json", "log"))
     if kept.exists():

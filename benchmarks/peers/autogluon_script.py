@@ -11,31 +11,23 @@ Prints one line of JSON: the seconds since the process started, and the validati
 photograph of validation/ and test/: its name and the predicted class. Needs `autogluon.multimodal`.
 """
 
-import argparse
-import csv
 import json
 import tempfile
-import time
 from pathlib import Path
 
-START = time.perf_counter()
+import peer  # isort: skip
 
-import pandas  # noqa: E402
-import timm  # noqa: E402
-import torch  # noqa: E402
-from autogluon.multimodal import MultiModalPredictor  # noqa: E402
+import pandas
+import timm
+import torch
+from autogluon.multimodal import MultiModalPredictor
 
 NETWORK = "tf_efficientnet_lite0"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("weights", type=Path)
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--seed", type=int, default=1)
+    parser = peer.options(__doc__, "weights")
     parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--predictions", type=Path)
     arguments = parser.parse_args()
     train, validation, test = (read(arguments.folder / part) for part in ("train", "validation", "test"))
     with tempfile.TemporaryDirectory() as scratch:
@@ -53,13 +45,10 @@ def main() -> None:
             },
         )  # fmt: skip
         correct = predictor.predict(validation) == validation["label"]
-        report = {"part": "fine_tuned", "seconds": time.perf_counter() - START, "accuracy": float(correct.mean())}
-        print(json.dumps(report), flush=True)
+        peer.report("fine_tuned", float(correct.mean()))
         if arguments.predictions:
-            with arguments.predictions.open("w", encoding="utf-8", newline="") as file:
-                for part in (validation, test):
-                    rows = zip(part["image"], predictor.predict(part), strict=True)
-                    csv.writer(file).writerows((Path(image).name, label) for image, label in rows)
+            both = pandas.concat([validation, test], ignore_index=True)
+            peer.write_predictions(arguments.predictions, zip(both["image"], predictor.predict(both), strict=True))
 
 
 def read(folder: Path) -> pandas.DataFrame:

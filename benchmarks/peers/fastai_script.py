@@ -10,27 +10,18 @@ Prints one line of JSON: the seconds since the process started, and the best val
 each photograph of validation/ and test/: its name and the predicted class. Needs `fastai` and `timm`.
 """
 
-import argparse
-import csv
-import json
 import tempfile
-import time
 from pathlib import Path
 
-START = time.perf_counter()
+import peer  # isort: skip
 
-import torch  # noqa: E402
-from fastai.vision import all as fastai  # noqa: E402
+import torch
+from fastai.vision import all as fastai
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("weights", type=Path)
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--seed", type=int, default=1)
+    parser = peer.options(__doc__, "weights")
     parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--predictions", type=Path)
     arguments = parser.parse_args()
     fastai.set_seed(arguments.seed, reproducible=True)
     scale = fastai.Normalize.from_stats((127 / 255,) * 3, (128 / 255,) * 3, cuda=False)
@@ -47,10 +38,9 @@ def main() -> None:
         best = fastai.SaveModelCallback("accuracy")
         with learner.added_cbs(best):
             learner.fine_tune(arguments.epochs)
-    report = {"part": "fine_tuned", "seconds": time.perf_counter() - START, "accuracy": float(best.best)}
-    print(json.dumps(report), flush=True)
+    peer.report("fine_tuned", float(best.best))
     if arguments.predictions:
-        write_predictions(learner, arguments.folder, arguments.predictions)
+        peer.write_predictions(arguments.predictions, predict(learner, arguments.folder))
 
 
 def load(network: torch.nn.Module, weights: Path) -> None:
@@ -62,12 +52,10 @@ def load(network: torch.nn.Module, weights: Path) -> None:
     network.load_state_dict(dict(pairs))
 
 
-def write_predictions(learner, folder: Path, path: Path) -> None:
+def predict(learner, folder: Path) -> list[tuple[Path, str]]:
     images = [image for part in ("validation", "test") for image in fastai.get_image_files(folder / part)]
     probabilities, _ = learner.get_preds(dl=learner.dls.test_dl(images))
-    with path.open("w", encoding="utf-8", newline="") as file:
-        for image, index in zip(images, probabilities.argmax(1), strict=True):
-            csv.writer(file).writerow((image.name, learner.dls.vocab[index]))
+    return list(zip(images, (learner.dls.vocab[index] for index in probabilities.argmax(1)), strict=True))
 
 
 if __name__ == "__main__":

@@ -13,33 +13,26 @@ Prints a line for each epoch, and one line of JSON after each part: the seconds 
 validation accuracy. FILE gets a row for each photograph of validation/ and test/: its name and the predicted class.
 """
 
-import argparse
-import csv
-import json
 import os
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
-START = time.perf_counter()
+import peer
+
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
+import keras
+import numpy as np
 
 BATCH = 32
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("backbone", type=Path)
+    parser = peer.options(__doc__, "backbone")
     parser.add_argument("--cut")
-    parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--cached", action="store_true")
     parser.add_argument("--head-only", action="store_true")
-    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--epochs", type=int, nargs=2, default=(20, 10), help="of the head, and of fine-tuning")
-    parser.add_argument("--predictions", type=Path)
     arguments = parser.parse_args()
     keras.utils.set_random_seed(arguments.seed)
     train, validation = (read(arguments.folder / part, arguments.size) for part in ("train", "validation"))
@@ -64,7 +57,7 @@ def main() -> None:
         accuracy = fit("head", keras.Model(head.input, head.output), *sets, 1e-3, head_epochs)
     else:
         accuracy = fit("head", model, train, validation, 1e-3, head_epochs)
-    report("head", accuracy)
+    peer.report("head", accuracy)
     if arguments.head_only:
         return
     frozen.trainable = True
@@ -72,10 +65,10 @@ def main() -> None:
     for layer in frozen.layers:
         layer.trainable = thawed and not isinstance(layer, keras.layers.BatchNormalization)
         thawed = thawed or layer.name == arguments.cut
-    report("fine_tuned", fit("fine_tuned", model, train, validation, 1e-4, epochs))
+    peer.report("fine_tuned", fit("fine_tuned", model, train, validation, 1e-4, epochs))
     if arguments.predictions:
         parts = [read(arguments.folder / split, arguments.size, shuffle=False) for split in ("validation", "test")]
-        write_predictions(model, parts, arguments.predictions)
+        peer.write_predictions(arguments.predictions, predict(model, parts))
 
 
 def read(folder: Path, size: int, shuffle: bool = True):
@@ -106,15 +99,10 @@ def fit(part: str, model: keras.Model, train, validation, rate: float, epochs: i
     return max(history.history["val_accuracy"])
 
 
-def report(part: str, accuracy: float) -> None:
-    print(json.dumps({"part": part, "seconds": time.perf_counter() - START, "accuracy": accuracy}), flush=True)
-
-
-def write_predictions(model: keras.Model, parts: list, path: Path) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        for part in parts:
-            rows = zip(part.file_paths, model.predict(part, verbose=0).argmax(axis=1), strict=True)
-            csv.writer(file).writerows((Path(image).name, part.class_names[index]) for image, index in rows)
+def predict(model: keras.Model, parts: list) -> Iterator[tuple[str, str]]:
+    for part in parts:
+        indices = model.predict(part, verbose=0).argmax(axis=1)
+        yield from zip(part.file_paths, (part.class_names[index] for index in indices), strict=True)
 
 
 if __name__ == "__main__":

@@ -13,33 +13,24 @@ validation accuracy. FILE gets a row for each photograph of validation/ and test
 Needs `torch`, `torchvision` and `timm`, which Thaw does not install.
 """
 
-import argparse
 import copy
-import csv
-import json
 import os
-import time
 from pathlib import Path
 
-START = time.perf_counter()
+import peer  # isort: skip
 
-import timm  # noqa: E402
-import torch  # noqa: E402
-from torchvision import datasets, transforms  # noqa: E402
+import timm
+import torch
+from torchvision import datasets, transforms
 
 BATCH = 32
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("weights", type=Path)
+    parser = peer.options(__doc__, "weights")
     parser.add_argument("--thaw-from", type=int, required=True)
-    parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--head-only", action="store_true")
-    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--epochs", type=int, nargs=2, default=(20, 10), help="of the head, and of fine-tuning")
-    parser.add_argument("--predictions", type=Path)
     arguments = parser.parse_args()
     torch.manual_seed(arguments.seed)
     model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
@@ -62,17 +53,17 @@ def main() -> None:
     model.classifier.requires_grad_(True)
     loaders = [load_batches(part, part is train) for part in (train, validation)]
     head_epochs, epochs = arguments.epochs
-    report("head", fit("head", model, *loaders, 1e-3, head_epochs))
+    peer.report("head", fit("head", model, *loaders, 1e-3, head_epochs))
     if arguments.head_only:
         return
     for part in (*model.blocks[arguments.thaw_from :], model.conv_head):
         for layer in part.modules():
             if isinstance(layer, torch.nn.Conv2d):
                 layer.requires_grad_(True)
-    report("fine_tuned", fit("fine_tuned", model, *loaders, 1e-4, epochs))
+    peer.report("fine_tuned", fit("fine_tuned", model, *loaders, 1e-4, epochs))
     if arguments.predictions:
         test = datasets.ImageFolder(arguments.folder / "test", transforms.Compose(square))
-        write_predictions(model, [validation, test], arguments.predictions)
+        peer.write_predictions(arguments.predictions, predict(model, [validation, test]))
 
 
 def load(model: torch.nn.Module, weights: Path) -> None:
@@ -111,16 +102,13 @@ def fit(part: str, model: torch.nn.Module, train, validation, rate: float, epoch
     return best
 
 
-def report(part: str, accuracy: float) -> None:
-    print(json.dumps({"part": part, "seconds": time.perf_counter() - START, "accuracy": accuracy}), flush=True)
-
-
-def write_predictions(model: torch.nn.Module, parts: list, path: Path) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file, torch.inference_mode():
-        for part in parts:
-            indices = [int(index) for x, _ in load_batches(part, shuffle=False) for index in model(x).argmax(1)]
-            rows = zip(part.samples, indices, strict=True)
-            csv.writer(file).writerows((Path(image).name, part.classes[index]) for (image, _), index in rows)
+@torch.inference_mode()
+def predict(model: torch.nn.Module, parts: list) -> list[tuple[str, str]]:
+    predictions = []
+    for part in parts:
+        indices = [int(index) for x, _ in load_batches(part, shuffle=False) for index in model(x).argmax(1)]
+        predictions += zip((image for image, _ in part.samples), (part.classes[i] for i in indices), strict=True)
+    return predictions
 
 
 if __name__ == "__main__":
