@@ -88,7 +88,7 @@ COPIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def data_sets(shared: Path) -> dict[str, list[Path]]:
-    """Return the files of each data set; those that are not there are left out."""
+    """Return the files of each data set; those that are not there are left out, with a line on stderr."""
     cells = Path(importlib.util.find_spec("elpv_dataset").origin).parent
     files = {
         "solar cells": cells.glob("data/images/*.png"),
@@ -96,7 +96,10 @@ def data_sets(shared: Path) -> dict[str, list[Path]]:
         "open_images": shared.glob("open_images/images/**/*.jpg"),
         "look_alikes": shared.glob("look_alikes/images/*.jpg"),
     }
-    return {name: listed for name, found in files.items() if (listed := sorted(found))}
+    listed = {name: sorted(found) for name, found in files.items()}
+    for name in (name for name, found in listed.items() if not found):
+        print(f"{name} is left out: no photographs in {shared / name}", file=sys.stderr)
+    return {name: found for name, found in listed.items() if found}
 
 
 def main() -> None:
@@ -106,8 +109,10 @@ def main() -> None:
     parser.add_argument("--sheets", type=Path, help="folder for contact sheets of the groups")
     parser.add_argument("--only", nargs="+", help="names of data sets")
     arguments = parser.parse_args()
-    recall: dict[str, dict[str, float]] = {}
-    for name, files in data_sets(arguments.shared).items():
+    sets, recall = data_sets(arguments.shared), {}
+    if unknown := set(arguments.only or ()) - sets.keys():
+        parser.error(f"--only {' '.join(sorted(unknown))}: the data sets that are there are {', '.join(sets)}")
+    for name, files in sets.items():
         if arguments.only and name not in arguments.only:
             continue
         start = time.perf_counter()

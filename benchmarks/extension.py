@@ -23,6 +23,7 @@ from thaw.core import params
 from thaw.engines import inference
 from thaw.evaluation import metrics
 from thaw.features import examples
+from thaw.features.linear_probe import Samples, until_worse
 from thaw.heads import extended, linear
 from thaw.images import views
 from thaw.sources import elpv
@@ -114,9 +115,9 @@ def extend(old_head: linear.LinearHead, x: np.ndarray, labels: np.ndarray, rows:
         image_ids=validation, splits=np.full(len(validation), "validation"), views=validation[:, None],
         labels=y[validation], weights=np.ones(len(validation)), groups=validation,
     )  # fmt: skip
-    samples = linear.Samples(x[train], y[train], np.ones(len(train)))
+    samples = Samples(x[train], y[train], np.ones(len(train)))
     fits = extended.fit_path(old_head, samples, classes, CS)
-    best, *_ = min(linear.until_worse(fits, x[validation], held_out), key=lambda fitted: fitted[1])
+    best, *_ = min(until_worse(fits, x[validation], held_out), key=lambda fitted: fitted[1])
     return best.full_head
 
 

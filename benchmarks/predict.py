@@ -113,10 +113,12 @@ def script(folder: Path, option: str) -> tuple[float, float, float]:
     command += [option] * bool(option)
     before, start = os.times(), time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-        process.stdout.readline()
+        line = process.stdout.readline()
         first = time.perf_counter() - start
-        process.stdout.read()
+        lines = [line, *process.stdout]
     total, after = time.perf_counter() - start, os.times()
+    if process.returncode or not line or any(b'"error"' in line for line in lines):
+        sys.exit(f"predict.py ended with status {process.returncode} after {len(lines):,} lines; the first: {line}")
     return first, total, after[2] + after[3] - before[2] - before[3]
 
 

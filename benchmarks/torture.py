@@ -356,7 +356,7 @@ class Fault(NamedTuple):
 
 
 FAULTS = [
-    Fault("a full disk for data", full_disk, "data", "download", "data/raw"),
+    Fault("a full disk for data", full_disk, "data", "download", "data/raw/images"),
     Fault("a full disk for models", full_disk, "models", "train_head", "models/head"),
     Fault("a full disk for reports", full_disk, "reports", "evaluate", "reports/report.html"),
     Fault("a full disk for DVC's cache", full_disk, ".dvc/cache", "split", "data/split.csv"),

@@ -8,7 +8,6 @@ output, and in time to train the layers behind it.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -18,7 +17,7 @@ if __name__ == "__main__" and "--list" not in sys.argv:  # --list times training
 from thaw.backbones import artifact, registry
 from thaw.core import params
 from thaw.core.errors import ThawError, run
-from thaw.core.files import atomic_folder
+from thaw.core.files import atomic_folder, named_path, read_json
 from thaw.parameters.backbone import Backbone
 
 PARAMS = Path("params.yaml")
@@ -38,11 +37,16 @@ def main() -> None:
         return
     if backbone.weights and Path(backbone.weights).resolve() == OUTPUT.with_name("model.keras").resolve():
         raise ThawError(f"backbone.weights: this pipeline writes {backbone.weights} itself: copy it elsewhere first")
+    located = backbone
+    if backbone.weights not in (None, "imagenet"):
+        located = backbone.model_copy(update={"weights": str(named_path(backbone.weights, "backbone.weights"))})
     with atomic_folder(OUTPUT) as folder:
-        model = artifact.write(backbone, folder)
-    cut_points = json.loads((OUTPUT / "backbone.json").read_text())["cut_points"]
-    parameters = f"{model.count_params() / 1e6:.1f} M parameters"
-    print(f"backbone: {backbone.name}, {parameters}, {len(cut_points)} cut points, weights {backbone.weights}")
+        model = artifact.write(located, folder)
+        description = read_json(folder / "backbone.json")
+        params.check_backbone(PARAMS, description)  # a wrong freeze depth is an error now, before the work
+    size = f"{model.count_params() / 1e6:.1f} M parameters"
+    count = len(description["cut_points"])
+    print(f"backbone: {backbone.name}, {size}, {count} cut points, weights {backbone.weights}")
 
 
 def print_costs(backbone: Backbone, size: int | None) -> None:

@@ -2,35 +2,49 @@
 
 All later stages join on `images.csv` and do not know the source. Photographs that cannot be fetched or read are left
 out: `missing.csv` lists them with the reason. `reports/attribution.csv` names the authors of licensed photographs.
+
+DVC leaves these files as they are (`persist`), and this stage replaces them. It does not touch what else is in
+`data/raw`, and stops if a person has put files into `data/raw/images`.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 
 from thaw.core import params, tables
 from thaw.core.errors import run
-from thaw.core.files import atomic_folder
+from thaw.core.files import atomic_entries, temporary_path
+from thaw.inputs import named, outputs
+from thaw.sources import remarks
 from thaw.sources.base import DatasetInfo
-from thaw.sources.collection import attribution, collect
+from thaw.sources.collection import attribution, collect, collected
 from thaw.sources.registry import SOURCES
 
+PARAMS = Path("params.yaml")
+PIPELINE = Path("dvc.yaml")
 RAW = Path("data/raw")
 ATTRIBUTION = Path("reports/attribution.csv")
 MAX_CLASSES = 20  # whose photographs are counted in the line that the stage prints
 
 
 def main() -> None:
-    download = params.load(Path("params.yaml")).download
+    download = params.load(PARAMS).download
     source = SOURCES[download.source]
     section = getattr(download, source.name)
+    written = outputs.declared(PIPELINE)
+    outputs.check_apart(filter(None, (named.photographs(download), named.cache(download))), written)
+    outputs.check_own(RAW / "images", collected(RAW) | collected(temporary_path(RAW)))  # the latter if it was killed
     with source.lock(section):
-        listing = source.find(section)
-        params.check_classes(Path("params.yaml"), listing.info.classes)  # before any photograph is copied
-        with atomic_folder(RAW) as raw:
+        listing = replace(source.find(section), bits=download.bits)
+        params.check_classes(PARAMS, listing.info.classes)  # before any photograph is copied
+        outputs.check_apart(named.images(source.name, listing), written)
+        with atomic_entries(RAW) as raw:
             images, missing = collect(listing, raw)
     tables.write(attribution(images, listing.images), ATTRIBUTION)
-    notes = "".join(f"; {note}" for note in listing.notes)
+    warnings = [f"warning: {warning}" for warning in listing.warnings]
+    unused = remarks.count(RAW / path for path in images["path"])
+    notes = "".join(f"; {note}" for note in (*warnings, *unused, *listing.notes))
     print(f"download: {summary(listing.info, images)}{left_out(missing)}{notes}")
 
 

@@ -73,11 +73,11 @@ def main() -> None:
         {"learning_curve": measured.learning_curve, "comparisons": plots.comparison_rows(measured.comparisons)},
     )
 
-    sheets = review.make_sheets(trained, predicted, outputs["fine_tuned"], settings.shown)
-    confused = review.confused_pairs(trained, predicted, quality.MAX_CONFUSIONS_LISTED)
-    results = collect.collect(
-        trained, measured, sheets, settings, confused=confused, hashes=hashing.result(), files=SHOWN
+    shown = review.Review(
+        sheets=review.make_sheets(trained, predicted, outputs["fine_tuned"], settings.shown),
+        confused=review.confused_pairs(trained, predicted, quality.MAX_CONFUSIONS_LISTED),
     )
+    results = collect.collect(trained, measured, shown, settings, hashes=hashing.result(), files=SHOWN)
     write_text(MODEL_CARD, model_card.write(results))
     write_text(REPORT, page.render(results))
     right = {model: measure.summary(measured.metrics[model]["test"]) for model in outputs}

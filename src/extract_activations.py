@@ -11,7 +11,7 @@ in each phase of the training.
 from dataclasses import asdict
 from pathlib import Path
 
-from thaw.backbones.cut_points import FEATURES, resolve
+from thaw.backbones.cut_points import FEATURES, resolve_depths
 from thaw.core import arrays, params
 from thaw.core.errors import run
 from thaw.core.files import atomic_folder, read_json, write_json
@@ -34,8 +34,7 @@ def main() -> None:
     cache = parameters.fine_tune.cache
     freeze_depth, backbone = parameters.fine_tune.freeze_depth, read_json(BACKBONE / "backbone.json")
     layers = [point["layer"] for point in backbone["cut_points"]]
-    named_depths = freeze_depth if isinstance(freeze_depth, list) else [freeze_depth]
-    depths = [resolve(depth, layers, backbone["behind_cut"]) for depth in named_depths]
+    depths = resolve_depths(freeze_depth, backbone)
     frozen_layer = min(depths, key=[None, *layers].index)  # the one nearest to the input: no layer before it ever thaws
     preset = read_json(AUGMENTATION)["preset"]
     planned = extraction.PlannedViews(extraction.Dataset(RAW, SPLIT, AUGMENTATIONS), image, preset)

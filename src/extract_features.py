@@ -14,8 +14,7 @@ from thaw.core import arrays, params
 from thaw.core.errors import run
 from thaw.core.files import atomic_folder, write_json
 from thaw.engines import inference
-from thaw.features import examples, extraction
-from thaw.heads import resize_choice
+from thaw.features import examples, extraction, resize_choice
 
 RAW = Path("data/raw")
 SPLIT = Path("data/split.csv")
@@ -36,8 +35,7 @@ def main() -> None:
         extraction.check_space(folder, array, REMEDY)
         extraction.describe(folder, RAW, planned.rows)
         if image.resize == extraction.AUTO:
-            images, classes = examples.read(folder, SPLIT), examples.read_classes(folder)
-            choice = resize_choice.choose(dataset, images, classes, image, BACKBONE)
+            choice = resize_choice.choose(dataset, examples.read(folder, SPLIT), image, BACKBONE)
             write_json(folder / extraction.RESIZE, asdict(choice))
             image, chosen = replace(image, resize=choice.resize), choice.text
             planned = extraction.PlannedViews(dataset, image)

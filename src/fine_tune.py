@@ -11,17 +11,15 @@ from math import prod
 from pathlib import Path
 from statistics import median
 
-from dvclive import Live
-
 from thaw.backbones import costs
 from thaw.backbones.cut_points import FEATURES
 from thaw.core import params
 from thaw.core.errors import run
-from thaw.core.files import atomic_folder, read_json
+from thaw.core.files import read_json
 from thaw.engines import model_files
 from thaw.features import examples, extraction
 from thaw.heads import registry
-from thaw.training import loop, schedule
+from thaw.training import loop, metrics_folder, schedule
 
 RAW = Path("data/raw")
 SPLIT = Path("data/split.csv")
@@ -48,7 +46,7 @@ def main() -> None:
 
     history = []  # the scores of each epoch; the first is the start
     ends = []  # of the epochs, for the terminal alone: a time in a file would differ between runs
-    with atomic_folder(REPORT) as report, Live(str(report), dvcyaml=None, save_dvc_exp=False, report=None) as live:
+    with metrics_folder.replace(REPORT) as live:
 
         def log(scores: dict[str, float]) -> None:
             for name, value in scores.items():

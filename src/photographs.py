@@ -4,17 +4,14 @@ runs it.
 PATH is a folder with a folder of photographs for each class; a folder with `train`, `validation` and `test` folders of
 that form, whose split is kept; or a table with the columns `path` and `label` (CSV, Parquet or JSON lines). It is
 looked at, and params.yaml gets the settings that suit it; comments stay. What you have set yourself in params.yaml is
-kept. If photographs have changed since the last run, they are copied again.
+kept.
 """
 
 import argparse
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import polars as pl
-import yaml
 
 from thaw.backbones import registry
 from thaw.core import params, progress
@@ -23,13 +20,14 @@ from thaw.core.files import write_text
 from thaw.core.section import Section
 from thaw.experiments import params_edit
 from thaw.guide import place, settings, summary, survey, time_needed
+from thaw.inputs import outputs
+from thaw.inputs.named import Named
 from thaw.splitting import splits
 
 PARAMS = Path("params.yaml")
 PIPELINE = Path("dvc.yaml")
 SOLAR_CELLS = Path("recipes/elpv.yaml")
 RAW = Path("data/raw")
-COPY_AGAIN = [sys.executable, "-m", "dvc", "repro", "--single-item", "--force", "download"]
 
 
 def main() -> None:
@@ -44,14 +42,15 @@ def prepare(text: str) -> None:
     """Look at the photographs of the path `text`, print what is found and chosen, and write it to params.yaml."""
     before = params.load(PARAMS)  # a mistake that was there before is not the photographs'
     source, path = place.find(text)
-    outputs = pipeline_outputs()
-    place.check_safe([path], outputs)
+    written = outputs.declared(PIPELINE)
+    outputs.check_apart([Named("PHOTOS", path, "photographs")], written)
     section = getattr(before.download, source)
     is_same = before.download.source == source and is_same_file(section.path, path)
     if is_same:
         path = Path(section.path)  # as it is written: a second call changes nothing
     listing = survey.list_photographs(source, section.model_copy(update={"path": str(path)}), path)
-    place.check_safe({image.path.parent for image in listing.images if not image.left_out}, outputs)
+    used = (Named("PHOTOS", image.path, "photographs") for image in listing.images if not image.left_out)
+    outputs.check_apart(used, written)
     photographs = survey.open_sample(source, path, listing)
 
     values = params_edit.read(PARAMS)
@@ -69,19 +68,9 @@ def prepare(text: str) -> None:
     print("\n".join([*lines, time_line(after, counts, photographs)]), flush=True)
     if changes:
         write_text(PARAMS, params_edit.dump(values))
-    elif is_same and (changed := survey.changes_since(RAW, photographs)):
+    elif is_same and after.download.bits is None and (changed := survey.changes_since(RAW, photographs)):
         what = ", ".join(f"{number:,} {kind}" for kind, number in changed.items())
-        print(f"photographs: {what} since the last run: they are copied again", flush=True)
-        sys.exit(subprocess.run(COPY_AGAIN, check=False).returncode)
-
-
-def pipeline_outputs() -> list[Path]:
-    """Return the paths that the stages write, which DVC deletes before it runs them."""
-    stages = yaml.safe_load(PIPELINE.read_text(encoding="utf-8"))["stages"]
-    entries = [
-        entry for stage in stages.values() for kind in ("outs", "metrics", "plots") for entry in stage.get(kind, [])
-    ]
-    return [Path(entry if isinstance(entry, str) else next(iter(entry))) for entry in entries]
+        print(f"photographs: {what} since the last run: `dvc repro` copies them again", flush=True)
 
 
 def is_same_file(written: str | None, path: Path) -> bool:

@@ -1,6 +1,7 @@
 """Use the model: `python src/predict.py PATH…` prints the label of each photograph, and its probability.
 
-A PATH is a file, a folder with all that lies below it, a pattern in quotes, or `-` for a list on standard input. What
+A PATH is a file, a folder with all that lies below it, a pattern in quotes, or `-` for a list on standard input: a name
+in each line, or names separated by zero bytes as `find -print0` writes them. What
 `evaluate` decided (`decision.json` beside the model) is applied: probabilities are calibrated, a threshold chooses
 between two classes, and with test-time flips the mirror images of a photograph are used too. If a photograph cannot be
 read, its line has the error. Exit status: 0 if there is a prediction for any photograph, 1 if there is none or
@@ -26,10 +27,10 @@ if __name__ == "__main__":
     import thaw.engines.keras_without_tensorflow  # noqa: F401
 
 from thaw.core.errors import run
-from thaw.core.files import expand_home
+from thaw.core.files import named_path
 from thaw.engines import flips, inference
-from thaw.prediction import deployed_model, output, stream
-from thaw.prediction.sheet import ENDINGS, Sheet
+from thaw.prediction import deployed_model, names, output, stream
+from thaw.prediction.sheet import ENDINGS, Sheet, is_sheet
 
 MODEL = Path("models/model.keras")
 FEATURES = Path("data/features")
@@ -41,6 +42,9 @@ CACHE = Path("~/.cache/thaw/networks")
 
 def main() -> None:
     options = parse()
+    csv_file = Path(options.csv) if options.csv not in (None, "-") else None
+    output.check_replaceable(csv_file, output.is_table)
+    output.check_replaceable(options.sheet, is_sheet)
     description = deployed_model.read_description(options.model)
     decision = deployed_model.read_decision(options.model, description.classes)
     if decision is None:
@@ -52,18 +56,17 @@ def main() -> None:
 
         measure, limit = ood.detector(ood.TrainingRun(FEATURES, SPLIT, BACKBONE, LOCK), description, options.far)
         print(f"predict: unsure beyond a distance of {limit:.4f} from the training photographs", file=sys.stderr)
-    network = deployed_model.converted_network(options.model, expand_home(str(options.cache), "--cache"))
+    network = deployed_model.converted_network(options.model, named_path(str(options.cache), "--cache"))
     engine = inference.compile_openvino(network, deployed_model.OUTPUT, description.size, np.float32)
 
     table = output.Table(description.classes, decision, options.top, options.unsure, limit)
-    csv_file = Path(options.csv) if options.csv not in (None, "-") else None
     style = "csv" if options.csv else "json" if options.json else "line"
-    sheet, predicted, unread = Sheet(), 0, 0
+    sheet, predicted, unread, left_out = Sheet(), 0, 0, {}
     no_bar = True if csv_file is None and sys.stdout.isatty() else None  # lines show the progress already
     with output.open_writer(style, csv_file, table) as write, tqdm(desc="predict", disable=no_bar, unit="image") as bar:
-        named = stream.expand(stream.read_names(options.paths, sys.stdin.buffer))
+        named = stream.expand(names.read(options.paths, sys.stdin.buffer, options.null), left_out)
         named = stream.refuse_overwriting(named, [path for path in (csv_file, options.sheet) if path])
-        images = stream.load_images(named, description.size, description.resize)
+        images = stream.load_images(named, description.size, description.resize, options.bits)
         for prediction in stream.predict(images, flips.average_flips(engine, decision.test_time_flips), measure):
             row = table.row(prediction)
             write(row)
@@ -77,6 +80,8 @@ def main() -> None:
             print(f"predict: {options.sheet} shows all but the last {sheet.left_out:,}", file=sys.stderr)
     if unread:
         print(f"predict: {predicted:,} predicted, {unread:,} could not be read", file=sys.stderr)
+    if left_out:
+        print(f"predict: {output.left_out(left_out)}", file=sys.stderr)
     if not predicted + unread:
         print("predict: no photograph was named", file=sys.stderr)
     if not predicted:
@@ -86,6 +91,7 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Predict what photographs show.")
     parser.add_argument("paths", nargs="+", metavar="PATH", help="a file, folder or pattern, or - for a list on stdin")
+    parser.add_argument("-0", "--null", action="store_true", help="zero bytes separate the names of the list on stdin")
     style = parser.add_mutually_exclusive_group()
     style.add_argument("--json", action="store_true", help="one object a line")
     style.add_argument("--csv", nargs="?", const="-", metavar="FILE", help="a table, on stdout or in a .csv file")
@@ -95,12 +101,15 @@ def parse() -> argparse.Namespace:
         "--far", type=float, metavar="Q", help="mark as unsure, too, what lies farther from the training photographs "
         "than the share Q of the validation ones, such as 0.99"
     )  # fmt: skip
+    parser.add_argument("--bits", type=int, metavar="N", help="of values in 16 bits, where a file does not say it")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="a contact sheet of photographs and predictions")
     parser.add_argument("--model", type=Path, default=MODEL, help="default: %(default)s")
     parser.add_argument("--cache", type=Path, default=CACHE, help="of converted models (default: %(default)s)")
     options = parser.parse_args()
     if options.top is not None and options.top < 1:
         parser.error(f"--top should be at least 1, not {options.top}")
+    if options.bits is not None and not 8 <= options.bits <= 16:
+        parser.error(f"--bits should be from 8 to 16, not {options.bits}")
     if options.unsure is not None and not 0 < options.unsure <= 1:
         parser.error(f"--unsure should lie above 0 and be at most 1, not {options.unsure}")
     if options.far is not None and not 0 < options.far < 1:

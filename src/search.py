@@ -21,6 +21,7 @@ from thaw.experiments import runs, search, sweeps, trials
 
 PARAMS = Path("params.yaml")
 CUT_POINTS = Path("models/backbone/backbone.json")
+SOURCE = Path("data/raw/source.json")
 LOSSES = Path("reports/fine_tune/plots/metrics/validation_loss_calibrated.tsv")
 
 
@@ -36,9 +37,10 @@ def main() -> None:
         parser.error("--trials should be at least 1, --seed at least 0")
     if not re.fullmatch(r"[a-z][a-z0-9-]*", options.name):
         parser.error(f"--name should be of small letters, digits and -, not {options.name}")
+    runs.refuse_shallow_clone()
     head_kind = params.load(PARAMS).head.kind
     ranges = sweeps.parse(options.ranges or trials.default_ranges(head_kind, CUT_POINTS))
-    trials.check(ranges, PARAMS, CUT_POINTS)
+    trials.check(ranges, PARAMS, CUT_POINTS, SOURCE)
 
     finished, left_out = trials.read(options.name, ranges, PARAMS, LOSSES)
     first = trials.next_number(options.name)
@@ -51,9 +53,12 @@ def main() -> None:
             break
         name, changes = f"{options.name}-{number:03}", sweeps.set_param_texts(values)
         print(f"search: {name}: {sweeps.as_line(changes) or 'as params.yaml has it'}", flush=True)
-        if error := runs.run(changes | {runs.PRUNE: json.dumps(search.limits(history))}, name):
-            print(error, file=sys.stderr)
+        error = runs.run(changes | {runs.PRUNE: json.dumps(search.limits(history))}, name)
         finished, left_out = trials.read(options.name, ranges, PARAMS, LOSSES)
+        if error is None and name not in finished:
+            error = f"search: {name} came to an end, but `dvc exp show` has no result of it"
+        if error:
+            print(error, file=sys.stderr)
     if not finished:
         raise ThawError("no trial came to an end: the lines above say why")
     print(f"\n{trials.as_text(finished, ranges)}")

@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 from thaw.core.errors import ThawError, run
-from thaw.experiments import remote, runs
+from thaw.experiments import programs, remote, runs
 
 
 def main() -> None:
@@ -22,10 +22,10 @@ def main() -> None:
     experiments = runs.finished_commits()
     if not experiments:
         print("share: there are no experiments")
-    elif git_remote not in git("remote"):
+    elif git_remote not in programs.git("remote").splitlines():
         print(f"share: no Git remote is called {git_remote}: {len(experiments):,} experiments stay on this machine")
-    elif subprocess.run([sys.executable, "-m", "dvc", "exp", "push", "--all-commits", git_remote]).returncode:
-        raise ThawError(f"the experiments were not all pushed to {git_remote}; all else is on the remote")
+    else:
+        push_experiments(experiments, git_remote)
     older = sorted(name for name, commit in experiments.items() if not remote.knows_remote(commit))
     if older:
         names = ", ".join(older)
@@ -34,15 +34,29 @@ def main() -> None:
             "run them again",
             file=sys.stderr,
         )
-    if git("status", "--porcelain", "--", "dvc.lock", "dvc.yaml", "params.yaml", ".dvc/config"):
+    if programs.git("status", "--porcelain", "--", "dvc.lock", "dvc.yaml", "params.yaml", ".dvc/config"):
         print(
             "share: warning: uncommitted changes are not shared: commit dvc.lock, dvc.yaml, params.yaml, .dvc/config",
             file=sys.stderr,
         )
 
 
-def git(*arguments: str) -> list[str]:
-    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.splitlines()
+def push_experiments(experiments: dict[str, str], git_remote: str) -> None:
+    """Push experiments (name → commit); raises ThawError with the names of those that did not arrive.
+
+    `dvc exp push` also succeeds where the remote has another experiment of the same name, and leaves that one there.
+    """
+    command = programs.dvc("exp", "push", "--all-commits", git_remote)
+    status = subprocess.run(command, check=False, env=programs.environment()).returncode
+    arrived = runs.commits_on(git_remote)
+    absent = sorted(name for name, commit in experiments.items() if arrived.get(name) != commit)
+    if absent:
+        raise ThawError(
+            f"{len(absent):,} of {len(experiments):,} experiments did not arrive at {git_remote}: {', '.join(absent)} "
+            "(what DVC says of them stands above); all else is on the remote"
+        )
+    if status:
+        raise ThawError(f"the outputs of experiments were not all pushed: {git_remote} has the experiments themselves")
 
 
 if __name__ == "__main__":

@@ -39,16 +39,23 @@ def main() -> None:
         stratum=pl.concat_str("label", *strata, separator="/"),
     )
     table = table.with_columns(split=splits.draw(table, split))
+    splits.check_weights(table)
     listing.write_sheet(paths, alike, SHEET)
     tables.write(listing.groups(table), LISTING)
     tables.write(table.filter(pl.col("split").is_not_null()).select(list(tables.SPLIT)), OUTPUT)
-    print(f"split: {summary(table, len(table) - len(set(alike)))}")
+    print(f"split: {summary(table, len(table) - len(set(alike)) if split.group_duplicates else None)}")
 
 
-def summary(table: pl.DataFrame, near_duplicates: int) -> str:
-    """Say how many photographs are in each split, how many near-duplicates there are, and what is done with them."""
+def summary(table: pl.DataFrame, near_duplicates: int | None) -> str:
+    """Say how many photographs are in each split, how many near-duplicates there are, and what is done with them.
+
+    `near_duplicates` is None if none were looked for.
+    """
     parts = [", ".join(f"{(table['split'] == name).sum():,} {name}" for name in tables.SPLITS)]
-    parts.append(f"near-duplicates of others: {near_duplicates:,} (see {LISTING} and {SHEET})")
+    if near_duplicates is None:
+        parts.append("near-duplicates were not looked for (split.group_duplicates)")
+    else:
+        parts.append(f"near-duplicates of others: {near_duplicates:,} (see {LISTING} and {SHEET})")
     across = listing.across_subsets(table)
     own = "near-duplicates of, or in one group with, photographs of your own validation or test split"
     if across["left_out"]:

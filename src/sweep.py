@@ -15,6 +15,7 @@ from thaw.experiments import params_edit, runs, sweeps
 
 PARAMS = Path("params.yaml")
 CUT_POINTS = Path("models/backbone/backbone.json")
+SOURCE = Path("data/raw/source.json")
 
 
 def main() -> None:
@@ -32,12 +33,13 @@ def main() -> None:
         parser.error(f"--seeds should be at least 2, not {options.seeds}")
     if options.seed_of and options.seeds is None:
         parser.error("--seed-of needs --seeds N")
+    runs.refuse_shallow_clone()
     params.load(PARAMS)  # a mistake that was there before is not the sweep's
     ranges = sweeps.parse(options.ranges)
     parameters = dict(params.flatten(params_edit.read(PARAMS)))
     experiments = sweeps.repeated(ranges, parameters, options.seeds or 1, options.seed_of)
     for changes in experiments:
-        params_edit.check(PARAMS, changes, CUT_POINTS)
+        params_edit.check(PARAMS, changes, CUT_POINTS, SOURCE)
     failed = []
     for number, changes in enumerate(experiments, start=1):
         texts = sweeps.set_param_texts(changes)

@@ -14,14 +14,13 @@ chooses their epoch, unless `head.patience` is null. `start` holds the head that
 
 from pathlib import Path
 
-from dvclive import Live
-
 from thaw.core import arrays, params
 from thaw.core.errors import ThawError, run
 from thaw.core.files import atomic_folder, write_json
 from thaw.features import examples
 from thaw.heads import registry, selection
 from thaw.heads.protocol import AUGMENTED, PLAIN, HeadData
+from thaw.training import metrics_folder
 
 FEATURES = Path("data/features")
 SPLIT = Path("data/split.csv")
@@ -46,7 +45,7 @@ def main() -> None:
     for preset in presets if True in head.augmented else []:
         variant = preset if len(presets) > 1 else AUGMENTED
         training[variant] = examples.read(FEATURES, SPLIT, preset).split("train")
-    with atomic_folder(REPORT) as report, Live(str(report), dvcyaml=None, save_dvc_exp=False, report=None) as live:
+    with metrics_folder.replace(REPORT) as live:
 
         def log(variant: str, step: int, scores: dict[str, float]) -> None:
             live.step = step

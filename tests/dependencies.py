@@ -14,6 +14,9 @@ SRC = ROOT / "src"
 BY_NAME_ALONE = {SRC / "thaw" / "core" / "params.py"}
 
 
+PATHS = {"backbone.weights", "head.extend"}  # taken as a person typed them: no code of their sections changes them
+
+
 @cache
 def parse(file: Path) -> ast.Module:
     return ast.parse(file.read_text(encoding="utf-8"))
@@ -71,7 +74,7 @@ def source_deps(script: Path) -> list[str]:
     `thaw.parameters`, which checks params.yaml, these are the modules of the sections that the script reads.
     """
     modules = closure(script)
-    for parameter in parameters_read(script):
+    for parameter in parameters_read(script) - PATHS:
         modules |= closure(SRC / "thaw" / "parameters" / f"{parameter.partition('.')[0]}.py")
     named = set()
     for module in modules:

@@ -1,5 +1,6 @@
 """Files of any kind become upright RGB pixels; a file that cannot be read is one line; views have their exact size."""
 
+import dataclasses
 import io
 import struct
 import zlib
@@ -8,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from thaw.core.errors import ThawError
-from thaw.images import decoding
+from thaw.images import decoding, pixel_values
+from thaw.sources import folder, remarks
+from thaw.sources.collection import collect
 
 HEIGHT, WIDTH = 24, 36
 # EXIF orientation → the function that makes the stored pixels upright.
@@ -396,3 +399,207 @@ def test_shrinking_averages_what_it_merges():
     stripes = np.zeros((128, 128, 3), np.uint8)
     stripes[:, ::4] = 200
     assert set(np.unique(decoding.fit(stripes, 32, "squash"))) == {50}
+
+
+# What the numbers in a file mean
+
+RAMP = np.linspace(0, 1, 16).reshape(4, 4)  # black to white
+SHOWN = (RAMP * 255).round().astype(int)
+
+
+def tiff(values: np.ndarray, bits: int, byte_order: str = "<", **tags: int | float) -> bytes:
+    """Write a grey TIFF by hand: of a kind that Pillow does not write. `tags` are named `t` and their number."""
+    data = values.tobytes()
+    if bits == 12:  # packed
+        data = b"".join(int(a << 12 | b).to_bytes(3, "big") for a, b in values.reshape(-1, 2).astype(int))
+    entries = {256: values.shape[1], 257: values.shape[0], 258: bits, 259: 1, 262: 1, 273: 8, 277: 1, 278: len(values)}
+    entries |= {279: len(data)} | {int(name[1:]): value for name, value in tags.items()}
+    directory = struct.pack(byte_order + "H", len(entries))
+    for tag, value in sorted(entries.items()):
+        kind, code = ("f", 11) if isinstance(value, float) else ("I", 4)
+        directory += struct.pack(f"{byte_order}HHI{kind}", tag, code, 1, value)
+    start = b"II*\0" if byte_order == "<" else b"MM\0*"
+    padding = bytes(len(data) % 2)
+    return start + struct.pack(byte_order + "I", 8 + len(data + padding)) + data + padding + directory + bytes(4)
+
+
+def deep_png(values: np.ndarray, significant: int | None = None) -> bytes:
+    """Write a PNG of 16 bits, grey (h, w) or with as many channels as it has; `significant` is its sBIT."""
+    channels = values.shape[2] if values.ndim == 3 else 1
+    kind = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    file = png(values.shape[1], values.shape[0], 16, kind, rows)
+    if significant is None:
+        return file
+    data = b"sBIT" + bytes([significant] * channels)
+    return file[:33] + struct.pack(">I", channels) + data + struct.pack(">I", zlib.crc32(data)) + file[33:]
+
+
+def levels(bits: int) -> np.ndarray:
+    return (RAMP * (2**bits - 1)).round().astype(np.uint16)
+
+
+def colours(bits: int) -> np.ndarray:
+    return np.stack([levels(bits)] * 3, axis=2)
+
+
+SAYS = {
+    "16 bits that are used": lambda: deep_png(levels(16)),
+    "12 of 16 bits, the lowest, by sBIT": lambda: deep_png(levels(12), 12),
+    "12 of 16 bits, the highest, by sBIT": lambda: deep_png(levels(12) << 4, 12),
+    "10 of 16 bits, filled up, by sBIT": lambda: deep_png(levels(10) << 6 | levels(10) >> 4, 10),
+    "colours of 12 of 16 bits by sBIT": lambda: deep_png(colours(12), 12),
+    "a TIFF of 12 bits": lambda: tiff(levels(12), 12),
+    "a TIFF whose white is 4,095": lambda: tiff(levels(12), 16, t341=4095),
+    "a TIFF whose largest value is that of 12 bits": lambda: tiff(levels(12), 16, t281=4095),
+    "a TIFF of 16 bits": lambda: tiff(levels(16), 16),
+    "a TIFF of 16 bits, high byte first": lambda: tiff(levels(16).astype(">u2"), 16, ">"),
+    "a TIFF of 16 bits whose white is 0": lambda: tiff(65535 - levels(16), 16, t262=0),
+    "a TIFF of 8 bits whose white is 0": lambda: tiff(255 - SHOWN.astype(np.uint8), 8, t262=0),
+    "a signed TIFF that names black and white": lambda: tiff(
+        (RAMP * 2000 - 1000).astype(np.int16), 16, t339=2, t340=-1000.0, t341=1000.0),
+    "a TIFF of numbers from 0 to 1 that says so": lambda: tiff(
+        RAMP.astype(np.float32), 32, t339=3, t340=0.0, t341=1.0),
+    "a PGM of 12 bits": lambda: b"P5\n4 4\n4095\n" + levels(12).astype(">u2").tobytes(),
+    "a JPEG 2000 of 16 bits": lambda: encode(Image.fromarray(levels(16)), "JPEG2000", irreversible=False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", SAYS)
+def test_what_a_file_says_of_its_values_is_followed(kind):
+    decoded = decoding.decode(SAYS[kind]())
+    np.testing.assert_allclose(decoded, np.stack([SHOWN] * 3, axis=2), atol=1)
+
+
+SAYS_NOTHING = {
+    "12 of 16 bits": (lambda: deep_png(levels(12)), "16-bit values that need 12 bits"),
+    "8 of 16 bits": (lambda: deep_png(levels(8)), "that need 8 bits"),
+    "14 bits in a TIFF": (lambda: tiff(levels(14), 16), "that need 14 bits"),
+    "the largest value that occurs": (lambda: tiff(levels(12) // 2, 16, t281=2047 - 3), "that need 11 bits"),
+    "8 of 32 bits": (lambda: tiff(levels(8).astype(np.uint32), 32), "32-bit values that need 8 bits"),
+    "16 of 32 bits": (lambda: tiff(levels(16).astype(np.int32), 32, t339=2), "32-bit values that need 16 bits"),
+    "colours of 12 bits": (lambda: deep_png(colours(12)), "16-bit values that need 12 bits"),
+    "colours of 8 bits": (lambda: deep_png(colours(8)), "that need 8 bits"),
+    "grey of 12 bits with transparency": (lambda: deep_png(np.dstack([levels(12), levels(16)])), "that need 12 bits"),
+    "signed values": (lambda: tiff((RAMP * 2000 - 1000).astype(np.int16), 16, t339=2), "signed values"),
+    "signed bytes": (lambda: tiff((RAMP * 200 - 100).astype(np.int8), 8, t339=2), "signed values"),
+    "numbers from 0 to 255": (lambda: tiff(SHOWN.astype(np.float32), 32, t339=3), "floating-point"),
+}
+
+
+@pytest.mark.parametrize("kind", SAYS_NOTHING)
+def test_what_a_file_does_not_say_of_its_values_is_not_guessed(kind):
+    make, reason = SAYS_NOTHING[kind]
+    with pytest.raises(pixel_values.UnknownDepthError) as caught:
+        decoding.decode(make())
+    assert reason in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("make", [lambda: deep_png(levels(12)), lambda: tiff(levels(12), 16), lambda: deep_png(
+    colours(12)), lambda: tiff(levels(12).astype(np.int32), 32, t339=2)])  # fmt: skip
+def test_a_person_can_say_the_depth(make):
+    decoded = decoding.decode(make(), bits=12)
+    np.testing.assert_allclose(decoded, np.stack([SHOWN] * 3, axis=2), atol=1)
+    assert decoding.decode(make(), bits=16).max() in (15, 16)  # of colours, Pillow drops the low byte
+    with pytest.raises(pixel_values.UnknownDepthError, match="do not fit into 10 bits"):
+        decoding.decode(make(), bits=10)
+
+
+def test_the_depth_that_a_person_says_changes_no_file_that_says_it_itself():
+    says = [kind for kind in SAYS if kind != "16 bits that are used" and "TIFF of 16 bits" not in kind]
+    for kind in says:
+        np.testing.assert_array_equal(decoding.decode(SAYS[kind](), bits=14), decoding.decode(SAYS[kind]()))
+    np.testing.assert_array_equal(decoding.decode(encode(drawing(), "PNG"), bits=12), drawing())
+
+
+def test_transparency_of_16_bits_is_blended_with_white():
+    decoded = decoding.decode(deep_png(np.dstack([colours(12), np.zeros((4, 4), np.uint16)])), bits=12)
+    assert (decoded == 255).all()
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+@pytest.mark.parametrize("shape", [(), (3,)])
+def test_values_of_more_than_8_bits_are_upright_too(orientation, shape):
+    values = np.broadcast_to(
+        (drawing()[:, :, 0].astype(np.uint16) << 4).reshape(24, 36, *[1] * len(shape)), (24, 36, *shape)
+    )
+    file = deep_png(values)
+    exif = oriented(orientation).tobytes().removeprefix(b"Exif\0\0")
+    chunk = struct.pack(">I", len(exif)) + b"eXIf" + exif + struct.pack(">I", zlib.crc32(b"eXIf" + exif))
+    expected = ORIENTATIONS[orientation](drawing()[:, :, 0])
+    decoded = decoding.decode(file[:33] + chunk + file[33:], bits=12)
+    np.testing.assert_allclose(decoded[:, :, 0], expected, atol=1)
+    if not shape:
+        decoded = decoding.decode(tiff(np.ascontiguousarray(values), 16, t274=orientation), bits=12)
+        np.testing.assert_allclose(decoded[:, :, 0], expected, atol=1)
+
+
+def test_a_black_photograph_of_16_bits_is_black():
+    assert not decoding.decode(deep_png(np.zeros((4, 4), np.uint16))).any()
+
+
+def test_a_cmyk_jpeg_of_photoshop_is_not_inverted():
+    """Adobe stores inverted inks, and says so in a marker."""
+    image = Image.fromarray(np.full((16, 16, 3), (200, 30, 30), np.uint8)).convert("CMYK")
+    file = encode(image, "JPEG", quality=95)
+    assert b"Adobe" in file
+    np.testing.assert_allclose(decoding.decode(file)[8, 8], (200, 30, 30), atol=6)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "PA", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "RGBX"])
+def test_every_mode_of_8_bits_is_read_or_refused_in_one_line(mode):
+    try:
+        image = Image.fromarray(drawing()).convert(mode)
+        file = encode(image, "TIFF")
+    except (ValueError, OSError, KeyError):
+        pytest.skip(f"Pillow does not write {mode}")
+    try:
+        assert decoding.decode(file).shape == (HEIGHT, WIDTH, 3)
+    except ThawError as error:
+        assert "\n" not in str(error)
+
+
+@pytest.fixture
+def cells(tmp_path):
+    """A folder of two classes, of grey of 12 bits in 16, and one of 8 bits."""
+    for label in "ab":
+        (tmp_path / "cells" / label).mkdir(parents=True)
+        for number in range(3):
+            (tmp_path / "cells" / label / f"{number}.png").write_bytes(deep_png(levels(12) // (number + 1)))
+    (tmp_path / "cells/a/8.png").write_bytes(encode(SHOWN.astype(np.uint8), "PNG"))
+    return folder.find(folder.Folder(path=str(tmp_path / "cells")))
+
+
+def test_photographs_of_an_unknown_depth_are_left_out_with_that_reason(cells, tmp_path):
+    with pytest.raises(ThawError, match=r"^no photograph of the class 'b' could be read \(16-bit values that need"):
+        collect(cells, tmp_path / "raw")
+
+
+def test_the_depth_that_a_person_says_is_known_to_all_stages(cells, tmp_path):
+    images, missing = collect(dataclasses.replace(cells, bits=12), tmp_path / "raw")
+    assert (len(images), len(missing)) == (7, 0)
+    brightest = [decoding.decode(tmp_path / "raw" / path).max() for path in images["path"]]  # as each stage does
+    assert sorted(brightest) == [85, 85, 127, 127, 255, 255, 255]
+    whole = next(path for path in images["path"] if "8-" in path)
+    assert (tmp_path / "raw" / whole).read_bytes() == (tmp_path / "cells/a/8.png").read_bytes()
+
+
+# What is not used of a file
+
+
+def test_further_pages_and_foreign_colour_profiles_are_counted(tmp_path):
+    first, second = Image.fromarray(drawing()), Image.fromarray(drawing()[::-1])
+    srgb, other = (ImageCms.ImageCmsProfile(ImageCms.createProfile(name)).tobytes() for name in ("sRGB", "LAB"))
+    first.save(tmp_path / "pages.tif", save_all=True, append_images=[second])
+    first.save(tmp_path / "moves.gif", save_all=True, append_images=[second])
+    first.save(tmp_path / "moves.png", save_all=True, append_images=[second])
+    first.save(tmp_path / "plain.jpg")
+    first.save(tmp_path / "srgb.jpg", icc_profile=srgb)
+    first.save(tmp_path / "other.jpg", icc_profile=other)
+    first.convert("L").save(tmp_path / "grey.jpg", icc_profile=other)
+    (tmp_path / "text.jpg").write_text("no image", encoding="utf-8")
+    assert remarks.count(sorted(tmp_path.iterdir())) == [
+        "3 with several frames or pages, of which the first is used",
+        "1 with a colour profile other than sRGB, which is not applied",
+    ]
+    assert remarks.count([tmp_path / "plain.jpg"]) == []

@@ -1,6 +1,8 @@
 """A person's mistake or a full disk ends a script with one line and exit status 1; a bug of Thaw is not hidden."""
 
+import ast
 import errno
+import io
 import json
 import os
 import subprocess
@@ -27,6 +29,7 @@ WRITERS = {
     "photographs": "collect(listing, Path('raw'))",
 }
 FULL_DISK = """
+import thaw.core.errors  # first, as in every script: otherwise `run` starts it again, see `kernels`
 import json, resource, sys
 from pathlib import Path
 import numpy as np
@@ -143,6 +146,76 @@ def test_a_bug_of_thaw_is_raised(error):
 
     with pytest.raises(type(error)):
         run(main)
+
+
+# Names that a terminal cannot show
+
+LOCALES = {
+    "latin-1": {"PYTHONIOENCODING": "latin-1"},
+    "ASCII": {"PYTHONIOENCODING": "ascii"},
+    "a code page of Windows": {"PYTHONIOENCODING": "cp1252"},
+    "another code page": {"PYTHONIOENCODING": "cp437"},
+    "no locale, and no UTF-8 mode": {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    "no locale": {"LC_ALL": "C"},
+    "UTF-8": {"LC_ALL": "C.UTF-8"},
+}
+PRINTS = """
+import os, sys
+from pathlib import Path
+from thaw.core.errors import ThawError, run
+from thaw.sources.own_files import printable
+
+def main():
+    for name in sorted(os.listdir("names")):
+        Path("names", name).read_bytes()
+        print(name, name.isascii(), printable(name) == name, len(name))
+    Path("names/made-é").touch()  # as a table names it
+    print("→", file=sys.stderr, flush=True)
+    raise ThawError("the end of 猫")
+
+run(main)
+"""
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+def test_any_name_is_read_and_printed_in_any_locale(tmp_path, locale):
+    (tmp_path / "names").mkdir()
+    for name in ("café", "猫"):
+        (tmp_path / "names" / name).touch()
+    (tmp_path / "script.py").write_text(PRINTS, encoding="utf-8")
+    environment = ENVIRONMENT | {"PATH": os.environ["PATH"]} | LOCALES[locale]
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, env=environment, capture_output=True)
+    assert done.returncode == 1
+    assert [line.split(b" ", 1)[1] for line in done.stdout.splitlines()] == [b"False True 4", b"False True 1"]
+    assert done.stderr.count(b"\n") == 2 and b"Traceback" not in done.stderr
+    assert (tmp_path / "names" / "made-é").exists()
+
+
+def test_a_character_that_cannot_be_shown_is_printed_as_its_number(monkeypatch):
+    encodings_ = {"ascii": b"caf\\xe9 \\u2192\n", "cp1252": b"caf\xe9 \\u2192\n", "utf-8": "café →\n".encode()}
+    for encoding, written in encodings_.items():
+        buffer = io.BytesIO()
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", io.TextIOWrapper(buffer, encoding=encoding, newline="\n"))
+            run(lambda: print("café →"))
+            sys.stdout.flush()
+            assert buffer.getvalue() == written
+
+
+SCRIPTS = sorted(SRC.glob("*.py"))
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_every_script_prints_and_ends_through_run(path):
+    """So its names can be printed, and its errors are one line."""
+    last = ast.parse(path.read_text(encoding="utf-8")).body[-1]
+    assert ast.unparse(last) == "if __name__ == '__main__':\n    run(main)"
+
+
+def test_every_text_file_is_opened_in_a_named_encoding():
+    checked = [sys.executable, "-m", "ruff", "check", "--isolated", "--preview", "--select", "PLW1514", str(SRC)]
+    done = subprocess.run(checked, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
 
 
 STAGE = """

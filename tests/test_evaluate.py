@@ -80,9 +80,8 @@ def test_the_hashes_in_the_report_are_those_of_the_lock_file(run_dir):
     report = (run_dir / "reports" / "report.html").read_text()
     lock = (run_dir / "dvc.lock").read_text()
     for path in ("data/split.csv", "data/features", "data/activations", "models/head", "models/model.keras"):
-        md5 = re.search(rf"<code>{re.escape(path)}</code></th><td class=\"text\"><code>(\w+(?:\.dir)?)</code>", report)[
-            1
-        ]
+        cell = rf"<code>{re.escape(path)}</code></th><td class=\"text\"><code><bdi>(\w+(?:\.dir)?)</bdi></code>"
+        md5 = re.search(cell, report)[1]
         assert f"md5: {md5}\n" in lock, path
 
 
@@ -94,7 +93,7 @@ def test_the_report_is_small_and_names_no_place_of_this_machine(run_dir):
 
 def test_a_photograph_deleted_after_the_run_is_a_line_in_the_report(finished):
     report = finished.path / "reports" / "report.html"
-    shown = re.findall(r"<figcaption>([^<]+?) <small>", report.read_text())
+    shown = re.findall(r"<figcaption><bdi>([^<]+?)</bdi> <small>", report.read_text())
     paths = dict(tables.read_images(finished.path / "data" / "raw").select("image_id", "path").iter_rows())
     (finished.path / "data" / "raw" / paths[shown[0]]).unlink()
     before = (finished.path / "reports" / "metrics.json").read_bytes()
@@ -120,6 +119,7 @@ def three_classes(tmp_path):
         (tmp_path / "photographs" / label).mkdir(parents=True)
         Image.new("RGB", (64, 64)).save(tmp_path / "photographs" / label / "1.png")
     shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
+    shutil.copyfile(ROOT / "dvc.yaml", tmp_path / "dvc.yaml")
     checkout = Checkout(tmp_path)
     checkout.set(download__source="folder", download__folder__path="photographs", evaluate__threshold="best_f1")
     return checkout

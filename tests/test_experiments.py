@@ -1,5 +1,6 @@
 """Experiments: what is tried, in which order, which is best, and what a run does to the repository."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -15,6 +16,7 @@ import yaml
 from conftest import ROOT, SMALL, Checkout, scripts_run
 
 import search as search_script
+import share
 from thaw.core.errors import ThawError
 from thaw.experiments import params_edit, photographs, plot, ranking, runs, search, sweeps, table, trials
 from thaw.experiments.runs import Data, Experiment
@@ -91,6 +93,20 @@ def test_what_is_not_finished_is_told_apart(state):
 def test_a_commit_without_results_is_left_out():
     empty = entry("workspace", 0.8) | {"data": {"params": {}, "metrics": {"reports/metrics.json": {"error": {}}}}}
     assert runs.parse([empty, empty | {"data": None}]) == ([], [])
+
+
+def test_a_run_whose_test_labels_weigh_nothing_is_listed_all_the_same():
+    weightless = entry("a" * 40, 0.8, a__seed=1)
+    weightless["data"]["metrics"]["reports/metrics.json"]["data"]["fine_tuned"]["test"] = {"accuracy": 0.9}
+    other = weightless | {
+        "rev": "b" * 40,
+        "data": weightless["data"] | {"params": entry("b", 0, seed=2)["data"]["params"]},
+    }
+    experiments, _ = runs.parse([weightless, other])
+    assert len(experiments) == 2
+    for several in (experiments, ranking.average_repeats(experiments)):
+        assert all(row[2] == "–" and row[1].startswith("80.0%") for row in table.make(several, [])[1:])
+        assert "80.0%" in plot.draw(several, [])
 
 
 def test_runs_of_other_scripts_or_packages_are_of_other_code_and_runs_on_other_data_are_not():
@@ -298,7 +314,7 @@ rows = [line.split() for line in pathlib.Path(params["download"]["folder"]["path
 """
 DOWNLOAD = """
 raw = pathlib.Path("data/raw")
-raw.mkdir(parents=True)
+raw.mkdir(parents=True, exist_ok=True)
 with (raw / "images.csv").open("w") as file:
     names = "image_id path label weight source license author landing_url sha256 width height".split()
     table = [[n, n, label, 1.0, "", "", "", "", "hash of " + n, 9, 9] for n, label, _ in rows]
@@ -338,8 +354,9 @@ def quick_once(tmp_path_factory, dvc_of_its_own):
     shutil.copytree(ROOT / "src", path / "src", ignore=shutil.ignore_patterns("__pycache__"))
     for name, code in (("download", DOWNLOAD), ("split", SPLIT), ("evaluate", EVALUATE)):
         (path / f"{name}.py").write_text(STANDS_IN + code)
-    deps = {"download": [], "split": ["data/raw"], "evaluate": ["data/raw", "data/split.csv"]}
-    outs = {"download": ["data/raw"], "split": ["data/split.csv"]}
+    images = "data/raw/images.csv"
+    deps = {"download": [], "split": [images], "evaluate": [images, "data/split.csv"]}
+    outs = {"download": [images], "split": ["data/split.csv"]}
     stages = {
         name: {"cmd": f"{sys.executable} {name}.py", "deps": deps[name], "params": [name], "outs": outs.get(name, [])}
         for name in deps
@@ -435,11 +452,11 @@ def write_data(cache: Path, raw: str, split: str, splits: str) -> Data:
     """Write the tables of a run into a folder that stands for DVC's cache; `splits` has the first letter of each."""
     names = {"r": "train", "v": "validation", "t": "test"}
     images = [f"{raw}{i},hash of {raw} {i}" for i in range(len(splits))]
-    (cache / raw).write_text(json.dumps([{"relpath": "images.csv", "md5": f"{raw}.csv"}]))
+    (cache / f"{raw}.dir").write_text(json.dumps([{"relpath": "images.csv", "md5": f"{raw}.csv"}]))
     (cache / f"{raw}.csv").write_text("\n".join(["image_id,sha256", *images]))
     rows = [f"{raw}{i},a,1.0,{names[letter]}" for i, letter in enumerate(splits)]
     (cache / split).write_text("\n".join(["image_id,label,weight,split", *rows]))
-    return Data(raw, split)
+    return Data(f"{raw}.csv", split)
 
 
 def test_a_mean_over_splits_is_compared_with_one_over_the_same_splits_only(tmp_path):
@@ -460,11 +477,22 @@ def test_a_mean_over_splits_is_compared_with_one_over_the_same_splits_only(tmp_p
     assert (reason, len(others)) == ("other splits of the same data, 2 where it has 1", 2)
 
 
-def test_another_split_says_how_many_test_photographs_are_shared(tmp_path):
+@pytest.mark.parametrize("raw", ["raw.csv", "raw.dir"])  # the second as earlier versions have it in dvc.lock
+def test_another_split_says_how_many_test_photographs_are_shared(tmp_path, raw):
     datas = [write_data(tmp_path, "raw", name, letters) for name, letters in (("x", "rvtt"), ("y", "rtvt"))]
+    datas = [data._replace(raw=raw) for data in datas]
     one, other = (dataclasses.replace(experiment(data.split, 0.9), data=data) for data in datas)
     _, ((reason, _),) = photographs.Catalogue(tmp_path.joinpath).partition([one, other], one)
     assert reason == "another split of the same data, 1 of 2 test photographs are among its 2"
+
+
+def test_the_same_test_photographs_with_another_weight_are_not_compared(tmp_path):
+    data = write_data(tmp_path, "raw", "x", "rvtt")
+    (tmp_path / "y").write_text((tmp_path / "x").read_text().replace("1.0,test", "0.5,test", 1))
+    one, other = (dataclasses.replace(experiment(d.split, 0.9), data=d) for d in (data, data._replace(split="y")))
+    comparable, ((reason, _),) = photographs.Catalogue(tmp_path.joinpath).partition([one, other], one)
+    assert [row.name for row in comparable] == ["x"]
+    assert "1 of 2 with another label or weight" in reason
 
 
 def test_runs_on_other_photographs_are_no_repeats_and_not_the_same_run():
@@ -609,6 +637,18 @@ def test_changes_are_checked_as_the_stages_would():
         params_edit.check(DEFAULTS, {"fine_tune.epochs": 0}, nowhere)
     with pytest.raises(ThawError, match=r"did you mean fine_tune\.epochs"):
         params_edit.check(DEFAULTS, {"fine_tune.epoch": 3}, nowhere)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"evaluate.threshold": "best_f1"}, {"head.kind": "network", "head.output": "sigmoid"}]
+)
+def test_changes_that_do_not_fit_the_classes_are_refused_before_any_experiment(changes, tmp_path):
+    source = tmp_path / "source.json"
+    for classes, is_wrong in (["a", "b"], False), (["a", "b", "c"], True):
+        source.write_text(json.dumps({"classes": classes}))
+        with pytest.raises(ThawError, match="needs two classes") if is_wrong else contextlib.nullcontext():
+            params_edit.check(DEFAULTS, changes, Path("nowhere.json"), source)
+    params_edit.check(DEFAULTS, changes | {"download.elpv.threshold": 0.2}, Path("nowhere.json"), source)
 
 
 def test_a_section_cannot_have_a_value_beside_what_is_in_it():
@@ -787,7 +827,7 @@ def test_a_queue_on_a_dirty_tree_takes_it_along_and_one_that_fails_does_not_stop
     failed = re.search(r"^(\w+).*Failed", status, re.MULTILINE)[1]
     log = repository.dvc("queue", "logs", failed).stdout
     assert "evaluate.bins should be greater than or equal to 2, not -1" in log
-    assert scripts_run(log) == ["evaluate"]  # and this one said so before any work
+    assert scripts_run(log) == []  # it was said before any of these: `fingerprints`, the first, reads all sections
     (done,) = [experiment for experiment in shown(repository) if experiment["params"]["evaluate"]["bins"] == 7]
     assert done["params"]["evaluate"]["shown"] == 3
 
@@ -886,6 +926,60 @@ def test_a_search_that_would_be_invalid_runs_nothing(repository):
     assert (result.returncode, result.stdout) == (1, "")
     assert "fine_tune is a section" in result.stderr
     assert shown(repository) == before
+
+
+# What DVC says it has done, and what is there
+
+
+@pytest.fixture
+def shallow(quick, tmp_path):
+    """A clone without the earlier commits, as CI makes one. See https://github.com/treeverse/dvc/issues/8844."""
+    quick.run("git", "commit", "--quiet", "--all", "--message", "own", check=True)
+    quick.run("git", "clone", "--quiet", "--depth", "1", f"file://{quick.path}", str(tmp_path / "shallow"), check=True)
+    return Checkout(tmp_path / "shallow")
+
+
+@pytest.mark.parametrize(
+    "command", [["sweep", "evaluate.bins=60,70"], ["search", "--trials", "1", "evaluate.bins=60,70"]]
+)
+def test_in_a_shallow_clone_nothing_runs_and_one_line_says_why(shallow, command):
+    result = thaw(shallow, *command)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("thaw: this clone is shallow") and result.stderr.count("\n") == 1
+    assert "git fetch --unshallow" in result.stderr
+
+
+def test_an_experiment_that_is_not_there_afterwards_has_failed_whatever_dvc_says(shallow, monkeypatch):
+    monkeypatch.chdir(shallow.path)
+    assert "ended without an error, but kept no experiment" in runs.run({"evaluate.bins": "70"})
+
+
+def test_experiments_that_did_not_arrive_at_the_remote_are_named(quick, tmp_path, monkeypatch):
+    """`dvc exp push` succeeds, too, where the remote has another experiment of that name."""
+    monkeypatch.chdir(quick.path)
+
+    def git(*arguments: str) -> str:
+        return quick.run("git", *arguments, check=True).stdout.strip()
+
+    head = git("rev-parse", "HEAD")
+    for name in ("one", "two"):
+        commit = git("commit-tree", "-m", name, "-p", head, f"{head}^{{tree}}")
+        git("update-ref", f"refs/exps/{head[:2]}/{head[2:]}/{name}", commit)
+    git("clone", "--quiet", "--bare", ".", str(tmp_path / "team"))
+    git("remote", "add", "team", str(tmp_path / "team"))
+    experiments = runs.finished_commits()
+    git("push", "--quiet", "team", f"{experiments['one']}:refs/exps/{head[:2]}/{head[2:]}/two")
+    with pytest.raises(ThawError, match=r"^1 of 2 experiments did not arrive at team: two "):
+        share.push_experiments(experiments, "team")
+    assert runs.commits_on("team")["one"] == experiments["one"]
+    share.push_experiments({"one": experiments["one"]}, "team")
+
+
+def test_git_says_in_one_line_why_it_cannot_answer(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    with pytest.raises(ThawError, match=r"^`git rev-parse --is-shallow-repository`: not a git repository"):
+        runs.refuse_shallow_clone()
 
 
 # What CI does

@@ -5,9 +5,10 @@ import pytest
 
 from thaw.core.errors import ThawError
 from thaw.evaluation.extension import extension_scores
+from thaw.features.linear_probe import Samples
 from thaw.heads import extended, registry
 from thaw.heads.extended import NEGATIVE_WEIGHT, ExtendedHead, fit_path
-from thaw.heads.linear import LinearHead, Samples
+from thaw.heads.linear import LinearHead
 
 CHANNELS = 6
 OLD = ("cat", "dog", "llama")

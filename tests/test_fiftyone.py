@@ -28,6 +28,7 @@ def workspace(folder: Path, **changes) -> subprocess.CompletedProcess:
     values["download"]["source"] = "fiftyone"
     values["download"]["fiftyone"] |= changes
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
+    (folder / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
     return subprocess.run(
         [sys.executable, ROOT / "src/download.py"], cwd=folder, capture_output=True, text=True, check=False
     )

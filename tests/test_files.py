@@ -2,7 +2,7 @@
 
 import pytest
 
-from thaw.core.files import atomic_file, atomic_folder, temporary_path, write_json
+from thaw.core.files import atomic_entries, atomic_file, atomic_folder, temporary_path, write_json
 
 
 class Stopped(BaseException):
@@ -113,3 +113,28 @@ def test_json_is_utf8_with_a_line_break_at_its_end(tmp_path):
     write_json(tmp_path / "flat.json", ["a", 1], indent=None)
     assert (tmp_path / "made" / "value.json").read_bytes() == '{\n "name": "café"\n}\n'.encode()
     assert (tmp_path / "flat.json").read_bytes() == b'["a", 1]\n'
+
+
+def test_entries_replace_those_of_their_names_and_what_else_is_there_stays(tmp_path):
+    path = tmp_path / "folder"
+    for name in ("images/old", "table", "mine/1"):
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_text("old")
+    with atomic_entries(path) as temporary:
+        (temporary / "images").mkdir()
+        for name in ("images/new", "table"):
+            (temporary / name).write_text("new")
+        assert (path / "table").read_text() == "old"
+    files = {file.relative_to(path).as_posix(): file.read_text() for file in path.rglob("*") if file.is_file()}
+    assert files == {"images/new": "new", "table": "new", "mine/1": "old"}
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_an_error_replaces_no_entry(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "table").write_text("old")
+    with pytest.raises(ValueError, match="ha"), atomic_entries(tmp_path / "folder") as temporary:
+        (temporary / "table").write_text("new")
+        raise ValueError("ha")
+    assert (tmp_path / "folder" / "table").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -139,7 +140,7 @@ def test_unreadable_files_are_listed_and_counted(tmp_path):
         "dog/notes.txt",
         "dog/�.txt",
     }
-    assert reasons["dog/notes.txt"] == "not an image by its ending"
+    assert reasons["dog/notes.txt"] == "not an image by its content"
     assert reasons["dog/gone.png"] == "no such file"
     assert not any(str(tmp_path) in reason for reason in reasons.values())
 
@@ -158,6 +159,15 @@ def test_a_pipe_among_the_photographs_is_listed_and_not_waited_for(tmp_path):
     os.mkfifo(root / "cat/pipe.png")
     _, missing = take(root, tmp_path / "raw")
     assert missing.select("file", "reason").rows() == [("cat/pipe.png", "not a file")]
+
+
+def test_a_socket_among_the_photographs_is_listed_and_is_no_lost_disk(tmp_path, monkeypatch):
+    root = two_classes(tmp_path / "mine")
+    monkeypatch.chdir(root / "cat")  # the path of a socket must be short
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("socket.png")
+        _, missing = take(root, tmp_path / "raw")
+    assert missing.select("file", "reason").rows() == [("cat/socket.png", "not a file")]
 
 
 def test_a_folder_of_other_files_is_no_class(tmp_path):
@@ -274,6 +284,7 @@ def test_one_line_and_nothing_half_written(prepare, message, tmp_path):
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     values["download"] |= {"source": "folder", "folder": {"path": str(root)}}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+    (tmp_path / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
     process = subprocess.run(
         [sys.executable, ROOT / "src/download.py"], cwd=tmp_path, capture_output=True, text=True, check=False
     )

@@ -13,6 +13,7 @@ from dependencies import SRC
 
 from thaw.core.errors import ThawError
 from thaw.features.examples import Examples, losses, weighted_scores
+from thaw.features.paired import paired_change
 from thaw.heads import registry, selection
 from thaw.heads.linear import LinearHead
 from thaw.heads.protocol import Head, HeadData, Trained
@@ -180,7 +181,7 @@ def test_the_stronger_preset_has_to_gain_more_than_one_standard_error(data, loss
     heads = [head_of(data, "upright", [0.3, 0.3, 0.4, 0.4]), head_of(data, "any_way_up", losses)]
     choice = selection.choose_preset(heads, ["upright", "any_way_up"], data.validation)
     assert choice.preset == preset
-    assert choice.text.startswith(f"; augmentation {preset} is chosen (any_way_up against upright: loss ")
+    assert choice.text.startswith(f"; augmentation {preset} is chosen (any_way_up against upright: validation loss ")
     assert choice.metrics["augmentation"]["preset"] == preset
     compared = choice.metrics["augmentation"]["compared"]["any_way_up"]
     change = np.array(losses) - [0.3, 0.3, 0.4, 0.4]
@@ -191,14 +192,20 @@ def test_the_stronger_preset_has_to_gain_more_than_one_standard_error(data, loss
 def test_near_duplicates_count_as_one_in_the_standard_error(data):
     losses, reference = np.array([0.2, 0.2, 0.3, 0.5]), np.array([0.3, 0.3, 0.4, 0.4])
     pairs = replace(data.validation, groups=np.array(["x", "x", "y", "y"]))
-    assert selection.paired_change(losses, reference, pairs)[1] == pytest.approx(0.05)  # of -0.1 and 0
-    one = replace(data.validation, groups=np.array(["x"] * 4))
-    assert selection.paired_change(losses, reference, one)[1] == np.inf
+    assert paired_change(losses, reference, pairs).standard_error == pytest.approx(0.05)  # of -0.1 and 0
+
+
+def test_of_one_group_no_preset_is_known_to_be_better(data):
+    validation = replace(data.validation, groups=np.array(["x"] * 4))
+    heads = [head_of(data, "upright", [0.3] * 4), head_of(data, "any_way_up", [0.1] * 4)]
+    choice = selection.choose_preset(heads, ["upright", "any_way_up"], validation)
+    assert choice.preset == "upright" and "validation loss -0.200, standard error unknown" in choice.text
+    json.dumps(choice.metrics, allow_nan=False)  # as every reader of `metrics.json` needs it
 
 
 def test_weights_count_in_the_change_and_its_error(data):
     twice = replace(data.validation, weights=np.array([2.0, 1, 1, 0]))
-    change, error = selection.paired_change(np.array([0.2, 0.4, 0.4, 9]), np.full(4, 0.4), twice)
+    change, error = paired_change(np.array([0.2, 0.4, 0.4, 9]), np.full(4, 0.4), twice)
     assert change == pytest.approx(-0.1)
     assert error == pytest.approx(np.sqrt((0.2**2 + 0.1**2 + 0.1**2) * 4 / 3) / 4)
 

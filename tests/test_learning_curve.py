@@ -8,7 +8,8 @@ import pytest
 from thaw.evaluation import learning_curve
 from thaw.evaluation.learning_curve import HeadFit, measure_learning_curve
 from thaw.features.examples import Examples, training_weights, weighted_scores
-from thaw.heads.linear import Samples, fit_path
+from thaw.features.linear_probe import Samples, fit_path
+from thaw.heads import linear
 
 pytestmark = pytest.mark.filterwarnings("error")
 CLASSES = ("a", "b", "c")
@@ -64,7 +65,7 @@ def test_all_images_are_the_head_as_it_is_trained():
         weighted_scores(head.probabilities(features[validation.rows]), validation)[0]: (
             head.probabilities(features[test.rows])
         )
-        for head in fit_path(samples, CLASSES, CS)
+        for head in linear.fit_path(samples, CLASSES, CS)
     }
     hits = scores[min(scores)].argmax(axis=1) == test.labels
     row = curve(features, examples, class_weight="balanced")[-1]

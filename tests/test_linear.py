@@ -13,8 +13,9 @@ from threadpoolctl import threadpool_limits
 
 from thaw.core.errors import ThawError
 from thaw.features.examples import NO_VIEW, Examples
+from thaw.features.linear_probe import Samples, until_worse
 from thaw.heads import linear, registry
-from thaw.heads.linear import LinearHead, Samples, fit_path, until_worse
+from thaw.heads.linear import LinearHead, fit_path
 from thaw.heads.protocol import HeadData
 
 NAMES = ("a", "b", "c")

@@ -102,6 +102,7 @@ def data(tmp_path):
         array = rng.uniform(0, 1, (rows, 4, 4, CHANNELS)).astype(np.float16)
         for part in (train, validation):
             labels = rng.permutation(part.labels) if noise else part.labels
+            # Not on all channels: what all inputs of a kernel share is taken out of its gradient, see `centring`.
             array[part.views, ..., ::2] += labels[:, None, None, None, None].astype(np.float16)
         return on_disk(tmp_path / "activations", array), train, validation
 
@@ -175,14 +176,11 @@ def test_only_what_lies_behind_the_frozen_layer_moves_and_no_statistics_do(tf, b
 def test_the_head_alone_moves_where_all_is_frozen(tf, build, tmp_path):
     model = build()
     before = weights_of(model)
+    training, validation = examples(0, 16, 0), examples(16, 8, 0)
     features = np.random.default_rng(0).uniform(0, 1, (24, CHANNELS)).astype(np.float16)
-    train(
-        tf,
-        model,
-        (on_disk(tmp_path / "f", features), examples(0, 16, 0), examples(16, 8, 0)),
-        "features",
-        patience=None,
-    )
+    for part in (training, validation):
+        features[part.rows, ::2] += part.labels[:, None].astype(np.float16)
+    train(tf, model, (on_disk(tmp_path / "f", features), training, validation), "features")
     assert moved(before, weights_of(model)) == {"probabilities/kernel", "probabilities/bias"}
 
 
@@ -822,8 +820,8 @@ def test_the_number_of_cores_changes_no_byte():
     source, tests = str(Path(__file__).parents[1] / "src"), Path(__file__).parent
     processes = [
         subprocess.Popen([sys.executable, "-c", TRAINING, source, cores], cwd=tests, stdout=subprocess.PIPE, text=True)
-        for cores in ("1", "7")
+        for cores in ("1", "64")
     ]
-    (one, *weights), (seven, *others) = (process.communicate(timeout=300)[0].split() for process in processes)
-    assert (one, seven) == ("1", "4")
+    (one, *weights), (many, *others) = (process.communicate(timeout=300)[0].split() for process in processes)
+    assert (one, many) == ("1", "4")
     assert weights == others

@@ -452,3 +452,18 @@ def test_resamples_are_fewer_where_they_would_cost_much(monkeypatch):
     assert resamples() == {"log_loss": 1000, "ece": 1000, "roc_auc": 200, "pr_auc_weighted": 200}
     monkeypatch.setattr(resampling, "MAX_DRAWN_BYTES", 1)
     assert set(resamples().values()) == {200}
+
+
+def test_single_precision_is_used_only_where_it_changes_no_bit(monkeypatch):
+    exact = resampling._exact_dtype
+    generator = np.random.default_rng(0)
+    odds = generator.exponential(size=(300, 30)).round(2)  # some are level
+    images = scored(odds / odds.sum(axis=1, keepdims=True), generator.permutation(np.arange(300) % 30))
+    drawn = resampling.resample(images, 10, Resampling(50, seed=0))
+    types = []
+    monkeypatch.setattr(resampling, "_exact_dtype", lambda counts: types.append(exact(counts)) or np.float64)
+    doubled = resampling.resample(images, 10, Resampling(50, seed=0))
+    assert set(types) == {np.float32}
+    for name, values in drawn.items():
+        np.testing.assert_array_equal(values, doubled[name], name)
+    assert exact(np.array([[1 / 3], [1.0]])) is exact(np.array([[2.0**24], [1.0]])) is np.float64

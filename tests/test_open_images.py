@@ -82,6 +82,7 @@ def workspace(folder: Path, replica: Replica, **changes) -> Path:
     values["download"]["open_images"] = parameters(replica, folder / "cache", **changes).model_dump()
     folder.mkdir(exist_ok=True)
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
+    (folder / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
     return folder
 
 

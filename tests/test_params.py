@@ -344,3 +344,108 @@ def test_checking_the_parameters_imports_no_heavy_package():
     imported = set(process.stdout.split())
     assert "thaw.sources.open_images" in imported
     assert not heavy & imported
+
+
+# As DVC reads it
+
+TEXTS = [
+    "1e-3", "1.0e-3", "1E3", ".5", "5.", ".5e-3", "-.5", "+1", "1_000", "0o17", "017", "010", "08", "0x1F", "1:30",
+    "yes", "no", "on", "off", "true", "TRUE", "~", "null", "", "2024-01-01", ".inf", "1e400", "1,000", "12e03",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_value_is_read_as_dvc_reads_it(text, monkeypatch):
+    """DVC decides by its reading what has changed, and writes the values of experiments."""
+    from dvc.utils.serialize import parse_yaml
+
+    class Model:
+        model_fields = ()
+        model_validate = staticmethod(lambda values: values)
+
+    monkeypatch.setattr(params, "_all_sections", lambda: Model)
+    text = f"a: {text}\n"
+    assert repr(params.parse(text, "params.yaml")) == repr(parse_yaml(text, "params.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "words"),
+    [
+        ("head.learning_rate", "1:30", "head.learning_rate should be a number, not '1:30'"),
+        ("head.dropout", "0,2", "head.dropout should be a number, not '0,2'"),
+        ("fine_tune.cache", "off", "fine_tune.cache should be a boolean, not 'off' (true or false)"),
+        ("split.keep_subsets", "yes", "not 'yes' (true or false)"),
+        ("download.open_images.classes", "[1, 2]", "classes.0 should be a string, not 1: put it in quotes"),
+        ("download.open_images.classes", "[2024-01-01]", "put it in quotes"),
+        (
+            "download.folder.path",
+            "2024",
+            "download.folder.path should be a string, or null, not 2024: put it in quotes",
+        ),
+        ("download.bits", "7", "download.bits should be greater than or equal to 8, or null, not 7"),
+        ("split.seed", "1\n  seed: 2", "is not valid YAML: while constructing a mapping"),
+    ],
+)
+def test_a_value_of_another_type_says_how_to_write_it(tmp_path, key, text, words):
+    path = write(tmp_path / "params.yaml", {key: "HERE"})
+    path.write_text(path.read_text(encoding="utf-8").replace("HERE", text), encoding="utf-8")
+    with pytest.raises(ThawError) as caught:
+        params.load(path)
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("classes", [["No", "Yes"], ["on", "off"], ["1:30", "y"]])
+def test_words_that_yaml_once_took_for_values_name_classes(tmp_path, classes):
+    path = write(
+        tmp_path / "params.yaml", {"download.open_images.classes": "HERE", "download.open_images.negatives": None}
+    )
+    path.write_text(path.read_text(encoding="utf-8").replace("HERE", f"[{', '.join(classes)}]"), encoding="utf-8")
+    assert params.load(path).download.open_images.classes == classes
+
+
+# What is known before the work
+
+THREE = ("apple", "banana", "cherry")
+
+
+@pytest.mark.parametrize(
+    ("changes", "classes", "words"),
+    [
+        ({"evaluate.threshold": "best_f1"}, THREE, "needs two classes, and there are 3"),
+        ({"head.kind": "network", "head.output": "sigmoid"}, THREE, "`head.output: sigmoid` needs two classes"),
+        ({"head.extend": True, "fine_tune.freeze_depth": "all"}, THREE, "one label that begins with 'not '"),
+        ({"head.extend": True, "fine_tune.freeze_depth": "all"}, ("not a", "not b", "c"), "one label that begins"),
+    ],
+)
+def test_what_does_not_fit_the_classes_is_refused_before_a_photograph_is_copied(tmp_path, changes, classes, words):
+    """The stage `download` checks this as soon as it has the classes."""
+    loaded = params.load(write(tmp_path / "params.yaml", changes))
+    with pytest.raises(ThawError, match=words):
+        loaded.check_classes(classes)
+    loaded.check_classes(("apple", "not apple"))
+
+
+def test_an_output_for_two_classes_does_not_concern_a_linear_head(tmp_path):
+    params.load(write(tmp_path / "params.yaml", {"head.output": "sigmoid"})).check_classes(THREE)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"backbone.name": "MobileNetV2"}, {"backbone.pooling": "max"}, {"backbone.cut": "block5"}]
+)
+def test_only_a_backbone_with_its_classes_can_be_extended(tmp_path, changes):
+    frozen = {"head.extend": True, "fine_tune.freeze_depth": "all"}
+    assert "needs a backbone with its 1000 classes" in message(tmp_path, frozen | changes)
+    params.load(write(tmp_path / "params.yaml", frozen))
+
+
+def test_a_freeze_depth_is_checked_as_soon_as_there_is_a_backbone(tmp_path):
+    """The stage `backbone` does: it is one of the first, and the work on photographs comes after it."""
+    loaded = params.load(
+        write(tmp_path / "params.yaml", {"fine_tune.freeze_depth": ["all", "blokc1"], "image.size": 32})
+    )
+    backbone = {"cut_points": [{"layer": "block1"}, {"layer": "features"}], "behind_cut": ["block2"]}
+    with pytest.raises(ThawError, match=r"^fine_tune\.freeze_depth 'blokc1' is no cut point .*did you mean block1"):
+        loaded.check_backbone(backbone)
+    with pytest.raises(ThawError, match="lies behind backbone"):
+        params.load(write(tmp_path / "params.yaml", {"fine_tune.freeze_depth": "block2"})).check_backbone(backbone)
+    params.load(write(tmp_path / "params.yaml", {"fine_tune.freeze_depth": "block1"})).check_backbone(backbone)

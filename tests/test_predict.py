@@ -24,7 +24,7 @@ import predict
 from thaw.core import prefetch
 from thaw.core.errors import ThawError, run
 from thaw.engines import inference
-from thaw.prediction import deployed_model, stream
+from thaw.prediction import deployed_model, names, stream
 from thaw.prediction import sheet as contact_sheet
 
 ROOT = Path(__file__).parents[1]
@@ -202,7 +202,7 @@ def test_a_photograph_of_an_iphone_names_the_package_that_reads_it(tmp_path, mon
 
 
 def test_an_unexpected_error_of_a_decoder_does_not_stop_the_others(folder, monkeypatch):
-    def decode(path, least):
+    def decode(path, least, bits):
         if path.name == "a.png":
             raise IndexError("deep inside")
         return np.zeros((9, 9, 3), np.uint8)
@@ -511,7 +511,11 @@ def test_a_file_that_cannot_be_read_gives_a_line_with_its_error(ask, folder):
     errors = {Path(row["path"]).name: row["error"] for row in rows(output) if "error" in row}
     assert status == 0 and len(rows(output)) == 6 and set(errors) == {"text.jpg", "zero.jpg", "nothere.jpg"}
     assert all(set(row) == {"path", "error"} for row in rows(output) if "error" in row)
-    assert complaint == "predict: 3 predicted, 3 could not be read\n"
+    assert complaint == (
+        "predict: 3 predicted, 3 could not be read\n"
+        "predict: 2 left out of folders: 1 hidden, or a leftover of a program (.hidden.png); "
+        "1 not an image by its content (notes.txt)\n"
+    )
 
 
 def test_without_any_prediction_the_status_is_1(ask, tmp_path):
@@ -604,9 +608,27 @@ def test_no_photograph_is_overwritten(ask, folder):
     assert (folder / "a.png").read_bytes() == before
 
 
+def test_only_files_of_an_earlier_prediction_are_replaced(ask, folder, tmp_path):
+    for option, name, content in (("--csv", "labels.csv", b"path,label\n"), ("--sheet", "b.png", b"a photograph")):
+        (file := tmp_path / name).write_bytes(content)
+        _, status, complaint = ask(folder, option, file)
+        assert status == 1 and "not from an earlier prediction" in complaint
+        assert file.read_bytes() == content
+        file.unlink()
+        assert ask(folder, option, file)[1] == ask(folder, option, file)[1] == 0
+
+
 @pytest.mark.parametrize(
     "wrong",
-    [["--top", "0"], ["--unsure", "2"], ["--far", "1"], ["--far", "0"], ["--sheet", "a.txt"], ["--csv", "--json"]],
+    [
+        ["--top", "0"],
+        ["--unsure", "2"],
+        ["--far", "1"],
+        ["--far", "0"],
+        ["--sheet", "a.txt"],
+        ["--csv", "--json"],
+        ["--bits", "7"],
+    ],
     ids=" ".join,
 )
 def test_a_wrong_option_is_refused_before_any_work(ask, folder, wrong):
@@ -754,6 +776,27 @@ def test_a_list_is_read_from_standard_input_with_names_of_any_bytes(model, folde
     predicted = rows(process.stdout.decode())
     assert [os.fsencode(row["path"]) for row in predicted] == [name, os.fsencode(folder / "b.png")]
     assert [row["label"] for row in predicted] == ["bright", "dark"]
+
+
+@pytest.mark.parametrize("separator", [b"\n", b"\0"])
+def test_a_name_of_a_list_is_taken_as_soon_as_it_is_there(separator):
+    read_end, write_end = os.pipe()
+    with os.fdopen(read_end, "rb") as stdin, os.fdopen(write_end, "wb", buffering=0) as stdout:
+        listed = names.read(["first", "-", "last"], stdin)
+        assert next(listed) == "first"
+        for name in (b"a.png", b"b.png"):
+            stdout.write(name + separator)
+            assert next(listed) == name.decode()
+        stdout.write(b"c.p")
+        stdout.write(b"ng")
+        stdout.close()
+        assert list(listed) == ["c.png", "last"]
+
+
+def test_an_argument_may_be_the_address_of_a_file(tmp_path):
+    (tmp_path / "a b#1.png").touch()
+    assert list(names.read([f"file://{tmp_path}/a%20b%231.png"], None)) == [str(tmp_path / "a b#1.png")]
+    assert list(names.read([f"file://{tmp_path}/none.png"], None)) == [f"file://{tmp_path}/none.png"]
 
 
 def test_an_empty_list_gives_a_message(model):

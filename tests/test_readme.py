@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 
 import pytest
 import yaml
@@ -35,6 +36,30 @@ def test_every_make_target_and_script_that_is_named_exists():
     scripts = set(re.findall(r"python ((?:src|benchmarks)/\w+\.py)", README))
     assert scripts
     assert all((ROOT / script).is_file() for script in scripts)
+
+
+def test_every_parameter_that_is_named_exists():
+    values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    named = set(re.findall(rf"\b(?:{'|'.join(values)})\.[a-z_]+(?:\.[a-z_]+)*", README))
+    assert len(named) > 20
+    assert named - set(dotted_names(values)) <= {"backbone.py", "split.csv"}  # files
+
+
+def dotted_names(values: dict) -> Iterator[str]:
+    for key, value in values.items():
+        yield key
+        if isinstance(value, dict):
+            yield from (f"{key}.{name}" for name in dotted_names(value))
+
+
+def test_every_artifact_that_is_named_is_an_output():
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
+    entries = [entry for stage in stages for kind in ("outs", "metrics", "plots") for entry in stage.get(kind, [])]
+    outputs = [f"{entry if isinstance(entry, str) else next(iter(entry))}/" for entry in entries]
+    named = {f"{path.rstrip('/')}/" for path in re.findall(r"`((?:data|models|reports)/[\w./-]*)`", README)}
+    named -= {"models/exports/"}  # of src/export.py
+    assert named
+    assert not [path for path in named if not any(path.startswith(out) or out.startswith(path) for out in outputs)]
 
 
 def test_every_recipe_is_listed():

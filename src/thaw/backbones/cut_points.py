@@ -75,6 +75,16 @@ def resolve(
     raise ThawError(f"{parameter} {depth!r} is no cut point of this backbone{did_you_mean(depth, names)}")
 
 
+def resolve_depths(freeze_depth: str | list[str], backbone: dict) -> list[str | None]:
+    """Return the layer that each depth of `fine_tune.freeze_depth` stands for, as `resolve` does.
+
+    `backbone` is the content of backbone.json.
+    """
+    layers = [point["layer"] for point in backbone["cut_points"]]
+    depths = [freeze_depth] if isinstance(freeze_depth, str) else freeze_depth
+    return [resolve(depth, layers, backbone["behind_cut"]) for depth in depths]
+
+
 def blocks_of(layer: str) -> list[str]:
     """List the blocks that a layer belongs to by its name, the innermost first.
 

@@ -9,8 +9,8 @@ from thaw.core.errors import ThawError
 
 def imagenet_classes() -> list[tuple[str, str]]:
     """List the WordNet id and the first name of each of the 1000 ImageNet classes, in the order of the outputs."""
-    ids = json.loads(package_file("imagenet_classes", "imagenet1k_to_21k.json").read_text())
-    names = json.loads(package_file("imagenet_classes", "imagenet1k_label_to_names.json").read_text())
+    ids = json.loads(package_file("imagenet_classes", "imagenet1k_to_21k.json").read_text(encoding="utf-8"))
+    names = json.loads(package_file("imagenet_classes", "imagenet1k_label_to_names.json").read_text(encoding="utf-8"))
     return [(ids[str(i)], names[str(i)].split(",")[0]) for i in range(1000)]
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from thaw.core import progress
+from thaw.core import encodings, kernels, progress
 
 
 class ThawError(Exception):
@@ -34,14 +34,20 @@ def run(main: Callable[[], None]) -> None:
     """Run a script's `main`. A person's mistake, or a full disk, ends it with one line and exit status 1.
 
     It exits silently when stdout is closed early (`| head`). If DVC started the script, it runs as a stage: see
-    `_as_stage`.
+    `_as_stage`. Names may hold any character, whatever the terminal shows: see `encodings`.
     """
+    encodings.use_utf8_for_names()
+    encodings.escape_what_cannot_be_shown()
+    for note in kernels.notes(kernels.CHOICE):
+        print(f"thaw: {note}", file=sys.stderr, flush=True)
+    if kernels.CHOICE.late:  # a plug-in of Python imported a library before this script
+        os.execv(sys.executable, sys.orig_argv)
     try:
         if "DVC_STAGE" in os.environ:
             stage = os.environ["DVC_STAGE"]
             with _as_stage(stage), progress.lines(stage):
                 main()
-                sys.stdout.flush()
+                print(end="", flush=True)
                 os._exit(0)  # everything is written; an orderly end of TensorFlow would take a second
         main()
     except ThawError as error:

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +11,24 @@ from pathlib import Path
 from thaw.core.errors import ThawError, missing
 
 
-def expand_home(path: str, name: str) -> Path:
-    """Expand `~` or `~user` in a path; raises ThawError, which calls the path `name`, if there is no such user."""
+def named_path(path: str, name: str) -> Path:
+    """Return the absolute path of a file or folder that a person named, in params.yaml or on the command line.
+
+    `~` and `~user` are expanded. A relative path begins at the current folder, also in an experiment that DVC runs in a
+    temporary copy of the project: there it begins at the project itself, since the copy has only what Git tracks.
+
+    Raises ThawError, which calls the path `name`, if there is no such user.
+    """
     try:
-        return Path(path).expanduser()
+        return project_folder() / Path(path).expanduser()
     except RuntimeError:
         raise ThawError(f"{name} {path}: there is no such home") from None
+
+
+def project_folder() -> Path:
+    """Return the folder that a person works in: the current one, unless DVC has copied it for an experiment."""
+    here, project = Path.cwd(), os.environ.get("DVC_ROOT")
+    return Path(project) if project and Path(project).resolve() / ".dvc" / "tmp" in here.resolve().parents else here
 
 
 def read_json(path: Path) -> dict | list:
@@ -57,19 +70,43 @@ def write_json(path: Path, value: object, indent: int | None = 1) -> None:
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield an empty temporary folder; it replaces `path` only if the block ends without an error."""
+    with _temporary_folder(path) as temporary:
+        yield temporary
+        _replace(temporary, path)
+
+
+@contextlib.contextmanager
+def atomic_entries(path: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder; if the block ends without an error, what is in it moves into the folder `path`.
+
+    Each file and folder replaces that of the same name. What else is in `path` stays.
+    """
+    with _temporary_folder(path) as temporary:
+        yield temporary
+        path.mkdir(parents=True, exist_ok=True)
+        for entry in sorted(temporary.iterdir()):
+            _replace(entry, path / entry.name)
+
+
+@contextlib.contextmanager
+def _temporary_folder(path: Path) -> Iterator[Path]:
     temporary = temporary_path(path)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
         yield temporary
-        old = path.with_name(f".{path.name}.old.partial")
-        shutil.rmtree(old, ignore_errors=True)
-        if path.exists():
-            path.replace(old)
-        temporary.replace(path)
-        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace(new: Path, path: Path) -> None:
+    """Give a file or folder the name `path`; what had it is removed."""
+    old = path.with_name(f".{path.name}.old.partial")
+    shutil.rmtree(old, ignore_errors=True)
+    if path.is_dir():
+        path.replace(old)
+    new.replace(path)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 FICLONE = 0x40049409  # Linux' request to share a file's blocks (ioctl_ficlone(2))

@@ -11,20 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from thaw.core.errors import ThawError, did_you_mean
 from thaw.core.section import Section
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads 1e-5 as a number, as DVC does, which also writes the file. In YAML 1.1, which PyYAML reads, it is text."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
 
 
 def load(path: Path) -> Section:
@@ -38,12 +30,16 @@ def load(path: Path) -> Section:
 
 
 def parse(text: str, name: str) -> Section:
-    """Validate the text of a parameter file as `load` does; error messages call the file `name`."""
+    """Validate the text of a parameter file as `load` does; error messages call the file `name`.
+
+    It is read as DVC reads it, by YAML 1.2: 1e-3 is a number, 010 is ten, and `no` is a word. PyYAML reads 1.1.
+    """
     model = _all_sections()
     try:
-        values = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise ThawError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from error
+        values = YAML(typ="safe").load(text)
+    except YAMLError as error:
+        reason = str(error).partition("To suppress this check")[0]  # an advice for programmers
+        raise ThawError(f"{name} is not valid YAML: {' '.join(reason.split())}") from error
     if not isinstance(values, dict):
         raise ThawError(f"{name} holds no parameters: it should have the sections {', '.join(model.model_fields)}")
     try:
@@ -59,6 +55,14 @@ def check_classes(path: Path, classes: Sequence[str]) -> None:
     into its output. Raises ThawError, one line, if a parameter does not fit the classes.
     """
     load(path).check_classes(classes)
+
+
+def check_backbone(path: Path, backbone: Mapping) -> None:
+    """Check the parameters of all sections against the backbone; it is the content of backbone.json.
+
+    Raises ThawError, one line, if a parameter does not fit it.
+    """
+    load(path).check_backbone(backbone)
 
 
 def _all_sections() -> type[Section]:
@@ -97,6 +101,10 @@ def _describe(error: dict, model: type[Section]) -> str:
         hint = did_you_mean(error["input"], literals) if isinstance(error["input"], str) else ""
         if len(literals) > 8:
             message = f"should be one of {len(literals)} names"
+    if error["type"] == "string_type" and error["input"] is not None and not isinstance(error["input"], list | dict):
+        hint = ": put it in quotes"
+    if error["type"] == "bool_type":
+        hint = " (true or false)"
     or_null = ", or null" if _nullable(error["loc"], model) else ""
     return f"{key} {message}{or_null}, not {error['input']!r}{hint}"
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 from threadpoolctl import threadpool_limits
 
-from thaw.evaluation.resampling import Resampling, interval, resample
+from thaw.evaluation.resampling import Resampled, Resampling, interval, resample
 from thaw.evaluation.scored import Scored
 
 NEIGHBOURS = (1, 3, 5, 10, 20, 50)  # numbers of neighbours that are tried on validation
@@ -53,7 +53,11 @@ def paired_difference(a: Scored, b: Scored, bins: int, resampling: Resampling) -
         The measures are those of `resampling.resample`. Undefined is None. `ece` has no interval: what chance adds to
         it differs by model and resample.
     """
-    values_a, values_b = resample(a, bins, resampling), resample(b, bins, resampling)
+    return subtract(resample(a, bins, resampling), resample(b, bins, resampling))
+
+
+def subtract(values_a: Resampled, values_b: Resampled) -> dict[str, dict[str, float | None]]:
+    """Return the `paired_difference` of two models from their values on the same resamples."""
     differences = {}
     for name in values_a:
         if name.startswith("ece"):
@@ -106,8 +110,10 @@ def _nearest(
     if near.shape[1] <= k:
         return near, rows
     lowest = -np.partition(-near, k - 1, axis=1)[:, k - 1 : k]
-    above, level = near > lowest, near == lowest
-    taken = above | (level & (level.cumsum(axis=1) <= k - above.sum(axis=1, keepdims=True)))
+    taken = near >= lowest
+    if np.count_nonzero(taken) > k * len(taken):  # several are the last of some image: rare
+        above, level = near > lowest, near == lowest
+        taken = above | (level & (level.cumsum(axis=1) <= k - above.sum(axis=1, keepdims=True)))
     return near[taken].reshape(-1, k), rows[taken].reshape(-1, k)
 
 

@@ -10,7 +10,7 @@ from thaw.core import progress
 from thaw.core.tables import EVALUATED
 from thaw.evaluation.scored import Row
 from thaw.features.examples import Examples, training_weights
-from thaw.heads.linear import LinearHead, Samples, fit_path, until_worse
+from thaw.features.linear_probe import Probe, Samples, fit_path, until_worse
 
 SIZES = 5  # of the training split, each twice the one before
 DRAWS = 5  # parts of each size
@@ -62,7 +62,7 @@ def measure_learning_curve(
         for draw in range(DRAWS if share < 1 else 1):
             part = train.take(_draw(train, share, np.random.default_rng([seed, size, draw])))
             weights = training_weights(part, head.class_weight)
-            path = fit_path(Samples(features[part.rows].astype(np.float32), part.labels, weights), classes, head.Cs)
+            path = fit_path(Samples(features[part.rows].astype(np.float32), part.labels, weights), head.Cs)
             best, *_ = min(until_worse(path, validation_features, validation), key=lambda fitted: fitted[1])
             counts.append(len(part))
             results.append(_accuracies(best, test_features, test))
@@ -97,7 +97,7 @@ def _sample(examples: Examples, seed: int) -> Examples:
     return examples.take(np.sort(np.random.default_rng(seed).choice(len(examples), MAX_MEASURED, replace=False)))
 
 
-def _accuracies(head: LinearHead, features: NDArray[np.floating], test: Examples) -> dict[str, float | None]:
+def _accuracies(head: Probe, features: NDArray[np.floating], test: Examples) -> dict[str, float | None]:
     hits = head.probabilities(features).argmax(axis=1) == test.labels
     weighted = float(np.average(hits, weights=test.weights)) if test.weights.any() else None
     return {"accuracy": float(hits.mean()), "accuracy_weighted": weighted}

@@ -3,7 +3,7 @@
 The models are called `head` and `fine_tuned`, the baselines `majority` and `neighbours`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,9 +15,9 @@ from thaw.core.tables import EVALUATED
 from thaw.evaluation import comparison, plots
 from thaw.evaluation.comparison import LabelledFeatures
 from thaw.evaluation.learning_curve import HeadFit, measure_learning_curve
-from thaw.evaluation.metrics import class_metrics, classification_metrics
+from thaw.evaluation.metrics import class_metrics, summarise
 from thaw.evaluation.predictions import Predictions
-from thaw.evaluation.resampling import Resampling
+from thaw.evaluation.resampling import Resampled, Resampling, resample
 from thaw.evaluation.scored import Row
 from thaw.evaluation.slices import count_small, measure_slices
 from thaw.evaluation.thresholds import Threshold, choose_threshold
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 Scalars = dict[str, float | int | None]
 Quality = dict[str, dict[str, Scalars]]  # model → split → metric → value
+Resamples = dict[str, dict[str, Resampled]]  # model → split → measure → values
 
 COMPARED = (  # pairs of models, the one that should win first
     ("fine_tuned", "head"),
@@ -81,17 +82,20 @@ def measure_models(
     thresholds = choose_thresholds(calibrated, settings.threshold) if len(classes) == 2 else {}
     baselines, neighbours = predict_baselines(features, examples.split("train"), held_out.examples, len(classes))
     untrained = held_out.with_probabilities(baselines)
-    quality, calibrated_quality = measure_quality(held_out, settings), measure_quality(calibrated, settings)
+    resamples = resample_models(held_out, settings)
+    calibrated_resamples = resample_models(calibrated, settings, areas_of=())
+    untrained_resamples = resample_models(untrained, settings, areas_of=("test",))
+    quality = measure_quality(held_out, resamples)
     test = held_out.split("test")
     all_models = held_out.with_probabilities({**held_out.probabilities, **baselines})
-    compared = compare_models(all_models.split("test"), settings)
+    compared = compare_models(all_models.split("test"), resamples | untrained_resamples)
     resampling, test_images = _resampling(settings), images_in_order(test.examples, images)
     return Measured(
         metrics=quality
         | {
-            "baselines": in_brief(measure_quality(untrained, settings)),
+            "baselines": in_brief(measure_quality(untrained, untrained_resamples)),
             "comparison": comparison_scores(compared),
-            "calibration": calibration_scores(temperatures, quality, calibrated_quality),
+            "calibration": calibration_scores(temperatures, quality, measure_quality(calibrated, calibrated_resamples)),
             "threshold": threshold_scores(thresholds),
         },
         temperatures=temperatures,
@@ -109,15 +113,28 @@ def measure_models(
     )
 
 
-def measure_quality(predictions: Predictions, settings: "Evaluate") -> Quality:
-    """Return the metrics of each model on validation and on test."""
+def resample_models(predictions: Predictions, settings: "Evaluate", areas_of: Collection[str] = EVALUATED) -> Resamples:
+    """Resample validation and test for each model; `areas_of`: the splits on which the areas under curves are needed.
+
+    All intervals of a model, and of its differences from others, are read from the same resamples.
+    """
     scored = {split: predictions.split(split).scored() for split in EVALUATED}
+    resampling = _resampling(settings)
     return {
         model: {
-            split: classification_metrics(scored[split][model], settings.bins, _resampling(settings))
+            split: resample(scored[split][model], settings.bins, resampling, areas=split in areas_of)
             for split in EVALUATED
         }
         for model in progress.track(predictions.probabilities, "intervals", "model", len(predictions.probabilities))
+    }
+
+
+def measure_quality(predictions: Predictions, resamples: Resamples) -> Quality:
+    """Return the metrics of each model on validation and on test."""
+    scored = {split: predictions.split(split).scored() for split in EVALUATED}
+    return {
+        model: {split: summarise(scored[split][model], resamples[model][split]) for split in EVALUATED}
+        for model in predictions.probabilities
     }
 
 
@@ -154,7 +171,7 @@ def in_brief(quality: Quality) -> Quality:
     }
 
 
-def compare_models(test: Predictions, settings: "Evaluate") -> dict[str, dict]:
+def compare_models(test: Predictions, resamples: Resamples) -> dict[str, dict]:
     """Compare each pair of COMPARED on the test split. The keys are such as `fine_tuned_against_head`.
 
     Each value has `differences`, those of `comparison.paired_difference`; `counts`, the images that both, only the
@@ -165,7 +182,7 @@ def compare_models(test: Predictions, settings: "Evaluate") -> dict[str, dict]:
         a, b = scored[first], scored[second]
         exact = comparison.mcnemar(a.hits, b.hits)
         compared[f"{first}_against_{second}"] = {
-            "differences": comparison.paired_difference(a, b, settings.bins, _resampling(settings)),
+            "differences": comparison.subtract(resamples[first]["test"], resamples[second]["test"]),
             "counts": {
                 "both_right": exact["both"],
                 f"only_{first}_right": exact["only_a"],

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thaw.evaluation.resampling import (
+    Resampled,
     Resampling,
     calibration_interval,
     interval,
@@ -58,8 +59,12 @@ def classification_metrics(scored: Scored, bins: int, resampling: Resampling) ->
     None where the resamples tell nothing: there is one group, or every resample gives the same. So it is for a model
     that makes no mistake.
     """
+    return summarise(scored, resample(scored, bins, resampling))
+
+
+def summarise(scored: Scored, resampled: Resampled) -> dict[str, float | None]:
+    """Return the `classification_metrics` of images from their resamples; those alone that were resampled."""
     result: dict[str, float | None] = {}
-    resampled = resample(scored, bins, resampling)
     for name, values in resampled.items():
         bounds = calibration_interval(values) if name.startswith("ece") else interval(values)
         if name.startswith("ece") and np.ptp(resampled[name.replace("ece", "accuracy")]) < 1e-12:
@@ -70,7 +75,7 @@ def classification_metrics(scored: Scored, bins: int, resampling: Resampling) ->
         (effective,) = _effective_groups(one_key, replace(scored, weights=weights), 1)
         if effective and (np.ptp(weights) == 0 or result[f"{name}_low"] is None):
             result[f"{name}_low"], result[f"{name}_high"] = wilson(result[name] * effective, effective)
-    return {name: result[name] for name in metric_names(scored.class_count)}
+    return {name: result[name] for name in metric_names(scored.class_count) if name in result}
 
 
 def class_metrics(scored: Scored, classes: Sequence[str], resampling: Resampling) -> list[Row]:

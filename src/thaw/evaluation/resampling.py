@@ -16,7 +16,9 @@ from threadpoolctl import threadpool_limits
 from thaw.evaluation.scored import Scored, confidence_bins
 
 Areas = tuple[NDArray[np.float64], NDArray[np.float64]]  # ROC-AUC and average precision, (k, r) each
+Resampled = dict[str, NDArray[np.float64]]  # measure → its value on the split, then on each resample: see `resample`
 
+AREAS = ("roc_auc", "pr_auc")  # the measures that are areas under curves
 TOP_CLASSES = 5  # among which `top_5_accuracy` looks for the label
 # Fewer resamples are drawn than were asked for only where they would cost more than this, but at least MIN_RESAMPLES.
 MIN_RESAMPLES = 200
@@ -42,7 +44,7 @@ def measure_names(classes: int) -> tuple[str, ...]:
     )
 
 
-def resample(scored: Scored, bins: int, resampling: Resampling) -> dict[str, NDArray[np.float64]]:
+def resample(scored: Scored, bins: int, resampling: Resampling, *, areas: bool = True) -> Resampled:
     """Return measure → (r,) float64: its value on the split, then on each resample.
 
     The measures are those of `metrics.classification_metrics`, plain and `_weighted`. But `ece` and `ece_weighted` are
@@ -51,14 +53,23 @@ def resample(scored: Scored, bins: int, resampling: Resampling) -> dict[str, NDA
 
     The resamples depend only on the groups, on the counts of the labels and on the seed; the `_weighted` ones on those
     of the images that have a weight. So the resamples of two models on one split are paired.
+
+    Args:
+        scored: the images of a split.
+        bins: those of the calibration error.
+        resampling: how the groups are resampled.
+        areas: whether `roc_auc` and `pr_auc` are among the measures. With many classes they take nearly all the time.
+
+    Returns:
+        The measures. Without images they are NaN, and so is what a resample leaves undefined.
     """
-    plain = _resample(replace(scored, weights=np.ones(len(scored))), bins, resampling)
+    plain = _resample(replace(scored, weights=np.ones(len(scored))), bins, resampling, areas)
     counted = scored.weights > 0
     if counted.all() and len(np.unique(scored.weights)) == 1:
         weighted = plain
     else:
         weights = scored.weights.astype(np.float64)
-        weighted = _resample(replace(scored, weights=weights).take(counted), bins, resampling)
+        weighted = _resample(replace(scored, weights=weights).take(counted), bins, resampling, areas)
     return {**plain, **{f"{name}_weighted": values for name, values in weighted.items()}}
 
 
@@ -105,11 +116,12 @@ def calibration_interval(gaps: NDArray[np.float64]) -> tuple[float | None, float
 
 
 @threadpool_limits.wrap(limits=1)  # sums over several threads are not the same on every machine
-def _resample(scored: Scored, bins: int, resampling: Resampling) -> dict[str, NDArray[np.float64]]:
+def _resample(scored: Scored, bins: int, resampling: Resampling, areas: bool) -> Resampled:
     """Return the measures of `resample` for weights that are all above 0."""
     count, classes = len(scored), scored.class_count
+    names = [name for name in measure_names(classes) if areas or name not in AREAS]
     if not count:
-        return {name: np.full((1, 1) if name == "ece" else 1, np.nan) for name in measure_names(classes)}
+        return {name: np.full((1, 1) if name == "ece" else 1, np.nan) for name in names}
     labels, predictions, hits, confidence = scored.labels, scored.predictions, scored.hits, scored.confidence
     means = _image_values(scored)
     image_values = np.stack([np.ones(count), *means.values()])
@@ -120,7 +132,7 @@ def _resample(scored: Scored, bins: int, resampling: Resampling) -> dict[str, ND
     sum_gaps = _sum_by(confidence_bins(confidence, bins), confidence - hits, bins)
 
     group, times = _draw(scored.groups, resampling)
-    parts: dict[str, list[NDArray[np.float64]]] = {name: [] for name in measure_names(classes)}
+    parts: dict[str, list[NDArray[np.float64]]] = {name: [] for name in names}
     for part in _blocks(count, times.shape[1]):
         counts = times[group, part] * scored.weights[:, None]
         total, *sums = image_values @ counts
@@ -131,10 +143,10 @@ def _resample(scored: Scored, bins: int, resampling: Resampling) -> dict[str, ND
         parts["macro_f1"].append(_mean_ratio(2 * correct, actual + sum_predictions @ counts, actual > 0))
         parts["ece"].append(sum_gaps @ counts / total)
     positives = np.array([1]) if classes == 2 else present
-    for part in _blocks(count, min(times.shape[1], 1 + _affordable(labels, positives))):
+    for part in _blocks(count, min(times.shape[1], 1 + _affordable(labels, positives))) if areas else ():
         blocks = _areas(scored, positives, times[group, part] * scored.weights[:, None])
-        _, *areas = map(np.concatenate, zip(*blocks, strict=True))
-        for name, values in zip(("roc_auc", "pr_auc"), areas, strict=True):
+        _, *both = map(np.concatenate, zip(*blocks, strict=True))
+        for name, values in zip(AREAS, both, strict=True):
             parts[name].append(_mean_ratio(values, np.ones_like(values), ~np.isnan(values)))
     return {name: np.concatenate(values, axis=-1) for name, values in parts.items()}
 
@@ -255,11 +267,13 @@ def _areas(
         yield np.array([k]), *_areas_by_sorting(probabilities[:, k], labels == k, counts)
     small = positives[sizes[positives] < MIN_SORTED_IMAGES]
     by_class, starts = np.argsort(labels, kind="stable"), np.cumsum(sizes) - sizes
+    if len(small):
+        counts = counts.astype(_exact_dtype(counts))
     while len(small):
         fitting = int(np.searchsorted(np.cumsum(sizes[small]), BLOCK_NUMBERS // 4 // len(scored), side="right"))
         block, small = np.split(small, [max(1, fitting)])
-        rows = np.concatenate([by_class[starts[k] : starts[k] + sizes[k]] for k in block])
-        yield block, *_areas_by_comparing(scored, block, rows, counts)
+        members = [by_class[starts[k] : starts[k] + sizes[k]] for k in block]
+        yield block, *_areas_by_comparing(scored, block, members, counts)
 
 
 def _areas_by_sorting(scores: NDArray[np.float64], truth: NDArray[np.bool_], counts: NDArray[np.float64]) -> Areas:
@@ -281,7 +295,7 @@ def _areas_by_sorting(scores: NDArray[np.float64], truth: NDArray[np.bool_], cou
 
 
 def _areas_by_comparing(
-    scored: Scored, block: NDArray[np.integer], rows: NDArray[np.integer], counts: NDArray[np.float64]
+    scored: Scored, block: NDArray[np.integer], members: list[NDArray[np.integer]], counts: NDArray[np.floating]
 ) -> Areas:
     """Return both areas of the classes of a block by comparing each of their images with all images.
 
@@ -289,31 +303,54 @@ def _areas_by_comparing(
 
     Args:
         scored: all images (n).
-        block: (k,) numbers of classes, rising.
-        rows: the images of these classes.
-        counts: (n, r), how much each image counts in each resample.
+        block: (k,) numbers of classes.
+        members: of each of these classes, the images, rising.
+        counts: (n, r), how much each image counts in each resample, as `_exact_dtype` has them.
 
     Returns:
         ROC-AUC and average precision, (k, r) each.
     """
-    probabilities, labels = scored.probabilities, scored.labels
-    scores, own = probabilities[:, labels[rows]].T, probabilities[rows, labels[rows], None]
-    as_high, same_class = scores >= own, labels[rows, None] == labels
-    reached = as_high.astype(np.float64) @ counts
-    true_positives = csr_array((as_high & same_class).astype(np.float64)) @ counts
+    probabilities, rows = scored.probabilities, np.concatenate(members)
+    labels = scored.labels[rows]
+    scores, own = probabilities[:, labels].T, probabilities[rows, labels, None]
+    reached = _sums(scores >= own, counts)
+    sizes = np.array([len(images) for images in members])
+    # The pairs of images of one class: the number of the one among the rows, and the other image.
+    row = np.arange(len(rows)).repeat(sizes.repeat(sizes))
+    other = np.concatenate([np.tile(images, len(images)) for images in members])
+    as_high = probabilities[other, labels[row]] >= own[row, 0]
+    ones = np.ones(np.count_nonzero(as_high), counts.dtype)
+    pairs = csr_array((ones, (row[as_high], other[as_high])), shape=(len(rows), len(scored)))
+    true_positives = (pairs @ counts).astype(np.float64)
     false_positives = reached - true_positives
-    if (level := (scores == own) & ~same_class).any():
-        false_positives -= level.astype(np.float64) @ counts / 2
-    number_in_block = np.searchsorted(block, labels[rows])
+    level = scores == own
+    level[row, other] = False
+    if level.any():
+        false_positives -= _sums(level, counts) / 2
+    number_in_block = np.arange(len(block)).repeat(sizes)
     sum_classes = _sum_by(number_in_block, np.ones(len(rows)), len(block))
-    row_counts = counts[rows]
+    row_counts = counts[rows].astype(np.float64)
     positive = sum_classes @ row_counts
-    negative = counts.sum(axis=0) - positive
+    negative = counts.sum(axis=0).astype(np.float64) - positive
     beaten = negative[number_in_block] - false_positives
     precision = np.divide(true_positives, reached, out=np.zeros_like(true_positives), where=reached > 0)
     return _divide_areas(
         sum_classes @ (row_counts * beaten), sum_classes @ (row_counts * precision), positive, negative
     )
+
+
+def _sums(chosen: NDArray[np.bool_], counts: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the sums (m, r) of the counts (n, r) over the images that are chosen in each row (m, n)."""
+    return (chosen.astype(counts.dtype) @ counts).astype(np.float64)
+
+
+def _exact_dtype(counts: NDArray[np.float64]) -> type[np.floating]:
+    """Return float32, which is twice as fast, if every sum of some of the counts (n, r) is exact in it, else float64.
+
+    So it is of whole numbers whose sum stays below 2^24, such as where every label weighs 1.
+    """
+    is_exact = counts.sum(axis=0).max() < 2**24 and (counts == np.rint(counts)).all()
+    return np.float32 if is_exact else np.float64
 
 
 def _divide_areas(

@@ -66,6 +66,14 @@ class ConfusedPair:
     picture: bytes | None  # JPEG of what the network sees; None where the file is gone or damaged
 
 
+@dataclass(frozen=True)
+class Review:
+    """The images that the report shows."""
+
+    sheets: Mapping[str, Sequence[ReviewCard]]  # name of the sheet → its cards, the most important first
+    confused: Sequence[ConfusedPair]  # of the fine-tuned model, the most frequent first
+
+
 def make_sheets(
     models: TrainedModels, predictions: Predictions, outputs: np.ndarray, count: int
 ) -> dict[str, list[ReviewCard]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from thaw.backbones.cut_points import resolve
+from thaw.backbones.cut_points import resolve_depths
 from thaw.core import params
 from thaw.core.errors import ThawError, did_you_mean
 from thaw.core.files import read_json
@@ -49,7 +49,7 @@ def nest(changes: dict[str, object]) -> dict:
     return sections
 
 
-def check(path: Path, changes: dict[str, object], cut_points: Path) -> None:
+def check(path: Path, changes: dict[str, object], cut_points: Path, source: Path | None = None) -> None:
     """Check that a parameter file would be valid with some changes.
 
     Args:
@@ -57,6 +57,8 @@ def check(path: Path, changes: dict[str, object], cut_points: Path) -> None:
         changes: dotted key → value.
         cut_points: backbone.json, which lists the freeze depths of the backbone. If there is no such file yet, or if
             the changes are to the backbone, freeze depths are not checked.
+        source: source.json, which lists the classes. Likewise, if there is none, or if the changes are to the
+            photographs, it is not checked whether the parameters fit them.
 
     Raises:
         ThawError: if it would not be valid.
@@ -67,11 +69,10 @@ def check(path: Path, changes: dict[str, object], cut_points: Path) -> None:
     parameters = params.parse(dump(values), f"{path} with {description}" if description else str(path))
     is_other_backbone = any(key.startswith("backbone.") for key in changes)
     if "fine_tune.freeze_depth" in changes and cut_points.exists() and not is_other_backbone:
-        backbone = read_json(cut_points)
-        layers = [point["layer"] for point in backbone["cut_points"]]
-        depths = parameters.fine_tune.freeze_depth
-        for depth in [depths] if isinstance(depths, str) else depths:
-            resolve(depth, layers, backbone["behind_cut"])
+        resolve_depths(parameters.fine_tune.freeze_depth, read_json(cut_points))
+    are_other_photographs = any(key.startswith("download.") for key in changes)
+    if source is not None and source.exists() and not are_other_photographs:
+        parameters.check_classes(read_json(source)["classes"])
 
 
 def read(path: Path) -> dict:

@@ -100,8 +100,10 @@ class Catalogue:
         if data.raw is None or data.split is None:
             return None
         try:
-            files = {entry["relpath"]: entry["md5"] for entry in read_json(self._path_of(data.raw))}
-            images = tables.read(self._path_of(files["images.csv"]), IMAGES)
+            table = data.raw
+            if table.endswith(".dir"):  # of an earlier version: the list of the folder that holds the table
+                table = {entry["relpath"]: entry["md5"] for entry in read_json(self._path_of(table))}["images.csv"]
+            images = tables.read(self._path_of(table), IMAGES)
             split = tables.read(self._path_of(data.split), SPLIT)
         except (ThawError, KeyError):
             return None

@@ -114,6 +114,8 @@ def _marks(experiment: Experiment, x: float, panel: Panel, colour: str) -> list[
         if split == "validation" and experiment.other_validation:
             continue
         accuracy = experiment.accuracies[split]
+        if accuracy.value is None:
+            continue
         if accuracy.has_interval:
             line = Markup('<path class="{}" stroke="{}" d="M{:.1f} {}V{}"/>')
             marks.append(line.format(css, colour, split_x, panel.down(accuracy.low), panel.down(accuracy.high)))

@@ -91,6 +91,9 @@ def _mean(runs: Sequence[Experiment], suffix: str) -> Experiment:
     accuracies = {}
     for split in EVALUATED:
         values = [run.accuracies[split].value for run in runs]
+        if None in values:
+            accuracies[split] = Estimate(None)
+            continue
         mean, deviation = statistics.mean(values), statistics.stdev(values)
         accuracies[split] = Estimate(mean, mean - deviation, mean + deviation)
     costs = [run.training_cost for run in runs if run.training_cost is not None]

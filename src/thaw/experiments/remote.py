@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import json
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +11,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from thaw.core.errors import ThawError
+from thaw.experiments import programs
 
 BLOCK_BYTES = 1 << 20
 
@@ -41,9 +41,10 @@ def push_run_cache() -> tuple[int, int]:
 
 def knows_remote(commit: str) -> bool:
     """Return whether a remote was committed when an experiment ran: if not, its models are not pushed with it."""
-    command = ["git", "show", f"{commit}:.dvc/config"]
-    config = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return any(line.strip().startswith("remote =") for line in config.splitlines())
+    config = f"{commit}:.dvc/config"
+    if not programs.succeeds("cat-file", "-e", config):  # the commit has no such file, or is not here
+        return False
+    return any(line.strip().startswith("remote =") for line in programs.git("show", config).splitlines())
 
 
 def mend(name: str | None) -> Mended:
@@ -86,7 +87,7 @@ def _repository(failure: str) -> Iterator:
 
 def _files_of_folder(cache, oid: str) -> set[str]:
     """Return the objects of the files of a folder, from its list in a DVC cache."""
-    return {entry["md5"] for entry in json.loads(Path(cache.oid_to_path(oid)).read_text())}
+    return {entry["md5"] for entry in json.loads(Path(cache.oid_to_path(oid)).read_text(encoding="utf-8"))}
 
 
 def _is_intact(store, oid: str) -> bool:

@@ -3,7 +3,6 @@
 import json
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,11 +12,15 @@ from typing import NamedTuple
 from thaw.core.errors import ThawError
 from thaw.core.params import flatten
 from thaw.core.tables import EVALUATED
+from thaw.experiments import programs
 from thaw.report.estimate import Estimate
 
 WORKSPACE = "workspace"  # DVC's name of what is not committed
 SOURCE = "src/"  # where the code of all stages is, as files and packages
-DATA = ("raw", "split.csv")  # the names of the artifacts that define the photographs of a run
+IMAGES = ("images.csv", "raw")  # the artifact that defines the photographs of a run: a table; before, a folder with it
+SPLIT = "split.csv"
+EACH_TIME = "each_time"  # no parameter of a person's: it makes a stage run
+WEIGHTED = "accuracy_weighted"
 PRUNE = "fine_tune.prune_above"  # the limits that a search gives a trial
 
 
@@ -36,7 +39,7 @@ class Experiment:
     """A run, or the mean of several that differ only in their seeds.
 
     The accuracies are weighted, and of the fine-tuned model. That of a run has its 95 % interval; a mean has the
-    interval of one standard deviation on either side.
+    interval of one standard deviation on either side. That on test is None if no label there has a weight.
     """
 
     name: str
@@ -65,28 +68,46 @@ def read(revisions: Sequence[str] = (), all_commits: bool = False) -> tuple[list
     Raises:
         ThawError: if `dvc exp show` fails.
     """
-    command = ["exp", "show", "--json", *(["--all-commits"] if all_commits else [])]
+    command = programs.dvc("exp", "show", "--json", *(["--all-commits"] if all_commits else []))
     for revision in revisions:
         command += ["--rev", revision]
-    result = subprocess.run([sys.executable, "-m", "dvc", *command], capture_output=True, text=True, check=False)
-    if result.returncode:
-        raise ThawError(f"`dvc exp show`: {result.stderr.strip().removeprefix('ERROR: ')}")
-    return parse(json.loads(result.stdout), {commit_of(revision): revision for revision in revisions})
+    output = programs.answer(command)
+    return parse(json.loads(output), {commit_of(revision): revision for revision in revisions})
 
 
 def commit_of(revision: str) -> str:
     """Return the hash of a commit, or of an experiment by its name."""
-    command = ["git", "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}"]
-    commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    return commit or finished_commits().get(revision, revision)
+    name = f"{revision}^{{commit}}"
+    if programs.succeeds("rev-parse", "--verify", "--quiet", name):
+        return programs.git("rev-parse", "--verify", "--quiet", name).strip()
+    return finished_commits().get(revision, revision)
 
 
 def finished_commits() -> dict[str, str]:
     """Return the commit of each finished experiment by its name."""
-    command = ["git", "for-each-ref", "--format=%(objectname) %(refname)", "refs/exps"]
-    refs = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return _commits_by_name(programs.git("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps"))
+
+
+def commits_on(git_remote: str) -> dict[str, str]:
+    """Return the commit of each experiment on a remote of Git, by its name; raises ThawError if it does not answer."""
+    return _commits_by_name(programs.git("ls-remote", git_remote, "refs/exps/*"))
+
+
+def _commits_by_name(refs: str) -> dict[str, str]:
     # DVC keeps refs of its own (stash, running experiments) beside those of this form.
-    return {name: commit for commit, name in re.findall(r"^(\w+) refs/exps/\w{2}/\w{38}/(.+)$", refs, re.MULTILINE)}
+    return {name: commit for commit, name in re.findall(r"^(\w+)\s+refs/exps/\w{2}/\w{38}/(.+)$", refs, re.MULTILINE)}
+
+
+def refuse_shallow_clone() -> None:
+    """Raise ThawError in a shallow clone: DVC runs an experiment there, says that all is well, and keeps nothing.
+
+    See https://github.com/treeverse/dvc/issues/8844.
+    """
+    if programs.git("rev-parse", "--is-shallow-repository").strip() == "true":
+        raise ThawError(
+            "this clone is shallow, without the earlier commits, and DVC loses every experiment in such a clone: "
+            "`git fetch --unshallow` first (in CI: fetch-depth: 0)"
+        )
 
 
 def parse(
@@ -117,15 +138,19 @@ def _experiment(name: str, entry: Mapping) -> Experiment | None:
     results = entry["data"] or {}
     metrics = {key: value for content in _contents(results.get("metrics")) for key, value in content.items()}
     try:
-        (parameters,) = _contents(results.get("params"))
+        (parameters,) = (content for content in _contents(results.get("params")) if EACH_TIME not in content)
         scores = metrics["fine_tuned"]
-        accuracies = {split: Estimate.read(scores[split], "accuracy_weighted") for split in EVALUATED}
+        # DVC leaves out what is null: a test split in which no label has a weight has no weighted accuracy.
+        accuracies = {split: Estimate.read({WEIGHTED: None} | scores[split], WEIGHTED) for split in EVALUATED}
     except (KeyError, ValueError):
+        return None
+    if accuracies["validation"].value is None:  # as of code before there were weights
         return None
     dependencies = results.get("deps") or {}
     code = sorted((path, entry["hash"]) for path, entry in dependencies.items() if path.startswith(SOURCE))
     by_name = {PurePosixPath(path).name: dependency for path, dependency in dependencies.items()}
-    data = Data(*(by_name.get(name, {}).get("hash") for name in DATA))
+    images = next((by_name[name] for name in IMAGES if name in by_name), {})
+    data = Data(images.get("hash"), by_name.get(SPLIT, {}).get("hash"))
     cost = metrics.get("tera_multiply_adds")
     return Experiment(name, entry["rev"], dict(flatten(parameters)), accuracies, cost, repr(code), data)
 
@@ -150,21 +175,26 @@ def run(changes: Mapping[str, str], name: str | None = None) -> str | None:
         name: of the experiment; DVC makes one up if it is None.
 
     Returns:
-        None, or the line that says why the experiment failed.
+        None if DVC has a new experiment, or the line that says why it has none.
     """
-    command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", *(["--name", name] if name else [])]
+    command = programs.dvc("exp", "run", "--temp", *(["--name", name] if name else []))
     for key, value in changes.items():
         command += ["--set-param", f"{key}={value}"]
-    start, lines = time.monotonic(), []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    start, lines, before = time.monotonic(), [], finished_commits()
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "env": programs.environment()}
+    with subprocess.Popen(command, **options, **programs.TEXT) as process:
         for line in process.stdout:
             lines.append(line.strip())
             for stage in stages_started(line):
                 print(f"  {stage}", end="", flush=True)
     print(f"  {time.monotonic() - start:.0f} s")
-    if process.returncode == 0:
-        return None
-    return next(_errors(lines), f"`{' '.join(command[2:])}` ended with exit status {process.returncode}")
+    shown = f"`{' '.join(command[2:])}`"
+    if process.returncode:
+        return next(_errors(lines), f"{shown} ended with exit status {process.returncode}")
+    if finished_commits() == before:  # as in a shallow clone, whatever the exit status says
+        said = next(_errors(lines), lines[-1] if lines else "nothing")
+        return f"{shown} ended without an error, but kept no experiment; its last word: {said}"
+    return None
 
 
 def _errors(lines: Sequence[str]) -> Iterator[str]:

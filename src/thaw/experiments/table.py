@@ -37,7 +37,9 @@ def shortest_names(keys: Sequence[str]) -> list[str]:
 
 
 def format_accuracy(accuracy: Estimate, is_mean: bool) -> str:
-    """Return the accuracy of a run with its 95 % interval, or a mean with its standard deviation."""
+    """Return the accuracy of a run with its 95 % interval, or a mean with its standard deviation; `–` for None."""
+    if accuracy.value is None:
+        return "–"
     if is_mean:
         return f"{accuracy.value:.1%} ± {100 * (accuracy.high - accuracy.value):.1f}"
     if not accuracy.has_interval:

@@ -3,7 +3,6 @@
 import csv
 import io
 import re
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from thaw.backbones.cut_points import blocks_of
 from thaw.core import params
 from thaw.core.errors import ThawError
 from thaw.core.files import read_json
-from thaw.experiments import params_edit, photographs, runs, sweeps
+from thaw.experiments import params_edit, photographs, programs, runs, sweeps
 from thaw.experiments.runs import PRUNE
 from thaw.experiments.search import Trial
 from thaw.experiments.sweeps import Choice, Range
@@ -43,12 +42,12 @@ def default_ranges(head_kind: str, cut_points: Path) -> list[str]:
     return [f"fine_tune.freeze_depth={depths}", *RANGES, HEAD_RANGES[head_kind]]
 
 
-def check(ranges: Mapping[str, Range], parameters: Path, cut_points: Path) -> None:
+def check(ranges: Mapping[str, Range], parameters: Path, cut_points: Path, source: Path | None = None) -> None:
     """Raise ThawError if a value, or an end of an interval, is not valid in the parameter file.
 
     Neither is a key that changes the photographs, since trials are ranked on the same ones.
 
-    cut_points: backbone.json, see `params_edit.check`.
+    cut_points, source: backbone.json and source.json, see `params_edit.check`.
     """
     keys = [key for key, _ in params.flatten(params_edit.read(parameters))]
     for key, range_ in ranges.items():
@@ -57,7 +56,7 @@ def check(ranges: Mapping[str, Range], parameters: Path, cut_points: Path) -> No
         if any(other.startswith(f"{key}.") for other in keys):
             raise ThawError(f"{key} is a section: search its parameters, each with a range of its own")
         for value in range_.values if isinstance(range_, Choice) else (range_.low, range_.high):
-            params_edit.check(parameters, {key: value}, cut_points)
+            params_edit.check(parameters, {key: value}, cut_points, source)
 
 
 def next_number(name: str) -> int:
@@ -101,8 +100,7 @@ def read(name: str, ranges: Mapping[str, Range], parameters: Path, losses: Path)
 
 
 def _trial(experiment: runs.Experiment, losses: Path) -> Trial:
-    command = ["git", "show", f"{experiment.revision}:./{losses}"]
-    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    text = programs.git("show", f"{experiment.revision}:./{losses}")
     parameters = experiment.parameters
     return Trial(
         values=parameters,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from thaw.core.errors import ThawError
-from thaw.core.files import atomic_file, atomic_folder
+from thaw.core.files import atomic_entries, atomic_file
 from thaw.core.silence import silence
 from thaw.exports.base import Engine, Format, ModelToExport
 
@@ -40,7 +40,7 @@ def export(export_format: Format, source: ModelToExport, path: Path, check: Call
         ThawError: The converter or the engine failed, or the check did.
         OSError: The disk is full.
     """
-    open_output = atomic_file if path.suffix else atomic_folder
+    open_output = atomic_file if path.suffix else atomic_entries  # what else a person keeps in the folder stays
     with open_output(path) as temporary, silence(1, 2):
         try:
             export_format.write(source, temporary)

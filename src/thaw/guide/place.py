@@ -3,12 +3,11 @@
 import difflib
 import os
 import stat
-from collections.abc import Iterable
 from pathlib import Path
 
 from thaw.core.errors import ThawError
-from thaw.core.files import expand_home
-from thaw.images.decoding import IMAGE_ENDINGS
+from thaw.core.files import named_path
+from thaw.sources import formats
 from thaw.sources.base import is_one_line
 from thaw.sources.own_files import printable, raise_if_lost
 
@@ -26,7 +25,7 @@ def find(text: str) -> tuple[str, Path]:
     """
     if not text.strip():
         raise ThawError("the path of the photographs is empty: make repro PHOTOS=path")
-    path = _absolute(expand_home(text, "the path"))
+    path = _absolute(named_path(text, "the path"))
     if printable(path) != str(path) or not is_one_line(str(path)):
         raise ThawError(f"the path {printable(path)!r} has characters that cannot be written to params.yaml: rename it")
     try:
@@ -42,30 +41,9 @@ def find(text: str) -> tuple[str, Path]:
         raise ThawError(f"{path} is neither a folder nor a file")
     if path.suffix.lower() in ARCHIVES:
         raise ThawError(f"{path} is an archive: unpack it, and name the folder with its photographs")
-    if path.suffix.lower() in IMAGE_ENDINGS:
+    if path.suffix.lower() in formats.ENDINGS or formats.kind(path).name in formats.OWN_ENDINGS:
         raise ThawError(f"{path} is one photograph: name the folder with a folder of photographs for each class")
     return "table", path
-
-
-def check_safe(photographs: Iterable[Path], outputs: Iterable[Path]) -> None:
-    """Check that the pipeline does not write where photographs are.
-
-    Args:
-        photographs: folders or files, absolute.
-        outputs: paths that DVC deletes before it runs their stages.
-
-    Raises:
-        ThawError: one lies within the other.
-    """
-    written = [f"{output.resolve()}/" for output in outputs]
-    for path in photographs:
-        real = f"{path.resolve()}/"
-        for output in written:
-            if real.startswith(output) or output.startswith(real):
-                raise ThawError(
-                    f"{path} and what the pipeline writes, {output[:-1]}, lie within one another: DVC would delete "
-                    "photographs there; keep them outside of the project"
-                )
 
 
 def _absolute(path: Path) -> Path:

@@ -3,17 +3,18 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from thaw.core.section import Section
 from thaw.guide.settings import Decision
-from thaw.guide.survey import Survey, unlisted
+from thaw.guide.survey import Survey
 from thaw.guide.time_needed import Counts
-from thaw.sources.own_files import SUBSETS, printable
+from thaw.sources import formats
+from thaw.sources.own_files import printable
 
 MAX_CLASSES = 12  # that are named, each with its photographs
 MANY_CLASSES = 1000  # the report was tried with up to as many
 ENLARGED = 1.25  # from this factor on, an enlarged photograph is worth a word
-NAMES = {"tif": "TIFF", "tiff": "TIFF", "jpg": "JPEG", "jpeg": "JPEG", "": "no ending"}
 
 
 def found(survey: Survey, counts: Counts, split: Section) -> list[str]:
@@ -36,12 +37,7 @@ def found(survey: Survey, counts: Counts, split: Section) -> list[str]:
         lines.append(
             f"  warning: Thaw was tried with up to {MANY_CLASSES:,} classes; is the label what the model is to tell?"
         )
-    if mistaken := [name for name, _ in classes if survey.source == "folder" and name.lower() in SUBSETS]:
-        others = [name for name, _ in classes if name not in mistaken]
-        lines.append(
-            f"  warning: {', '.join(mistaken)} count as classes, not as splits, because of {', '.join(others[:3])} "
-            "beside them"
-        )
+    lines += [f"  warning: {warning}" for warning in survey.listing.warnings]
     lines += [f"  files: {_formats(survey)}; {_sizes(survey)}", f"  split: {_split(survey, counts, split)}"]
     if survey.group_sizes:
         group, size = survey.group_sizes.most_common(1)[0]
@@ -88,13 +84,17 @@ def _classes(classes: Sequence[tuple[str, int]]) -> str:
 
 
 def _formats(survey: Survey) -> str:
-    counts: Counter = Counter()
-    for image in survey.used:
-        ending = image.path.suffix.lower().lstrip(".")
-        counts[NAMES.get(ending, ending.upper())] += 1
+    counts = Counter(_format(image.path) for image in survey.used)
     return ", ".join(
         f"{count:,} {name}" for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     )
+
+
+def _format(path: Path) -> str:
+    try:
+        return formats.kind(path).name or "of no known format"
+    except OSError:
+        return "that cannot be read"
 
 
 def _sizes(survey: Survey) -> str:
@@ -129,11 +129,9 @@ def _left_out(survey: Survey) -> list[str]:
         if image.left_out:
             reasons.setdefault(image.left_out, Counter())[image.path.suffix.lower() or "no ending"] += 1
     parts = [
-        f"{endings.total():,} {reason}" + (f" ({_endings(endings)})" if "ending" in reason else "")
+        f"{endings.total():,} {reason}" + (f" ({_endings(endings)})" if reason == formats.NO_IMAGE else "")
         for reason, endings in sorted(reasons.items(), key=lambda item: (-item[1].total(), item[0]))
     ]
-    if loose := unlisted(survey):
-        parts.append(f"{loose:,} photographs in no folder of a class")
     return [f"  left out: {'; '.join(parts)}"] if parts else []
 
 

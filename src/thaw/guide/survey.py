@@ -14,8 +14,10 @@ from PIL import Image
 from thaw.core import progress, tables
 from thaw.core.errors import ThawError
 from thaw.images import decoding
+from thaw.sources import formats
 from thaw.sources.base import Listing, SourceImage, UnreachableError
-from thaw.sources.own_files import SUBSETS, printable, raise_if_lost
+from thaw.sources.leftovers import is_leftover
+from thaw.sources.own_files import printable, raise_if_lost, subset_of
 from thaw.sources.registry import SOURCES
 from thaw.sources.table_reading import READERS
 
@@ -125,27 +127,11 @@ def open_sample(source: str, path: Path, listing: Listing) -> Survey:
     return Survey(source, path, listing, sizes, unreadable, sum(seconds) / len(seconds))
 
 
-def unlisted(survey: Survey) -> int:
-    """Return how many photographs lie beside the folders of the classes, where no class is known for them.
-
-    Raises ThawError if the folder cannot be read any more.
-    """
-    if survey.source != "folder":
-        return 0
-    folders = {survey.path}
-    try:
-        if survey.subset_counts:
-            folders |= {entry for entry in survey.path.iterdir() if entry.is_dir() and not entry.name.startswith(".")}
-        return sum(_is_photograph(entry) for folder in folders for entry in folder.iterdir())
-    except OSError as error:  # the folder has changed since it was listed
-        raise_if_lost(error, survey.path)
-        raise ThawError(f"{printable(survey.path)} changes while it is read ({error.strerror}): run again") from None
-
-
 def changes_since(raw: Path, survey: Survey) -> dict[str, int]:
     """Count the photographs that are new, gone or changed since a run copied them to `raw`; empty if none is.
 
-    A photograph has changed if its label, weight, split, group or another column has, or the size of its file.
+    A photograph has changed if its label, weight, split, group or another column has, or the size of its file. With
+    `download.bits`, a copy may have another size than its original: then the stage `fingerprints` alone can tell.
     """
     if not (raw / "images.csv").exists():
         return {}
@@ -188,10 +174,17 @@ def _size(path: Path) -> tuple[int, int]:
             return image.size
     except OSError as error:
         raise_if_lost(error, path)
-        why = error.strerror or "not an image that can be read"
+        why = error.strerror or _problem(path)
     except Exception as error:  # Pillow's plugins raise errors of many types on a damaged file
         why = f"damaged ({error})"
     raise ThawError(f"{printable(path)}: {why}")
+
+
+def _problem(path: Path) -> str:
+    try:
+        return formats.kind(path).problem or formats.UNREADABLE
+    except OSError:  # it is gone by now
+        return formats.UNREADABLE
 
 
 def _differs(image: SourceImage, row: dict[str, object], raw: Path) -> bool:
@@ -206,24 +199,19 @@ def _differs(image: SourceImage, row: dict[str, object], raw: Path) -> bool:
         return True
 
 
-def _is_photograph(path: Path) -> bool:
-    hidden = path.name.startswith(".")
-    return not hidden and path.suffix.lower() in decoding.IMAGE_ENDINGS and path.is_file()
-
-
 def _where_else(folder: Path) -> str:
     """Return what in a folder may be meant instead of the folder itself, as the end of an error message."""
     try:
-        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+        entries = sorted(entry for entry in folder.iterdir() if not is_leftover(entry.name))
         folders = [entry for entry in entries if entry.is_dir()]
         inner = [entry for entry in folders[0].iterdir() if entry.is_dir()] if len(folders) == 1 else []
+        loose = sum(entry.is_file() and formats.kind(entry).is_picture for entry in entries)
     except OSError:
         return ""
     listed = [entry for entry in entries if entry.suffix.lower() in READERS and entry.is_file()]
-    loose = sum(map(_is_photograph, entries))
     if len(listed) == 1:
         return f"; is {printable(listed[0])} the table with their labels?"
-    if len(inner) > 1 and folders[0].name.lower() not in SUBSETS:
+    if len(inner) > 1 and not subset_of(folders[0].name)[0]:
         return f"; did you mean {printable(folders[0])}, which has {len(inner)} folders?"
     if loose:
         return f"; the {loose:,} photographs in it need a folder for each class, or a table with their labels"

@@ -20,10 +20,11 @@ from scipy.special import log_softmax
 from threadpoolctl import threadpool_limits
 
 from thaw.core.errors import ThawError
-from thaw.core.files import expand_home, read_json, write_json
+from thaw.core.files import named_path, read_json, write_json
+from thaw.features.linear_probe import MAX_ITERATIONS, Samples, standardised
 from thaw.heads import linear
-from thaw.heads.linear import MAX_ITERATIONS, LinearHead, Samples, standardised
-from thaw.heads.protocol import NEGATIVE_PREFIX, Head, HeadData, Log, Trained, is_negative
+from thaw.heads.linear import LinearHead
+from thaw.heads.protocol import Head, HeadData, Log, Trained, check_negatives, is_negative
 
 if TYPE_CHECKING:
     from thaw.engines.keras_setup import keras
@@ -40,7 +41,7 @@ class ExtendedHead(Head):
 
     full_head: LinearHead
     old_count: int  # classes that the model had before
-    classes: tuple[str, ...]  # labels of images: the new classes, and one that begins with NEGATIVE_PREFIX
+    classes: tuple[str, ...]  # labels of images: the new classes, and one that `is_negative`
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -118,7 +119,7 @@ def read_old_head(extend: bool | str, backbone: Path) -> LinearHead:
 
     network, metadata = model_files.load(backbone / "backbone.keras")
     if extend is not True:
-        path = expand_home(extend, "head.extend")
+        path = named_path(extend, "head.extend")
         if not path.is_file():
             raise ThawError(f"head.extend: {path} is missing")
         model, metadata = model_files.load(path)
@@ -194,14 +195,10 @@ def fit_path(
         The extended head for each C. Each fit starts from the one before.
 
     Raises:
-        ThawError: Not exactly one label begins with NEGATIVE_PREFIX, or a new class has the name of an old one.
+        ThawError: Not exactly one label `is_negative`, or a new class has the name of an old one.
     """
+    check_negatives(classes)
     negative = [label for label, name in enumerate(classes) if is_negative(name)]
-    if len(negative) != 1:
-        raise ThawError(
-            f"head.extend needs photographs that show none of the new classes, under one label that begins with "
-            f"'{NEGATIVE_PREFIX}', such as '{NEGATIVE_PREFIX}{classes[0]}': there are {', '.join(classes)}"
-        )
     names = [name for name in classes if not is_negative(name)]
     if both := {name.lower() for name in names} & {name.lower() for name in old_head.classes}:
         raise ThawError(f"head.extend: the model has a class {sorted(both)[0]!r} already: rename the new one")

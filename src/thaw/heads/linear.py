@@ -1,27 +1,23 @@
 """The linear head: logistic regression on frozen features, as scikit-learn fits it and as Keras carries it on."""
 
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from thaw.core import arrays, progress
 from thaw.core.errors import ThawError
 from thaw.core.files import read_json, write_json
-from thaw.features.examples import NO_VIEW, Examples, losses, training_weights, weighted_scores
+from thaw.features import linear_probe
+from thaw.features.examples import NO_VIEW, losses, training_weights
+from thaw.features.linear_probe import Samples, until_worse
 from thaw.heads.protocol import Head, HeadData, Log, Trained, variant_text
 
 if TYPE_CHECKING:
     from thaw.engines.keras_setup import keras
     from thaw.parameters.head import Head as HeadParams
-
-# Enough for convergence at every C that was tried; a fit that starts from the one before needs far fewer.
-MAX_ITERATIONS = 2000
-MAX_RISES = 2  # of the validation loss in a row; then a path ends
 
 
 @dataclass(frozen=True)
@@ -33,12 +29,9 @@ class LinearHead(Head):
     classes: tuple[str, ...]
     C: float  # inverse strength of the penalty, as in scikit-learn; 0 if it was not fitted here
 
-    @threadpool_limits.wrap(limits=1)  # sums over several threads are not the same on every machine
     def output_probabilities(self, features: np.ndarray) -> np.ndarray:
         """Return the (n, classes) float64 probabilities for (n, channels) features."""
-        logits = features.astype(np.float64) @ self.kernel + self.bias
-        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return exponentials / exponentials.sum(axis=1, keepdims=True)
+        return linear_probe.softmax(features, self.kernel, self.bias)
 
     @property
     def description(self) -> dict[str, object]:
@@ -64,15 +57,6 @@ def load(folder: Path) -> LinearHead:
     description = read_json(folder / "head.json")
     kernel, bias = np.load(folder / "kernel.npy"), np.load(folder / "bias.npy")
     return LinearHead(kernel, bias, tuple(description["classes"]), description["strength"])
-
-
-@dataclass(frozen=True)
-class Samples:
-    """What a head is fitted to."""
-
-    features: np.ndarray  # (n, channels) float32
-    labels: np.ndarray  # (n,) int
-    weights: np.ndarray  # (n,) float
 
 
 FitPath = Callable[[Samples, tuple[str, ...], Sequence[float]], Iterator[Head]]
@@ -130,52 +114,6 @@ def require_pooled(features: np.ndarray) -> None:
 
 
 def fit_path(samples: Samples, classes: tuple[str, ...], Cs: Sequence[float]) -> Iterator[LinearHead]:  # noqa: N803
-    """Fit multinomial logistic regression at each C, in ascending order. Each fit starts from the one before.
-
-    Features are standardised for the fit, so that the penalty treats every channel alike. The scale is then folded
-    into the kernel. All is computed on one thread: sums over several are not the same on every machine.
-    """
-    from sklearn.linear_model import LogisticRegression  # takes 0.7 s, which loading a head does not need
-
-    x, mean, scale = standardised(samples.features, samples.weights)
-    x = x.astype(np.float32)  # half the memory, so half the time; losses are the same to 1e-4
-    model = LogisticRegression(max_iter=MAX_ITERATIONS, tol=1e-5, warm_start=True)
-    with threadpool_limits(1):
-        for C in sorted(Cs):  # noqa: N806
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "The number of unique classes")  # of few images, many are usual
-                model.set_params(C=C).fit(x, samples.labels, sample_weight=samples.weights)
-            kernel, bias = model.coef_.T, model.intercept_
-            if len(classes) == 2:  # scikit-learn keeps one logit, of the second class
-                kernel, bias = np.hstack([-kernel, kernel]) / 2, np.concatenate([-bias, bias]) / 2
-            kernel = kernel / scale[:, None]
-            bias = bias - mean @ kernel
-            yield LinearHead(kernel.astype(np.float32), bias.astype(np.float32), classes, C)
-
-
-def until_worse(
-    path: Iterable[Head], features: np.ndarray, validation: Examples
-) -> Iterator[tuple[Head, float, float]]:
-    """Yield each head of a path with its weighted loss and accuracy on the (n, channels) features of validation.
-
-    The path ends when the loss has risen MAX_RISES times in a row. The weaker penalties that follow take longest, and
-    only fit the training images more closely.
-    """
-    rises, last = 0, np.inf
-    for head in path:
-        loss, accuracy = weighted_scores(head.probabilities(features), validation)
-        yield head, loss, accuracy
-        rises, last = rises + 1 if loss > last else 0, loss
-        if rises == MAX_RISES:
-            return
-
-
-def standardised(features: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return (n, channels) features less their weighted mean, divided by their deviation; the mean; the deviation.
-
-    The deviation (channels,) is 1 for a channel that never changes.
-    """
-    mean = np.average(features, axis=0, weights=weights)
-    scale = np.sqrt(np.average((features - mean) ** 2, axis=0, weights=weights))
-    scale[scale < 1e-6] = 1
-    return (features - mean) / scale, mean, scale
+    """Fit a linear head at each C, in ascending order: see `linear_probe.fit_path`."""
+    for probe in linear_probe.fit_path(samples, Cs):
+        yield LinearHead(probe.kernel, probe.bias, classes, probe.C)

@@ -1,12 +1,13 @@
 """What every head does, what it is trained on, and what a training returns."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 
+from thaw.core.errors import ThawError
 from thaw.features.examples import Examples
 
 if TYPE_CHECKING:
@@ -19,6 +20,15 @@ NEGATIVE_PREFIX = "not "  # begins the label of images that show no new class, a
 def is_negative(label: str) -> bool:
     """Return whether images with this label show none of the classes that a model is extended by."""
     return label.startswith(NEGATIVE_PREFIX)
+
+
+def check_negatives(classes: Sequence[str]) -> None:
+    """Raise ThawError unless exactly one of the labels is that of images without the new classes."""
+    if sum(map(is_negative, classes)) != 1:
+        raise ThawError(
+            f"head.extend needs photographs that show none of the new classes, under one label that begins with "
+            f"'{NEGATIVE_PREFIX}', such as '{NEGATIVE_PREFIX}{classes[0]}': there are {', '.join(classes)}"
+        )
 
 
 class Head(Protocol):

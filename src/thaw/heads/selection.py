@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from thaw.features.examples import Examples
+from thaw.features.paired import Change, paired_change
 from thaw.heads.protocol import AUGMENTED, PLAIN, Trained
 
 
@@ -15,13 +14,7 @@ class Comparison:
 
     preset: str
     against: str  # the gentler one
-    change: float  # of the mean loss (nats, by weight); below 0: `preset` is better
-    standard_error: float  # of the change
-
-    @property
-    def gains(self) -> bool:
-        """Whether `preset` is better beyond noise."""
-        return self.change < -self.standard_error
+    change: Change  # of the loss, from `against` to `preset`
 
 
 @dataclass(frozen=True)
@@ -36,7 +29,11 @@ class Choice:
     def metrics(self) -> dict[str, object]:
         """For `metrics.json`; empty if there was nothing to choose from."""
         compared = {
-            c.preset: {"against": c.against, "validation_loss_change": c.change, "standard_error": c.standard_error}
+            c.preset: {
+                "against": c.against,
+                "validation_loss_change": c.change.loss,
+                "standard_error": c.change.standard_error,
+            }
             for c in self.comparisons
         }
         return {"augmentation": {"preset": self.preset, "compared": compared}} if len(self.candidates) > 1 else {}
@@ -46,10 +43,7 @@ class Choice:
         """For the terminal; empty if there was nothing to choose from."""
         if len(self.candidates) < 2:
             return ""
-        compared = ", ".join(
-            f"{c.preset} against {c.against}: loss {c.change:+.3f}, standard error {c.standard_error:.3f}"
-            for c in self.comparisons
-        )
+        compared = ", ".join(f"{c.preset} against {c.against}: {c.change.text}" for c in self.comparisons)
         reason = compared or "the gentlest: without `true` in head.augmented no heads can be compared"
         return f"; augmentation {self.preset} is chosen ({reason})"
 
@@ -71,24 +65,10 @@ def choose_preset(trained: Sequence[Trained], presets: Sequence[str], validation
     chosen, comparisons = (presets[0] if presets else None), []
     for preset in presets[1:]:
         if {chosen, preset} <= heads.keys():
-            change, error = paired_change(heads[preset].losses, heads[chosen].losses, validation)
-            comparisons.append(Comparison(preset, chosen, change, error))
-            chosen = preset if comparisons[-1].gains else chosen
+            change = paired_change(heads[preset].losses, heads[chosen].losses, validation)
+            comparisons.append(Comparison(preset, chosen, change))
+            chosen = preset if change.is_gain else chosen
     return Choice(chosen, tuple(presets), tuple(comparisons))
-
-
-def paired_change(losses: np.ndarray, reference: np.ndarray, validation: Examples) -> tuple[float, float]:
-    """Return the weighted mean of `losses` (n,) less `reference` (n,), and its standard error.
-
-    Near-duplicates are not independent, so the error is that of a mean over groups. It is infinite for one group.
-    """
-    changes = losses - reference
-    mean = np.average(changes, weights=validation.weights)
-    _, group = np.unique(validation.groups, return_inverse=True)
-    deviations = np.bincount(group, validation.weights * (changes - mean))
-    count = len(deviations)
-    variance = (deviations**2).sum() * count / (count - 1) if count > 1 else np.inf
-    return float(mean), float(np.sqrt(variance) / validation.weights.sum())
 
 
 def of_preset(trained: Sequence[Trained], preset: str) -> list[Trained]:

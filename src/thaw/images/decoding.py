@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from thaw.core.errors import ThawError
+from thaw.images import pixel_values
 
 cv2.setNumThreads(1)  # images are processed in parallel; more threads within one image would only compete
 
@@ -18,8 +19,6 @@ cv2.setNumThreads(1)  # images are processed in parallel; more threads within on
 MAX_PIXELS = 200_000_000
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-
-IMAGE_ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
 UPRIGHT = {  # EXIF orientation → the operation that makes the pixels upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -32,42 +31,46 @@ UPRIGHT = {  # EXIF orientation → the operation that makes the pixels upright
 }
 
 
-def decode(source: Path | bytes, min_size: int | None = None) -> np.ndarray:
+def decode(source: Path | bytes, min_size: int | None = None, bits: int | None = None) -> np.ndarray:
     """Return an image as (height, width, 3) uint8 RGB, upright by its EXIF orientation.
 
-    Only the first frame of an animation is decoded. Transparent pixels are blended with white. 16 bits are scaled to 8.
-    The three channels of a grey image share one channel's memory: see `grey_channel`.
+    Only the first frame of an animation, and the first page of a TIFF, is decoded. Transparent pixels are blended with
+    white. More than 8 bits are scaled to 8, as the file says or `bits`: see `pixel_values`. A colour profile is not
+    applied. The three channels of a grey image share one channel's memory: see `grey_channel`.
 
     With `min_size`, a JPEG is decoded at a reduced scale, where each side still has at least `min_size` pixels: this is
-    faster. Raises ThawError, with one line, where the file is missing, truncated, empty, too large or not an image.
+    faster. Raises ThawError, with one line, where the file is missing, truncated, empty, too large or not an image;
+    UnknownDepthError where neither the file nor `bits` says what is white.
     """
     name = source if isinstance(source, Path) else "image"
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             if min_size is not None:
                 image.draft("RGB", (min_size, min_size))
-            return _upright_rgb(image)
+            return _upright_rgb(image, source, bits)
     except FileNotFoundError:
         raise ThawError(f"{name}: no such file") from None
     except UnidentifiedImageError:
         raise ThawError(f"{name}: not an image that can be read") from None
     except Image.DecompressionBombError:
         raise ThawError(f"{name}: over {MAX_PIXELS / 1e6:.0f} megapixels") from None
+    except pixel_values.UnknownDepthError as error:
+        raise pixel_values.UnknownDepthError(f"{name}: {error}") from None
     except MemoryError:
         raise
     except Exception as error:  # Pillow's plugins raise errors of many types on a damaged file
         raise ThawError(f"{name}: damaged ({error})") from None
 
 
-def _upright_rgb(image: Image.Image) -> np.ndarray:
-    image.load()  # makes a TIFF upright, and removes its orientation
-    orientation = _orientation(image)
+def _upright_rgb(image: Image.Image, source: Path | bytes, bits: int | None) -> np.ndarray:
+    opened = image
+    if pixel_values.is_deep(opened):
+        image = pixel_values.read(opened, source, bits)
+    else:
+        image.load()  # makes a TIFF upright, and removes its orientation
+    orientation = _orientation(opened)
     if orientation in UPRIGHT:
         image = image.transpose(UPRIGHT[orientation])
-    if image.mode.startswith("I"):  # 16-bit grey: 0-65535 in 16 or 32 bits
-        return _rgb((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no known range")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

@@ -13,13 +13,20 @@ MAX_AHEAD = 32  # images decoded before the reader asks for them: enough to keep
 Plan = list[dict | None]  # the views of one image: None is the plain view, a row of augmentations.csv an augmented one
 
 
-def network_input(source: Path | bytes, size: int, resize: str) -> np.ndarray:
+def network_input(source: Path | bytes, size: int, resize: str, bits: int | None = None) -> np.ndarray:
     """Return the plain view of an image file, (size, size, 3) uint8 RGB.
 
-    `resize` is one of `crop`, `pad` and `squash`; see `decoding.fit`. Raises ThawError where the image cannot be read.
+    Args:
+        source: the file, or its bytes.
+        size: pixels of each side.
+        resize: one of `crop`, `pad` and `squash`; see `decoding.fit`.
+        bits: of the values, where the file does not say it; see `decoding.decode`.
+
+    Raises:
+        ThawError: the image cannot be read.
     """
     # A copy: the view alone then stays in memory, not the larger canvas that it is a part of.
-    return decoding.centre_crop(_canvas(source, size, resize), size).copy()
+    return decoding.centre_crop(_canvas(source, size, resize, bits), size).copy()
 
 
 def draw(paths: Iterable[Path], plans: Iterable[Plan], size: int, resize: str) -> Iterator[np.ndarray]:
@@ -50,5 +57,5 @@ def draw(paths: Iterable[Path], plans: Iterable[Plan], size: int, resize: str) -
     return prefetch.map_in_order(draw_image, zip(paths, plans, strict=True), os.cpu_count(), MAX_AHEAD)
 
 
-def _canvas(source: Path | bytes, size: int, resize: str) -> np.ndarray:
-    return decoding.fit(decoding.decode(source, size), size, resize)
+def _canvas(source: Path | bytes, size: int, resize: str, bits: int | None = None) -> np.ndarray:
+    return decoding.fit(decoding.decode(source, size, bits), size, resize)

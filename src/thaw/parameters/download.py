@@ -1,8 +1,8 @@
 """The section `download`: which photographs, from where. The sections below it are those of the sources."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import create_model, model_validator
+from pydantic import Field, create_model, model_validator
 
 from thaw.core.section import Section
 from thaw.sources.registry import SOURCES
@@ -10,6 +10,7 @@ from thaw.sources.registry import SOURCES
 
 class _ChosenSource(Section):
     source: Literal[tuple(SOURCES)]
+    bits: Annotated[int, Field(ge=8, le=16)] | None  # of values stored in 16 or 32 bits
 
     @model_validator(mode="after")
     def _required_keys_are_set(self):

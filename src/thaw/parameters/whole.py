@@ -1,10 +1,12 @@
 """All sections of params.yaml, and the rules between them. `thaw.core.params.load` imports this module by name."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pydantic import model_validator
 
 from thaw.backbones import registry
+from thaw.backbones.cut_points import resolve_depths
+from thaw.core.errors import ThawError
 from thaw.core.section import Section
 from thaw.parameters.augment import Augment
 from thaw.parameters.backbone import Backbone
@@ -28,7 +30,19 @@ class Params(Section):
 
     def check_classes(self, classes: Sequence[str]) -> None:
         """Raise ThawError if a parameter does not fit the classes of the data."""
+        from thaw.heads import protocol  # imports NumPy; what only checks params.yaml needs none
+
         self.evaluate.check_classes(classes)
+        if self.head.kind == "network" and self.head.output == "sigmoid" and len(classes) != 2:
+            raise ThawError(
+                f"`head.output: sigmoid` needs two classes, but there are {len(classes):,}: set it to softmax"
+            )
+        if self.head.extend:
+            protocol.check_negatives(classes)
+
+    def check_backbone(self, backbone: Mapping) -> None:
+        """Raise ThawError if the content of backbone.json has not the layers that a parameter names."""
+        resolve_depths(self.fine_tune.freeze_depth, backbone)
 
     @model_validator(mode="after")
     def _head_fits_the_backbone(self):
@@ -44,6 +58,12 @@ class Params(Section):
             raise ValueError("head.extend needs head.kind: linear: it adds classes to the linear head of a model")
         if self.head.extend and self.fine_tune.freeze_depth != "all":
             raise ValueError("head.extend needs fine_tune.freeze_depth: all: the features of the old classes must stay")
+        from_backbone = registry.BACKBONES[self.backbone.name].classifies and self.backbone.pooling == "avg"
+        if self.head.extend is True and (not from_backbone or self.backbone.cut):
+            raise ValueError(
+                "head.extend: true needs a backbone with its 1000 classes: EfficientNet-Lite, with backbone.pooling: "
+                "avg and backbone.cut: null"
+            )
         if self.head.extend and self.evaluate.threshold != 0.5:
             raise ValueError("evaluate.threshold must be 0.5 with head.extend: another one needs two classes")
         return self

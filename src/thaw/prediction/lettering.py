@@ -18,7 +18,15 @@ Run = tuple[ImageFont.FreeTypeFont, str]
 
 
 def draw(picture: ImageDraw.ImageDraw, position: tuple[int, int], text: str, colour: str, size: int) -> None:
-    """Draw a line of text. `position` is its left upper corner; `size` is that of the font, in pixels."""
+    """Draw a line of text.
+
+    Args:
+        picture: to draw on.
+        position: of the left upper corner, in pixels.
+        text: without a line break.
+        colour: its name.
+        size: of the font, in pixels.
+    """
     left, top = position
     baseline = top + _fonts(size)[0].getmetrics()[0]
     for font, run in _runs(text, size):

@@ -11,12 +11,15 @@ from typing import TextIO
 
 import numpy as np
 
+from thaw.core.errors import ThawError
 from thaw.core.files import atomic_file
 from thaw.prediction.deployed_model import Decision
 from thaw.prediction.stream import Prediction
+from thaw.sources.own_files import shown
 
 Row = dict[str, object]  # what a JSON line holds
 Write = Callable[[Row], None]
+FIRST_COLUMNS = ("path", "label", "probability")
 ENCODING = {"encoding": "utf-8", "errors": "surrogateescape"}  # a path may hold any bytes
 
 
@@ -62,6 +65,18 @@ class Table:
         return row
 
 
+def check_replaceable(file: Path | None, is_own: Callable[[Path], bool]) -> None:
+    """Raise ThawError if a file is there that `is_own` does not recognise as one of an earlier prediction."""
+    if file is not None and file.exists() and not is_own(file):
+        raise ThawError(f"{file} is not from an earlier prediction and would be overwritten: give another name")
+
+
+def is_table(file: Path) -> bool:
+    """Return whether a file begins as the tables do that `open_writer` writes."""
+    with file.open("rb") as opened:
+        return opened.readline().startswith(",".join(FIRST_COLUMNS).encode())
+
+
 @contextlib.contextmanager
 def open_writer(style: str, file: Path | None, table: Table) -> Iterator[Write]:
     """Yield a function that writes a row.
@@ -91,7 +106,7 @@ def _csv_writer(file: TextIO, table: Table) -> Write:
     """Write the columns of a row, then a probability for each class; with `top`, pairs, the most probable first."""
     top = min(table.top or 0, len(table.classes))
     optional = [*["distance"] * (table.max_distance is not None), *["unsure"] * table.marks_unsure]
-    columns = ["path", "label", "probability", *optional, "error"]
+    columns = [*FIRST_COLUMNS, *optional, "error"]
     pairs = [f"{part}_{rank}" for rank in range(1, top + 1) for part in ("label", "probability")]
     class_columns = pairs or [f"probability_{name}" for name in table.classes]
     writer = csv.writer(file, lineterminator="\n")
@@ -126,3 +141,15 @@ def title(row: Row) -> str:
 def _printable(text: str) -> str:
     """Replace characters that do not print: a file name may hold even those that move a terminal's cursor."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def left_out(reasons: dict[Path, str]) -> str:
+    """Count what folders hold that is no picture, by reason, each with the first of its names."""
+    names: dict[str, list[str]] = {}
+    for path in sorted(reasons):
+        names.setdefault(reasons[path], []).append(shown(path.name))
+    parts = [
+        f"{len(same):,} {reason} ({same[0]}{', …' if same[1:] else ''})"
+        for reason, same in sorted(names.items(), key=lambda item: (-len(item[1]), item[0]))
+    ]
+    return f"{len(reasons):,} left out of folders: {'; '.join(parts)}"

@@ -15,6 +15,16 @@ FONT_SIZE = 12  # pixels
 COLUMNS = 10
 MAX_IMAGES = 890  # the sheet is 16,382 pixels high then; a WebP has at most 16,383
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
+SOFTWARE_TAG, SOFTWARE = 0x0131, "thaw predict"  # in the Exif data of a sheet
+
+
+def is_sheet(file: Path) -> bool:
+    """Return whether a file is a sheet that `Sheet.write` wrote."""
+    try:
+        with Image.open(file) as image:
+            return image.getexif().get(SOFTWARE_TAG) == SOFTWARE
+    except OSError:
+        return False
 
 
 class Sheet:
@@ -49,8 +59,9 @@ class Sheet:
                 lettering.draw(draw, (left, top + SIDE), _shorten(line), colour, FONT_SIZE)
                 top += TEXT // 2
         # Encoded in memory: on a full disk, Pillow leaves a truncated file without an error.
-        encoded = io.BytesIO()
-        sheet.save(encoded, Image.registered_extensions()[path.suffix.lower()], quality=88)
+        encoded, exif = io.BytesIO(), Image.Exif()
+        exif[SOFTWARE_TAG] = SOFTWARE
+        sheet.save(encoded, Image.registered_extensions()[path.suffix.lower()], quality=88, exif=exif)
         with atomic_file(path) as temporary:
             temporary.write_bytes(encoded.getvalue())
 

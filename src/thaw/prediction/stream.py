@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, repeat, tee
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -20,17 +19,19 @@ from PIL import Image
 from thaw.core import prefetch
 from thaw.core.errors import ThawError
 from thaw.engines.inference import Run, rebatch
-from thaw.images import decoding
 from thaw.images.views import network_input
+from thaw.sources import formats
+from thaw.sources.leftovers import is_leftover
 
+LEFTOVER = "hidden, or a leftover of a program"
+LINK = "a link to a folder"
 MAX_AHEAD = 32  # images decoded before the engine needs them: enough to keep every core busy, little memory
 MAX_PARALLEL_PIXELS = 32_000_000  # a larger image may take one or two gigabytes: these are decoded one at a time
 # Pillow keeps this many blocks of pixels, of at most 16 MB each, for the next image. New memory from the system is
 # cleared first, which costs a quarter of the time that a JPEG takes.
 Image.core.set_blocks_max(8)
 
-HEIF = {".heic", ".heif"}  # photographs of iPhones; Pillow reads them if the package pillow-heif is installed
-ENDINGS = decoding.IMAGE_ENDINGS | HEIF
+# Photographs of iPhones are HEIC. Pillow reads them if the package pillow-heif is installed.
 READS_HEIF = importlib.util.find_spec("pillow_heif") is not None
 if READS_HEIF:
     import pillow_heif
@@ -56,33 +57,32 @@ class Prediction:
     distance: float | None = None  # from the training images, if it is measured; see `ood`
 
 
-def read_names(arguments: Iterable[str], stdin: BinaryIO) -> Iterator[str]:
-    """Yield the arguments. In place of `-`, yield the lines of `stdin` that are not empty, as they arrive."""
-    for argument in arguments:
-        if argument == "-":
-            yield from (os.fsdecode(line.rstrip(b"\r\n")) for line in stdin if line.strip())
-        else:
-            yield argument
-
-
-def expand(names: Iterable[str]) -> Iterator[LoadedImage | Path]:
+def expand(names: Iterable[str | LoadedImage], left_out: dict[Path, str] | None = None) -> Iterator[LoadedImage | Path]:
     """Yield the images that names stand for.
 
     A name is a file, a folder with all that lies below it, or a pattern (`*.jpg`). A file may have any ending. In a
-    folder only the files of ENDINGS are taken, sorted by name, before the subfolders; hidden files and links to folders
-    are skipped. A name without any image is a LoadedImage with an error.
+    folder the files that are pictures by their content are taken, as in training (`formats.kind`), sorted by name,
+    before the subfolders. A name without any image is a LoadedImage with an error; one that has an error already is
+    passed on.
+
+    `left_out` receives the other files of folders, links to folders, and what is hidden or a leftover of a program,
+    each with its reason.
     """
+    left_out = {} if left_out is None else left_out
     for name in names:
+        if isinstance(name, LoadedImage):
+            yield name
+            continue
         path = Path(name)
         if os.path.isdir(name):  # noqa: PTH112 - Path.is_dir raises on a name that the system refuses
-            yield from _expand_folder(path)
+            yield from _expand_folder(path, left_out)
         elif not os.path.lexists(name) and glob.has_magic(name):
-            yield from _expand_pattern(name)
+            yield from _expand_pattern(name, left_out)
         else:
             yield path
 
 
-def _expand_pattern(pattern: str) -> Iterator[LoadedImage | Path]:
+def _expand_pattern(pattern: str, left_out: dict[Path, str]) -> Iterator[LoadedImage | Path]:
     """Yield each image of a pattern once: `**` matches a folder and also what lies in it."""
     matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207 - absolute ones too
     if not matches:
@@ -92,13 +92,14 @@ def _expand_pattern(pattern: str) -> Iterator[LoadedImage | Path]:
     for match in matches:
         if match in folders and not folders.isdisjoint(match.parents):
             continue
-        for item in _expand_folder(match) if match in folders else [match]:
+        for item in _expand_folder(match, left_out) if match in folders else [match]:
             if item not in yielded:
+                left_out.pop(item, None)  # it is named, whatever it is
                 yield item
             yielded.add(item)
 
 
-def _expand_folder(folder: Path) -> Iterator[LoadedImage | Path]:
+def _expand_folder(folder: Path, left_out: dict[Path, str]) -> Iterator[LoadedImage | Path]:
     is_empty = True
     errors: list[OSError] = []
 
@@ -108,17 +109,31 @@ def _expand_folder(folder: Path) -> Iterator[LoadedImage | Path]:
             yield LoadedImage(str(error.filename), error=f"cannot be read: {error.strerror}")
 
     for root, folders, files in os.walk(folder, onerror=errors.append):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
         is_empty &= not errors
         yield from unread()
-        for name in sorted(files):
-            if Path(name).suffix.lower() in ENDINGS and not name.startswith("."):
+        passed = {name: LEFTOVER for name in (*folders, *files) if is_leftover(name)}
+        passed |= {name: LINK for name in folders if os.path.islink(os.path.join(root, name))}  # noqa: PTH114, PTH118
+        folders[:] = sorted(name for name in folders if name not in passed)
+        for name in sorted(set(files) - passed.keys()):
+            if why := _no_picture(Path(root, name)):
+                passed[name] = why
+            else:
                 is_empty = False
                 yield Path(root, name)
+        left_out |= {Path(root, name): why for name, why in passed.items()}
     is_empty &= not errors
     yield from unread()
     if is_empty:
         yield LoadedImage(str(folder), error="no photograph in this folder")
+
+
+def _no_picture(path: Path) -> str:
+    """Return why a file is no picture; an empty text if it is one, or if only reading it tells."""
+    try:
+        kind = formats.kind(path)
+    except OSError:
+        return ""
+    return "" if kind.is_picture else kind.problem
 
 
 def refuse_overwriting(items: Iterable[LoadedImage | Path], outputs: Iterable[Path]) -> Iterator[LoadedImage | Path]:
@@ -130,8 +145,12 @@ def refuse_overwriting(items: Iterable[LoadedImage | Path], outputs: Iterable[Pa
         yield item
 
 
-def load_images(items: Iterable[LoadedImage | Path], size: int, resize: str) -> Iterator[LoadedImage]:
+def load_images(
+    items: Iterable[LoadedImage | Path], size: int, resize: str, bits: int | None = None
+) -> Iterator[LoadedImage]:
     """Yield each image as the network receives it, in order. An item that has an error already is passed on.
+
+    `size`, `resize` and `bits` are those of `network_input`.
 
     Images are decoded on one thread per core, and large ones on a single thread for all. (A lock would not do: the
     allocator keeps freed memory for each thread, so each thread would come to hold the memory of a large image.)
@@ -139,8 +158,8 @@ def load_images(items: Iterable[LoadedImage | Path], size: int, resize: str) -> 
 
     def read_view(path: Path) -> np.ndarray:
         if _is_large(path):
-            return large_images.submit(network_input, path, size, resize).result()
-        return network_input(path, size, resize)
+            return large_images.submit(network_input, path, size, resize, bits).result()
+        return network_input(path, size, resize, bits)
 
     def load(item: LoadedImage | Path) -> LoadedImage:
         return item if isinstance(item, LoadedImage) else _load(item, read_view)
@@ -163,14 +182,16 @@ def _load(path: Path, read_view: Callable[[Path], np.ndarray]) -> LoadedImage:
 
 
 def _check_file(path: Path) -> None:
-    """Raise what is clearer than a decoder's error."""
+    """Raise what is clearer than a decoder's error, and refuse what a decoder would show only a preview of."""
     if path.exists() and not path.is_file():
         raise ThawError("not a file")  # reading a pipe or a device would never end
-    with path.open("rb") as file:  # raises OSError, with a reason, for a missing permission or a name too long
-        if not file.read(1):
-            raise ThawError("an empty file")
-    if path.suffix.lower() in HEIF and not READS_HEIF:
+    kind = formats.kind(path)  # raises OSError, with a reason, for a missing permission or a name too long
+    if kind.name == "HEIC" and READS_HEIF:
+        return
+    if kind.name == "HEIC":
         raise ThawError("HEIC is read where the package pillow-heif is installed")
+    if kind.problem not in ("", formats.NO_IMAGE, formats.UNREADABLE):
+        raise ThawError(kind.problem)
 
 
 def _is_large(path: Path) -> bool:

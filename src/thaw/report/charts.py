@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from thaw.report import axes, elements
 from thaw.report.axes import Axis, Panel, Track
@@ -82,17 +82,26 @@ def _interval_row(row: IntervalRow, track: Track, ticks: Markup, differences: bo
             texts = elements.percent(estimate.value), elements.interval(estimate, "%")
         numbers.append(Markup('<span class="{}">{}<small>{}</small></span>').format(css, *texts))
     note = Markup("<small>{}</small>").format(row.note) if row.note else ""
-    drawing = Markup('<svg role="img" aria-label="{}">{}{}</svg>').format(row.name, ticks, Markup().join(marks))
+    drawing = Markup('<svg role="img" aria-label="{}">{}{}</svg>')
+    drawing = drawing.format(escape(row.name).striptags(), ticks, Markup().join(marks))
     return Markup(
         '<div class="estimate"><span class="name">{}{}</span><span class="track many{}">{}</span>'
         '<span class="numbers">{}</span></div>'
     ).format(row.name, note, len(row.estimates), drawing, Markup().join(numbers))
 
 
-def lines(caption: str, series: Mapping[str, Sequence[Point]], plane: Plane) -> Markup:
-    """Return a figure with a line for each series (colour, a class of the page → points).
+def lines(caption: str, series: Mapping[str, Sequence[Point]], plane: Plane, note: str = "") -> Markup:
+    """Return a figure with lines.
 
-    A series whose points have a low and a high gets a band; points with a fraction get dots.
+    Args:
+        caption: of the figure.
+        series: colour, a class of the page → the points of its line. Points with a low and a high make a band; those
+            with a fraction are dots.
+        plane: the axes.
+        note: below the drawing.
+
+    Returns:
+        The figure; it says so if there is no point.
     """
     if not any(series.values()):
         return elements.figure(caption, undefined())
@@ -124,7 +133,8 @@ def lines(caption: str, series: Mapping[str, Sequence[Point]], plane: Plane) -> 
     ]
     drawing = Markup('<svg class="lines" viewBox="0 0 {} {}" role="img" aria-label="{}">\n{}\n</svg>')
     size = LEFT + WIDTH + RIGHT, panel.bottom + BOTTOM
-    return elements.figure(caption, drawing.format(*size, caption, Markup("\n").join(filter(None, marks))))
+    drawing = drawing.format(*size, caption, Markup("\n").join(filter(None, marks)))
+    return elements.figure(caption, drawing + elements.paragraph(note, "soft") if note else drawing)
 
 
 def _band(css: str, points: Sequence[Point], panel: Panel) -> Markup:

@@ -1,6 +1,6 @@
 """What the report and the model card are written from, collected from the files of a run and what was measured."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,8 @@ from thaw.core import tables
 from thaw.core.files import read_json
 from thaw.evaluation.measure import Measured
 from thaw.evaluation.models import TrainedModels
-from thaw.evaluation.review import ConfusedPair, ReviewCard
+from thaw.evaluation.review import Review
+from thaw.features import extraction
 from thaw.parameters.evaluate import Evaluate
 from thaw.report import health
 from thaw.report.results import Duplicates, PresetChoice, Results
@@ -33,10 +34,9 @@ class ReportFiles:
 def collect(
     models: TrainedModels,
     measured: Measured,
-    sheets: Mapping[str, Sequence[ReviewCard]],
+    review: Review,
     settings: Evaluate,
     *,
-    confused: Sequence[ConfusedPair],
     hashes: Mapping[str, str],
     files: ReportFiles,
 ) -> Results:
@@ -45,9 +45,8 @@ def collect(
     Args:
         models: of the run.
         measured: of these models.
-        sheets: the contact sheets, by name.
+        review: the images that are shown.
         settings: the section `evaluate`.
-        confused: the most frequent confusions.
         hashes: path of each artifact that was read → its MD5.
         files: what else the report shows.
 
@@ -59,14 +58,15 @@ def collect(
     """
     dataset, metadata, classes = models.files.dataset, models.metadata, models.head.classes
     split = tables.read(dataset.split, tables.SPLIT)
+    augmentation, resize = read_json(files.head_metrics).get("augmentation"), models.files.features / extraction.RESIZE
     missing = tables.read(dataset.raw / "missing.csv", tables.MISSING)
     return Results(
         source=read_json(dataset.raw / "source.json"),
         classes=classes,
         weighted=len(set(models.examples.weights)) > 1,
         measured=measured,
-        sheets=sheets,
-        confused=confused,
+        sheets=review.sheets,
+        confused=review.confused,
         duplicates=_duplicates(files),
         health=health.describe(models.images, split, missing, classes),
         parameters={
@@ -81,9 +81,8 @@ def collect(
             "evaluate": settings.model_dump(),
         },
         inputs=hashes,
-        preset=PresetChoice(
-            read_json(files.preset)["preset"], read_json(files.head_metrics).get("augmentation", {}).get("compared", {})
-        ),
+        preset=PresetChoice(read_json(files.preset)["preset"], augmentation and augmentation["compared"]),
+        resize=read_json(resize) if resize.exists() else None,
         augmentations=files.augmentations.read_bytes(),
     )
 

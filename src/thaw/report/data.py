@@ -21,16 +21,20 @@ def write_data(results: Results) -> Markup:
     parts = [_counts(results), elements.description_list(_properties(results))]
     if results.weighted and len(results.classes) <= MAX_CLASSES_LISTED:
         rows = [_counts_row(weight, counts) for weight, counts in health.weights if sum(counts)]
-        table = elements.table("wide", [elements.header("Weight", [*results.classes, "all"])], rows)
+        names = [*map(elements.isolated, results.classes), "all"]
+        table = elements.table("wide", [elements.header("Weight", names)], rows)
         parts.append(elements.figure("Weights of the labels", table))
     parts.append(_duplicates(results))
     if health.missing:
-        rows = [elements.row(reason, [elements.cell(f"{n:,}")]) for reason, n in health.missing[:MAX_REASONS_LISTED]]
+        rows = [
+            elements.row(elements.isolated(reason), [elements.cell(f"{n:,}")])
+            for reason, n in health.missing[:MAX_REASONS_LISTED]
+        ]
         table = elements.table("wide", [elements.header("Reason", ["Photographs"])], rows)
         rest = elements.rest(len(health.missing), len(rows), "reasons", "missing.csv")
         parts.append(elements.figure("Left out", table + rest))
     parts.append(_wide_picture("Training photographs, plain and as augmented", results.augmentations))
-    parts.append(elements.paragraph(_preset(results), "soft"))
+    parts += [elements.paragraph(text, "soft") for text in (_preset(results), _resize(results)) if text]
     return Markup("\n").join(filter(None, parts))
 
 
@@ -70,7 +74,10 @@ def _duplicates(results: Results) -> Markup:
     if health.disputed:
         shown = health.disputed[:MAX_GROUPS_LISTED]
         items = (
-            Markup("<li>{}{}</li>").format(", ".join(ids[:MAX_GROUP_IDS]), " …" if len(ids) > MAX_GROUP_IDS else "")
+            Markup("<li>{}{}</li>").format(
+                Markup(", ").join(map(elements.isolated, ids[:MAX_GROUP_IDS])),
+                " …" if len(ids) > MAX_GROUP_IDS else "",
+            )
             for ids in shown
         )
         listing = Markup('<ul class="columns">{}</ul>').format(Markup().join(items))
@@ -85,11 +92,12 @@ def _preset(results: Results) -> str:
     preset = results.preset
     if preset.name is None:
         return "No augmented copies were drawn."
-    if not preset.compared:
+    if preset.compared is None:
         return f"The preset {preset.name}, as set in the parameters: nothing was compared."
+    if not preset.compared:
+        return f"The preset {preset.name}, the gentlest: no heads of augmented photographs were trained to compare."
     reasons = ", ".join(
-        f"{name} against {c['against']}: validation loss {elements.signed(c['validation_loss_change'])} "
-        f"(standard error {elements.number(c['standard_error'])})"
+        f"{name} against {c['against']}: {_loss_change(c['validation_loss_change'], c['standard_error'])}"
         for name, c in preset.compared.items()
     )
     return (
@@ -98,13 +106,32 @@ def _preset(results: Results) -> str:
     )
 
 
+def _resize(results: Results) -> str:
+    """Say how photographs were made square, and why; empty where the parameters say it."""
+    choice = results.resize
+    if choice is None:
+        return ""
+    if choice["change"] is None:
+        return f"Photographs are made square by {choice['resize']}: {choice['reason']}."
+    return (
+        f"Photographs are made square by {choice['resize']}, as a linear head on validation chose: squash against "
+        f"crop, {_loss_change(choice['change'], choice['standard_error'])}. Crop is kept unless squash lowers the loss "
+        "by more than a standard error."
+    )
+
+
+def _loss_change(change: float, standard_error: float | None) -> str:
+    error = "unknown" if standard_error is None else elements.number(standard_error)
+    return f"validation loss {elements.signed(change)} (standard error {error})"
+
+
 def _counts(results: Results) -> Markup:
     counts = results.health.counts
     classes = list(zip(results.classes, zip(*counts.values(), strict=True), strict=True))
     listed = classes
     if len(classes) > MAX_CLASSES_LISTED:
         listed = sorted(classes, key=lambda item: sum(item[1]))[:MAX_CLASSES_LISTED]
-    rows = [_counts_row(name, class_counts) for name, class_counts in listed]
+    rows = [_counts_row(elements.isolated(name), class_counts) for name, class_counts in listed]
     rows.append(_counts_row("all", [sum(split_counts) for split_counts in counts.values()]))
     table = elements.table("wide", [elements.header("Photographs", [*counts, "all"])], rows)
     return table + elements.rest(len(classes), len(listed), "classes, the smallest,", "split.csv")
@@ -154,14 +181,14 @@ def write_provenance(results: Results) -> Markup:
             elements.paragraph(method),
             elements.figure("What was read", inputs + elements.paragraph(note, "soft")),
             elements.figure("Parameters", parameters),
-            elements.description_list((name, text) for name, text in source if text),
+            elements.description_list((name, elements.isolated(text)) for name, text in source if text),
         ]
     )
 
 
 def _pair(key: str, value: str) -> Markup:
     row = Markup('<tr><th scope="row"><code>{}</code></th><td class="text"><code>{}</code></td></tr>')
-    return row.format(key, value)
+    return row.format(key, elements.isolated(value))
 
 
 def flatten_parameters(parameters: Mapping[str, object]) -> Iterator[tuple[str, str]]:

@@ -75,12 +75,22 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def enumeration(names: Sequence[str], conjunction: str) -> str:
-    """Return `a, b and c`."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {conjunction} {names[-1]}"
-
-
 # --- HTML ---
+
+
+def isolated(text: str) -> Markup:
+    """Return a text of the data, such as the name of a class, set apart from the text around it.
+
+    Without it, a name that is written from right to left would turn around the words and numbers beside it.
+    """
+    return Markup("<bdi>{}</bdi>").format(text)
+
+
+def enumeration(names: Sequence[str], conjunction: str) -> Markup:
+    """Return `a, b and c`."""
+    *first, last = names
+    listed = Markup(", ").join(first)
+    return Markup("{} {} {}").format(listed, conjunction, last) if first else Markup("{}").format(last)
 
 
 def paragraph(content: str, css: str = "") -> Markup:

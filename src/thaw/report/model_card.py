@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
+from markupsafe import Markup
+
 from thaw.heads.protocol import NEGATIVE_PREFIX
 from thaw.report import elements, quality
 from thaw.report.data import flatten_parameters
@@ -85,13 +87,13 @@ def _use(results: Results) -> str:
     temperature = results.measured.metrics["calibration"]["fine_tuned"]["temperature"]
     text += f" Its probabilities p become calibrated as p^(1/{temperature:.3f}), scaled to sum to 1 (`decision.json`)."
     if results.measured.thresholds:
-        chosen = results.measured.thresholds["fine_tuned"]["validation"]
+        chosen, positive = results.measured.thresholds["fine_tuned"]["validation"], escape_markdown(results.classes[1])
         text += (
-            f" {escape_markdown(results.classes[1])} is called where its calibrated probability lies above "
+            f" {positive} is called where its calibrated probability lies above "
             f"{elements.probability(chosen.value)} "
             f"(aim: {escape_markdown(chosen.aim)}{'' if chosen.reached else ', not reached'}; chosen on validation)."
         )
-        text = f"{text} {escape_markdown(quality.describe_threshold(results))}".rstrip()
+        text = f"{text} {quality.describe_threshold(results, Markup(positive))}".rstrip()
     return text + _license(results)
 
 

@@ -2,7 +2,7 @@
 
 from markupsafe import Markup
 
-from thaw.report import data, quality, sheets, trust
+from thaw.report import data, elements, quality, sheets, trust
 from thaw.report.results import Results
 from thaw.report.style import STYLE
 
@@ -28,7 +28,7 @@ PAGE = Markup("""<!DOCTYPE html>
 <meta name="color-scheme" content="light dark">
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <link rel="icon" href="data:,">
-<title>{title} · Thaw</title>
+<title>{plain_title} · Thaw</title>
 <style>{style}</style>
 </head>
 <body>
@@ -48,13 +48,15 @@ PAGE = Markup("""<!DOCTYPE html>
 
 def render(results: Results) -> str:
     """Return the report as HTML. The same results give the same string; every text in them is escaped."""
+    title = quality.title(results)
     link = Markup('<li><a href="#{}">{}</a></li>')
     section = Markup('<section id="{}">\n<h2>{}</h2>\n{}\n</section>')
     page = PAGE.format(
         policy=Markup(POLICY),
-        title=quality.title(results),
+        title=title,
+        plain_title=title.striptags(),
         style=Markup(STYLE),
-        source=results.source["name"],
+        source=elements.isolated(results.source["name"]),
         photographs=sum(map(sum, results.health.counts.values())),
         summary=quality.write_summary(results),
         contents=Markup().join(link.format(key, name) for key, (name, _) in SECTIONS.items()),

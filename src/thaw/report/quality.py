@@ -34,10 +34,10 @@ MAX_CONFUSIONS_LISTED = 15
 MAX_P = 0.05  # of McNemar's test, for a difference that the report calls certain
 
 
-def title(results: Results) -> str:
+def title(results: Results) -> Markup:
     if len(results.classes) <= MAX_CLASSES_IN_TITLE:
-        return f"{elements.enumeration(results.classes, 'or')}?"
-    return f"{len(results.classes):,} classes of {results.source['name']}"
+        return Markup("{}?").format(elements.enumeration([*map(elements.isolated, results.classes)], "or"))
+    return Markup("{:,} classes of {}").format(len(results.classes), elements.isolated(results.source["name"]))
 
 
 def write_summary(results: Results) -> Markup:
@@ -61,7 +61,9 @@ def write_summary(results: Results) -> Markup:
         *((name, model, metrics[model]) for model, name in MODELS.items()),
     ]
     rows = [IntervalRow(name, "", {css: Estimate.read(splits["test"], "accuracy")}) for name, css, splits in scores]
-    details = " ".join(filter(None, [verdict(results), describe_extension(results), describe_threshold(results)]))
+    positive = elements.isolated(results.classes[1])
+    sentences = verdict(results), describe_extension(results), describe_threshold(results, positive)
+    details = Markup(" ").join(filter(None, sentences))
     chart = elements.figure("Accuracy on the test split, with its 95 % interval", charts.intervals(rows))
     paragraphs = [elements.paragraph(text, "second") for text in (describe_weakest(results), details)]
     return Markup("\n").join([elements.paragraph(lead, "lead"), *paragraphs, chart])
@@ -76,8 +78,8 @@ def describe_weakest(results: Results) -> Markup:
         found = f"{row['support'] - sum(_taken_for(results)[row['class']].values()):,} of {row['support']:,}"
         name, times = _taken_for(results)[row["class"]].most_common(1)[0]
         text = Markup("The weakest class is <b>{}</b>: {} are found, {}{}, and {} {} taken for {}.").format(
-            *(row["class"], found, elements.percent(row["recall"]), _interval(row, "recall")),
-            *(f"{times:,}", "is" if times == 1 else "are", name),
+            *(elements.isolated(row["class"]), found, elements.percent(row["recall"]), _interval(row, "recall")),
+            *(f"{times:,}", "is" if times == 1 else "are", elements.isolated(name)),
         )
     links = [("classes", "what is taken for what")]
     if results.parameters["evaluate"]["shown"]:
@@ -127,19 +129,21 @@ def describe_extension(results: Results) -> str:
     return " ".join(sentences)
 
 
-def describe_threshold(results: Results) -> str:
-    """Say how good the answers by the threshold are; empty if the likeliest class is the answer."""
+def describe_threshold(results: Results, positive: Markup) -> Markup:
+    """Say how good the answers by the threshold are; empty if the likeliest class is the answer.
+
+    `positive` is the name of the positive class, as the text around it has names.
+    """
     if not results.measured.thresholds or results.extension:
-        return ""
+        return Markup()
     if results.parameters["evaluate"]["threshold"] == 0.5:
-        return ""
+        return Markup()
     test = results.measured.thresholds["fine_tuned"]["test"]
     weighted = ", by the weight of the labels" if results.weighted else ""
-    return (
-        f"Figures are of the likeliest class; {results.classes[1]} is called above a threshold of its own, with a "
-        f"precision of {elements.percent(test.precision)} and a recall of {elements.percent(test.recall)} on "
-        f"test{weighted}."
-    )
+    return Markup(
+        "Figures are of the likeliest class; {} is called above a threshold of its own, with a precision of {} and a "
+        "recall of {} on test{}."
+    ).format(positive, elements.percent(test.precision), elements.percent(test.recall), weighted)
 
 
 def verdict(results: Results) -> str:
@@ -259,7 +263,8 @@ def _both_models_table(results: Results, worst: Sequence[Row]) -> Markup:
     rows = {model: {row["class"]: row for row in rows} for model, rows in results.measured.per_class.items()}
     body = []
     for name, support in ((row["class"], row["support"]) for row in worst):
-        body.append(elements.row_group(f"{name}, {elements.plural(support, 'photograph')}", 4))
+        photographs = elements.plural(support, "photograph")
+        body.append(elements.row_group(Markup("{}, {}").format(elements.isolated(name), photographs), 4))
         body += [elements.row(title, _class_cells(rows[model][name])) for model, title in MODELS.items()]
     return elements.table("wide aligned", [elements.header("", ["Recall", "Precision", "F1"])], body)
 
@@ -269,8 +274,9 @@ def _worst_classes_table(results: Results, worst: Sequence[Row]) -> Markup:
     taken, body = _taken_for(results), []
     for row in worst:
         notes = [elements.plural(row["support"], "photograph")]
-        notes += [f"{times:,} taken for {other}" for other, times in taken[row["class"]].most_common(1)]
-        name = Markup("{}<small>{}</small>").format(row["class"], "; ".join(notes))
+        for other, times in taken[row["class"]].most_common(1):
+            notes.append(Markup("{:,} taken for {}").format(times, elements.isolated(other)))
+        name = Markup("{}<small>{}</small>").format(elements.isolated(row["class"]), Markup("; ").join(notes))
         recall_of_head = elements.cell(elements.percent(head[row["class"]]["recall"]))
         body.append(elements.row(name, [*_class_cells(row), recall_of_head]))
     columns = ["Recall", "Precision", "F1", "Head"]
@@ -287,7 +293,7 @@ def _all_classes(results: Results) -> Markup:
     rows = results.measured.per_class["fine_tuned"][:MAX_CLASSES_FOLDED]
     body = [
         elements.row(
-            row["class"],
+            elements.isolated(row["class"]),
             [
                 elements.cell(text)
                 for text in (
@@ -363,8 +369,9 @@ def _confusion_matrix(counts: Counter[tuple[str, str]], classes: Sequence[str]) 
             is_right = actual == predicted
             css, shade = ("right", 0.0) if is_right else ("wrong", fraction / most)
             cells.append(elements.shaded_cell(f"{count:,}", text, shade, css) if count else elements.empty_cell(css))
-        rows.append(elements.row(actual, cells))
-    names = Markup().join(Markup('<th scope="col"><span>{}</span></th>').format(name) for name in classes)
+        rows.append(elements.row(elements.isolated(actual), cells))
+    column = Markup('<th scope="col"><span>{}</span></th>')
+    names = Markup().join(column.format(elements.isolated(name)) for name in classes)
     header = Markup("<tr><th>actual ↓ predicted →</th>{}</tr>").format(names)
     return elements.table("matrix tall" if is_tall else "matrix", [header], rows)
 
@@ -381,7 +388,7 @@ def _confusion_list(results: Results) -> Markup:
             f"{elements.plural(pair.count, 'photograph')}, {elements.percent(pair.fraction, 0)} of the class; "
             f"head {head[pair.actual, pair.predicted]:,}"
         )
-        items.append(line.format(picture, pair.actual, pair.predicted, numbers))
+        items.append(line.format(picture, *map(elements.isolated, (pair.actual, pair.predicted)), numbers))
     if not items:
         return elements.paragraph("No test photograph is taken for another class.", "soft")
     pairs = {(row["actual"], row["predicted"]) for row in results.measured.curves["confusion"]["fine_tuned"]}
@@ -408,7 +415,7 @@ def write_curves(results: Results) -> Markup:
             Plane(axes.unit_axis("recall"), axes.unit_axis("precision")),
         ),
     ]
-    note = f"Test split. The positive class is {results.classes[1]}."
+    note = Markup("Test split. The positive class is {}.").format(elements.isolated(results.classes[1]))
     return Markup("\n").join([elements.legend(), elements.grid("two", figures), elements.paragraph(note, "soft")])
 
 

@@ -21,7 +21,8 @@ class PresetChoice:
     """The preset of augmentation, and what chose it."""
 
     name: str | None  # None if no copies were drawn
-    compared: Mapping[str, Mapping]  # preset → what it was compared with: see `selection.Choice`; empty: with none
+    # Preset → what it was compared with, see `selection.Choice`. Empty: no heads could be compared. None: it was set.
+    compared: Mapping[str, Mapping] | None
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Results:
     parameters: Mapping[str, object]  # nested as in params.yaml; values as JSON has them
     inputs: Mapping[str, str]  # path of each input → its MD5
     preset: PresetChoice
+    resize: Mapping[str, object] | None  # how photographs are made square: see `resize_choice.Choice`; None: it was set
     augmentations: bytes  # a JPEG of training photographs, plain and as augmented
 
     @property

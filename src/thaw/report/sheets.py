@@ -73,13 +73,13 @@ def _card(card: ReviewCard, sheet: str) -> Markup:
         pictures += elements.picture(card.heatmap, f"{card.image_id}: what speaks for {predicted}", 224)
     confidence = elements.percent(card.self_confidence) if sheet == "labels" else ""
     line = Markup("<li><span>label</span><span>{}</span><span>{}</span></li>")
-    lines = [line.format(card.label, confidence), *(_answer(card, model) for model in MODELS)]
+    lines = [line.format(elements.isolated(card.label), confidence), *(_answer(card, model) for model in MODELS)]
     notes = [card.split] * (sheet == "labels") + [f"weight {card.weight:.2g}"] * (card.weight != 1)
     return Markup(
         '<figure class="card"><figcaption>{} <small>{}</small></figcaption>'
         '<div class="{}">{}</div><ul>{}</ul><div class="near">{}</div></figure>'
     ).format(
-        card.image_id,
+        elements.isolated(card.image_id),
         ", ".join(notes),
         "pair" if card.heatmap else "single",
         pictures,
@@ -92,10 +92,11 @@ def _answer(card: ReviewCard, model: str) -> Markup:
     predicted, probability = card.predicted[model]
     line = Markup('<li class="{} {}"><span>{}</span><span>{}</span><span>{}</span></li>')
     css = "right" if predicted == card.label else "wrong"
-    return line.format(model, css, MODELS[model].lower(), predicted, elements.percent(probability))
+    return line.format(model, css, MODELS[model].lower(), elements.isolated(predicted), elements.percent(probability))
 
 
 def _neighbour(neighbour: Neighbour, label: str) -> Markup:
     picture = elements.picture(neighbour.picture, f"{neighbour.image_id}, {neighbour.label}", 112)
     css = "same" if neighbour.label == label else "other"
-    return Markup('<span class="{}">{}<small>{}</small></span>').format(css, picture, neighbour.label)
+    label = elements.isolated(neighbour.label)
+    return Markup('<span class="{}">{}<small>{}</small></span>').format(css, picture, label)

@@ -146,8 +146,8 @@ img { display: block; max-width: 100%; height: auto }
 .card .wrong > :nth-child(2) { color: var(--wrong); font-weight: 600 }
 .near { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: 2px }
 .near span { line-height: 1.25 }
-.near small { display: block; margin-top: .15rem; text-align: center; overflow: hidden; text-overflow: ellipsis;
-  white-space: nowrap }
+.near small { display: block; margin-top: .15rem; text-align: center }
+.near bdi { display: block; overflow: hidden; text-overflow: ellipsis; white-space: nowrap }
 .near .other small { color: var(--wrong) }
 
 dl { display: grid; grid-template-columns: 9rem minmax(0, 1fr); gap: .5rem 1rem; margin: 1.5rem 0; font-size: .9375rem }

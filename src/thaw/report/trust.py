@@ -27,8 +27,8 @@ def write_comparisons(results: Results) -> Markup:
     note = (
         "Measured on the same test photographs, so that what makes them easy for both cancels out; "
         "p is that of McNemar’s exact test. "
-        f"The neighbours are the {results.measured.neighbours} nearest training photographs by their frozen features, "
-        "a number chosen on validation; the majority is the most frequent class."
+        "The neighbours are the nearest training photographs by their frozen features; validation chose how many: "
+        f"{results.measured.neighbours}. The majority is the most frequent class."
     )
     chart = charts.intervals(rows, mark=0.0, differences=True)
     figure = elements.figure("Difference in accuracy, in percentage points", chart)
@@ -70,7 +70,7 @@ def _learning_curve(results: Results) -> Markup:
     note = "The line is the mean of the draws of each size, the band reaches from the worst to the best of them."
     if rows[-1]["draws"] > 1:
         note += f" It ends before all {sum(results.health.counts['train']):,}: larger parts would take minutes."
-    return charts.lines(name, {"head": points}, plane) + elements.paragraph(note, "soft")
+    return charts.lines(name, {"head": points}, plane, note)
 
 
 def write_calibration(results: Results) -> Markup:
@@ -149,7 +149,7 @@ def _threshold(results: Results) -> Markup:
     note = Markup(
         "{} is called where its probability, with the temperature, lies above the threshold. Aim on validation: "
         "<code>{}</code>"
-    ).format(results.classes[1], results.parameters["evaluate"]["threshold"])
+    ).format(elements.isolated(results.classes[1]), results.parameters["evaluate"]["threshold"])
     note += f", not reached by the {' and the '.join(missed)} model: this is the nearest to it." if missed else "."
     table = elements.table("wide", [elements.header("", ["Validation", "Test"])], rows)
     return elements.figure(name, table + elements.paragraph(note, "soft"))
@@ -171,7 +171,7 @@ def write_slices(results: Results) -> Markup:
         row = slices["fine_tuned"][column, value]
         p = f", p {elements.p_value(row['p_value'])}" if row["p_value"] is not None else ""
         estimates = {model: Estimate.read(slices[model][column, value], "accuracy") for model in MODELS}
-        name = f"{column.replace('_', ' ')}: {value}"
+        name = Markup("{}: {}").format(*map(elements.isolated, (column.replace("_", " "), value)))
         rows.append(IntervalRow(name, f"{elements.plural(row['count'], 'photograph')}{p}", estimates))
     overall = results.measured.metrics["fine_tuned"]["test"]["accuracy"]
     note = (

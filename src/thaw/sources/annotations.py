@@ -150,13 +150,13 @@ def _fetch(table: _Table, fetcher: Fetcher, parts: Path) -> None:
     version = parts / "version"
     while True:
         offset = _end(parts)
-        stream = fetcher.stream(table.url, offset, version.read_text() if offset else "")
+        stream = fetcher.stream(table.url, offset, version.read_text(encoding="utf-8") if offset else "")
         try:
             with ThreadPoolExecutor(WRITERS) as pool:
                 storing: deque[Future] = deque()
                 for start, block in _blocks(stream, table.columns, offset):
                     if start == 0:
-                        version.write_text(stream.version)
+                        version.write_text(stream.version, encoding="utf-8")
                     if len(storing) == WRITERS:
                         storing.popleft().result()
                     storing.append(pool.submit(_store, table, parts, start, block))

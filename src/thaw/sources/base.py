@@ -74,9 +74,11 @@ class Listing:
             is to be left out, with the reason; FailingError or UnreachableError if the image may still arrive later.
             It is called in several threads. None: the files are there already.
         workers: the number of these threads; None is one per core.
+        bits: of the values of images of more than 8 bits that do not say it; see `images.pixel_values`.
         seen: without `read`: each file that is not left out was there when it was listed. One that is gone has been
             removed since, which is an error.
         notes: what else a person should know, each a few words; printed at the end of the line of the stage.
+        warnings: likewise, what a person should look at: it may not be as it was meant.
     """
 
     info: DatasetInfo
@@ -85,8 +87,10 @@ class Listing:
     min_per_class: int = 1
     read: Callable[[SourceImage], "np.ndarray"] | None = None
     workers: int | None = None
+    bits: int | None = None
     seen: bool = False
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,7 @@ class Source:
         find: lists the images; it takes the section and raises ThawError if there are fewer than two classes.
         required: keys of the section that may be null unless the source is chosen, each with what it must name.
         lock: takes the section and returns a context, inside which the images are listed and collected.
+        is_own: whether the images are files of a person's, which may change at any time.
     """
 
     name: str
@@ -106,6 +111,7 @@ class Source:
     find: Callable[[Any], Listing]
     required: Mapping[str, str] = field(default_factory=dict)
     lock: Callable[[Any], AbstractContextManager] = nullcontext
+    is_own: bool = False
 
 
 def is_one_line(name: str) -> bool:

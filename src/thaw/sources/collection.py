@@ -19,6 +19,8 @@ from thaw.core import progress, tables
 from thaw.core.errors import ThawError
 from thaw.core.files import clone, write_json
 from thaw.images import decoding
+from thaw.images.pixel_values import UnknownDepthError
+from thaw.sources import formats
 from thaw.sources.base import ChangedError, FailingError, Listing, SourceImage, UnreachableError
 from thaw.sources.own_files import printable, raise_if_lost
 
@@ -70,6 +72,13 @@ def collect(listing: Listing, raw: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
     tables.write(left_out, raw / "missing.csv")
     write_json(raw / "source.json", asdict(listing.info))
     return images, left_out
+
+
+def collected(raw: Path) -> set[str]:
+    """Return the names of the files that `collect` has written to `raw/images`, as its table says."""
+    if not (raw / "images.csv").is_file():
+        return set()
+    return {path.removeprefix("images/") for path in tables.read_images(raw)["path"]}
 
 
 def attribution(table: pl.DataFrame, images: list[SourceImage]) -> pl.DataFrame:
@@ -153,10 +162,12 @@ def _check_that_most_are_read(listing: Listing, rows: dict[str, list], missing: 
 def _copy(listing: Listing, raw: Path, image: SourceImage) -> dict[str, object] | ThawError:
     """Copy one image and return its row of `images.csv`, or the error why there is none."""
     ending = image.path.suffix.lower()
+    if listing.read is None:
+        ending = _own_ending(image.path)
     name = f"images/{image.image_id}{ending if SAFE_ENDING.fullmatch(ending) else ''}"
     try:
         if listing.read is None:
-            height, width = _copy_own(image, raw / name, listing.seen).shape[:2]
+            height, width = _copy_own(image, raw / name, listing).shape[:2]
         else:
             height, width = listing.read(image).shape[:2]
             if image.rotation:
@@ -183,18 +194,20 @@ def _copy(listing: Listing, raw: Path, image: SourceImage) -> dict[str, object] 
     }
 
 
-def _copy_own(image: SourceImage, target: Path, seen: bool) -> np.ndarray:
+def _copy_own(image: SourceImage, target: Path, listing: Listing) -> np.ndarray:
     """Copy a file of one's own and return the pixels of the copy: the original may change at any time.
 
+    If only `listing.bits` says what its values mean, the copy is a PNG of 8 bits: no later stage has to know.
+
     Raises ThawError, with the reason, if the image is to be left out; ChangedError if the file changed meanwhile, or
-    is gone although it was `seen`; UnreachableError if the disk or share fails.
+    is gone although it was there when it was listed; UnreachableError if the disk or share fails.
     """
     try:
         before = _state(image.path)
         clone(image.path, target)
         changed = _state(image.path) != before
     except FileNotFoundError:
-        if seen and not os.path.lexists(image.path):
+        if listing.seen and not os.path.lexists(image.path):
             raise ChangedError(_changed(image, "was removed")) from None
         raise ThawError("no such file") from None
     except OSError as error:
@@ -205,11 +218,39 @@ def _copy_own(image: SourceImage, target: Path, seen: bool) -> np.ndarray:
     if changed:
         raise ChangedError(_changed(image, "changed"))
     try:
-        return decoding.decode(target)
+        kind = formats.kind(target)
+        if kind.name and kind.problem:  # Pillow would open some of these, and show a preview
+            raise ThawError(kind.problem)
+        return _in_8_bits(target, listing.bits)
     except ThawError as error:
         target.unlink()
         reason = str(error).removeprefix(f"{target}: ").replace(str(target), image.path.name)
-        raise ThawError(reason) from None
+        raise ThawError(kind.problem or reason) from None
+
+
+def _own_ending(path: Path) -> str:
+    """Return the ending of a file's name, or that of its format if the name does not say it, as FiftyOne expects."""
+    ending = path.suffix.lower()
+    try:
+        kind = formats.kind(path)
+    except (OSError, ValueError):  # copying it gives the reason
+        return ending
+    return ending if kind.problem else formats.ending(kind.name, ending)
+
+
+def _in_8_bits(path: Path, bits: int | None) -> np.ndarray:
+    """Return the pixels of an image, which is written anew where its values mean something else without `bits`."""
+    pixels = decoding.decode(path, bits=bits)
+    if bits is None:
+        return pixels
+    try:
+        is_same = np.array_equal(pixels, decoding.decode(path))
+    except UnknownDepthError:
+        is_same = False
+    if not is_same:
+        grey = decoding.grey_channel(pixels)
+        Image.fromarray(pixels if grey is None else grey).save(path, "PNG")
+    return pixels
 
 
 def _state(path: Path) -> tuple[int, int, int]:

@@ -37,7 +37,7 @@ def find(params: Elpv) -> Listing:
         raise ThawError("download.source: elpv needs the package elpv-dataset: run `make setup`")
     folder = Path(spec.submodule_search_locations[0]) / "data"
     images = []
-    for line in (folder / "labels.csv").read_text().splitlines():
+    for line in (folder / "labels.csv").read_text(encoding="utf-8").splitlines():
         path, text, cell_type = line.split()
         probability = float(text)
         images.append(

@@ -12,9 +12,9 @@ from pydantic import Field
 
 from thaw.core.errors import ThawError, did_you_mean
 from thaw.core.section import Section
-from thaw.sources import fiftyone_setup
+from thaw.sources import class_names, fiftyone_setup
 from thaw.sources.base import DatasetInfo, Listing, Source, SourceImage, is_one_line
-from thaw.sources.own_files import image_id, unique_ends
+from thaw.sources.own_files import PLAIN_SUBSETS, SUBSETS, image_id, unique_ends
 
 NO_LABEL = "no label in the dataset"
 TWO_SUBSETS = "tagged with two subsets"
@@ -29,10 +29,10 @@ def find(params: FiftyOne) -> Listing:
     """List the samples of the dataset `params.dataset`, labelled by its Classification field `params.label_field`.
 
     Samples without a label are left out with that reason. If samples have one of the tags `train`, `validation` or
-    `test`, the column `meta_subset` has it.
+    `test`, or a plain other name of these (`PLAIN_SUBSETS`), the column `meta_subset` has it.
 
     Raises ThawError if FiftyOne or its database is missing; if the dataset or field does not exist (the message names
-    similar ones) or is of another kind; or if there are fewer than two classes.
+    similar ones) or is of another kind; or if there are fewer than two classes, or two that look the same.
     """
     fiftyone = fiftyone_setup.connect("download.source: fiftyone")
     datasets = fiftyone.list_datasets()
@@ -44,7 +44,7 @@ def find(params: FiftyOne) -> Listing:
         raise ThawError(f"the FiftyOne dataset {params.dataset!r} holds {dataset.media_type}s, not images")
     _check_field(dataset, params, fiftyone)
     label = f"{params.label_field}.label"
-    samples = zip(*dataset.values(["filepath", label, "tags"]), strict=True)
+    samples = list(zip(*dataset.values(["filepath", label, "tags"]), strict=True))
     images = list(_source_images(samples))
     classes = tuple(sorted({image.label for image in images if not image.left_out}))
     if len(classes) < 2:
@@ -55,7 +55,10 @@ def find(params: FiftyOne) -> Listing:
     for name in classes:
         if not is_one_line(name):
             raise ThawError(f"the label {name!r} cannot be printed on one line: it cannot name a class")
-    return Listing(DatasetInfo("fiftyone", license="", citation="", classes=classes), images)
+    warnings = class_names.check(classes, f"{params.label_field} of the FiftyOne dataset {params.dataset!r}")
+    notes = class_names.composition_notes(label for _, label, _ in samples if label)
+    info = DatasetInfo("fiftyone", license="", citation="", classes=classes)
+    return Listing(info, images, notes=tuple(notes), warnings=tuple(warnings))
 
 
 def _check_field(dataset, params: FiftyOne, fiftyone: ModuleType) -> None:
@@ -74,20 +77,18 @@ def _check_field(dataset, params: FiftyOne, fiftyone: ModuleType) -> None:
 
 def _source_images(samples: Iterable[tuple[str, str | None, list[str] | None]]) -> Iterator[SourceImage]:
     """Yield the images of samples (file path, label, tags), sorted by path."""
-    from thaw.core.tables import SPLITS
-
     samples = sorted(samples, key=lambda sample: sample[0])
     ends = unique_ends(path for path, _, _ in samples)  # FiftyOne's own ids differ for the same files elsewhere
     for path, label, tags in samples:
-        subsets = [subset for subset in SPLITS if subset in (tags or [])]
+        subsets = sorted({SUBSETS[tag.lower()] for tag in tags or [] if tag.lower() in PLAIN_SUBSETS})
         yield SourceImage(
             image_id=image_id(ends[path], 16),
             path=Path(path),
-            label=label or "",
+            label=class_names.composed(label or ""),
             file=ends[path],
             left_out=NO_LABEL if not label else TWO_SUBSETS if len(subsets) > 1 else "",
             meta={"subset": subsets[0] if subsets else ""},
         )
 
 
-SOURCE = Source("fiftyone", FiftyOne, find, required={"dataset": "a dataset"})
+SOURCE = Source("fiftyone", FiftyOne, find, required={"dataset": "a dataset"}, is_own=True)

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from thaw.core.errors import ThawError
-from thaw.core.files import atomic_file, expand_home
+from thaw.core.files import atomic_file, named_path
 from thaw.core.section import Section, Seed
+from thaw.sources import class_names
 from thaw.sources.base import DatasetInfo, Listing, Source, SourceImage
 
 if TYPE_CHECKING:
@@ -50,6 +51,11 @@ class OpenImages(Section):
         if value is None or value == "verified" or names:
             return value
         raise ValueError(f"download.open_images.negatives should be verified, a list of classes or null, not {value!r}")
+
+    @field_validator("classes", "negatives", mode="after")
+    @classmethod
+    def _names_are_composed(cls, value: object) -> object:
+        return [class_names.composed(name) for name in value] if isinstance(value, list) else value
 
     @model_validator(mode="after")
     def _classes_differ(self):
@@ -158,7 +164,7 @@ def lock(params: OpenImages) -> Iterator[None]:
 
 
 def _cache(params: OpenImages) -> Path:
-    return expand_home(params.cache_dir, "download.open_images.cache_dir")
+    return named_path(params.cache_dir, "download.open_images.cache_dir")
 
 
 SOURCE = Source("open_images", OpenImages, find, lock=lock)

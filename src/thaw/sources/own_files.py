@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 import stat
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
@@ -12,15 +13,21 @@ from pathlib import Path
 
 from thaw.sources.base import SourceImage, UnreachableError
 
-SUBSETS = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "test": "test",
-    "testing": "test",
-}
+SUBSETS = {  # as people name them
+    "train": "train", "training": "train", "trainval": "train",
+    "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
+    "devel": "validation", "development": "validation", "eval": "validation", "evaluation": "validation",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+PLAIN_SUBSETS = {"train", "training", "validation", "valid", "val", "test", "testing"}  # need no word of explanation
+FILLERS = {  # words in the name of a subset's folder that say nothing: train_set, test images, 01_train, valid data
+    "set", "sets", "data", "dataset", "split", "image", "images", "imgs", "img", "photos", "pictures", "folder",
+}  # fmt: skip
+ENDS = re.compile(r"(?<=.)(set|data|images|imgs)$")  # as in trainset
+UNLABELLED = {"unlabelled", "unlabeled", "unsup", "unsupervised", "unlab", "nolabel"}
+UNPREDICTED = {"pred", "predict", "prediction", "predictions", "inference", "submission"}  # beside a split
+
+
 # What the system answers if a disk, or a share on the network, fails as a whole. It says nothing about the file.
 LOST = {
     getattr(errno, name)
@@ -61,6 +68,35 @@ def is_folder(path: Path) -> bool:
     return found is not None and stat.S_ISDIR(found.st_mode)
 
 
+def subset_of(name: str) -> tuple[str, str]:
+    """Return the subset that the name of a folder, or a value of a table, stands for, and what else the name says.
+
+    `Training`, `01_train`, `train-set`, `trainData` and `train2017` stand for `train` and say nothing else;
+    `seg_train` says `seg`. The subset is empty if the name has no word for one, or words for two.
+    """
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", unicodedata.normalize("NFKC", name))
+    words = [ENDS.sub("", word) for word in _words(apart)]
+    subsets = {SUBSETS[word] for word in words if word in SUBSETS}
+    if subsets == {"train", "validation"}:  # both together are what a final model trains on
+        subsets = {"train"}
+    rest = " ".join(word for word in words if word not in SUBSETS and word not in FILLERS)
+    return (subsets.pop(), rest) if len(subsets) == 1 else ("", rest)
+
+
+def is_unlabelled(name: str, split: bool = False) -> bool:
+    """Return whether a folder of this name holds photographs without a label; `split`: it lies beside a split."""
+    words = [word for word in _words(name) if word not in FILLERS]
+    return "".join(words) in UNLABELLED or (split and not (UNLABELLED | UNPREDICTED).isdisjoint(words))
+
+
+def is_labelled(name: str) -> bool:
+    return "".join(word for word in _words(name) if word not in FILLERS) in ("labelled", "labeled")
+
+
+def _words(name: str) -> list[str]:
+    return re.findall(r"[^\W\d_]+", name.casefold())
+
+
 def image_id(file: str, digits: int) -> str:
     """Return a readable name that is safe as a file name, and unique by the hash of the whole relative path `file`."""
     readable = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(file).stem)[:60]
@@ -90,6 +126,12 @@ def unique_ends(paths: Iterable[str]) -> dict[str, str]:
         undecided -= unique.keys()
         length += 1
     return ends
+
+
+def shown(name: str) -> str:
+    """Return a name as text of one line: what is not UTF-8, or cannot be seen, is escaped."""
+    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in printable(name))
+    return "".join(escaped)
 
 
 def printable(path: Path | str) -> str:

@@ -11,6 +11,7 @@ import math
 import os
 import re
 import stat
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +20,11 @@ from typing import Annotated
 from pydantic import Field
 
 from thaw.core.errors import ThawError, did_you_mean
-from thaw.core.files import expand_home
+from thaw.core.files import named_path
 from thaw.core.section import Section
-from thaw.sources import table_reading
+from thaw.sources import class_names, table_reading
 from thaw.sources.base import DatasetInfo, Listing, Source, SourceImage, is_one_line
-from thaw.sources.own_files import SUBSETS, image_id, status, unique_ends, with_unique_ids
+from thaw.sources.own_files import PLAIN_SUBSETS, image_id, status, subset_of, unique_ends, with_unique_ids
 
 NO_PATH = "no path in the table"
 NO_LABEL = "no label in the table"
@@ -64,25 +65,27 @@ def find(params: Table) -> Listing:
     """List the photographs of the table `params.path`. A row names one, by its path and its label.
 
     The columns are those that `params.path_column` and `params.label_column` name and, where they are there, `split`
-    (a key of SUBSETS, or empty: drawn by Thaw), `group`, `weight` (from 0; empty: 1) and `meta_…`. Upper and lower
+    (see `subset_of`; or empty: drawn by Thaw), `group`, `weight` (from 0; empty: 1) and `meta_…`. Upper and lower
     case make no difference. A path is absolute, begins with `~`, or is relative to the folder of the table.
 
     Rows without a path, label or file are left out with that reason, and a photograph's second row. Classes are in
-    numeric order if all are numbers, otherwise in alphabetical order. The ids of photographs below the folder of the
-    table are those of the source `folder`; others are made from the end of the path.
+    numeric order if all are numbers, otherwise in alphabetical order; labels are in their composed Unicode form. The
+    ids of photographs below the folder of the table are those of the source `folder`; others are made from the end of
+    the path.
 
     Raises ThawError, one line that names the place, if the table cannot be read, if a value is not what its column may
     hold, if a photograph has two labels, splits or groups, if over half of the files are missing, or if the labels are
     no classes; UnreachableError if the disk or share fails.
     """
     name = f"download.table.path {params.path}"
-    table = Path(os.path.abspath(expand_home(params.path, "download.table.path")))  # noqa: PTH100 - removes `..`
+    table = Path(os.path.abspath(named_path(params.path, "download.table.path")))  # noqa: PTH100 - removes `..`
     content = table_reading.read(table, name)
     columns = _columns(content, params, name)
     rows = _rows(content, columns, name)
     complete = [row for row in rows if row.given_path and row.label]
     classes = _classes(complete, columns["label"], name)  # before any file is looked for
-    backslashes = _locate([row for row in rows if row.given_path], table.parent)
+    warnings = class_names.check(classes, name)
+    backslashes, other_forms = _locate([row for row in rows if row.given_path], table.parent)
     _check_that_most_are_there(complete, table.parent, name)
     photographs = _without_repeats(complete, name)
     _check_every_class(photographs, name)
@@ -92,7 +95,10 @@ def find(params: Table) -> Listing:
     ignored = [column or "one without a name" for column in content.columns if column not in columns.values()]
     notes = [f"ignored columns: {_shortened(ignored)}"] if ignored else []
     notes += [f"{backslashes:,} paths with \\ are read with /"] if backslashes else []
-    return Listing(DatasetInfo("table", "", "", classes), images, seen=True, notes=tuple(notes))
+    notes += [f"{other_forms:,} paths are found in another Unicode form"] if other_forms else []
+    notes += class_names.composition_notes(content.columns[columns["label"]]) + _split_notes(content, columns)
+    info = DatasetInfo("table", "", "", classes)
+    return Listing(info, images, seen=True, notes=tuple(notes), warnings=tuple(warnings))
 
 
 def _columns(content: table_reading.Table, params: Table, name: str) -> dict[str, str]:
@@ -137,6 +143,7 @@ def _rows(content: table_reading.Table, columns: dict[str, str], name: str) -> l
     empty = [""] * len(content.lines)
     purposes = ("path", "label", "split", "group", "weight")
     paths, labels, splits, groups, weights = (content.columns.get(columns.get(purpose), empty) for purpose in purposes)
+    labels = [class_names.composed(label) for label in labels]
     if all(WHOLE.fullmatch(label) or INTEGER.fullmatch(label) for label in labels if label):
         labels = [WHOLE.sub(r"\1", label) for label in labels]
     meta = {key.removeprefix("meta_"): content.columns[columns[key]] for key in columns if key.startswith("meta_")}
@@ -148,7 +155,7 @@ def _rows(content: table_reading.Table, columns: dict[str, str], name: str) -> l
             given_path=paths[i],
             label=labels[i],
             subset=_subset(splits[i], f"{name}: {place}"),
-            group=groups[i],
+            group=class_names.composed(groups[i]),
             weight=_weight(weights[i], f"{name}: {place}"),
             meta={key: values[i] for key, values in meta.items()},
             left_out="" if paths[i] and labels[i] else NO_LABEL if paths[i] else NO_PATH,
@@ -158,9 +165,16 @@ def _rows(content: table_reading.Table, columns: dict[str, str], name: str) -> l
 
 
 def _subset(text: str, where: str) -> str:
-    if text and text.lower() not in SUBSETS:
+    subset, rest = subset_of(text)
+    if text and (not subset or rest):
         raise ThawError(f"{where}: split should be train, validation, test or empty, not {text!r}")
-    return SUBSETS[text.lower()] if text else ""
+    return subset
+
+
+def _split_notes(content: table_reading.Table, columns: dict[str, str]) -> list[str]:
+    values = sorted(set(content.columns[columns["split"]]) - {""}) if "split" in columns else []
+    renamed = [f"{value} as {subset_of(value)[0]}" for value in values if value.lower() not in PLAIN_SUBSETS]
+    return [f"values that count as a split: {class_names.listed(renamed)}"] if renamed else []
 
 
 def _weight(text: str, where: str) -> float:
@@ -175,9 +189,13 @@ def _weight(text: str, where: str) -> float:
     return weight
 
 
-def _locate(rows: list[Row], root: Path) -> int:
-    """Find the files of the rows; return how many are only there if `\\` in their paths is read as `/`."""
-    backslashes = 0
+def _locate(rows: list[Row], root: Path) -> tuple[int, int]:
+    """Find the files of the rows.
+
+    Returns how many are only there if `\\` in their paths is read as `/`, and how many in another Unicode form: macOS
+    decomposes names, and other systems keep the form.
+    """
+    backslashes = other_forms = 0
     for row in rows:
         row.path, found = _status(root, row.given_path)
         if found is None and "\\" in row.given_path:
@@ -185,18 +203,31 @@ def _locate(rows: list[Row], root: Path) -> int:
             if found is not None:
                 row.path = path
                 backslashes += 1
+        if found is None and not row.given_path.isascii():
+            path, found = _in_another_form(root, row.given_path)
+            if found is not None:
+                row.path = path
+                other_forms += 1
         if not row.left_out and not (found and stat.S_ISREG(found.st_mode)):
             row.left_out = NO_FILE if found is None else "not a file"
     ends = unique_ends(str(row.path) for row in rows if root not in row.path.parents)
     for row in rows:  # no output may contain a path of this machine
         end = ends.get(str(row.path))
         row.file = f"…/{end}" if end else row.path.relative_to(root).as_posix()
-    return backslashes
+    return backslashes, other_forms
 
 
 def _status(root: Path, given_path: str) -> tuple[Path, os.stat_result | None]:
     path = Path(os.path.normpath(root / os.path.expanduser(given_path)))  # noqa: PTH111 - an unknown `~user` stays
     return path, status(path)
+
+
+def _in_another_form(root: Path, given_path: str) -> tuple[Path, os.stat_result | None]:
+    for form in ("NFC", "NFD"):
+        path, found = _status(root, unicodedata.normalize(form, given_path))
+        if found is not None:
+            break
+    return path, found
 
 
 def _check_that_most_are_there(rows: list[Row], root: Path, name: str) -> None:
@@ -290,4 +321,4 @@ def _row_id(row: Row) -> str:
     return f"{image_id(row.file, 8)}-{place}" if row.file else place
 
 
-SOURCE = Source("table", Table, find, required={"path": "a table"})
+SOURCE = Source("table", Table, find, required={"path": "a table"}, is_own=True)

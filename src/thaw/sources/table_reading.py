@@ -52,7 +52,8 @@ def read(path: Path, name: str) -> Table:
         content = path.read_bytes()
     except OSError as error:
         raise_if_lost(error, path)
-        raise ThawError(f"{name} cannot be read: {error.strerror}") from None
+        tried = "" if name.endswith(f" {path}") else f" ({path})"
+        raise ThawError(f"{name} cannot be read: {error.strerror}{tried}") from None
     if not content.strip():
         raise ThawError(f"{name} is empty")
     for beginning, problem in BEGINNINGS.items():

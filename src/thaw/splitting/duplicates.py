@@ -43,8 +43,8 @@ def group_near_duplicates(image_ids: Sequence[str], thumbnails: np.ndarray, *, m
     with progress.bar("near-duplicates compared", unit="pair") as bar:
         for block in _in_blocks(candidates.find(parts, hashed)):
             block = block[:, groups.number[block[0]] != groups.number[block[1]]]
-            for row, other, number in _first_look(thumbnails["luma"], first, parts, block).T:
-                groups.unite_if_same(other, row, parts[number].placing())
+            for row, other, placing in _first_look(thumbnails["luma"], first, parts, block):
+                groups.unite_if_same(other, row, placing)
             bar.update(block.shape[1])
 
     result = [""] * len(image_ids)
@@ -139,16 +139,28 @@ class _Groups:
         return self._placings.get(image, np.eye(3))
 
 
-def _first_look(luma: np.ndarray, rows: np.ndarray, parts: list[candidates.Window], block: np.ndarray) -> np.ndarray:
-    """Return those candidates (3, m) of a block that deserve a second look, the most similar first."""
+def _first_look(
+    luma: np.ndarray, rows: np.ndarray, parts: list[candidates.Window], block: np.ndarray
+) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Yield those candidates (3, m) of a block that deserve a second look, the most similar first.
+
+    Instead of the number of the part, each has the placing (2, 3) at which the second look starts.
+    """
     whole = candidates.small_images(luma[rows[block[0]]], parts[0])
     others = np.empty_like(whole)
     for number in np.unique(block[2]):
         chosen = block[2] == number
         others[chosen] = candidates.small_images(luma[rows[block[1][chosen]]], parts[number])
-    unexplained = first_look.unexplained_difference(whole, others)
-    order = np.argsort(unexplained, kind="stable")
-    return block[:, order[unexplained[order] <= first_look.MAX_BEFORE_ALIGNMENT]]
+    unexplained, steps = first_look.register(whole, others)
+    near = unexplained <= first_look.MAX_AFTER_ONE_STEP
+    block, whole, steps = block[:, near], whole[near], steps[near]
+    placings = np.array([part.placing() for part in parts])[block[2]] @ steps
+    for i, (image, placing) in enumerate(zip(rows[block[1]], placings, strict=True)):
+        others[i] = first_look.small_image(luma[image], placing)
+    unexplained = first_look.unexplained_difference(whole, others[: len(whole)])
+    for i in np.argsort(unexplained, kind="stable"):
+        if unexplained[i] <= first_look.MAX_AFTER_TWO_STEPS:
+            yield block[0, i], block[1, i], placings[i]
 
 
 def _in_blocks(found: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

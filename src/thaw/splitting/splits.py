@@ -111,8 +111,21 @@ def _check_every_class(labels: pl.Series, split: pl.Series, kept: Collection[str
     raise ThawError(
         f"the class {label!r} has too few images to split: {class_counts['len'].sum()}, of which none are in "
         f"{' and '.join(missing)}; at split.validation {params.validation} and split.test {params.test} a "
-        f"class needs at least {_min_images(params)} that are not near-duplicates{others}"
+        f"class needs at least {_min_images(params)} that share no group, nor are near-duplicates{others}"
     )
+
+
+def check_weights(table: pl.DataFrame) -> None:
+    """Raise ThawError if a class cannot be learnt, or a split not measured: all their weights are 0.
+
+    table: `label`, `weight` and `split` of each image.
+    """
+    sums = table.group_by("split", "label").agg(pl.col("weight").sum()).sort("split", "label")
+    for label in sums.filter((pl.col("split") == "train") & (pl.col("weight") == 0))["label"]:
+        raise ThawError(f"all training photographs of the class {label!r} have the weight 0: it cannot be learnt")
+    totals = sums.group_by("split").agg(pl.col("weight").sum()).sort("split")
+    for split in totals.filter((pl.col("split") != "train") & (pl.col("weight") == 0))["split"]:
+        raise ThawError(f"all photographs of {split} have the weight 0: nothing can be measured on them")
 
 
 def _min_images(params: "Split") -> int:

@@ -1,8 +1,7 @@
 """Train a head, or a head and the layers behind the frozen ones, on cached activations: a flat loop with AdamW.
 
-On a CPU, a batch is split into PARTS that are computed side by side, each on its own share of the cores. If all cores
-shared each operation instead, many operations would be too small for that, and sums would depend on how many cores
-there are.
+On a CPU, a batch is split into PARTS that are computed side by side, each on one core. If all cores shared each
+operation instead, many operations would be too small for that, and sums would depend on how many cores there are.
 """
 
 import contextlib
@@ -47,14 +46,15 @@ class TrainingData:
 
 
 def share_cores() -> None:
-    """Let TensorFlow compute the parts of a batch side by side, each on its share of the cores.
+    """Let TensorFlow compute the parts of a batch side by side, each on one core.
 
-    It has no effect once TensorFlow has computed anything in this process. With fewer than 2 * PARTS cores, the bytes
-    of a trained model do not depend on their number.
+    Cores that share an operation add in an order that depends on how many there are. So the number of cores does not
+    change the bytes of a trained model, and more than PARTS cores are of no use. It has no effect once TensorFlow has
+    computed anything in this process.
     """
     with contextlib.suppress(RuntimeError):
         tf.config.threading.set_inter_op_parallelism_threads(min(PARTS, os.cpu_count()))
-        tf.config.threading.set_intra_op_parallelism_threads(max(1, os.cpu_count() // PARTS))
+        tf.config.threading.set_intra_op_parallelism_threads(1)
 
 
 def fit(model: keras.Model, data: TrainingData, params: "Training", log: Callable[[dict[str, float]], None]) -> int:

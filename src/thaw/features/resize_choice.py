@@ -7,12 +7,13 @@ import numpy as np
 import polars as pl
 
 from thaw.backbones.cut_points import FEATURES
-from thaw.core import tables
+from thaw.core import progress, tables
 from thaw.engines import inference
 from thaw.features import extraction
 from thaw.features.examples import Examples, losses, training_weights
 from thaw.features.extraction import Dataset, ImageSettings, PlannedViews
-from thaw.heads import linear, selection
+from thaw.features.linear_probe import Samples, fit_path, until_worse
+from thaw.features.paired import paired_change
 
 SQUARE = 1.02  # up to this ratio of its sides, a photograph counts as square: both ways are nearly the same
 # Of the linear head. They do not follow `head.strengths`: a change of the head is not to extract all features again.
@@ -28,7 +29,7 @@ class Choice:
     # By value: the mean loss on validation (nats, by weight) of the best head; empty if nothing was compared.
     validation_loss: dict[str, float]
     change: float | None = None  # of the loss, from crop to squash
-    standard_error: float | None = None  # of the change; None for one group of near-duplicates too
+    standard_error: float | None = None  # of the change; None if validation is one group too
 
     @property
     def text(self) -> str:
@@ -36,9 +37,7 @@ class Choice:
         return f"; image.resize {self.resize} is chosen ({self.reason})"
 
 
-def choose(
-    dataset: Dataset, images: Examples, classes: tuple[str, ...], image: ImageSettings, backbone: Path
-) -> Choice:
+def choose(dataset: Dataset, images: Examples, image: ImageSettings, backbone: Path) -> Choice:
     """Choose crop, unless squash lowers the loss on validation by more than one standard error.
 
     Within noise, crop is safer: it does not distort what it shows.
@@ -46,7 +45,6 @@ def choose(
     Args:
         dataset: Where the images are.
         images: All images of the run; their views are rows of all that is planned for the dataset.
-        classes: In the order of the labels.
         image: Size and engine; its `resize` is not used.
         backbone: Folder of the network.
 
@@ -62,12 +60,12 @@ def choose(
     each = {}
     for resize in ("crop", "squash"):
         planned = PlannedViews(dataset, replace(image, resize=resize))
-        features = [_features(planned, run, part.rows) for part in (training, validation)]
-        each[resize] = _best_losses(training, validation, features, classes)
-    change, error = selection.paired_change(each["squash"], each["crop"], validation)
-    reason = f"squash against crop: validation loss {change:+.3f}, standard error {error:.3f}"
+        features = [_features(planned, run, part.rows, resize) for part in (training, validation)]
+        each[resize] = _best_losses(training, validation, features, resize)
+    change = paired_change(each["squash"], each["crop"], validation)
     means = {resize: float(np.average(values, weights=validation.weights)) for resize, values in each.items()}
-    return Choice("squash" if change < -error else "crop", reason, means, change, error if np.isfinite(error) else None)
+    reason = f"squash against crop: {change.text}"
+    return Choice("squash" if change.is_gain else "crop", reason, means, change.loss, change.standard_error)
 
 
 def has_oblong(dataset: Dataset) -> bool:
@@ -77,17 +75,21 @@ def has_oblong(dataset: Dataset) -> bool:
     return used.select((longer > SQUARE * shorter).any()).item()
 
 
-def _features(planned: PlannedViews, run: inference.Run, rows: np.ndarray) -> np.ndarray:
+def _features(planned: PlannedViews, run: inference.Run, rows: np.ndarray, resize: str) -> np.ndarray:
     """Return the pooled features of these views, (len(rows), channels) float16."""
-    return np.concatenate(list(run(inference.rebatch(planned.draw(rows)))))
+    batches = run(inference.rebatch(planned.draw(rows)))
+    with progress.bar(f"comparing image.resize, {resize}", len(rows), leave=False) as bar:
+        blocks = []
+        for batch in batches:
+            blocks.append(batch)
+            bar.update(len(batch))
+    return np.concatenate(blocks)
 
 
-def _best_losses(
-    training: Examples, validation: Examples, features: list[np.ndarray], classes: tuple[str, ...]
-) -> np.ndarray:
+def _best_losses(training: Examples, validation: Examples, features: list[np.ndarray], resize: str) -> np.ndarray:
     """Return the losses (n,) on validation of the best linear head. `features` are of training, and of validation."""
-    weights = training_weights(training, None)
-    samples = linear.Samples(features[0].astype(np.float32), training.labels, weights)
-    path = linear.until_worse(linear.fit_path(samples, classes, STRENGTHS), features[1], validation)
-    head, _, _ = min(path, key=lambda step: step[1])
-    return losses(head.probabilities(features[1]), validation)
+    samples = Samples(features[0].astype(np.float32), training.labels, training_weights(training, None))
+    path = until_worse(fit_path(samples, STRENGTHS), features[1], validation)
+    fits = progress.track(path, f"comparing image.resize, {resize}", "head", len(STRENGTHS))
+    best, _, _ = min(fits, key=lambda step: step[1])
+    return losses(best.probabilities(features[1]), validation)

@@ -1,0 +1,82 @@
+"""Look whether photographs, weights or a model of a person's own have changed: a hash of each in `data/inputs`.
+
+The stage runs in every `dvc repro` if there are such files: see `inputs`. A hash that differs reruns the stages that
+read the files. Files that have kept their size, times and inode are not read again. Where they are not on this machine,
+as in a clone with the results of a teammate, the hash stays.
+"""
+
+from pathlib import Path
+
+from thaw.core import params
+from thaw.core.errors import ThawError, run
+from thaw.core.files import project_folder, read_json, write_json
+from thaw.core.section import Section
+from thaw.inputs import fingerprint, named, outputs
+from thaw.sources.registry import SOURCES
+
+PARAMS = Path("params.yaml")
+PIPELINE = Path("dvc.yaml")
+EACH_TIME = Path("data/inputs/each_time.yaml")  # makes the stage run
+PHOTOGRAPHS = Path("data/inputs/photographs.json")
+WEIGHTS = Path("data/inputs/weights.json")
+MODEL = Path("data/inputs/model.json")
+MEMORY = project_folder() / ".dvc" / "tmp" / "thaw"  # what was read before; no output depends on it
+
+
+def main() -> None:
+    parameters = params.load(PARAMS)
+    hashes = {
+        PHOTOGRAPHS: of_photographs(parameters.download, old_hash(PHOTOGRAPHS)),
+        WEIGHTS: of_file(named.weights(parameters.backbone.weights), old_hash(WEIGHTS)),
+        MODEL: of_file(named.model(parameters.head.extend), old_hash(MODEL)),
+    }
+    changed = [path.stem for path, sha in hashes.items() if sha != old_hash(path)]
+    for path, sha in hashes.items():
+        write_json(path, {"sha256": sha})
+    print(f"fingerprints: {', '.join(changed) or 'nothing'} changed")
+
+
+def old_hash(path: Path) -> str | None:
+    return read_json(path)["sha256"] if path.exists() else None
+
+
+def of_photographs(download: Section, old: str | None) -> str | None:
+    """Return the hash of the photographs, or None if they are not a person's own."""
+    source = SOURCES[download.source]
+    if not source.is_own:
+        return None
+    section, place = getattr(download, source.name), named.photographs(download)
+    if place and old and not place.path.exists():
+        return kept(old, f"{place.path} is not on this machine")
+    key = fingerprint.of_text(f"{section.model_dump_json()} {place.path if place else ''}")  # a project may be moved
+    memory = fingerprint.Memory(MEMORY / f"{key}.json")
+    if place and (same := memory.same()):
+        return same
+    try:
+        listing = source.find(section)
+    except ThawError as error:
+        if place or not old:
+            raise
+        return kept(old, str(error))
+    outputs.check_apart(named.images(source.name, listing), outputs.declared(PIPELINE))
+    return fingerprint.of_listing(listing, place.path if place else None, memory)
+
+
+def of_file(own: named.Named | None, old: str | None) -> str | None:
+    """Return the hash of a file, or None if there is none."""
+    if own is None:
+        return None
+    if own.path.is_file():
+        return fingerprint.of_file(own.path)
+    if old:
+        return kept(old, f"{own.path} is not on this machine")
+    raise ThawError(f"{own.parameter}: there is no file {own.path}")
+
+
+def kept(old: str, reason: str) -> str:
+    print(f"fingerprints: {reason}: taken as unchanged")
+    return old
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,33 @@
+"""Say whether the run reads files of a person's own: `data/inputs/each_time.yaml`.
+
+DVC sees changes of what lies in the project. Photographs, weights and a model to extend mostly lie elsewhere, so the
+stage `fingerprints` has to look at them in every `dvc repro`. `each_time` makes it run: it is `.nan`, which is no
+number and not even equal to itself, so DVC finds it changed each time. Without such files it is 0.
+
+This stage runs before any other: it refuses what DVC would delete.
+"""
+
+from pathlib import Path
+
+from thaw.core import params
+from thaw.core.errors import run
+from thaw.core.files import write_text
+from thaw.inputs import named, outputs
+
+PARAMS = Path("params.yaml")
+PIPELINE = Path("dvc.yaml")
+OUTPUT = Path("data/inputs/each_time.yaml")
+
+
+def main() -> None:
+    parameters = params.load(PARAMS)
+    download, weights, extend = parameters.download, parameters.backbone.weights, parameters.head.extend
+    own = (named.photographs(download), named.cache(download), named.weights(weights), named.model(extend))
+    outputs.check_apart(filter(None, own), outputs.declared(PIPELINE))
+    changeable = list(named.changeable(download, weights, extend))
+    write_text(OUTPUT, f"each_time: {'.nan' if changeable else 0}\n")
+    print(f"inputs: of your own: {', '.join(changeable) or 'nothing'}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,62 @@
+"""The files and folders of a person's that params.yaml names, wherever they are."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from thaw.core.files import named_path
+from thaw.core.section import Section
+from thaw.sources.base import Listing
+from thaw.sources.registry import SOURCES
+
+
+@dataclass(frozen=True)
+class Named:
+    """A file or folder that a parameter names."""
+
+    parameter: str
+    path: Path  # absolute
+    what: str  # it is, or holds
+
+
+def weights(name: str | None) -> Named | None:
+    """Return the file that `backbone.weights` names, or None."""
+    if name in (None, "imagenet"):
+        return None
+    return Named("backbone.weights", named_path(name, "backbone.weights"), "the weights")
+
+
+def model(extend: bool | str | None) -> Named | None:
+    """Return the file that `head.extend` names, or None."""
+    return Named("head.extend", named_path(extend, "head.extend"), "the model") if isinstance(extend, str) else None
+
+
+def photographs(download: Section) -> Named | None:
+    """Return the folder or table of the photographs, or None if the source has neither."""
+    path = getattr(getattr(download, download.source), "path", None)
+    name = f"download.{download.source}.path"
+    return Named(name, named_path(path, name), "photographs") if path else None
+
+
+def images(source: str, listing: Listing) -> Iterator[Named]:
+    """Yield the photographs of a listing that are used."""
+    for image in listing.images:
+        if not image.left_out:
+            yield Named(f"download.{source}", image.path, "photographs")
+
+
+def cache(download: Section) -> Named | None:
+    """Return the folder in which the source keeps what it has downloaded, or None if it has none."""
+    path = getattr(getattr(download, download.source), "cache_dir", None)
+    name = f"download.{download.source}.cache_dir"
+    return Named(name, named_path(path, name), "what was downloaded") if path else None
+
+
+def changeable(download: Section, backbone_weights: str | None, extend: bool | str | None) -> Iterator[str]:
+    """Yield the names of what may change without DVC: photographs of one's own, weights, a model."""
+    if SOURCES[download.source].is_own:
+        yield "photographs"
+    if weights(backbone_weights):
+        yield "weights"
+    if model(extend):
+        yield "model"

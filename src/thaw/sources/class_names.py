@@ -1,0 +1,85 @@
+"""Names of classes: one form of Unicode, and no two that a person cannot tell apart."""
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+from thaw.core.errors import ThawError
+
+# Characters that nobody sees. Joiners are none of these: they change how Persian, Hindi and emoji look.
+INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u180e\u200b\u200e\u200f\u2060\ufeff\u202a\u202b\u202c\u202d\u202e"))
+JOINERS = dict.fromkeys(map(ord, "\u200c\u200d\ufe0e\ufe0f"))
+MAX_NAMED = 4  # names in a message
+
+
+def composed(name: str) -> str:
+    """Return the name in its composed Unicode form (NFC): `é` is one character, whatever system wrote it."""
+    return unicodedata.normalize("NFC", name)
+
+
+def composition_notes(names: Iterable[str]) -> list[str]:
+    """Say which of the names, as people wrote them, `composed` has united or changed."""
+    forms: dict[str, set[str]] = defaultdict(set)
+    for name in names:
+        forms[composed(name)].add(name)
+    united = sorted(name for name, written in forms.items() if len(written) > 1)
+    changed = sorted(name for name, written in forms.items() if len(written) == 1 and name not in written)
+    notes = [f"names in two Unicode forms are one class: {listed(united)}"] if united else []
+    return notes + ([f"class names written in their composed Unicode form: {listed(changed)}"] if changed else [])
+
+
+def check(classes: Iterable[str], what: str) -> list[str]:
+    """Return warnings about classes that differ in case, spaces, hyphens or kinds of characters alone.
+
+    Args:
+        classes: their names, composed.
+        what: where the names are, for the error.
+
+    Raises:
+        ThawError: two names look the same: they differ in spaces or in characters that nobody sees.
+    """
+    classes = sorted(set(classes))
+    for same in _groups(classes, _appearance):
+        raise ThawError(f"{what} has the classes {' and '.join(map(repr, same))}, which look the same: rename one")
+    if similar := _groups(classes, _likeness):
+        pairs = [" and ".join(map(repr, names)) for names in similar]
+        return [f"classes that differ in little: {listed(pairs)}"]
+    return []
+
+
+def check_subsets(subsets: Mapping[str, set[str]], what: str) -> None:
+    """Raise ThawError if two classes that differ in little are in no subset both: they are one, written in two ways.
+
+    Args:
+        subsets: the subsets that have each class.
+        what: where the classes are.
+    """
+    for names in _groups(sorted(subsets), _likeness):
+        for i, one in enumerate(names):
+            for other in names[i + 1 :]:
+                if subsets[one].isdisjoint(subsets[other]):
+                    where = [f"{name!r} in {' and '.join(sorted(subsets[name]))}" for name in (one, other)]
+                    raise ThawError(f"{what} has the class {' and '.join(where)}: give both the same name")
+
+
+def listed(names: list[str]) -> str:
+    """Return the first of the names, and how many more there are."""
+    more = f" and {len(names) - MAX_NAMED:,} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(names[:MAX_NAMED]) + more
+
+
+def _groups(classes: list[str], key) -> list[list[str]]:
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in classes:
+        groups[key(name)].append(name)
+    return [names for names in groups.values() if len(names) > 1]
+
+
+def _appearance(name: str) -> str:
+    return " ".join(composed(name).translate(INVISIBLE).split())
+
+
+def _likeness(name: str) -> str:
+    plain = unicodedata.normalize("NFKC", name).casefold().translate(INVISIBLE | JOINERS)
+    return re.sub(r"[\s_\-\u2010-\u2015]+", " ", plain).strip()

@@ -1,0 +1,237 @@
+"""Which folders are classes, which are the splits of a person, and which are neither."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from thaw.core.errors import ThawError
+from thaw.sources.class_names import listed
+from thaw.sources.formats import Kind
+from thaw.sources.own_files import PLAIN_SUBSETS, is_labelled, is_unlabelled, shown, subset_of
+
+IN_NO_CLASS = "in no folder of a class"
+UNLABELLED = "in a folder of photographs without a label"
+
+
+@dataclass
+class File:
+    path: Path
+    relative: str  # to the folder of the photographs
+    kind: Kind
+
+
+@dataclass(eq=False)
+class Folder:
+    """A folder as it was listed: what lies in it, sorted by name, without leftovers."""
+
+    path: Path
+    files: list[File] = field(default_factory=list)
+    folders: list["Folder"] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def shown(self) -> str:
+        """Its name, for messages."""
+        return shown(self.name)
+
+    @cached_property
+    def has_pictures(self) -> bool:
+        return self.has_loose_pictures or any(folder.has_pictures for folder in self.folders)
+
+    @cached_property
+    def has_photographs(self) -> bool:
+        """Whether there is a picture below it that is no class's if the folder is none."""
+        usable = any(not file.kind.problem or file.kind.is_broken for file in self.files)
+        return usable or any(folder.has_photographs for folder in self.folders)
+
+    @property
+    def has_loose_pictures(self) -> bool:
+        return any(file.kind.is_picture for file in self.files)
+
+    @property
+    def parts(self) -> list["Folder"]:
+        """The folders in it with pictures below them."""
+        return [folder for folder in self.folders if folder.has_pictures]
+
+    def all_files(self) -> Iterator[File]:
+        """Yield the files at any depth, sorted by their paths' parts."""
+        for entry in sorted([*self.files, *self.folders], key=lambda entry: entry.path.name):
+            if isinstance(entry, Folder):
+                yield from entry.all_files()
+            else:
+                yield entry
+
+
+@dataclass
+class Layout:
+    """What the folders mean.
+
+    Attributes:
+        classes: each folder of a class with the name of its class and its subset; the subset is empty without a split.
+        outside: files that belong to no class, each with the reason.
+        split: the names of the folders that are splits.
+        notes, warnings: as in `Listing`.
+    """
+
+    classes: list[tuple[Folder, str, str]] = field(default_factory=list)
+    outside: list[tuple[File, str]] = field(default_factory=list)
+    split: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def has_split(self) -> bool:
+        return any(subset for _, _, subset in self.classes)
+
+
+def read(root: Folder, what: str) -> Layout:
+    """Return what the folders in `root` mean; errors call it `what`.
+
+    - Folders that are all named after a split (`train`, `val`, `dev`, `Training`, `01_test`, …), of which one holds
+      folders, are a split, and the folders in them classes.
+    - Folders that hold nothing but folders named after a split are classes, and those the split.
+    - Otherwise each folder is a class.
+
+    A folder for photographs without a label (`unlabelled`, `unsup`) is no class, unless `labelled` is one beside it.
+
+    Raises ThawError where folders of a split have others beside them, so that either may be meant.
+    """
+    layout = Layout()
+    split = _split(root, layout, what)
+    _check_labelled(root, what)
+    if split:
+        layout.split = [folder.shown for folder in split]
+        layout.outside += [(file, IN_NO_CLASS) for file in root.files]
+        for folder in root.folders:
+            if folder not in split:
+                layout.outside += [(file, _no_class(folder)) for file in folder.all_files()]
+        for folder, subset in split.items():
+            inner = _unwrapped(folder)
+            if inner is not folder:
+                files = (file for file in folder.all_files() if inner.path not in file.path.parents)
+                layout.outside += [(file, IN_NO_CLASS) for file in files]
+            _add_classes(inner, subset, layout)
+    elif inner := _split_of_each_class(root):
+        layout.outside += [(file, IN_NO_CLASS) for file in root.files]
+        for folder in root.folders:
+            layout.outside += [(file, IN_NO_CLASS) for file in folder.files]
+            layout.classes += [(part, folder.name, inner.get(part.name, "")) for part in folder.folders]
+        layout.notes.append(f"the split is that of the folders in each class: {listed(sorted(map(shown, inner)))}")
+    else:
+        _add_classes(root, "", layout)
+        _warn_of_equal_folders(root, layout)
+    return layout
+
+
+def _split(root: Folder, layout: Layout, what: str) -> dict[Folder, str]:
+    """Return the folders of a split with their subsets; empty if there is none."""
+    named = {folder: subset_of(folder.name) for folder in root.parts}
+    subsets = {folder: subset for folder, (subset, prefix) in named.items() if subset and not prefix}
+    if not subsets:
+        subsets = _prefixed(named)
+    nested = [folder for folder in subsets if _unwrapped(folder).parts]
+    others = [folder for folder in root.parts if folder not in subsets and folder.has_photographs]
+    others = [folder for folder in others if not is_unlabelled(folder.name, split=True)]
+    names = listed([folder.shown for folder in subsets])
+    if not nested and others:
+        if subsets:
+            layout.warnings.append(_count_as_classes(names, others))
+        return {}
+    if others:
+        inside = {part.name for folder in nested for part in _unwrapped(folder).parts}
+        if len(set(subsets.values())) < 2 and not inside & {folder.name for folder in others}:
+            layout.warnings.append(_count_as_classes(names, others))
+            return {}
+        raise ThawError(
+            f"{what} holds {names}, which look like a split, and photographs in {listed([f.shown for f in others])} "
+            f"beside {'them' if len(subsets) > 1 else 'it'}: move what is no part of the split out of the folder"
+        )
+    _check_subsets(subsets, what)
+    counts = Counter(subsets.values())
+    told = [folder for folder in subsets if folder.name.lower() not in PLAIN_SUBSETS or counts[subsets[folder]] > 1]
+    if told:
+        meant = [f"{folder.shown} as {subsets[folder]}" for folder in told]
+        layout.notes.append(f"folders that count as a split: {listed(meant)}")
+    return subsets
+
+
+def _prefixed(named: dict[Folder, tuple[str, str]]) -> dict[Folder, str]:
+    """Return folders such as `seg_train` and `seg_test`: of one prefix, and with the same folders in them."""
+    found = {folder: subset for folder, (subset, prefix) in named.items() if subset and prefix}
+    prefixes = {named[folder][1] for folder in found}
+    inside = [{part.name for part in _unwrapped(folder).parts} for folder in found]
+    is_split = len(prefixes) == 1 and len(set(found.values())) > 1 and len(set.intersection(*inside)) > 1
+    return found if is_split else {}
+
+
+def _check_subsets(subsets: dict[Folder, str], what: str) -> None:
+    """Raise ThawError if `eval` and `val` are both there: one of them may be the test set."""
+    held_out = [folder.name for folder, subset in subsets.items() if subset == "validation"]
+    evaluated = [name for name in held_out if "eval" in name.lower()]
+    if evaluated and len(held_out) > 1:
+        other = next(name for name in held_out if name != evaluated[0])
+        raise ThawError(f"{what}: {evaluated[0]} and {other} both mean validation: call the one for testing test")
+
+
+def _count_as_classes(names: str, others: list[Folder]) -> str:
+    beside = ", ".join(folder.shown for folder in others[:3])
+    return f"{names} count as classes, not as splits, because of {beside} beside them"
+
+
+def _unwrapped(folder: Folder) -> Folder:
+    """Return the folder in which the classes lie: archives often unpack to `train/train`."""
+    while len(folder.parts) == 1 and not folder.has_loose_pictures:
+        (inner,) = folder.parts
+        if inner.name != folder.name and subset_of(inner.name)[0] != subset_of(folder.name)[0]:
+            break
+        folder = inner
+    return folder
+
+
+def _add_classes(room: Folder, subset: str, layout: Layout) -> None:
+    layout.outside += [(file, IN_NO_CLASS) for file in room.files]
+    has_labelled = any(is_labelled(folder.name) for folder in room.parts)
+    for folder in room.folders:
+        if not has_labelled and is_unlabelled(folder.name):
+            layout.outside += [(file, UNLABELLED) for file in folder.all_files()]
+        else:
+            layout.classes.append((folder, folder.name, subset))
+
+
+def _check_labelled(root: Folder, what: str) -> None:
+    """Raise ThawError if the classes lie in a folder `labelled` beside one of photographs without a label."""
+    if any(is_unlabelled(folder.name) for folder in root.parts):
+        for folder in root.parts:
+            if is_labelled(folder.name) and len(folder.parts) > 1 and not folder.has_loose_pictures:
+                raise ThawError(f"{what}: the classes seem to lie in {folder.shown}: name that folder")
+
+
+def _split_of_each_class(root: Folder) -> dict[str, str]:
+    """Return the subsets of the folders in the classes, if all of these hold the same split; else an empty result."""
+    found: dict[str, str] = {}
+    for folder in root.parts:
+        if folder.has_loose_pictures:
+            return {}
+        for part in folder.parts:
+            subset, prefix = subset_of(part.name)
+            if not subset or prefix:
+                return {}
+            found[part.name] = subset
+    return found if len(root.parts) > 1 and len(set(found.values())) > 1 else {}
+
+
+def _warn_of_equal_folders(root: Folder, layout: Layout) -> None:
+    """Warn if every folder holds the same folders: these may be what the person means by classes."""
+    inside = [frozenset(part.name for part in folder.parts) for folder in root.parts]
+    if len(inside) > 1 and len(set(inside)) == 1 and len(inside[0]) > 1:
+        names, within = listed([folder.shown for folder in root.parts]), listed(sorted(map(shown, inside[0])))
+        layout.warnings.append(f"{names} are the classes, although each holds the same folders: {within}")
+
+
+def _no_class(folder: Folder) -> str:
+    return UNLABELLED if is_unlabelled(folder.name, split=True) else IN_NO_CLASS

@@ -1,0 +1,360 @@
+"""Files of a person's own: nothing of them is deleted, a change is noticed, and a relative path holds everywhere."""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+from conftest import Checkout
+from PIL import Image
+
+import fingerprints
+from thaw.core.errors import ThawError
+from thaw.core.files import named_path
+from thaw.inputs import fingerprint, named, outputs
+from thaw.sources.folder import Folder
+from thaw.sources.folder import find as find_folder
+from thaw.sources.table import Table
+from thaw.sources.table import find as find_table
+
+OUTPUTS = [Path("data/raw/images"), Path("data/split.csv"), Path("models/backbone"), Path("models/model.keras")]
+OLD = 1_600_000_000  # seconds; a date of files, in 2020
+
+
+@pytest.fixture(scope="module")
+def collected_once(source_dir, tmp_path_factory):
+    """The scratch repository after its first three stages. The photographs lie beside it, where Git sees none."""
+    project = Checkout(tmp_path_factory.mktemp("inputs") / "project")
+    shutil.copytree(source_dir, project.path)
+    shutil.move(project.path / "photographs", project.path.parent / "mine")
+    project.set(download__folder__path="../mine")
+    assert project.repro("download") == ["inputs", "download"]
+    commit(project)
+    return project.path
+
+
+@pytest.fixture
+def project(collected_once, tmp_path):
+    shutil.copytree(collected_once.parent, tmp_path / "all", symlinks=True)
+    return Checkout(tmp_path / "all" / "project")
+
+
+@pytest.fixture
+def mine(project):
+    return project.path.parent / "mine"
+
+
+def commit(project):
+    project.run("git", "add", "--all", check=True)
+    project.run("git", "commit", "--quiet", "--message", "run", check=True)
+
+
+def labels(project) -> dict[str, str]:
+    table = pl.read_csv(project.path / "data/raw/images.csv")
+    return {image_id.rpartition("-")[0]: label for image_id, label in table.select("image_id", "label").iter_rows()}
+
+
+# --- Changes that DVC does not see ---
+
+
+def test_without_a_change_only_the_fingerprints_are_taken_again(project):
+    before = project.lock
+    result = project.dvc("repro", "download")
+    assert [line for line in result.stdout.splitlines() if line.startswith("> ")] == ["> python src/fingerprints.py"]
+    assert "fingerprints: nothing changed" in result.stdout
+    assert project.lock == before
+
+
+def test_without_files_of_ones_own_nothing_runs_a_second_time(project):
+    project.set(download__source="elpv")
+    assert project.repro("fingerprints") == ["inputs"]
+    assert "> python" not in project.dvc("repro", "fingerprints").stdout
+    assert "up to date" in project.dvc("status", "fingerprints").stdout
+
+
+def test_photographs_that_were_relabelled_while_others_were_used_have_their_new_labels(project, mine):
+    """As if by the run cache, which knows the path of a folder and not its content."""
+    shutil.copytree(mine, mine.with_name("others"))
+    project.set(download__folder__path="../others")
+    project.repro("download")
+    (mine / "blobs" / "blobs00.png").rename(mine / "stripes" / "blobs00.png")
+    project.set(download__folder__path="../mine")
+    assert "download" in project.repro("download")
+    assert labels(project)["blobs00"] == "stripes"
+
+
+def test_a_photograph_that_was_added_is_noticed_by_a_plain_run(project, mine):
+    shutil.copyfile(mine / "blobs" / "blobs00.png", mine / "blobs" / "new.png")
+    assert project.repro("download") == ["download"]
+    assert labels(project)["new"] == "blobs"
+    assert project.repro("download") == []
+
+
+def test_in_a_clone_without_the_photographs_they_are_taken_as_unchanged_and_that_is_said(project, mine):
+    before = project.lock
+    mine.rename(mine.with_name("gone"))
+    result = project.dvc("repro", "download")
+    assert result.returncode == 0, result.stderr
+    assert f"{mine} is not on this machine: taken as unchanged" in result.stdout.replace("project/../", "")
+    assert project.lock == before
+
+
+def test_weights_and_a_model_that_changed_are_noticed_by_the_stages_that_read_them(project):
+    weights, model = (project.path.parent / name for name in ("mine.weights.h5", "mine.keras"))
+    weights.write_bytes(b"one")
+    model.write_bytes(b"one")
+    project.set(backbone__weights=str(weights), head__extend=str(model), fine_tune__freeze_depth="all")
+    assert project.repro("fingerprints") == ["inputs"]
+    hashes = {path.stem: path.read_bytes() for path in (project.path / "data/inputs").glob("*.json")}
+    weights.write_bytes(b"two")
+    assert "fingerprints: weights changed" in project.dvc("repro", "fingerprints").stdout
+    model.write_bytes(b"two")
+    assert "fingerprints: model changed" in project.dvc("repro", "fingerprints").stdout
+    after = {path.stem: path.read_bytes() for path in (project.path / "data/inputs").glob("*.json")}
+    assert {name for name in hashes if after[name] != hashes[name]} == {"weights", "model"}
+    assert str(project.path).encode() not in project.lock.replace(str(weights).encode(), b"").replace(
+        str(model).encode(), b""
+    )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two classes of old photographs."""
+    for label in ("cat", "dog"):
+        for number in range(3):
+            path = tmp_path / "mine" / label / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8), (number * 20, len(label), 9)).save(path)
+            os.utime(path, (OLD, OLD))
+    return tmp_path / "mine"
+
+
+@pytest.fixture
+def settled(monkeypatch):
+    """Files count as settled at once, not after two seconds."""
+    monkeypatch.setattr(fingerprint, "RECENT_NS", -(10**12))
+
+
+def taken(folder: Path) -> str:
+    """The fingerprint of a folder, as the stage takes it."""
+    memory = fingerprint.Memory(folder.parent / "memory.json")
+    return memory.same() or fingerprint.of_listing(find_folder(Folder(path=str(folder))), folder, memory)
+
+
+def replace_keeping_size_and_date(folder):
+    path = folder / "cat" / "1.png"
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 1  # within a checksum: it is as long as before
+    path.write_bytes(content)
+    os.utime(path, (OLD, OLD))
+
+
+CHANGES = {
+    "relabelled": lambda folder: (folder / "cat/0.png").rename(folder / "dog/00.png"),
+    "added": lambda folder: shutil.copyfile(folder / "cat/0.png", folder / "dog/new.png"),
+    "added in a folder of the class": lambda folder: shutil.copytree(folder / "cat", folder / "dog" / "more"),
+    "removed": lambda folder: (folder / "cat/0.png").unlink(),
+    "another class": lambda folder: shutil.copytree(folder / "cat", folder / "hen"),
+    "renamed class": lambda folder: (folder / "cat").rename(folder / "kitten"),
+    "edited": lambda folder: Image.new("RGB", (9, 9)).save(folder / "cat/0.png"),
+    "edited, of the same size and date": replace_keeping_size_and_date,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_every_change_of_a_folder_is_noticed(folder, settled, change):
+    before = taken(folder)
+    assert taken(folder) == before
+    CHANGES[change](folder)
+    assert taken(folder) != before
+
+
+def test_what_is_unchanged_is_neither_listed_nor_read_again(folder, settled, monkeypatch):
+    before = taken(folder)
+    monkeypatch.setattr(fingerprint, "of_file", lambda path: pytest.fail(f"{path} was read"))
+    monkeypatch.setattr(fingerprint, "of_listing", lambda *_: pytest.fail("the folder was listed"))
+    assert taken(folder) == before
+
+
+def test_of_a_folder_that_changed_only_the_changed_file_is_read_again(folder, settled, monkeypatch):
+    taken(folder)
+    Image.new("RGB", (9, 9)).save(folder / "cat/0.png")
+    read, of_file = [], fingerprint.of_file
+    monkeypatch.setattr(fingerprint, "of_file", lambda path: read.append(path) or of_file(path))
+    taken(folder)
+    assert read == [folder / "cat/0.png"]
+
+
+def test_a_file_that_has_just_been_written_is_read_again(folder):
+    """It may change once more within the resolution of its times."""
+    before = taken(folder)
+    memory = fingerprint.Memory(folder.parent / "memory.json")
+    assert memory.same() is None
+    assert taken(folder) == before
+
+
+def test_a_damaged_memory_is_no_memory(folder, settled):
+    before = taken(folder)
+    (folder.parent / "memory.json").write_text("[1")
+    assert taken(folder) == before
+
+
+def test_the_fingerprint_of_a_folder_does_not_depend_on_where_it_is(folder, settled, tmp_path):
+    before = taken(folder)
+    shutil.copytree(folder, tmp_path / "elsewhere" / "mine")
+    assert taken(tmp_path / "elsewhere" / "mine") == before
+
+
+def test_a_table_is_noticed_with_the_photographs_that_it_lists(folder, settled):
+    table = folder.parent / "labels.csv"
+
+    def of_table():
+        memory = fingerprint.Memory(folder.parent / "memory-table.json")
+        section = Table(path=str(table), path_column="path", label_column="label")
+        return memory.same() or fingerprint.of_listing(find_table(section), table, memory)
+
+    rows = [f"mine/{path.relative_to(folder)},{path.parent.name}" for path in sorted(folder.rglob("*.png"))]
+    table.write_text("\n".join(["path,label", *rows]))
+    before = of_table()
+    assert of_table() == before
+    table.write_text("\n".join(["path,label", *rows[:-1], rows[-1].replace(",dog", ",cat")]))
+    relabelled = of_table()
+    assert relabelled != before
+    Image.new("RGB", (9, 9)).save(folder / "dog/1.png")
+    assert of_table() not in (before, relabelled)
+
+
+# --- Nothing is lost ---
+
+
+def own(path):
+    return [named.Named("download.folder.path", Path(path), "photographs")]
+
+
+@pytest.mark.parametrize("where", ["data/raw", "data/raw/cat", "data/raw/images/cat", "data", ".", "models/backbone/x"])
+def test_what_lies_in_an_output_or_holds_one_is_refused(tmp_path, monkeypatch, where):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / where).mkdir(parents=True, exist_ok=True)
+    with pytest.raises(ThawError, match="DVC would delete photographs there"):
+        outputs.check_apart(own(tmp_path / where), OUTPUTS)
+
+
+@pytest.mark.parametrize("where", ["photographs", "data/mine", "models/mine", "data/raw2", "../elsewhere"])
+def test_what_lies_beside_the_outputs_is_allowed(tmp_path, monkeypatch, where):
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    outputs.check_apart(own(tmp_path / "project" / where), OUTPUTS)
+
+
+@pytest.mark.parametrize("link", ["folder", "photograph", "output"])
+def test_links_are_followed(tmp_path, monkeypatch, link):
+    monkeypatch.chdir(tmp_path)
+    images = tmp_path / "data" / "raw" / "images"
+    images.mkdir(parents=True)
+    (images / "1.png").touch()
+    path = tmp_path / "mine" / "1.png"
+    if link == "folder":
+        path.parent.symlink_to(images)
+    elif link == "photograph":
+        path.parent.mkdir()
+        path.symlink_to(images / "1.png")
+    else:
+        path.parent.mkdir()
+        images.rename(tmp_path / "aside")
+        images.symlink_to(path.parent)
+    with pytest.raises(ThawError, match="lies in data/raw"):
+        outputs.check_apart(own(path), OUTPUTS)
+
+
+def test_files_that_the_stage_did_not_write_are_named(tmp_path):
+    (tmp_path / "images" / "cat").mkdir(parents=True)
+    for name in ("made.png", "cat/1.png", "2.png", ".DS_Store"):
+        (tmp_path / "images" / name).touch()
+    outputs.check_own(tmp_path / "nothing", [])
+    with pytest.raises(ThawError, match=r"images would be replaced, and holds 2\.png, cat/1\.png, which this"):
+        outputs.check_own(tmp_path / "images", ["made.png"])
+
+
+def test_photographs_in_data_raw_outlive_every_command(project):
+    """Also where their folder is named as that of the photographs, which is an error."""
+    paths = [project.path / "data" / "raw" / label / "1.png" for label in ("cat", "dog")]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_bytes(os.urandom(2000))  # nothing of it is in DVC's cache
+    single = ["repro", "--single-item", "--force", "download"]
+    experiment = ["exp", "run", "--set-param", "split.seed=7", "download"]
+    for command in (single, experiment, ["checkout", "--force", "data/raw/images", "data/raw/images.csv"]):
+        assert project.dvc(*command).returncode == 0
+        assert all(path.exists() for path in paths), command
+    project.set(download__folder__path="data/raw")
+    for command in (["repro", "download"], single):
+        result = project.dvc(*command)
+        assert result.returncode != 0
+        assert "thaw: download.folder.path: " in result.stderr and "DVC would delete photographs there" in result.stderr
+        assert all(path.exists() for path in paths), command
+
+
+def test_a_photograph_among_the_copies_stops_the_stage_that_would_replace_them(project):
+    path = project.path / "data" / "raw" / "images" / "mine.png"
+    path.write_bytes(os.urandom(2000))
+    result = project.dvc("repro", "download")
+    assert result.returncode != 0
+    assert "thaw: data/raw/images would be replaced, and holds mine.png" in result.stderr
+    assert path.exists()
+    path.unlink()
+    assert project.repro("download") == []
+
+
+def test_leftovers_of_an_older_run_do_not_stay(project, mine):
+    before = sorted(path.name for path in (project.path / "data/raw/images").iterdir())
+    (mine / "blobs" / "blobs00.png").unlink()
+    assert project.repro("download") == ["download"]
+    after = sorted(path.name for path in (project.path / "data/raw/images").iterdir())
+    assert [name for name in before if name not in after] == [next(n for n in before if n.startswith("blobs00"))]
+    assert project.partials() == []
+
+
+# --- Where a stage runs ---
+
+
+def test_a_relative_path_begins_at_the_project_in_an_experiment_too(project, mine):
+    (mine / "blobs" / "blobs00.png").unlink()  # so that the stage has to run
+    command = ["exp", "run", "--temp", "--name", "elsewhere", "--set-param", "split.seed=7", "download"]
+    result = project.dvc(*command)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "download: 48 photographs" in result.stdout
+
+
+def test_the_project_is_found_from_its_copy(tmp_path, monkeypatch):
+    copy = tmp_path / "project" / ".dvc" / "tmp" / "exps" / "standalone" / "tmp1"
+    copy.mkdir(parents=True)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "project"))
+    monkeypatch.chdir(copy)
+    assert named_path("../mine", "the path") == tmp_path / "project" / ".." / "mine"
+    monkeypatch.chdir(tmp_path)  # a run of another project, inside of that one's stage
+    assert named_path("mine", "the path") == tmp_path / "mine"
+
+
+def test_a_table_that_is_not_there_is_named_in_full(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ThawError, match=rf"path mine\.csv cannot be read: .* \({tmp_path}/mine\.csv\)"):
+        find_table(Table(path="mine.csv", path_column="path", label_column="label"))
+
+
+def test_a_path_that_is_not_there_is_named_in_full(project):
+    project.set(download__folder__path="../nowhere")
+    result = project.run(sys.executable, "src/download.py")
+    assert f"download.folder.path ../nowhere is not a folder ({project.path}/../nowhere)" in result.stderr
+    assert json.loads((project.path / "data/raw/source.json").read_text())["name"] == "folder"
+
+
+@pytest.mark.parametrize("find", [named.weights, named.model])
+def test_a_file_that_a_later_stage_reads_has_to_be_there_at_the_start(tmp_path, monkeypatch, find):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ThawError, match=r"there is no file .*gone\.keras"):
+        fingerprints.of_file(find("gone.keras"), None)
+    (tmp_path / "gone.keras").touch()
+    assert fingerprints.of_file(find("gone.keras"), None)
