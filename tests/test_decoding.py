@@ -423,15 +423,18 @@ def tiff(values: np.ndarray, bits: int, byte_order: str = "<", **tags: int | flo
     return start + struct.pack(byte_order + "I", 8 + len(data + padding)) + data + padding + directory + bytes(4)
 
 
-def deep_png(values: np.ndarray, significant: int | None = None) -> bytes:
-    """Write a PNG of 16 bits, grey (h, w) or with as many channels as it has; `significant` is its sBIT."""
+def deep_png(values: np.ndarray, *significant: int) -> bytes:
+    """Write a PNG of 16 bits, grey (h, w) or with as many channels as it has; `significant` is its sBIT.
+
+    One number of bits is that of all channels.
+    """
     channels = values.shape[2] if values.ndim == 3 else 1
     kind = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     file = png(values.shape[1], values.shape[0], 16, kind, rows)
-    if significant is None:
+    if not significant:
         return file
-    data = b"sBIT" + bytes([significant] * channels)
+    data = b"sBIT" + bytes(significant if len(significant) == channels else significant * channels)
     return file[:33] + struct.pack(">I", channels) + data + struct.pack(">I", zlib.crc32(data)) + file[33:]
 
 
@@ -449,6 +452,8 @@ SAYS = {
     "12 of 16 bits, the highest, by sBIT": lambda: deep_png(levels(12) << 4, 12),
     "10 of 16 bits, filled up, by sBIT": lambda: deep_png(levels(10) << 6 | levels(10) >> 4, 10),
     "colours of 12 of 16 bits by sBIT": lambda: deep_png(colours(12), 12),
+    "grey of 12 bits by sBIT, with transparency of 16": lambda: deep_png(
+        np.dstack([levels(12), np.full_like(levels(12), 65535)]), 12, 16),
     "a TIFF of 12 bits": lambda: tiff(levels(12), 12),
     "a TIFF whose white is 4,095": lambda: tiff(levels(12), 16, t341=4095),
     "a TIFF whose largest value is that of 12 bits": lambda: tiff(levels(12), 16, t281=4095),
@@ -483,6 +488,10 @@ SAYS_NOTHING = {
     "grey of 12 bits with transparency": (lambda: deep_png(np.dstack([levels(12), levels(16)])), "that need 12 bits"),
     "signed values": (lambda: tiff((RAMP * 2000 - 1000).astype(np.int16), 16, t339=2), "signed values"),
     "signed bytes": (lambda: tiff((RAMP * 200 - 100).astype(np.int8), 8, t339=2), "signed values"),
+    "what is no number": (
+        lambda: tiff(np.where(RAMP < 1, RAMP, np.nan).astype(np.float32), 32, t339=3, t340=0.0, t341=1.0),
+        "no number",
+    ),
     "numbers from 0 to 255": (lambda: tiff(SHOWN.astype(np.float32), 32, t339=3), "floating-point"),
 }
 

@@ -202,6 +202,19 @@ def test_a_character_that_cannot_be_shown_is_printed_as_its_number(monkeypatch):
             assert buffer.getvalue() == written
 
 
+def test_a_script_may_be_started_without_standard_streams(monkeypatch):
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    read = []
+
+    def main() -> None:
+        print("lost", sys.stdout.isatty(), file=sys.stderr)
+        read.append(sys.stdin.buffer.read())
+
+    run(main)
+    assert read == [b""]
+
+
 SCRIPTS = sorted(SRC.glob("*.py"))
 
 

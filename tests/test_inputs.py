@@ -278,6 +278,16 @@ def test_files_that_the_stage_did_not_write_are_named(tmp_path):
         outputs.check_own(tmp_path / "images", ["made.png"])
 
 
+@pytest.mark.parametrize("link", ["data/raw", "data/raw/images"])
+def test_an_output_behind_a_link_is_refused(tmp_path, monkeypatch, link):
+    monkeypatch.chdir(tmp_path)
+    Path("disk/images").mkdir(parents=True)
+    Path(link).parent.mkdir(parents=True)
+    Path(link).symlink_to(tmp_path / "disk")
+    with pytest.raises(ThawError, match=f"^{link} is a link"):
+        outputs.check_own(Path("data/raw/images"), [])
+
+
 def test_photographs_in_data_raw_outlive_every_command(project):
     """Also where their folder is named as that of the photographs, which is an error."""
     paths = [project.path / "data" / "raw" / label / "1.png" for label in ("cat", "dog")]
@@ -295,6 +305,7 @@ def test_photographs_in_data_raw_outlive_every_command(project):
         assert result.returncode != 0
         assert "thaw: download.folder.path: " in result.stderr and "DVC would delete photographs there" in result.stderr
         assert all(path.exists() for path in paths), command
+    assert (project.path / "data/inputs/each_time.yaml").exists()  # it is in Git, and `dvc repro --dry` reads it
 
 
 def test_a_photograph_among_the_copies_stops_the_stage_that_would_replace_them(project):

@@ -44,6 +44,11 @@ def test_native_kernels_are_left_alone_and_said():
     assert "THAW_KERNELS=native" in kernels.notes(choice)[0]
 
 
+def test_a_value_that_says_nothing_is_said():
+    (line,) = kernels.notes(kernels.choose({"THAW_KERNELS": "Native"}, AVX512))
+    assert line == "THAW_KERNELS=Native is ignored: `native` is its only value"
+
+
 @pytest.mark.parametrize("flags", [{"sse2", "avx"}, {"sse2", "avx", "avx2"}])
 def test_a_processor_without_the_baseline_is_said(flags):
     environment = {}
@@ -71,7 +76,7 @@ def script(tmp_path: Path, start: str, **variables: str) -> subprocess.Completed
     )
     environment = {name: value for name, value in os.environ.items() if name not in kernels.KERNELS}
     return subprocess.run(
-        [sys.executable, file], env=environment | variables, capture_output=True, text=True, check=True
+        [sys.executable, file], env=environment | variables, capture_output=True, text=True, check=True, timeout=60
     )
 
 
@@ -82,6 +87,13 @@ def test_a_script_computes_with_the_baseline(tmp_path, start, variables):
     done = script(tmp_path, start, **variables)
     assert done.stdout == "{'Haswell'}\n"
     assert done.stderr.count("OPENBLAS_CORETYPE=Sandybridge is replaced by Haswell") == len(variables)
+
+
+@pytest.mark.skipif(not kernels.processor_flags() >= kernels.NEEDED, reason="this processor lacks AVX2 or FMA")
+def test_a_script_is_started_again_only_once(tmp_path):
+    done = script(tmp_path, "import os\nos.environ['OPENBLAS_CORETYPE'] = 'Sandybridge'\nimport numpy")
+    assert done.stdout == "{'Sandybridge'}\n"
+    assert done.stderr.count("a plug-in of Python") == 1
 
 
 def test_a_script_may_ask_for_native_kernels(tmp_path):

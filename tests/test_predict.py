@@ -609,13 +609,21 @@ def test_no_photograph_is_overwritten(ask, folder):
 
 
 def test_only_files_of_an_earlier_prediction_are_replaced(ask, folder, tmp_path):
-    for option, name, content in (("--csv", "labels.csv", b"path,label\n"), ("--sheet", "b.png", b"a photograph")):
+    for option, name, content in (
+        ("--csv", "labels.csv", b"path,label\n"),
+        ("--csv", "checked.csv", b"path,label,probability,error,probability_cat,truth\n"),
+        ("--sheet", "b.png", b"a photograph"),
+    ):
         (file := tmp_path / name).write_bytes(content)
         _, status, complaint = ask(folder, option, file)
         assert status == 1 and "not from an earlier prediction" in complaint
         assert file.read_bytes() == content
         file.unlink()
         assert ask(folder, option, file)[1] == ask(folder, option, file)[1] == 0
+    (tmp_path / "folder.csv").mkdir()
+    assert "not from an earlier prediction" in ask(folder, "--csv", tmp_path / "folder.csv")[2]
+    os.mkfifo(tmp_path / "pipe.png")
+    assert "not from an earlier prediction" in ask(folder, "--sheet", tmp_path / "pipe.png")[2]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a script reads does not depend on the locale, and any name can be printed."""
+"""What a script reads does not depend on the locale or on who started it, and any name can be printed."""
 
 import io
 import os
@@ -17,6 +17,13 @@ def use_utf8_for_names() -> None:
     if sys.stdout is not None:
         os.environ.setdefault("PYTHONIOENCODING", sys.stdout.encoding)
     os.execv(sys.executable, sys.orig_argv)
+
+
+def open_closed_streams() -> None:
+    """Give a script that was started without a standard stream (`>&-`) an empty one: what it prints there is lost."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123 - open to the end
 
 
 def escape_what_cannot_be_shown() -> None:

@@ -37,11 +37,12 @@ def run(main: Callable[[], None]) -> None:
     `_as_stage`. Names may hold any character, whatever the terminal shows: see `encodings`.
     """
     encodings.use_utf8_for_names()
+    encodings.open_closed_streams()
     encodings.escape_what_cannot_be_shown()
     for note in kernels.notes(kernels.CHOICE):
         print(f"thaw: {note}", file=sys.stderr, flush=True)
     if kernels.CHOICE.late:  # a plug-in of Python imported a library before this script
-        os.execv(sys.executable, sys.orig_argv)
+        kernels.start_again()
     try:
         if "DVC_STAGE" in os.environ:
             stage = os.environ["DVC_STAGE"]

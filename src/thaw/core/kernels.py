@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 BASELINE = "x86-64 with AVX2 and FMA"
 NATIVE = "THAW_KERNELS"  # `native` leaves the choice to the libraries
+STARTED_AGAIN = "THAW_STARTED_AGAIN"  # the process that `start_again` started
 NEEDED = {"avx2", "fma"}  # flags of the processor
 KERNELS = {
     "OPENBLAS_CORETYPE": "Haswell",  # products and solvers of NumPy and SciPy
@@ -30,6 +31,7 @@ class Choice(NamedTuple):
     reason: str  # for the person, where they are not those of the baseline; else empty
     replaced: dict[str, str]  # environment variables that had another value, and that value
     late: bool  # a library was imported before the variables were set: only a new start of the process helps
+    unknown: str = ""  # a value of NATIVE that says nothing
 
 
 def choose(environment: dict[str, str] | None = None, flags: set[str] | None = None) -> Choice:
@@ -56,7 +58,23 @@ def choose(environment: dict[str, str] | None = None, flags: set[str] | None = N
     replaced = {name: environment[name] for name in changed if environment.get(name)}
     environment.update(changed)
     late = bool(changed) and any(library in sys.modules for library in LIBRARIES)
-    return Choice(True, "", replaced, late)
+    return Choice(True, "", replaced, late, environment.get(NATIVE, ""))
+
+
+def start_again() -> None:
+    """Start this script again, under the same process id, once: its libraries then read the variables that are set.
+
+    If that was done already, a plug-in of Python sets a variable itself: it is said.
+    """
+    if os.environ.get(STARTED_AGAIN) != str(os.getpid()):
+        os.environ[STARTED_AGAIN] = str(os.getpid())
+        os.execv(sys.executable, sys.orig_argv)
+    print(
+        "thaw: a plug-in of Python (sitecustomize, a .pth file) sets the kernels of libraries, and imports one before "
+        f"this script: results may differ in their last digits from those on {BASELINE}",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def processor_flags() -> set[str]:
@@ -76,6 +94,8 @@ def notes(choice: Choice) -> list[str]:
         f"every processor; {NATIVE}=native leaves the choice to the libraries"
         for name, value in choice.replaced.items()
     ]
+    if choice.unknown:
+        lines.append(f"{NATIVE}={choice.unknown} is ignored: `native` is its only value")
     if choice.reason:
         lines.append(f"{choice.reason}: results may differ in their last digits from those on {BASELINE}")
     return lines

@@ -51,7 +51,7 @@ def found(survey: Survey, counts: Counts, split: Section) -> list[str]:
 def chosen(decisions: Sequence[Decision], changes: Sequence[tuple[str, object, object]], name: str) -> list[str]:
     """Return the lines that say what changes in the parameter file `name`, what stays, and why."""
     reasons = {decision.key: decision.why for decision in decisions}
-    lines = [f"{name}: {len(changes)} changes" if changes else f"{name}: nothing to change"]
+    lines = [f"{name}: {len(changes)} change{'s' * (len(changes) > 1)}" if changes else f"{name}: nothing to change"]
     lines += [
         f"  {key}: {_value(old)} → {_value(new)}" + (f" ({reasons[key]})" if reasons.get(key) else "")
         for key, old, new in changes

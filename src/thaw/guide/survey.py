@@ -202,7 +202,7 @@ def _differs(image: SourceImage, row: dict[str, object], raw: Path) -> bool:
 def _where_else(folder: Path) -> str:
     """Return what in a folder may be meant instead of the folder itself, as the end of an error message."""
     try:
-        entries = sorted(entry for entry in folder.iterdir() if not is_leftover(entry.name))
+        entries = sorted(entry for entry in folder.iterdir() if not is_leftover(entry.name, entry.is_dir()))
         folders = [entry for entry in entries if entry.is_dir()]
         inner = [entry for entry in folders[0].iterdir() if entry.is_dir()] if len(folders) == 1 else []
         loose = sum(entry.is_file() and formats.kind(entry).is_picture for entry in entries)

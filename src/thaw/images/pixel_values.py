@@ -65,6 +65,8 @@ def read(image: Image.Image, source: Path | bytes, bits: int | None) -> Image.Im
     if several:
         return _colour(image, source, said, bits)
     values = np.asarray(image)
+    if image.mode == "F" and not np.isfinite(values).all():
+        raise UnknownDepthError("floating-point pixels that are no number or infinite")
     if image.mode == "F" and said is None:
         raise UnknownDepthError(f"floating-point pixels have no known range: {_REMEDY_RANGE}")
     if image.mode != "F" and values.size and values.min() < 0 and said is None:
@@ -159,7 +161,7 @@ def _significant_bits(image: Image.Image) -> int | None:
         while len(header := file.read(8)) == 8:
             length, name = struct.unpack(">I4s", header)
             if name == b"sBIT":
-                bits = max(file.read(length)[:3], default=0)
+                bits = max(file.read(length)[: 3 if length > 2 else 1], default=0)  # without that of alpha
                 return bits if 8 <= bits < 16 else None
             if name == b"IDAT":
                 return None

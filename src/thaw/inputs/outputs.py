@@ -62,17 +62,19 @@ def check_apart(own: Iterable[Named], outputs: Iterable[Path]) -> None:
 
 
 def check_own(folder: Path, made: Iterable[str]) -> None:
-    """Check that an output holds only what its stage has made, before the stage replaces it.
+    """Check that an output is no link, and holds only what its stage has made, before the stage replaces it.
 
-    SYSTEM_FILES do not count.
+    SYSTEM_FILES do not count. DVC keeps no output behind a link, and the stage would replace the link.
 
     Args:
         folder: the output; it may be missing.
         made: the files that the stage has made there, relative to it.
 
     Raises:
-        ThawError: it holds another file; nothing was touched.
+        ThawError: it, or a folder that it lies in, is a link, or it holds another file; nothing was touched.
     """
+    if link := next((path for path in (folder, *folder.parents) if path.is_symlink()), None):
+        raise ThawError(f"{link} is a link, and DVC keeps no output behind one: put a folder in its place")
     files = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
     there = {path.relative_to(folder).as_posix() for path in files if path.name not in SYSTEM_FILES}
     if others := sorted(there - set(made)):

@@ -21,10 +21,10 @@ BOMS = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be", b"\xef\xbb\xbf": "ut
 def read(arguments: Iterable[str], stdin: BinaryIO, null: bool = False) -> Iterator[str | LoadedImage]:
     """Yield the arguments; in place of `-`, yield the names on standard input, as they arrive.
 
-    A list has a name in each line, in UTF-8, UTF-16 with a byte order mark, or any bytes. With `null`, or if its first
-    name ends in a zero byte (`find -print0`), zero bytes separate the names, and line breaks belong to them. A name
-    that is no file is taken without the quotes, backslashes, spaces or `file://` around it, if that is one. An entry
-    that is no name is a LoadedImage with an error.
+    A list has a name in each line, in UTF-8, UTF-16, or any bytes. With `null`, or if its first name ends in a zero
+    byte (`find -print0`), zero bytes separate the names, and line breaks belong to them. A name that is no file is
+    taken without the quotes, backslashes, spaces or `file://` around it, if that is one. An entry that is no name is a
+    LoadedImage with an error.
     """
     for argument in arguments:
         if argument == STDIN:
@@ -43,13 +43,28 @@ def _entries(stdin: BinaryIO, null: bool) -> Iterator[bytes | LoadedImage]:
     bom = next((bom for bom in BOMS if first.startswith(bom)), b"")
     if bom:
         stdin.read(len(bom))
-    if BOMS.get(bom, "utf-8") != "utf-8":
-        text = stdin.read().decode(BOMS[bom], errors="replace")
+    encoding = BOMS.get(bom) or ("utf-8" if null else _encoding(first))
+    if encoding != "utf-8":
+        text = stdin.read().decode(encoding, errors="replace")
         yield from (line.rstrip("\r").encode() for line in text.split("\n") if line.strip())
     elif null or (b"\0" in first and b"\n" not in first.partition(b"\0")[0]):
         yield from filter(None, _separated(stdin, b"\0"))
     else:
         yield from (line.rstrip(b"\r") for line in _separated(stdin, b"\n") if line.strip())
+
+
+def _encoding(first: bytes) -> str:
+    """Return the encoding of a list without a byte order mark, from its beginning.
+
+    In UTF-16 every other byte of plain letters is zero. Taken as separators, these would make the path of a file in `/`
+    the name of the whole disk.
+    """
+    even, odd = first[:8:2], first[1:8:2]
+    if len(odd) == 4 and all(even) and not any(odd):
+        return "utf-16-le"
+    if len(odd) == 4 and all(odd) and not any(even):
+        return "utf-16-be"
+    return "utf-8"
 
 
 def _separated(stdin: BinaryIO, separator: bytes) -> Iterator[bytes]:

@@ -20,6 +20,8 @@ from thaw.sources.own_files import shown
 Row = dict[str, object]  # what a JSON line holds
 Write = Callable[[Row], None]
 FIRST_COLUMNS = ("path", "label", "probability")
+OTHER_COLUMNS = ("distance", "unsure", "error")
+CLASS_COLUMNS = ("label_", "probability_")  # of a class or a rank: what their names begin with
 ENCODING = {"encoding": "utf-8", "errors": "surrogateescape"}  # a path may hold any bytes
 
 
@@ -72,9 +74,16 @@ def check_replaceable(file: Path | None, is_own: Callable[[Path], bool]) -> None
 
 
 def is_table(file: Path) -> bool:
-    """Return whether a file begins as the tables do that `open_writer` writes."""
-    with file.open("rb") as opened:
-        return opened.readline().startswith(",".join(FIRST_COLUMNS).encode())
+    """Return whether a file has the columns of the tables that `open_writer` writes, and no other."""
+    if not file.is_file():
+        return False
+    with file.open(newline="", **ENCODING) as opened:
+        try:
+            columns = next(csv.reader(opened), [])
+        except csv.Error:  # no table, whatever its name
+            return False
+    rest = [name for name in columns[len(FIRST_COLUMNS) :] if name not in OTHER_COLUMNS]
+    return tuple(columns[: len(FIRST_COLUMNS)]) == FIRST_COLUMNS and all(n.startswith(CLASS_COLUMNS) for n in rest)
 
 
 @contextlib.contextmanager

@@ -20,10 +20,12 @@ SOFTWARE_TAG, SOFTWARE = 0x0131, "thaw predict"  # in the Exif data of a sheet
 
 def is_sheet(file: Path) -> bool:
     """Return whether a file is a sheet that `Sheet.write` wrote."""
+    if not file.is_file():
+        return False
     try:
         with Image.open(file) as image:
             return image.getexif().get(SOFTWARE_TAG) == SOFTWARE
-    except OSError:
+    except Exception:  # Pillow's plugins raise errors of many types on a damaged file
         return False
 
 

@@ -111,7 +111,8 @@ def _expand_folder(folder: Path, left_out: dict[Path, str]) -> Iterator[LoadedIm
     for root, folders, files in os.walk(folder, onerror=errors.append):
         is_empty &= not errors
         yield from unread()
-        passed = {name: LEFTOVER for name in (*folders, *files) if is_leftover(name)}
+        passed = {name: LEFTOVER for name in folders if is_leftover(name, is_folder=True)}
+        passed |= {name: LEFTOVER for name in files if is_leftover(name, is_folder=False)}
         passed |= {name: LINK for name in folders if os.path.islink(os.path.join(root, name))}  # noqa: PTH114, PTH118
         folders[:] = sorted(name for name in folders if name not in passed)
         for name in sorted(set(files) - passed.keys()):

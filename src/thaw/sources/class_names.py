@@ -48,12 +48,15 @@ def check(classes: Iterable[str], what: str) -> list[str]:
     return []
 
 
-def check_subsets(subsets: Mapping[str, set[str]], what: str) -> None:
-    """Raise ThawError if two classes that differ in little are in no subset both: they are one, written in two ways.
+def check_subsets(subsets: Mapping[str, set[str]], what: str) -> list[str]:
+    """Return a warning if a subset shares no class with the others, as where `test/images` has no labels.
 
     Args:
         subsets: the subsets that have each class.
         what: where the classes are.
+
+    Raises:
+        ThawError: two classes that differ in little are in no subset both: they are one, written in two ways.
     """
     for names in _groups(sorted(subsets), _likeness):
         for i, one in enumerate(names):
@@ -61,6 +64,12 @@ def check_subsets(subsets: Mapping[str, set[str]], what: str) -> None:
                 if subsets[one].isdisjoint(subsets[other]):
                     where = [f"{name!r} in {' and '.join(sorted(subsets[name]))}" for name in (one, other)]
                     raise ThawError(f"{what} has the class {' and '.join(where)}: give both the same name")
+    for subset in sorted(set().union(*subsets.values())):
+        inside = sorted(name for name in subsets if subset in subsets[name])
+        rest = sorted(name for name in subsets if subsets[name] != {subset})
+        if rest and not set(inside) & set(rest):
+            return [f"{subset} has the classes {listed(inside)}, and none of the other splits' ({listed(rest)})"]
+    return []
 
 
 def listed(names: list[str]) -> str:

@@ -58,7 +58,7 @@ def find(params: Folder) -> Listing:
         raise ThawError(f"{what} holds {content}: at least two folders of photographs are needed")
     warnings = found.warnings + class_names.check(classes, what)
     if found.has_split:
-        class_names.check_subsets({label: subsets[label] for label in classes}, what)
+        warnings += class_names.check_subsets({label: subsets[label] for label in classes}, what)
     names = [name for _, name, _ in found.classes if subsets[class_names.composed(name)]]
     notes = [*found.notes, *class_names.composition_notes(names), *_whole_folders(tree, images)]
     notes += [*_other_endings(files), *walk.notes()]
@@ -120,7 +120,7 @@ class _Walk:
             raise ThawError(f"{printable(path)} cannot be read: {error.strerror}") from None
         for entry in entries:
             inner, name = path / entry.name, relative + entry.name
-            if is_leftover(entry.name):
+            if is_leftover(entry.name, _is_dir(entry)):
                 if entry.name.endswith(".icloud"):
                     self.absent.append((File(inner, name, Kind("")), NOT_DOWNLOADED))
                 else:
@@ -135,6 +135,13 @@ class _Walk:
         counts = Counter(self.leftovers)
         names = [shown(name) + (f" ({count:,} times)" if count > 1 else "") for name, count in counts.most_common()]
         return [f"ignored leftovers: {class_names.listed(names)}"] if names else []
+
+
+def _is_dir(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # `_is_folder` says what is wrong with it
+        return False
 
 
 def _is_folder(entry: os.DirEntry, path: Path) -> bool:

@@ -18,6 +18,10 @@ PATTERN = re.compile(
 )
 
 
-def is_leftover(name: str) -> bool:
-    """Return whether a file or folder of this name is hidden, or no photograph of a person's but a program's."""
-    return name.startswith(".") or name.lower() in FOLDERS | FILES or bool(PATTERN.fullmatch(name))
+def is_leftover(name: str, is_folder: bool) -> bool:
+    """Return whether a folder or file of this name is hidden, or not a person's but a program's."""
+    if name.startswith("."):
+        return True
+    if is_folder:  # `a~` may be a class
+        return name.lower() in FOLDERS
+    return name.lower() in FILES or bool(PATTERN.fullmatch(name))
