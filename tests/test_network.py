@@ -104,6 +104,14 @@ def test_empty_lists_leave_dropout_and_the_last_layer(tf, shape):
     assert network(np.ones((4, *shape))).shape == (4, 2)
 
 
+def test_gradients_of_a_new_head_are_not_centred(tf, tmp_path, monkeypatch):
+    """As they are in fine-tuning: here no fixed normalisation stands behind a layer."""
+    from thaw.training import loop
+
+    monkeypatch.setattr(loop, "centre", lambda gradient, axes: pytest.fail("centred") if axes else gradient)
+    train(tf, tmp_path, epochs=1)
+
+
 @pytest.mark.parametrize("side", [1, 2, 3])
 def test_a_map_may_be_smaller_than_its_poolings(tf, side):
     network = tf.head.build((side, side, CHANNELS), 2, parameters(conv_blocks=[4, 4, 4]))
