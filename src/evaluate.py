@@ -12,7 +12,7 @@ from thaw.core import params, prefetch
 from thaw.core.errors import run
 from thaw.core.files import write_json, write_text
 from thaw.core.hashes import md5
-from thaw.evaluation import extension, measure, models, plots, predictions, review
+from thaw.evaluation import extension, folds, measure, models, plots, predictions, review
 from thaw.evaluation.learning_curve import HeadFit
 from thaw.features.extraction import Dataset
 from thaw.report import collect, model_card, page, quality
@@ -26,10 +26,12 @@ FILES = models.RunFiles(
     activations=Path("data/activations"),
     head=Path("models/head"),
     model=Path("models/model.keras"),
+    head_folds=Path("models/folds/head"),
+    model_folds=Path("models/folds/fine_tuned"),
 )
 HASHED = (  # named by their hash in the report; of the photographs their table alone
     *(DATASET.raw / "images.csv", DATASET.split, DATASET.augmentations, FILES.backbone),
-    *(FILES.features, FILES.activations, FILES.head, FILES.model),
+    *(FILES.features, FILES.activations, FILES.head, FILES.model, FILES.head_folds, FILES.model_folds),
 )
 SHOWN = collect.ReportFiles(
     augmentations=Path("reports/augmentations.jpg"),
@@ -58,23 +60,31 @@ def main() -> None:
     outputs = trained.output_probabilities()
     predicted = trained.predictions(outputs, settings.seed)
     fit = HeadFit(parameters.head.class_weight, parameters.head.strengths)
-    measured = measure.measure_models(predicted, trained.features, trained.images, settings, fit)
+    measured = measure.measure_models(
+        predicted, trained.examples, trained.features, trained.images, settings=settings, head=fit
+    )
     if head.extends:
-        measured.metrics["extension"] = extension.measure_extension(trained, outputs["fine_tuned"])
+        measured.metrics["extension"] = extension.measure_extension(trained, outputs[trained.kept])
+    if trained.examples.folds is not None:
+        measured.metrics["folds"] = folds.measure(trained, outputs)
     predictions.write(PREDICTIONS, predicted)
     write_json(METRICS, measured.metrics)
     decision = measure.decision(measured, head.classes, settings, head.outputs if head.extends else None)
-    write_json(DECISION, decision | {"model_md5": hashing.result()[FILES.model.as_posix()]})
+    write_json(DECISION, decision | {"model": trained.kept, "model_md5": hashing.result()[FILES.model.as_posix()]})
     write_text(ACCURACY, accuracy_svg(measured.metrics))
     slices = plots.name_slices(measured.slices)
     plots.write(
         PLOTS,
         {**measured.curves, "per_class": measured.per_class, "slices": slices},
-        {"learning_curve": measured.learning_curve, "comparisons": plots.comparison_rows(measured.comparisons)},
+        {
+            "learning_curve": measured.learning_curve,
+            "learning_curve_ahead": measured.forecast.ahead,
+            "comparisons": plots.comparison_rows(measured.comparisons),
+        },
     )
 
     shown = review.Review(
-        sheets=review.make_sheets(trained, predicted, outputs["fine_tuned"], settings.shown),
+        sheets=review.make_sheets(trained, predicted, outputs[trained.kept], settings.shown),
         confused=review.confused_pairs(trained, predicted, quality.MAX_CONFUSIONS_LISTED),
     )
     results = collect.collect(trained, measured, shown, settings, hashes=hashing.result(), files=SHOWN)
@@ -82,7 +92,7 @@ def main() -> None:
     write_text(REPORT, page.render(results))
     right = {model: measure.summary(measured.metrics[model]["test"]) for model in outputs}
     print(
-        f"evaluate: of the {len(trained.examples.positions('test')):,} test labels, by weight, the head has "
+        f"evaluate: of the {len(predicted.split('test').examples):,} test labels, by weight, the head has "
         f"{right['head']} and the fine-tuned model {right['fine_tuned']} right; {REPORT}"
     )
 

@@ -1,9 +1,9 @@
 """Use the model elsewhere: `python src/export.py --format FORMAT…` writes it for other engines than Keras.
 
 Each export takes RGB pixels 0-255 of the model's size and returns the Keras model's own probabilities. Its metadata
-have class names, size, resizing, temperature, threshold and test-time flips. It is compared with Keras on photographs
-that the model was not trained on, and kept only if it agrees: within 1e-4 of a probability in float32, within 1e-2 in
-float16, and in 8 bits by its accuracy.
+have class names, size, resizing, temperature, threshold, test-time flips and limits of sets. It is compared with Keras
+on photographs that the model was not trained on, and kept only if it agrees: within 1e-4 of a probability in float32,
+within 1e-2 in float16, and in 8 bits by its accuracy.
 """
 
 import argparse
@@ -54,6 +54,8 @@ def main() -> None:
     table.print_row("format", "file", "MB", "difference", "images/s")
     table.print_row("keras", options.model.name, table.megabytes(options.model), "", f"{reference.rate:.0f}")
     has_failed, notes = False, []
+    if is_quantised and images.trained:
+        notes.append("with split.folds the model was trained on these photographs too: --photographs names others")
     for export_format in options.formats:
         name, path = export_format.name, options.output / export_format.path
         try:

@@ -3,23 +3,31 @@
 The frozen layers are not run. Training reads their cached outputs; with `fine_tune.cache: false` it computes them again
 in each epoch. The saved model is complete: RGB pixels 0-255 in, probabilities out, with the class names and the image
 size inside. A head that extends a model (`head.extend`) is not trained further.
+
+With `split.folds`, the layers are trained in a round for each fold: `models/folds/fine_tuned`. If fine-tuning helped
+on the photographs that the rounds had not seen, `models/model.keras` is then trained on all photographs, up to the
+median of the best epochs. If not, it is the backbone with the head (`fine_tune.keep`).
 """
 
-import time
-from itertools import pairwise
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from statistics import median
+from statistics import median_low
+from typing import TYPE_CHECKING
 
 from thaw.backbones import costs
-from thaw.backbones.cut_points import FEATURES
-from thaw.core import params
-from thaw.core.errors import run
-from thaw.core.files import read_json
+from thaw.core import arrays, params
+from thaw.core.errors import ThawError, run
+from thaw.core.files import atomic_folder, read_json, write_json
 from thaw.engines import model_files
 from thaw.features import examples, extraction
+from thaw.features.examples import Examples
 from thaw.heads import registry
-from thaw.training import loop, metrics_folder, schedule
+from thaw.training import loop, metrics_folder, out_of_fold, schedule
+from thaw.training.fine_tuning import FineTuning, History, Log, Scores, mean_scores
+
+if TYPE_CHECKING:
+    from thaw.engines.keras_setup import keras
 
 RAW = Path("data/raw")
 SPLIT = Path("data/split.csv")
@@ -28,8 +36,23 @@ ACTIVATIONS = Path("data/activations")
 BACKBONE = Path("models/backbone")
 HEAD = Path("models/head")
 START = HEAD / "start"  # the head that fine-tuning starts with
+HEAD_FOLDS = Path("models/folds/head")
 OUTPUT = Path("models/model.keras")
+FOLDS = Path("models/folds/fine_tuned")
 REPORT = Path("reports/fine_tune")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The model of a run, and how it came about."""
+
+    model: "keras.Model"
+    outputs: tuple[str, ...]  # their names
+    kept: str  # head or fine_tuned
+    best_epoch: int  # that is kept; 0: nothing was trained
+    scores: Scores  # on validation; with folds, means
+    histories: list[History]  # of all trainings
+    text: str  # for the terminal
 
 
 def main() -> None:
@@ -39,53 +62,68 @@ def main() -> None:
     frozen_layer, depths = cut["layer"], tuple(cut["thaw"])
     activations = extraction.open_activations(ACTIVATIONS, extraction.Dataset(RAW, SPLIT, AUGMENTATIONS), BACKBONE)
     images = examples.read(ACTIVATIONS, SPLIT)
-    train, validation = images.split("train"), images.split("validation")
-    head = registry.load(START)
-    backbone, _ = model_files.load(BACKBONE / "backbone.keras")
-    model = head.attach(backbone, FEATURES)
+    tuning = FineTuning(BACKBONE, activations, frozen_layer, depths, fine_tune)
+    with metrics_folder.replace(REPORT) as live, atomic_folder(FOLDS) as folder:
 
-    history = []  # the scores of each epoch; the first is the start
-    ends = []  # of the epochs, for the terminal alone: a time in a file would differ between runs
-    with metrics_folder.replace(REPORT) as live:
-
-        def log(scores: dict[str, float]) -> None:
+        def log(scores: Scores) -> None:
             for name, value in scores.items():
                 live.log_metric(name, value)
             live.next_step()
-            history.append(scores)
-            ends.append(time.perf_counter())
 
-        if head.extends:  # its old rows belong to layers that must stay; its new rows are fitted already
-            best_epoch = 0
-            probabilities = head.probabilities(activations[validation.rows])
-            loss, accuracy = examples.weighted_scores(probabilities, validation)
-            log({"validation_loss": loss, "validation_accuracy_weighted": accuracy, "validation_loss_calibrated": loss})
-        else:
-            data = loop.TrainingData(activations, train, validation, frozen_layer, depths)
-            best_epoch = loop.fit(model, data, fine_tune, log)
+        outcome = train_split(tuning, images, log) if images.folds is None else train_folds(tuning, images, log, folder)
         multiply_adds = costs.multiply_adds(BACKBONE / "backbone.xml", cut["image"]["size"])
-        cost = schedule.training_cost(multiply_adds, depths, len(history) - 1, fine_tune.epochs) * len(train)
-        live.summary = history[best_epoch] | {  # of the model that is kept, not of the last epoch
-            "step": best_epoch,
-            "best_epoch": best_epoch,
+        cost = sum(
+            schedule.training_cost(multiply_adds, depths, history.epochs, fine_tune.epochs) * history.images
+            for history in outcome.histories
+        )
+        live.summary = outcome.scores | {  # of the epoch that is kept, not of the last one
+            "step": outcome.best_epoch,
+            "best_epoch": outcome.best_epoch,
             "tera_multiply_adds": float(f"{cost / 1e12:.4g}"),
             "activations_megabytes": round(prod(activations.shape) * activations.dtype.itemsize / 1e6, 1),
         }
-    metadata = {"class_names": head.outputs, "image": cut["image"], "fine_tune": fine_tune.model_dump()}
-    model_files.save(model, OUTPUT, metadata | {"cut": frozen_layer, "best_epoch": best_epoch})
+        rounds = len(images.all_rounds()) if images.folds is not None else 0
+        write_json(folder / "rounds.json", {"rounds": rounds, "kept": outcome.kept})
+    settings = {"image": cut["image"], "fine_tune": fine_tune.model_dump(exclude={"keep"})}
+    metadata = {"class_names": outcome.outputs} | settings | {"cut": frozen_layer, "best_epoch": outcome.best_epoch}
+    model_files.save(outcome.model, OUTPUT, metadata)
+    print(f"fine_tune: {outcome.text}")
+
+
+def train_split(tuning: FineTuning, images: Examples, log: Log) -> Outcome:
+    """Train on the training split; validation chooses the epoch. No model of a fold is written."""
+    if tuning.params.keep != "auto":
+        raise ThawError(f"fine_tune.keep: {tuning.params.keep} needs split.folds: with one split, validation chooses")
+    head = registry.load(START)
+    model, history = tuning.fit(head, images, log)
     if head.extends:
-        print(
-            f"fine_tune: all layers stay frozen; the model is the backbone with the extended head, of "
-            f"{len(head.outputs):,} classes"
-        )
-        return
-    thawed = model_files.thawed_part(model, frozen_layer)
-    parameters = sum(v.shape.num_elements() for v in thawed.trainable_variables)
-    seconds = median(end - start for start, end in pairwise(ends))
-    print(
-        f"fine_tune: {parameters:,} parameters behind {frozen_layer or 'the input'} trained; {seconds:.1f} s "
-        f"per epoch; epoch {best_epoch} is kept"
-    )
+        count = f"{len(head.outputs):,} classes"
+        text = f"all layers stay frozen; the model is the backbone with the extended head, of {count}"
+    else:
+        text = f"{tuning.trained_text(model, [history])}; epoch {history.best_epoch} is kept"
+    return Outcome(model, head.outputs, "fine_tuned", history.best_epoch, history.best, [history], text)
+
+
+def train_folds(tuning: FineTuning, images: Examples, log: Log, folder: Path) -> Outcome:
+    """Train in the round of each fold, and write these models into a folder; then train on all images, if it helped."""
+    starts = (registry.load(HEAD_FOLDS / str(number) / START.name) for number in range(len(images.all_rounds())))
+    histories, answers = tuning.fit_rounds(starts, images, folder)
+    for scores in mean_scores([history.scores for history in histories]):
+        log(scores)
+    (best_scores,) = mean_scores([[history.best] for history in histories])
+    epoch = median_low(history.best_epoch for history in histories)
+    verdict = out_of_fold.judge(answers, arrays.open_rows(HEAD_FOLDS / "answers.npy"), images)
+    keep = tuning.params.keep
+    if keep == "auto":
+        keep = "fine_tuned" if verdict.helped and epoch else "head"
+    if keep == "head":
+        head = registry.load(HEAD)
+        text = f"the head is kept: {verdict.text}"
+        return Outcome(tuning.attach(head), head.outputs, keep, 0, best_scores, histories, text)
+    head = registry.load(START)
+    model, history = tuning.fit_all(head, images, epoch)
+    text = f"{tuning.trained_text(model, histories)}; fine-tuned on all photographs for {epoch} epochs: {verdict.text}"
+    return Outcome(model, head.outputs, keep, epoch, best_scores, [*histories, history], text)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 import polars as pl
 
 from thaw.backbones import registry
-from thaw.core import params, progress
+from thaw.core import params, progress, tables
 from thaw.core.errors import run
 from thaw.core.files import write_text
 from thaw.core.section import Section
@@ -22,7 +22,7 @@ from thaw.experiments import params_edit
 from thaw.guide import place, settings, summary, survey, time_needed
 from thaw.inputs import outputs
 from thaw.inputs.named import Named
-from thaw.splitting import splits
+from thaw.splitting import duplicates, folds, own_groups, splits, subsets
 
 PARAMS = Path("params.yaml")
 PIPELINE = Path("dvc.yaml")
@@ -55,7 +55,7 @@ def prepare(text: str) -> None:
 
     values = params_edit.read(PARAMS)
     flat, overlay = (dict(params.flatten(part)) for part in (values, params_edit.read(SOLAR_CELLS)))
-    decisions = settings.decide(settings.choose(photographs), flat, overlay, chosen_before=is_same)
+    decisions = settings.decide(settings.choose(photographs, before.split), flat, overlay, chosen_before=is_same)
     written = settings.place(photographs) | {decision.key: decision.new for decision in decisions}
     changes = params_edit.apply(values, params_edit.nest(written))
     after = params.parse(params_edit.dump(values), f"{PARAMS} with {path}")
@@ -81,13 +81,28 @@ def is_same_file(written: str | None, path: Path) -> bool:
 
 
 def count(photographs: survey.Survey, split: Section) -> time_needed.Counts:
-    """Draw the splits as the stage `split` will; raises ThawError if a class has too few photographs."""
-    table = survey.as_table(photographs)
-    if not split.keep_subsets:
-        table = table.with_columns(subset=pl.lit(""))
+    """Draw the splits or folds as the stage `split` will, but for near-duplicates and times, which it alone reads.
+
+    Raises ThawError if a class has too few photographs, or a parameter of the split does not fit them.
+    """
+    split = split.model_copy(update={"after": None})
+    table, classes = survey.as_table(photographs), len(photographs.class_counts)
+    own, _ = own_groups.read(table, split.group_columns)
+    image_ids = table["image_id"].to_list()
+    table = table.with_columns(
+        group=pl.Series(duplicates.connected(image_ids, *own)),
+        own_group=own[0] if own else pl.lit(""),
+        subset=subsets.read(table, RAW, split),
+        stratum="label",
+    )
+    choice = folds.choose(table, split)
+    if choice.count:
+        folds.draw(table, choice.count, split)
+        held_out = len(table) // choice.count  # in each round
+        return time_needed.Counts(len(table) - 2 * held_out, held_out, held_out, classes, folds=choice.count)
     drawn = splits.draw(table, split)
-    numbers = ((drawn == name).sum() for name in ("train", "validation", "test"))
-    return time_needed.Counts(*numbers, classes=len(photographs.class_counts))
+    numbers = ((drawn == name).sum() for name in tables.SPLITS)
+    return time_needed.Counts(*numbers, classes=classes)
 
 
 def time_line(parameters: Section, counts: time_needed.Counts, photographs: survey.Survey) -> str:
@@ -95,9 +110,10 @@ def time_line(parameters: Section, counts: time_needed.Counts, photographs: surv
     seconds = time_needed.estimate(parameters, counts, photographs.decode_seconds, speed)
     if seconds is None:
         return f"time: not known beforehand for {parameters.backbone.name} on the engine {parameters.image.engine}"
+    rounds = f" ({counts.folds} folds: it trains {counts.folds + 1} times)" if counts.folds else ""
     return (
-        f"time: about {time_needed.text(seconds)} for all stages, an estimate with what else this machine does now; "
-        "what is up to date does not run"
+        f"time: about {time_needed.text(seconds)} for all stages{rounds}, an estimate with what else this machine does "
+        "now; what is up to date does not run"
     )
 
 

@@ -13,6 +13,10 @@ the training photographs, and marks those that lie farther than the share Q of t
 photographs like the validation ones, about 1 - Q are marked. It reads `data/features`, `data/split.csv` and
 `models/backbone` of the run, and runs that network too.
 
+`--sets LEVEL` gives each photograph a set of classes instead of a guess. With 0.95, the set has the true class for 95
+of 100 photographs of the kind that the model was made from (conformal prediction). `reports/report.html` says how often
+it had on photographs that were held out, and how large the sets were.
+
 The first use of a model converts it for OpenVINO and keeps the result. From then on it starts without Keras.
 """
 
@@ -50,6 +54,11 @@ def main() -> None:
     if decision is None:
         print("predict: no decision.json of this model beside it: probabilities are not calibrated", file=sys.stderr)
         decision = deployed_model.Decision()
+    level = decision.set_level(options.sets) if options.sets is not None else None
+    if level is not None and level != options.sets:
+        print(f"predict: there are no sets of {options.sets:g}: these are of {level:g}", file=sys.stderr)
+    if level is not None and not any(decision.sets[level]):
+        print(f"predict: too few photographs were held out for {level:g}: each set has all classes", file=sys.stderr)
     measure, limit = None, None
     if options.far:
         from thaw.prediction import ood  # imports SciPy, which takes a second
@@ -59,7 +68,7 @@ def main() -> None:
     network = deployed_model.converted_network(options.model, named_path(str(options.cache), "--cache"))
     engine = inference.compile_openvino(network, deployed_model.OUTPUT, description.size, np.float32)
 
-    table = output.Table(description.classes, decision, options.top, options.unsure, limit)
+    table = output.Table(description.classes, decision, options.top, options.unsure, limit, level)
     style = "csv" if options.csv else "json" if options.json else "line"
     sheet, predicted, unread, left_out = Sheet(), 0, 0, {}
     no_bar = True if csv_file is None and sys.stdout.isatty() else None  # lines show the progress already
@@ -101,6 +110,10 @@ def parse() -> argparse.Namespace:
         "--far", type=float, metavar="Q", help="mark as unsure, too, what lies farther from the training photographs "
         "than the share Q of the validation ones, such as 0.99"
     )  # fmt: skip
+    parser.add_argument(
+        "--sets", type=float, metavar="LEVEL", help="for each photograph, the classes that hold the true one with this "
+        "probability, such as 0.95"
+    )  # fmt: skip
     parser.add_argument("--bits", type=int, metavar="N", help="of values in 16 bits, where a file does not say it")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="a contact sheet of photographs and predictions")
     parser.add_argument("--model", type=Path, default=MODEL, help="default: %(default)s")
@@ -114,6 +127,8 @@ def parse() -> argparse.Namespace:
         parser.error(f"--unsure should lie above 0 and be at most 1, not {options.unsure}")
     if options.far is not None and not 0 < options.far < 1:
         parser.error(f"--far should lie between 0 and 1, not {options.far}")
+    if options.sets is not None and not 0 < options.sets < 1:
+        parser.error(f"--sets should lie between 0 and 1, not {options.sets:g}")
     if options.csv and options.csv != "-" and not options.csv.endswith(".csv"):
         parser.error(f"--csv takes the name of a .csv file or nothing, not {options.csv}: name photographs before it")
     if options.sheet and options.sheet.suffix.lower() not in ENDINGS:

@@ -8,6 +8,7 @@ import yaml
 from thaw.core import tables
 from thaw.core.errors import run
 from thaw.core.files import read_json
+from thaw.core.metrics_file import saved_model
 from thaw.guide import outcome
 
 PARAMS = Path("params.yaml")
@@ -18,10 +19,11 @@ SPLIT = Path("data/split.csv")
 
 def main() -> None:
     metrics = read_json(METRICS)
-    splits = tables.read(SPLIT, tables.SPLIT)["split"]
+    split = tables.read(SPLIT, tables.SPLIT)
     if are_other_photographs():
         print(outcome.BRANCH)
-    print(outcome.last_line(metrics["fine_tuned"]["test"], int((splits == "test").sum()), REPORT.absolute()))
+    scores, count = metrics[saved_model(metrics)]["test"], len(tables.tested(split))
+    print(outcome.last_line(scores, count, REPORT.absolute(), folds="fold" in split.columns))
 
 
 def are_other_photographs() -> bool:

@@ -1,18 +1,22 @@
-"""Assign every photograph to train, validation or test in `data/split.csv`, near-duplicates together.
+"""Assign every photograph to train, validation or test, or to a fold, in `data/split.csv`: near-duplicates together.
 
 The splits are stratified by the label and by the columns that the source names. They are drawn by hash, so that a few
 photographs more or less move only few others. A split of the source's own stays as it is; what would leak from it into
 training is left out. `data/duplicates.csv` lists the groups, and `reports/duplicates.jpg` shows the largest ones.
+
+With folds, all photographs train the final model, so each is of the split `train`; the column `fold` says which of
+those that measure do not see it.
 """
 
 from pathlib import Path
 
 import polars as pl
+import polars.selectors as cs
 
 from thaw.core import params, tables
 from thaw.core.errors import run
 from thaw.core.files import read_json
-from thaw.splitting import duplicates, listing, splits, thumbnails
+from thaw.splitting import duplicates, folds, listing, own_groups, splits, subsets, thumbnails
 
 RAW = Path("data/raw")
 OUTPUT = Path("data/split.csv")
@@ -31,33 +35,55 @@ def main() -> None:
         alike = duplicates.group_near_duplicates(image_ids, small, mirrored=split.mirrored_duplicates)
     for group, size in duplicates.oversized_groups(alike):
         print(f"split: warning: {size:,} photographs count as near-duplicates of {group}: check whether they are")
-    own_groups = [table["meta_group"].to_list()] if "meta_group" in table.columns else []
-    subset = table["meta_subset"].fill_null("") if split.keep_subsets and "meta_subset" in table.columns else pl.lit("")
+    own, warnings = own_groups.read(table, split.group_columns)
+    for warning in warnings:
+        print(f"split: warning: {warning}")
     table = table.with_columns(
-        group=pl.Series(duplicates.connected(image_ids, alike, *own_groups)),
-        subset=subset,
+        group=pl.Series(duplicates.connected(image_ids, alike, *own)),
+        own_group=own[0] if own else pl.lit(""),
+        subset=subsets.read(table, RAW, split),
         stratum=pl.concat_str("label", *strata, separator="/"),
     )
-    table = table.with_columns(split=splits.draw(table, split))
-    splits.check_weights(table)
+    choice = folds.choose(table, split)
+    if choice.count:
+        drawn = folds.draw(table, choice.count, split)
+        table = table.with_columns(*drawn, split=pl.lit("train"))
+        for note in folds.notes(table, table["fold"]):
+            print(f"split: warning: {note}")
+    else:
+        table = table.with_columns(split=splits.draw(table, split))
+        splits.check_weights(table)
     listing.write_sheet(paths, alike, SHEET)
     tables.write(listing.groups(table), LISTING)
-    tables.write(table.filter(pl.col("split").is_not_null()).select(list(tables.SPLIT)), OUTPUT)
-    print(f"split: {summary(table, len(table) - len(set(alike)) if split.group_duplicates else None)}")
+    columns = [*tables.SPLIT, cs.matches(tables.FOLD_COLUMNS)]
+    tables.write(table.filter(pl.col("split").is_not_null()).select(columns), OUTPUT)
+    near_duplicates = len(table) - len(set(alike)) if split.group_duplicates else None
+    print(f"split: {summary(table, choice.why, near_duplicates, split.after)}")
 
 
-def summary(table: pl.DataFrame, near_duplicates: int | None) -> str:
-    """Say how many photographs are in each split, how many near-duplicates there are, and what is done with them.
+def summary(table: pl.DataFrame, why: str, near_duplicates: int | None, after: str | float | None) -> str:
+    """Say how many photographs are in each split or fold, how many near-duplicates there are, and what becomes of them.
 
-    `near_duplicates` is None if none were looked for.
+    Args:
+        table: `group`, `subset`, `split` and, with folds, `fold` of each photograph.
+        why: there are folds or not; empty if nothing was asked for.
+        near_duplicates: None if none were looked for.
+        after: `split.after`.
     """
-    parts = [", ".join(f"{(table['split'] == name).sum():,} {name}" for name in tables.SPLITS)]
+    if "fold" in table.columns:
+        repeats = len(table.select(cs.matches(tables.FOLD_COLUMNS)).columns)
+        drawn = f", drawn {repeats} times" if repeats > 1 else ""
+        parts = [f"{folds.sizes_text(table['fold'])}{drawn} ({why})"]
+    else:
+        sizes = ", ".join(f"{(table['split'] == name).sum():,} {name}" for name in tables.SPLITS)
+        parts = [sizes + (f" ({why})" if why else "")]
     if near_duplicates is None:
         parts.append("near-duplicates were not looked for (split.group_duplicates)")
     else:
         parts.append(f"near-duplicates of others: {near_duplicates:,} (see {LISTING} and {SHEET})")
     across = listing.across_subsets(table)
-    own = "near-duplicates of, or in one group with, photographs of your own validation or test split"
+    held_out = "of your own validation or test split" if after is None else f"newer than {after}"
+    own = f"near-duplicates of, or in one group with, photographs {held_out}"
     if across["left_out"]:
         parts.append(f"left out of training: {across['left_out']:,}, {own}")
     if across["training"]:

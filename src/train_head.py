@@ -10,22 +10,36 @@ With `augment.preset: auto`, a head is trained on the copies of each preset. The
 
 The head with the lowest loss on the validation split is kept. For networks it is the calibrated loss, which also
 chooses their epoch, unless `head.patience` is null. `start` holds the head that fine-tuning starts with.
+
+With `split.folds`, this is done in a round for each fold. `models/folds/head` holds the heads of the rounds, and
+`answers.npy`: for every photograph, what the head says that has not seen it. `models/head` is then trained on all
+photographs, with the settings on which the rounds agree.
 """
 
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from statistics import mean
+
+import numpy as np
+from dvclive import Live
 
 from thaw.core import arrays, params
 from thaw.core.errors import ThawError, run
 from thaw.core.files import atomic_folder, write_json
 from thaw.features import examples
+from thaw.features.examples import Examples
 from thaw.heads import registry, selection
-from thaw.heads.protocol import AUGMENTED, PLAIN, HeadData
-from thaw.training import metrics_folder
+from thaw.heads.protocol import AUGMENTED, PLAIN, HeadData, Trained
+from thaw.heads.selection import Round
+from thaw.parameters.head import Head
+from thaw.training import metrics_folder, out_of_fold
 
 FEATURES = Path("data/features")
 SPLIT = Path("data/split.csv")
 BACKBONE = Path("models/backbone")
 OUTPUT = Path("models/head")
+FOLDS = Path("models/folds/head")
 AUGMENTATION = Path("models/augmentation.json")
 REPORT = Path("reports/head")
 
@@ -38,31 +52,81 @@ def main() -> None:
     classes = examples.read_classes(FEATURES)
     params.check_classes(Path("params.yaml"), classes)
     images, presets = examples.read(FEATURES, SPLIT), examples.read_presets(FEATURES)
-    validation = images.split("validation")
-    training = {}
-    if False in head.augmented or not presets:
-        training[PLAIN] = images.split("train").without_augmented_views()
-    for preset in presets if True in head.augmented else []:
-        variant = preset if len(presets) > 1 else AUGMENTED
-        training[variant] = examples.read(FEATURES, SPLIT, preset).split("train")
+    variants = read_variants(head, images, presets)
+    train = partial(registry.train, head)
+    parts = images.all_rounds()
     with metrics_folder.replace(REPORT) as live:
+        rounds = []
+        for number, part in enumerate(parts):
+            training = {variant: views.all_rounds()[number].split("train") for variant, views in variants.items()}
+            data = HeadData(features, training, part.split("validation"), classes, BACKBONE)
+            rounds.append(train(data, partial(log, live, f"fold_{number}/" if images.folds is not None else "")))
+        validation = images.take(np.concatenate([part.positions("validation") for part in parts]))
+        choice = selection.choose_preset(rounds, presets, validation)
+        live.summary |= selection.best_scores(rounds) | choice.metrics
+    rounds = [selection.of_preset(trained, choice.preset) for trained in rounds]
+    starts = [selection.fit_to_start(trained) for trained in rounds]
 
-        def log(variant: str, step: int, scores: dict[str, float]) -> None:
-            live.step = step
-            for name, value in scores.items():
-                live.log_metric(f"{variant}/{name}", value)
+    if images.folds is None:
+        best, start = selection.best(rounds[0]), selection.best(starts[0])
+        write_folds([], [], np.empty((0, len(classes))))
+    else:
 
-        trained = registry.train(head, HeadData(features, training, validation, classes, BACKBONE), log)
-        choice = selection.choose_preset(trained, presets, validation)
-        live.summary |= selection.best_scores(trained) | choice.metrics
-    trained = selection.of_preset(trained, choice.preset)
-    best = selection.best(trained)
+        def train_on_all(rounds: Sequence[Round]) -> Trained:
+            variant, setting = selection.agreed(rounds)
+            data = HeadData(features, {variant: variants[variant]}, images, classes, BACKBONE, setting)
+            return selection.best(train(data, lambda *_: None))
+
+        best, start = train_on_all(rounds), train_on_all(starts)
+        chosen = [selection.best(trained) for trained in rounds]
+        write_folds(chosen, [selection.best(trained) for trained in starts], answers_of(chosen, images, features))
     with atomic_folder(OUTPUT) as folder:
         best.head.save(folder)
-        selection.start_of_fine_tuning(trained).head.save(folder / "start")
+        start.head.save(folder / "start")
     write_json(AUGMENTATION, {"preset": choice.preset})
-    accuracy = best.scores["validation_accuracy_weighted"]
-    print(f"train_head: {best.description}, {accuracy:.1%} of the weighted validation labels right{choice.text}")
+    accuracy = mean(selection.best(trained).scores["validation_accuracy_weighted"] for trained in rounds)
+    folds = f" in {len(parts)} rounds" if images.folds is not None else ""
+    print(f"train_head: {best.description}, {accuracy:.1%} of the weighted validation labels right{folds}{choice.text}")
+
+
+def read_variants(head: Head, images: Examples, presets: Sequence[str]) -> dict[str, Examples]:
+    """Return all images by the name of each variant of the training, each time with the views to train on."""
+    variants = {}
+    if False in head.augmented or not presets:
+        variants[PLAIN] = images.without_augmented_views()
+    for preset in presets if True in head.augmented else []:
+        variant = preset if len(presets) > 1 else AUGMENTED
+        variants[variant] = examples.read(FEATURES, SPLIT, preset)
+    return variants
+
+
+def log(live: Live, prefix: str, variant: str, step: int, scores: Mapping[str, float]) -> None:
+    """Log the scores of a head, or of an epoch of its training."""
+    live.step = step
+    for name, value in scores.items():
+        live.log_metric(f"{prefix}{variant}/{name}", value)
+
+
+def answers_of(chosen: Sequence[Trained], images: Examples, features: np.ndarray) -> np.ndarray:
+    """Return the (n, classes) calibrated probabilities of each image by the head of the first repeat that tests it."""
+    answers = np.empty((len(images), len(chosen[0].head.classes)))
+    for part, trained in zip(images.rounds(), chosen, strict=False):
+
+        def predict(rows: np.ndarray, head=trained.head) -> np.ndarray:
+            return np.concatenate([head.probabilities(block) for block in arrays.blocks(features, rows)])
+
+        answers[part.positions("test")] = out_of_fold.calibrated(part, predict)
+    return answers
+
+
+def write_folds(chosen: Sequence[Trained], starts: Sequence[Trained], answers: np.ndarray) -> None:
+    """Write the heads of all rounds, and what they answer for the images that they have not seen."""
+    with atomic_folder(FOLDS) as folder:
+        write_json(folder / "rounds.json", {"rounds": len(chosen)})
+        arrays.write_rows(folder / "answers.npy", [answers], len(answers))
+        for number, (best, start) in enumerate(zip(chosen, starts, strict=True)):
+            best.head.save(folder / str(number))
+            start.head.save(folder / str(number) / "start")
 
 
 if __name__ == "__main__":

@@ -163,7 +163,7 @@ def test_the_report_maps_cached_activations_or_pixels_and_leaves_out_what_is_gon
         full_model=model, metadata={"cut": cut}, head=head, inputs=inputs, examples=examples, activation_rows=rows
     )
     probabilities = np.eye(3)[PREDICTED]
-    predictions = Predictions(examples, ("a", "b", "c"), {"fine_tuned": probabilities}, np.ones(20))
+    predictions = Predictions(examples, ("a", "b", "c"), {"fine_tuned": probabilities}, np.ones(20), np.zeros(20, int))
     pixels = {3: PIXELS[16], 5: None, 7: PIXELS[12]}
     maps = review.compute_activation_maps(models, predictions, probabilities, pixels)
     assert list(maps) == [3, 7]

@@ -67,12 +67,31 @@ def test_the_temperature_changes_no_prediction_and_does_no_harm_on_validation(ru
         assert validation["log_loss_weighted_calibrated"] <= validation["log_loss_weighted"]
 
 
+def test_the_sets_that_a_user_of_decision_json_makes_are_those_that_were_measured(run_dir):
+    table, probabilities = predictions(run_dir)
+    decision = read_json(run_dir, "models/decision.json")
+    test = (table["split"] == "test").to_numpy()
+    labels = np.array([decision["class_names"].index(label) for label in table["label"].to_numpy()[test]])
+    for model, measured in read_json(run_dir, "reports/metrics.json")["sets"].items():
+        decided = decision["models"][model]
+        calibrated = apply_temperature(probabilities[model][test].astype(float), decided["temperature"])
+        predicted = calibrated.argmax(axis=1)
+        if decided["threshold"] is not None:
+            predicted = (calibrated[:, 1] > decided["threshold"]).astype(int)
+        for level, scores in measured.items():
+            members = calibrated >= decided["sets"][level]
+            members[np.arange(len(labels)), predicted] = True
+            assert members[np.arange(len(labels)), labels].mean() == pytest.approx(scores["coverage"])
+            assert members.sum(axis=1).mean() == pytest.approx(scores["mean_size"])
+
+
 def test_metrics_are_scalars(run_dir):
     def leaves(value):
         return [leaf for part in value.values() for leaf in leaves(part)] if isinstance(value, dict) else [value]
 
     metrics = read_json(run_dir, "reports/metrics.json")
-    assert list(metrics) == ["head", "fine_tuned", "baselines", "comparison", "calibration", "threshold"]
+    parts = ["head", "fine_tuned", "baselines", "comparison", "calibration", "threshold", "sets", "learning_curve"]
+    assert list(metrics) == parts
     assert all(leaf is None or isinstance(leaf, int | float) for leaf in leaves(metrics))
 
 

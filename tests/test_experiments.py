@@ -495,6 +495,28 @@ def test_the_same_test_photographs_with_another_weight_are_not_compared(tmp_path
     assert "1 of 2 with another label or weight" in reason
 
 
+def with_folds(cache: Path, data: Data, name: str, folds: str) -> Data:
+    """Write the same split with a column of folds, a digit each, as `split.folds` has it."""
+    header, *rows = (cache / data.split).read_text().splitlines()
+    rows = [f"{row.rpartition(',')[0]},train,{fold}" for row, fold in zip(rows, folds, strict=True)]
+    (cache / name).write_text("\n".join([f"{header},fold", *rows]))
+    return data._replace(split=name)
+
+
+def test_with_folds_every_photograph_is_one_of_test_and_other_folds_are_the_same_photographs(tmp_path):
+    split = write_data(tmp_path, "raw", "x", "rrvtrrvt")
+    three, other = (
+        with_folds(tmp_path, split, name, digits) for name, digits in (("y", "01201201"), ("z", "00112233"))
+    )
+    one, two, apart = (dataclasses.replace(experiment(d.split, 0.9), data=d) for d in (three, other, split))
+    catalogue = photographs.Catalogue(tmp_path.joinpath)
+    comparable, ((reason, others),) = catalogue.partition([one, two, apart], one)
+    assert [(row.name, row.other_validation) for row in comparable] == [("y", False), ("z", False)]
+    assert others == [apart] and reason == "another split of the same data, 2 of 2 test photographs are among its 8"
+    counted = catalogue.with_training_counts([one, two])
+    assert [row.parameters[photographs.TRAINING] for row in counted] == [2.7, 4.0]  # of 8: a third, and half of them
+
+
 def test_runs_on_other_photographs_are_no_repeats_and_not_the_same_run():
     runs_ = [
         dataclasses.replace(experiment(f"on {raw}", 1.0, a__seed=seed), data=Data(raw, "split"))

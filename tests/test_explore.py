@@ -423,3 +423,10 @@ def test_a_photograph_that_is_a_link_into_the_cache_keeps_its_name(tmp_path):
     (raw / "images" / "a.png").rename(tmp_path / "0123456789abcdef")  # as cache.type symlink has it
     (raw / "images" / "a.png").symlink_to(tmp_path / "0123456789abcdef")
     assert str(raw.resolve() / "images" / "a.png") in read(tmp_path).table["filepath"].to_list()
+
+
+def test_with_folds_each_photograph_is_one_of_test(tmp_path):
+    folder = write_run(tmp_path / "run", splits=dict.fromkeys(LABELS, "test"))
+    split = pl.read_csv(folder / "data/split.csv")
+    split.with_columns(split=pl.lit("train"), fold=pl.int_range(pl.len()) % 3).write_csv(folder / "data/split.csv")
+    assert read(folder).table["split"].to_list() == ["test"] * len(LABELS)

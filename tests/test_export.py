@@ -215,6 +215,15 @@ def test_the_metadata_say_which_class_lies_above_the_threshold():
     assert "'yes' is the answer where its own lies above threshold, else 'no'" in described["output"]
 
 
+def test_the_metadata_say_from_which_probability_on_a_class_is_in_a_set():
+    description = deployed_model.Description(("no", "yes"), SIZE, "crop")
+    sets = {level: (level / 10, 0.0) for level in (0.8, 0.9, 0.95, 0.99, 0.999)}
+    described = metadata.describe(description, deployed_model.Decision(sets=sets))
+    assert described["sets"] == {"0.9": [0.09, 0.0], "0.95": [0.095, 0.0], "0.99": [0.099, 0.0]}
+    assert "at least theirs" in described["output"]
+    assert "sets" not in metadata.describe(description, deployed_model.Decision())
+
+
 def test_a_tflite_file_describes_itself_to_mediapipe(exported):
     from ai_edge_litert import schema_py_generated as schema
 
@@ -412,6 +421,17 @@ def test_a_photograph_that_is_no_longer_there_is_one_line(checkout, tmp_path):
     description = deployed_model.Description(CLASSES, SIZE, "crop")
     with pytest.raises(ThawError, match=f"{gone}, which is not among the photographs"):
         check_images.read_split(raw, checkout / "data/split.csv", "test", description, 100)
+
+
+def test_with_folds_the_photographs_that_check_do_not_calibrate_and_are_known_to_be_trained_on(checkout, tmp_path):
+    raw, split = checkout / "data/raw", checkout / "data/split.csv"
+    description = deployed_model.Description(CLASSES, SIZE, "crop")
+    assert not check_images.read_split(raw, split, "test", description, 100).trained
+    folds = pl.read_csv(split).with_columns(split=pl.lit("train"), fold=pl.int_range(pl.len()) % 5)
+    folds.write_csv(tmp_path / "split.csv")
+    calibration, checked = check_images.from_split(raw, tmp_path / "split.csv", description, True)
+    assert (len(calibration), len(checked), checked.trained) == (48, 12, True)
+    assert not (checked.views[:, None] == calibration[None]).all(axis=(2, 3, 4)).any()
 
 
 def test_photographs_of_other_classes_are_refused(checkout, monkeypatch):

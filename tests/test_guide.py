@@ -58,6 +58,14 @@ def test_what_costs_more_is_estimated_longer(more, defaults):
     assert seconds(changed(defaults, **more)) > 1.05 * seconds(defaults)
 
 
+def test_folds_are_trained_on_once_each_and_then_all_together(defaults):
+    """Fine-tuning alone is longer, by 3 / 5 of the photographs in each of 5 rounds, and all of them at the end."""
+    one_split, folds = Counts(600, 200, 200, 2), Counts(600, 200, 200, 2, folds=5)
+    tuning = changed(defaults, fine_tune={"epochs": 1000, "freeze_depth": "none"}, augment={"preset": "none"})
+    expected = (5 * (3 * 600 + 200) + 3 * 1000) / (3 * 600 + 200)
+    assert seconds(tuning, folds) / seconds(tuning, one_split) == pytest.approx(expected, rel=0.02)
+
+
 def test_a_busy_machine_and_more_photographs_take_longer(defaults):
     assert seconds(defaults, speed=Speed(multiply_adds=30e9, share=0.2)) > 4 * seconds(defaults)
     assert seconds(defaults, Counts(15_740, 3_940, 6_560, 2)) > 5 * seconds(defaults)
@@ -99,6 +107,11 @@ def test_weights_that_matter_are_named():
     assert "80.0% of the 655 test photographs, by weight, are right" in outcome.last_line(
         SCORES | {"accuracy": 0.7}, 655, Path("/r")
     )
+
+
+def test_with_folds_each_photograph_is_said_to_be_tested():
+    line = outcome.last_line(SCORES | {"accuracy": 0.7}, 125, Path("/r"), folds=True)
+    assert "80.0% of the 125 photographs, each tested by a model that had not seen it, by weight, are right" in line
 
 
 def test_what_has_no_interval_or_no_value_is_said_without():

@@ -16,7 +16,7 @@ from thaw.features.examples import Examples, losses, weighted_scores
 from thaw.features.paired import paired_change
 from thaw.heads import registry, selection
 from thaw.heads.linear import LinearHead
-from thaw.heads.protocol import Head, HeadData, Trained
+from thaw.heads.protocol import Head, HeadData, Setting, Trained
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,17 @@ def train(params, data, log) -> list[Trained]:
         loss, accuracy = weighted_scores(p, data.validation)
         scores = {"validation_loss": loss, "validation_accuracy_weighted": accuracy}
         log(variant, 0, scores)
-        trained.append(Trained(head, variant, losses(p, data.validation), loss, scores, "the frequency of each class"))
+        trained.append(
+            Trained(
+                head,
+                variant,
+                Setting("frequency", ()),
+                losses(p, data.validation),
+                loss,
+                scores,
+                "the frequency of each class",
+            )
+        )
     return trained
 
 
@@ -82,7 +92,7 @@ def test_a_head_of_its_own_is_trained_saved_loaded_and_attached(registered, data
     logged = []
     trained = registry.train(params, data, lambda *given: logged.append(given))
     assert [variant for variant, *_ in logged] == ["plain", "augmented"]
-    head = selection.start_of_fine_tuning(trained).head
+    head = selection.best(selection.fit_to_start(trained)).head
     head.save(tmp_path / "head")
     loaded = registry.load(tmp_path / "head")
     expected = np.tile([0.25, 0.75], (3, 1))
@@ -139,7 +149,10 @@ def test_a_kind_that_is_not_registered_is_one_line(tmp_path):
 def trained(data):
     head = FrequencyHead(np.array([0.5, 0.5]), data.classes)
     scores = (("plain", 0.2), ("plain", 0.1), ("augmented", 0.4), ("augmented", 0.3))
-    return [Trained(head, variant, np.full(4, loss), loss, {"validation_loss": loss}, "") for variant, loss in scores]
+    return [
+        Trained(head, variant, Setting("frequency", (loss,)), np.full(4, loss), loss, {"validation_loss": loss}, "")
+        for variant, loss in scores
+    ]
 
 
 def test_the_lowest_loss_is_kept_and_of_equal_ones_the_first(trained):
@@ -148,17 +161,20 @@ def test_the_lowest_loss_is_kept_and_of_equal_ones_the_first(trained):
 
 
 def test_fine_tuning_starts_with_the_best_head_of_augmented_images_if_there_is_one(trained):
-    assert selection.start_of_fine_tuning(trained) is trained[3]
-    assert selection.start_of_fine_tuning(trained[:2]) is trained[1]
+    assert selection.best(selection.fit_to_start(trained)) is trained[3]
+    assert selection.best(selection.fit_to_start(trained[:2])) is trained[1]
 
 
 def test_a_head_that_extends_a_model_is_final(trained):
     extending = SimpleNamespace(extends=True)
-    assert selection.start_of_fine_tuning([replace(t, head=extending) for t in trained]).loss == 0.1
+    assert selection.best(selection.fit_to_start([replace(t, head=extending) for t in trained])).loss == 0.1
 
 
 def test_each_variant_has_the_scores_of_its_best_head(trained):
-    assert selection.best_scores(trained) == {"plain": {"validation_loss": 0.1}, "augmented": {"validation_loss": 0.3}}
+    assert selection.best_scores([trained]) == {
+        "plain": {"validation_loss": 0.1},
+        "augmented": {"validation_loss": 0.3},
+    }
 
 
 # Which preset of augmentation suits the data
@@ -166,7 +182,7 @@ def test_each_variant_has_the_scores_of_its_best_head(trained):
 
 def head_of(data, variant: str, losses: list[float]) -> Trained:
     head = FrequencyHead(np.array([0.5, 0.5]), data.classes)
-    return Trained(head, variant, np.array(losses), float(np.mean(losses)), {}, "")
+    return Trained(head, variant, Setting("frequency", ()), np.array(losses), float(np.mean(losses)), {}, "")
 
 
 @pytest.mark.parametrize(
@@ -179,7 +195,7 @@ def head_of(data, variant: str, losses: list[float]) -> Trained:
 )
 def test_the_stronger_preset_has_to_gain_more_than_one_standard_error(data, losses, preset):
     heads = [head_of(data, "upright", [0.3, 0.3, 0.4, 0.4]), head_of(data, "any_way_up", losses)]
-    choice = selection.choose_preset(heads, ["upright", "any_way_up"], data.validation)
+    choice = selection.choose_preset([heads], ["upright", "any_way_up"], data.validation)
     assert choice.preset == preset
     assert choice.text.startswith(f"; augmentation {preset} is chosen (any_way_up against upright: validation loss ")
     assert choice.metrics["augmentation"]["preset"] == preset
@@ -198,7 +214,7 @@ def test_near_duplicates_count_as_one_in_the_standard_error(data):
 def test_of_one_group_no_preset_is_known_to_be_better(data):
     validation = replace(data.validation, groups=np.array(["x"] * 4))
     heads = [head_of(data, "upright", [0.3] * 4), head_of(data, "any_way_up", [0.1] * 4)]
-    choice = selection.choose_preset(heads, ["upright", "any_way_up"], validation)
+    choice = selection.choose_preset([heads], ["upright", "any_way_up"], validation)
     assert choice.preset == "upright" and "validation loss -0.200, standard error unknown" in choice.text
     json.dumps(choice.metrics, allow_nan=False)  # as every reader of `metrics.json` needs it
 
@@ -211,7 +227,7 @@ def test_weights_count_in_the_change_and_its_error(data):
 
 
 def test_without_a_head_for_each_preset_the_gentlest_is_chosen(data, trained):
-    choice = selection.choose_preset(trained[:2], ["upright", "any_way_up"], data.validation)
+    choice = selection.choose_preset([trained[:2]], ["upright", "any_way_up"], data.validation)
     assert choice.preset == "upright"
     assert choice.text.startswith("; augmentation upright is chosen (the gentlest: without `true` in head.augmented")
     assert choice.metrics == {"augmentation": {"preset": "upright", "compared": {}}}
@@ -219,7 +235,7 @@ def test_without_a_head_for_each_preset_the_gentlest_is_chosen(data, trained):
 
 @pytest.mark.parametrize("presets", [[], ["any_way_up"]])
 def test_one_preset_is_no_choice(data, trained, presets):
-    choice = selection.choose_preset(trained, presets, data.validation)
+    choice = selection.choose_preset([trained], presets, data.validation)
     assert (choice.preset, choice.text, choice.metrics) == (next(iter(presets), None), "", {})
 
 

@@ -32,7 +32,7 @@ def draw_images(train=160, validation=30, test=60, views=2, seed=0):
 
 
 def curve(features, examples, class_weight=None, Cs=CS, seed=0):  # noqa: N803
-    return measure_learning_curve(features, examples, CLASSES, HeadFit(class_weight, Cs), seed)
+    return measure_learning_curve(features, examples, CLASSES, HeadFit(class_weight, Cs), seed).rows
 
 
 def with_weights(examples, split, weights):
@@ -150,3 +150,41 @@ def test_a_part_of_a_large_split_is_measured(monkeypatch):
     monkeypatch.setattr(learning_curve, "MAX_MEASURED", 20)
     row = curve(*draw_images())[-1]
     assert (row["accuracy"] * 20) == pytest.approx(round(row["accuracy"] * 20))
+
+
+def in_folds(examples, count):
+    folds = (np.unique(examples.groups, return_inverse=True)[1] % count)[:, None]
+    return replace(examples, splits=np.full(len(examples), "train"), folds=folds)
+
+
+def test_with_folds_each_image_is_tested_at_each_size(monkeypatch):
+    features, examples = draw_images()
+    examples, sizes = in_folds(examples, 5), []
+    monkeypatch.setattr(learning_curve.forecast, "extrapolate", lambda parts, available: sizes.extend(parts))
+    rows = curve(features, examples)
+    assert [row["draws"] for row in rows] == [5, 5, 5, 5, 1]
+    assert rows[-1]["images"] == round(0.6 * len(examples))
+    for parts in sizes:
+        assert [part.round for part in parts] == [0, 1, 2, 3, 4]
+        assert sorted(np.concatenate([part.groups for part in parts])) == sorted(examples.groups)
+
+
+def test_folds_cost_no_draw_more_but_that_of_all_images(monkeypatch):
+    features, examples = draw_images()
+    fits = []
+    monkeypatch.setattr(learning_curve, "fit_path", lambda *args: fits.append(len(args[0].labels)) or fit_path(*args))
+    curve(features, examples)
+    alone = len(fits)
+    curve(features, in_folds(examples, 10))
+    assert len(fits) - alone == alone + 4
+
+
+def test_the_forecast_is_of_the_rows():
+    images = draw_images(train=600, test=300)
+    measured = measure_learning_curve(*images, CLASSES, HeadFit(None, CS), 0)
+    assert measured.forecast.end.measured == pytest.approx(measured.rows[-1]["accuracy"])
+
+
+def test_without_a_curve_nothing_is_forecast():
+    forecast = measure_learning_curve(*draw_images(test=0), CLASSES, HeadFit(None, CS), 0).forecast
+    assert forecast.reason == "few" and not forecast.ahead

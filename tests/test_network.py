@@ -300,6 +300,6 @@ def test_of_two_networks_that_of_the_lower_calibrated_loss_is_kept(tf, monkeypat
     )
     assert logged == [("plain", 0), ("augmented", 0)]
     assert selection.best(trained).variant == "augmented"
-    scores = selection.best_scores(trained)
+    scores = selection.best_scores([trained])
     assert scores["plain"]["validation_loss"] == 0.4
     assert scores["augmented"]["validation_loss_calibrated"] == 0.3

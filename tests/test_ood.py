@@ -48,7 +48,7 @@ def test_of_new_photographs_of_the_kind_no_more_than_promised_lie_beyond_the_lim
 
 @pytest.mark.parametrize(("count", "share", "most"), [(18, 0.95, 0.9473), (98, 0.99, 0.9898)])
 def test_too_few_validation_photographs_are_refused_with_the_share_that_they_allow(count, share, most):
-    with pytest.raises(ThawError, match=f"^{count} validation photographs are too few .* at most {most}$"):
+    with pytest.raises(ThawError, match=f"^{count} held-out photographs are too few .* at most {most}$"):
         ood.distance_limit(np.arange(count), share)
     assert ood.distance_limit(np.arange(count), most) == count - 1
     assert ood.distance_limit(np.arange(count + 1), share) == count
@@ -59,7 +59,7 @@ def test_plain_photographs_count_and_maps_are_pooled(tmp_path, monkeypatch, shap
     array = np.random.default_rng(0).normal(size=(16, *shape)).astype(np.float16)
     folder, split = write_features(tmp_path, array, ["test", "train", "validation", "train"] * 2)
     monkeypatch.setattr(ood.arrays, "BLOCK_BYTES", 2 * array[:1].nbytes)
-    training, validation = ood.read_features(folder, split)
+    training, [(validation, _)] = ood.read_features(folder, split)
     pooled = array if array.ndim == 2 else array.mean(axis=(1, 2), dtype=np.float32).astype(np.float16)
     np.testing.assert_array_equal(training, pooled[[2, 6, 10, 14]])
     np.testing.assert_array_equal(validation, pooled[[4, 12]])
@@ -69,7 +69,7 @@ def test_of_many_validation_photographs_the_same_part_is_drawn_each_time(tmp_pat
     monkeypatch.setattr(ood, "MAX_HELD_OUT", 10)
     array = np.arange(200, dtype=np.float16).reshape(100, 2)
     folder, split = write_features(tmp_path, array, ["train"] + ["validation"] * 98 + ["test"], copies=1)
-    (_, first), (_, second) = ood.read_features(folder, split), ood.read_features(folder, split)
+    (_, [(first, _)]), (_, [(second, _)]) = ood.read_features(folder, split), ood.read_features(folder, split)
     np.testing.assert_array_equal(first, second)
     assert len(np.unique(first[:, 0])) == 10 and first.min() > 1 and first.max() < 198
 

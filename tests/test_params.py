@@ -81,6 +81,13 @@ def test_a_parameter_in_the_wrong_section_is_named_with_its_own(tmp_path):
         ("image.size", "224", "a whole number, or null, not '224'"),
         ("fine_tune.patience", "none", "a whole number, or null, not 'none'"),
         ("fine_tune.batch_size", "32", "a whole number, not '32'"),
+        ("split.folds", 2, "null, auto, groups or a whole number from 3"),
+        ("split.folds", "group", "null, auto, groups or a whole number from 3"),
+        ("split.folds", True, "null, auto, groups or a whole number from 3"),
+        ("split.after", True, 'a date in quotes, such as "2024-05-01", or a number'),
+        ("split.group", 5, "the name of a column, a list of such names, or null"),
+        ("split.group", [], "the name of a column, a list of such names, or null"),
+        ("split.repeats", 2.5, "whole number"),
         ("image.size", 224.5, "whole number"),
         ("image.size", True, "whole number"),
         ("image.size", [224], "whole number"),
@@ -114,6 +121,30 @@ def test_a_value_of_the_wrong_type_names_the_key_the_value_and_what_it_may_be(tm
     assert f"not {value!r}" in text
 
 
+def test_a_date_without_quotes_says_that_it_needs_them(tmp_path):
+    path = write(tmp_path / "params.yaml", {})
+    path.write_text(path.read_text(encoding="utf-8").replace("after: null", "after: 2024-05-01"), encoding="utf-8")
+    with pytest.raises(ThawError, match=r"split.after should be a date in quotes, .*, not 2024-05-01$"):
+        params.load(path)
+
+
+@pytest.mark.parametrize("folds", [None, "auto", "groups", 3, 10])
+def test_folds_may_be(tmp_path, folds):
+    assert params.load(write(tmp_path / "params.yaml", {"split.folds": folds})).split.folds == folds
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"split.folds": 5, "split.after": "2024-05-01"}, "split.after needs split.folds: null"),
+        ({"split.repeats": 3}, "split.repeats: 3 needs split.folds: auto or a number"),
+        ({"split.repeats": 3, "split.folds": "groups"}, "split.repeats: 3 needs split.folds: auto or a number"),
+    ],
+)
+def test_parameters_of_folds_that_exclude_one_another(tmp_path, changes, words):
+    assert words in message(tmp_path, changes)
+
+
 @pytest.mark.parametrize(
     ("key", "value", "limit"),
     [
@@ -131,6 +162,7 @@ def test_a_value_of_the_wrong_type_names_the_key_the_value_and_what_it_may_be(tm
         ("augment.brightness", -0.1, "0"),
         ("head.strengths", [], "1"),
         ("head.augmented", [], "1"),
+        ("head.probes", [], "1"),
         ("fine_tune.epochs", 0, "1"),
         ("fine_tune.learning_rate", 0.0, "0"),
         ("fine_tune.layer_decay", 0.0, "0"),

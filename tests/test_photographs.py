@@ -75,13 +75,15 @@ def test_what_suits_the_photographs_is_written_and_comments_stay(project, capsys
     before = Path("params.yaml").read_text(encoding="utf-8")
     photographs.prepare(str(classes(project.parent / "mine")))
     assert changed_lines(before) == [
-        "source: folder", f"path: {project.parent}/mine", "preset: auto", "resize: auto",
+        "source: folder", f"path: {project.parent}/mine", "folds: auto", "preset: auto", "resize: auto",
     ]  # fmt: skip
     assert Path("params.yaml").read_text(encoding="utf-8").count("#") == before.count("#")
     output = capsys.readouterr().out
-    assert "params.yaml: 4 changes\n  augment.preset: any_way_up → auto (the head decides" in output
+    assert "params.yaml: 5 changes\n  augment.preset: any_way_up → auto (the head decides" in output
     resize = "  image.resize: crop → auto (the middle square of 40×30 would leave out 25%: validation decides)\n"
     assert resize in output
+    assert "  split.folds: null → auto (each photograph is tested once, by a model that has not seen it)\n" in output
+    assert "(5 folds: it trains 6 times)" in output
 
 
 def test_it_says_what_it_found(project, capsys):
@@ -95,7 +97,7 @@ def test_it_says_what_it_found(project, capsys):
         f"found: 25 photographs of 3 classes in {mine}",
         "  classes: ant 7, cat 9, dog 9",
         "  files: 25 PNG; smallest 40×30, median 40×30, largest 224×224 pixels (all were opened)",
-        "  split: 14 train, 5 validation, 6 test, drawn by Thaw (before near-duplicates are united)",
+        "  split: 5 folds of about 5, each of which tests once, drawn by Thaw (before near-duplicates are united)",
         "  left out: 2 not an image by its content (1 .heic, 1 .txt); 1 in no folder of a class",
     ]
 
@@ -103,7 +105,7 @@ def test_it_says_what_it_found(project, capsys):
 def test_square_photographs_of_the_input_size_change_nothing_but_source_and_preset(project, capsys):
     before = Path("params.yaml").read_text(encoding="utf-8")
     photographs.prepare(str(classes(project.parent / "mine", size=(224, 224))))
-    assert [line.split(":")[0] for line in changed_lines(before)] == ["source", "path", "preset"]
+    assert [line.split(":")[0] for line in changed_lines(before)] == ["source", "path", "folds", "preset"]
     assert "enlarged" not in capsys.readouterr().out
 
 
@@ -173,6 +175,31 @@ def test_other_photographs_get_what_suits_them(project):
     assert settings()["image.resize"] == "auto"
     photographs.prepare(str(classes(project.parent / "square", size=(50, 50))))
     assert settings()["image.resize"] == "crop" and settings()["augment.preset"] == "auto"
+
+
+def test_who_has_set_the_fractions_of_a_split_gets_no_folds(project, capsys):
+    edit(split__test=0.3)
+    photographs.prepare(str(classes(project.parent / "mine", count=20)))
+    assert settings()["split.folds"] is None
+    output = capsys.readouterr().out
+    assert "  split.folds: null stays, as you set it (auto would suit: each photograph is tested once" in output
+    assert " test, drawn by Thaw" in output
+
+
+def test_a_split_by_time_gets_no_folds(project, capsys):
+    edit(split__after="2024-05-01")
+    photographs.prepare(str(classes(project.parent / "mine", count=20)))
+    assert settings()["split.folds"] is None
+    assert "  split: test is what is newer than 2024-05-01 (split.after); " in capsys.readouterr().out
+
+
+def test_a_split_of_ones_own_is_taken_with_folds_auto(project, capsys):
+    for subset, count in (("train", 9), ("val", 3), ("test", 4)):
+        classes(project.parent / "mine" / subset, count)
+    photographs.prepare(str(project.parent / "mine"))
+    output = capsys.readouterr().out
+    assert "split.folds: null → auto (your own split is taken)" in output
+    assert "  split: your own, 18 train, 6 validation, 8 test\n" in output
 
 
 def test_a_split_of_ones_own_is_said(project, capsys):
@@ -260,7 +287,7 @@ BAD = {  # what there is, and what is said
     "an empty folder": (lambda f: f, "holds no photograph in a folder of its class"),
     "photographs in no folder": (lambda f: draw(f / "1.png").parent, "the 1 photographs in it need a folder for each"),
     "one class": (lambda f: classes(f, names=("cat",)), "holds one class, 'cat'"),
-    "one photograph of each class": (one_of_each, "has too few images to split: 1"),
+    "one photograph of each class": (one_of_each, "has 1 photograph: too few for 3 folds; 3 or more are needed"),
     "no file is a photograph": (unreadable, "none of the 16 photographs that were opened can be read"),
     "Git LFS has not fetched them": (pointers, "cat/0.png: a pointer of Git LFS: run git lfs pull"),
     "a photograph without an ending": (lambda f: draw(f / "1.jpg").rename(f / "1"), "is one photograph"),

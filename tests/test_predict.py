@@ -25,6 +25,7 @@ from thaw.core import prefetch
 from thaw.core.errors import ThawError, run
 from thaw.engines import inference
 from thaw.prediction import deployed_model, names, stream
+from thaw.prediction import output as output_rows
 from thaw.prediction import sheet as contact_sheet
 
 ROOT = Path(__file__).parents[1]
@@ -500,7 +501,7 @@ def test_where_the_resizing_was_chosen_the_features_say_which(ask, here, strange
 
 def test_a_share_for_which_validation_is_too_small_is_refused(ask, here, strange):
     _, status, complaint = ask(strange, "--far", 0.999)
-    assert status == 1 and "100 validation photographs are too few" in complaint and "at most 0.99" in complaint
+    assert status == 1 and "100 held-out photographs are too few" in complaint and "at most 0.99" in complaint
 
 
 # What is printed
@@ -561,6 +562,81 @@ def test_csv_with_top_has_the_most_probable_class_first(ask, folder):
     predicted = table(ask(folder, "--csv", "--top", 5)[0])
     assert list(predicted[0])[4:] == ["label_1", "probability_1", "label_2", "probability_2"]
     assert [row["label_1"] for row in predicted if row["label"]] == ["bright", "dark", "bright"]
+
+
+@pytest.fixture
+def sets(model):
+    """Limits beside the model, at three levels."""
+    decide(model, threshold=0.5)
+    path = model.with_name("decision.json")
+    content = json.loads(path.read_text())
+    content["models"]["fine_tuned"]["sets"] = {"0.9": [0.3, 0.5], "0.95": [0.02, 0.02], "0.99": [0, 0]}
+    path.write_text(json.dumps(content))
+    yield content
+    decide(model, threshold=0.5)
+
+
+def test_a_set_has_the_classes_that_reach_their_limits_and_the_label(ask, folder, sets):
+    output, status, complaint = ask(folder / "a.png", folder / "b.png", folder / "zero.jpg", "--json", "--sets", 0.9)
+    a, b, unread = rows(output)
+    assert status == 0 and "predict: there" not in complaint and "set" not in unread
+    assert 0.3 <= a["probabilities"]["dark"] < 0.5 and a["set"] == ["bright", "dark"]
+    assert b["set"] == ["dark"]
+    assert "set" not in rows(ask(folder / "a.png", "--json")[0])[0]
+
+
+def test_a_set_stands_on_the_line_and_in_a_column_that_any_name_survives(ask, folder, sets, tmp_path):
+    line, _, _ = ask(folder / "a.png", "--sets", 0.9)
+    assert line.endswith(f"{folder}/a.png  {{bright, dark}}\n")
+    file = tmp_path / "sets.csv"
+    for _ in range(2):  # the second time it replaces its own file
+        assert ask(folder, "--csv", file, "--sets", 0.9)[1] == 0
+    a, b, unread, *_ = table(file.read_text())
+    assert (json.loads(a["set"]), json.loads(b["set"]), unread["set"]) == (["bright", "dark"], ["dark"], "")
+    decision = deployed_model.Decision(sets={0.9: (0.0, 0.0)})
+    named = output_rows.Table(('a, "b"', "c|d"), decision, set_level=0.9)
+    text = io.StringIO()
+    image = stream.LoadedImage("x.png")
+    output_rows._csv_writer(text, named)(named.row(stream.Prediction(image, np.array([0.4, 0.6]))))
+    assert json.loads(table(text.getvalue())[0]["set"]) == ["c|d", 'a, "b"']
+
+
+def test_many_classes_of_a_set_are_counted():
+    classes = tuple(f"c{number}" for number in range(12))
+    probabilities = np.linspace(2, 1, 12) / 18
+    for limits, text in (((0.0,) * 12, "{all 12 classes}"), ((0.07,) * 12, "{c0, c1, c2, c3, c4, c5, c6, c7, 1 more}")):
+        named = output_rows.Table(classes, deployed_model.Decision(sets={0.9: limits}), set_level=0.9)
+        row = named.row(stream.Prediction(stream.LoadedImage("x.png"), probabilities))
+        assert output_rows._line(row, named).endswith(f"x.png  {text}")
+
+
+def test_a_level_between_two_takes_the_higher_one_and_too_few_photographs_are_said(ask, folder, sets):
+    output, _, complaint = ask(folder / "a.png", "--json", "--sets", 0.91)
+    assert rows(output)[0]["set"] == ["bright", "dark"] and "there are no sets of 0.91: these are of 0.95" in complaint
+    output, _, complaint = ask(folder / "b.png", "--json", "--sets", 0.99)
+    assert rows(output)[0]["set"] == ["dark", "bright"] and "too few photographs were held out for 0.99" in complaint
+
+
+@pytest.mark.parametrize("level", ["0.5", "0.999"])
+def test_a_level_that_decision_json_does_not_have_is_refused(ask, folder, sets, level):
+    output, status, complaint = ask(folder / "a.png", "--sets", level)
+    assert not output and (status, complaint) == (1, f"thaw: --sets should be from 0.9 to 0.99, not {level}\n")
+
+
+def test_without_sets_one_line_says_who_writes_them(ask, folder):
+    output, status, complaint = ask(folder / "a.png", "--sets", 0.9)
+    assert not output and status == 1 and complaint.startswith("thaw: --sets: decision.json has no sets;")
+    assert complaint.count("\n") == 1
+
+
+def test_sets_for_another_number_of_classes_are_refused(tmp_path):
+    chosen = {"temperature": 1, "threshold": None, "sets": {"0.9": [0.5, 0.5, 0.5]}}
+    content = {"class_names": ["dark", "bright"], "models": {"fine_tuned": chosen}}
+    for sets in (chosen["sets"], ["0.9"], {"high": [0.5, 0.5]}):
+        content["models"]["fine_tuned"]["sets"] = sets
+        (tmp_path / "decision.json").write_text(json.dumps(content))
+        with pytest.raises(ThawError, match="no decision of Thaw's"):
+            deployed_model.read_decision(tmp_path / "model.keras", ("dark", "bright"))
 
 
 @pytest.mark.parametrize("name", ["sheet.png", "sheet.jpg"])
@@ -636,6 +712,9 @@ def test_only_files_of_an_earlier_prediction_are_replaced(ask, folder, tmp_path)
         ["--sheet", "a.txt"],
         ["--csv", "--json"],
         ["--bits", "7"],
+        ["--sets", "95"],
+        ["--sets", "1"],
+        ["--sets", "nan"],
     ],
     ids=" ".join,
 )

@@ -17,7 +17,7 @@ def predicted():
     examples = Examples(ids, splits, np.array([[0], [20], [10], [1], [21]]), labels, np.ones(5), ids)
     p = {"head": np.linspace(0, 1, 5), "fine_tuned": np.linspace(1, 0, 5)}
     probabilities = {model: np.stack([1 - positive, positive], axis=1) for model, positive in p.items()}
-    return Predictions(examples, ("no", "ja, é"), probabilities, np.linspace(0.2, 0.6, 5))
+    return Predictions(examples, ("no", "ja, é"), probabilities, np.linspace(0.2, 0.6, 5), np.zeros(5, int))
 
 
 def test_a_split_has_all_that_is_predicted_for_its_images(predicted):

@@ -20,12 +20,13 @@ from PIL import Image
 
 from thaw.core import tables
 from thaw.evaluation import measure, review
+from thaw.evaluation.forecast import End, Forecast, Needed
 from thaw.evaluation.learning_curve import HeadFit
 from thaw.evaluation.predictions import Predictions
 from thaw.evaluation.resampling import resample
 from thaw.features.examples import Examples
 from thaw.parameters.evaluate import Evaluate
-from thaw.report import axes, charts, data, elements, health, model_card, page, quality, trust
+from thaw.report import axes, charts, data, elements, health, model_card, page, quality, sets, trust
 from thaw.report.charts import IntervalRow, Plane, Point
 from thaw.report.estimate import Estimate
 from thaw.report.results import Duplicates, PresetChoice, Results
@@ -115,13 +116,15 @@ def results(
     ids = photographs.image_ids
     images = pl.DataFrame({"image_id": ids, "width": 300, "height": 200 + np.arange(row) % 2})
     images = images.with_columns(meta_camera=pl.Series(np.resize([source, "north"], row)))
-    predicted = Predictions(photographs, classes, probabilities, generator.random(row))
-    measured = measure.measure_models(predicted, features, images, settings, HeadFit(None, [0.01]))
+    predicted = Predictions(photographs, classes, probabilities, generator.random(row), np.zeros(row, int))
+    measured = measure.measure_models(
+        predicted, photographs, features, images, settings=settings, head=HeadFit(None, [0.01])
+    )
     chosen = review.choose_images(predicted, settings.shown)
     shown = sorted({int(i) for rows in chosen.values() for i in rows})
     pixels = np.full((16, 16, 3), 99, np.uint8) if readable else None
     cards = review.make_cards(
-        predicted, review.nearest_training_images(features, photographs, shown),
+        predicted, review.nearest_training_images(features, photographs, predicted.rounds, shown),
         dict.fromkeys(range(row), pixels), dict.fromkeys(shown if maps and readable else (), np.eye(4)),
     )  # fmt: skip
     split = pl.DataFrame(
@@ -246,6 +249,43 @@ def test_a_learning_curve_says_where_it_ends_and_why(rows, counts, expected):
     text = trust._learning_curve(dataclasses.replace(usual(), measured=measured, health=statistics))
     assert expected in text
     assert ("It ends before" in expected) == ("It ends before" in text)
+
+
+FOUND = {1: Needed(1.5, 1.2, 2.04), 2: None, 3: None}
+END = End(measured=0.8, predicted=0.812, low=0.7, high=0.9)
+
+
+@pytest.mark.parametrize(
+    ("forecast", "expected"),
+    [
+        (Forecast("few"), "cannot be said: there are too few to draw parts of four sizes"),
+        (Forecast("flat", END), "cannot be said: between the sizes, the accuracy does not rise by more than chance"),
+        (Forecast("missed", END), "the largest should get 70.0\u202f% to 90.0\u202f% right, and it gets 80.0\u202f%"),
+        (Forecast(None, END, FOUND), "For one point more it takes about 200 photographs in all (160 to 270)."),
+        (Forecast(None, END, FOUND), "For two or three points more it cannot be said: the interval is too wide."),
+        (Forecast(None, END, FOUND), "predicted from the others, it is off by 1.2 points."),
+    ],
+)
+def test_the_report_says_how_many_photographs_bring_points_or_why_it_cannot_be_said(forecast, expected):
+    by_split = dict(zip(tables.SPLITS, ([n, 0] for n in (70, 30, 30)), strict=True))
+    statistics = dataclasses.replace(usual().health, counts=by_split)
+    measured = dataclasses.replace(usual().measured, forecast=forecast)
+    assert expected in trust._learning_curve(dataclasses.replace(usual(), measured=measured, health=statistics))
+
+
+def test_with_folds_the_report_says_whose_accuracy_the_intervals_hold():
+    statistics = dataclasses.replace(usual().health, counts={f"fold {i}": [9, 9] for i in range(5)})
+    assert "Bayle" in data.write_provenance(dataclasses.replace(usual(), health=statistics))
+    assert "Bayle" not in data.write_provenance(usual())
+
+
+def test_what_lies_ahead_is_drawn_beside_what_was_measured():
+    curve = [{"images": n, "draws": 1, "accuracy": 0.8, "accuracy_low": 0.7, "accuracy_high": 0.9} for n in (20, 40)]
+    ahead = [{"images": n, "accuracy": 0.85, "accuracy_low": 0.8, "accuracy_high": 0.9} for n in (40, 80, 160)]
+    measured = dataclasses.replace(usual().measured, learning_curve=curve, forecast=Forecast(None, END, FOUND, ahead))
+    drawing = trust._learning_curve(dataclasses.replace(usual(), measured=measured))
+    assert drawing.count('<polyline class="head"') == drawing.count('<polyline class="ahead"') == 1
+    assert ">160</text>" in drawing
 
 
 def test_each_part_of_a_grid_is_one_figure_so_that_a_note_stands_below_its_own():
@@ -598,6 +638,16 @@ def test_near_duplicates_are_counted_shown_and_named_where_they_were_left_out():
     assert "4 photographs are of groups in several splits" in text and "No group stands" not in text
 
 
+def test_with_folds_the_photographs_are_counted_by_fold():
+    counts = {f"fold {i}": (20 + i, 10) for i in range(3)}
+    folded = results(groups=3)
+    folded = dataclasses.replace(folded, health=dataclasses.replace(folded.health, counts=counts))
+    text = Page(page.render(folded)).sentence()
+    assert "No group stands in two folds." in text and "Of 93 photographs" in text
+    assert '<th class="number" scope="col">fold 2</th>' in page.render(folded)
+    assert "no group is in two folds." in model_card.write(folded)
+
+
 def test_the_report_says_which_augmentation_was_taken_and_why():
     assert "The preset upright, as set in the parameters" in Page(usual_page()).sentence()
     compared = {"any_way_up": {"against": "upright", "validation_loss_change": -0.0312, "standard_error": 0.01}}
@@ -701,3 +751,36 @@ def test_in_a_browser_nothing_overflows_nothing_is_fetched_and_nothing_is_compla
         assert frame["fetched"] == []
         assert frame["pictures"] > 10 and frame["broken"] == 0
     assert not [line for line in browser.stderr.splitlines() if "CONSOLE" in line]
+
+
+def test_sets_are_shown_by_level_and_the_card_says_what_they_hold():
+    run = results(("a", EVIL, "c"), counts=(90, 150, 150))
+    scores = run.measured.metrics["sets"]["fine_tuned"]
+    shown = Page(sets.write_sets(run))
+    percents = [f"{100 * scores[level]['coverage']:.1f}" for level in ("0.9", "0.95", "0.99")]
+    assert [row[1].replace("\u202f", " ").split(" %")[0] for row in shown.rows[1:4]] == percents
+    assert [row[2] for row in shown.rows[1:4]] == [f"{scores[key]['mean_size']:.2f}" for key in ("0.9", "0.95", "0.99")]
+    assert [row[0] for row in shown.rows[5:]].count(EVIL) == 1 and {row[3] for row in shown.rows[5:]} == {"own"}
+    assert "the photographs are too few" not in shown.sentence()
+    assert f"Of the test split, {percents[1]} % had their label in their set" in shown.sentence()
+    card = model_card.write(run).replace("\u202f", " ")
+    assert "`predict.py --sets 0.95` gives each photograph" in card and f"{percents[1]} % had their label" in card
+
+
+def test_too_few_photographs_for_sets_and_sets_that_break_their_promise_are_said():
+    few = Page(sets.write_sets(results(counts=(40, 18, 60)))).sentence()
+    assert "Too few photographs were held out for that: each set has all classes." in few
+    assert "For 95 % and 99 % the photographs are too few" in few
+    run = results(counts=(40, 100, 60))
+    made = run.measured.sets["fine_tuned"]
+
+    def said_of(**scores):
+        changed = dataclasses.replace(made, scores=made.scores | {0.95: made.scores[0.95] | scores})
+        measured = dataclasses.replace(run.measured, sets={"fine_tuned": changed})
+        return Page(sets.write_sets(dataclasses.replace(run, measured=measured))).sentence()
+
+    assert "less than promised" in said_of(coverage=0.5, coverage_low=0.4, coverage_high=0.6)
+    assert "less than promised" not in said_of()
+    assert "No photograph was held out to measure it." in said_of(**dict.fromkeys(made.scores[0.95]))
+    extended = dataclasses.replace(run.measured, metrics=run.measured.metrics | {"extension": {"test": {}}})
+    assert "An extended model has no sets" in sets.write_sets(dataclasses.replace(run, measured=extended))

@@ -52,6 +52,7 @@ def test_only_test_images_are_shown_as_mistakes_but_labels_of_any_split():
         ("a", "b"),
         {"head": 1 - PROBABILITIES, "fine_tuned": PROBABILITIES},
         np.array([0.9, 0.9, 0.8, 0.1, 0.9, 0.2]),
+        np.zeros(6, int),
     )
     chosen = review.choose_images(predictions, 2)
     assert {name: rows.tolist() for name, rows in chosen.items()} == {
@@ -64,7 +65,7 @@ def test_only_test_images_are_shown_as_mistakes_but_labels_of_any_split():
 def test_the_neighbours_are_training_images_but_never_itself():
     features = np.array([[1, 0], [1, 0.1], [1, 0.2], [0, 1], [1, 0.3], [1, 0.04]], np.float16)
     images = examples(["train", "train", "train", "train", "train", "test"])
-    assert review.nearest_training_images(features, images, [0, 5]) == {0: [1, 2, 4], 5: [0, 1, 2]}
+    assert review.nearest_training_images(features, images, np.zeros(6, int), [0, 5]) == {0: [1, 2, 4], 5: [0, 1, 2]}
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no image"])

@@ -20,8 +20,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def parameters(**changes) -> Split:
-    defaults = {"validation": 0.15, "test": 0.25, "seed": 1, "keep_subsets": True, "group_duplicates": True}
-    defaults |= {"mirrored_duplicates": False, "duplicates_across": "leave_out"}
+    defaults = yaml.safe_load((ROOT / "params.yaml").read_text())["split"]
     return Split(**defaults | changes)
 
 

@@ -24,6 +24,7 @@ IMAGES = {
     "height": pl.Int64,
 }  # and further columns of the source, prefixed `meta_`
 SPLIT = {"image_id": pl.String, "label": pl.String, "weight": pl.Float64, "group": pl.String, "split": pl.String}
+FOLD_COLUMNS = r"^fold(_\d+)?$"  # of split.csv, only with `split.folds`: the fold of each image, from 0; one a repeat
 MISSING = dict.fromkeys(("image_id", "file", "reason"), pl.String)  # the images that were left out
 ROWS = {  # the view in each row of an array
     "image_id": pl.String,
@@ -63,6 +64,11 @@ def read(path: Path, schema: dict[str, pl.DataType]) -> pl.DataFrame:
     if len(duplicated):
         raise ThawError(f"{path}: the id {duplicated['image_id'][0]} is there more than once")
     return frame
+
+
+def tested(split: pl.DataFrame) -> pl.DataFrame:
+    """Return those images of a table split.csv that models are tested on: with folds, all of them."""
+    return split if "fold" in split.columns else split.filter(split="test")
 
 
 def read_images(raw: Path) -> pl.DataFrame:

@@ -59,6 +59,7 @@ def constant_graph(function: tf.types.experimental.ConcreteFunction) -> tf.compa
     return graph
 
 
+tf.get_logger().setLevel("ERROR")  # with folds, a process trains several models: TensorFlow advises to train one
 tf.config.experimental.enable_op_determinism()
 tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})  # it makes AddN of additions
 _add_gradients_in_order()

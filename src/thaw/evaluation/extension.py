@@ -18,10 +18,10 @@ Scores = dict[str, float | int | None]
 def measure_extension(models: "TrainedModels", probabilities: np.ndarray) -> dict[str, Scores]:
     """Return split → `extension_scores`, on validation and test.
 
-    probabilities (n, all classes) are those of the extended model for all images.
+    probabilities (n, all classes) are those of the extended model for all images that are asked about.
     """
-    examples = models.examples
-    before = models.mean_of_head(models.head.before)
+    examples, _ = models.examples.asked()
+    before = models.mean_of_features(models.head.before, examples.rows)
     parts = {split: examples.positions(split) for split in EVALUATED}
     return {
         split: extension_scores(models.head, probabilities[rows], before[rows], examples.labels[rows])

@@ -4,15 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
 from scipy.sparse import csr_array
 from threadpoolctl import threadpool_limits
 
+from thaw.features.discriminant import ClassSums, describe, solve
 from thaw.features.examples import Examples
 
 BLOCK_IMAGES = 4096  # whose features are held at a time
 BLOCK_LOGITS = 2**22  # held at a time
-MIN_VARIANCE = 1e-3  # added, of 1 that a channel has: copies of one picture have none, which float32 rounds below 0
 
 
 def self_confidence(
@@ -53,10 +52,12 @@ def self_confidence(
         training = _TrainingSet(features, labels, weights, classes, *_standard(features, weights))
         sums = [training.sums(np.flatnonzero(fold == i)) for i in range(folds)]
         for i in range(folds):
-            weight, total, products = (sum(parts[:i] + parts[i + 1 :]) for parts in zip(*sums, strict=True))
-            if not weight.any():
+            other_folds = ClassSums(*(sum(parts[:i] + parts[i + 1 :]) for parts in zip(*sums, strict=True)))
+            if not other_folds.weight.any():
                 continue
-            present, kernel, bias = _discriminant(weight, total, products, shrinkage)
+            classes_of_fold = describe(other_folds)
+            present = classes_of_fold.present
+            kernel, bias = (part.astype(np.float32) for part in solve(classes_of_fold, shrinkage))
             own = np.searchsorted(present, labels)
             judged = np.flatnonzero((fold == i) & np.isin(labels, present))
             step = max(1, min(BLOCK_IMAGES, BLOCK_LOGITS // len(present)))
@@ -119,8 +120,7 @@ class _TrainingSet:
         """Return the features of these rows, each channel with mean 0 and variance 1 over all images."""
         return (self.features[rows].astype(np.float32) - self.mean) / self.scale
 
-    def sums(self, rows: NDArray[np.integer]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Return weight (classes,), sum (classes, channels) and products (channels, channels) of these rows."""
+    def sums(self, rows: NDArray[np.integer]) -> ClassSums:
         channels = self.features.shape[1]
         weight = np.bincount(self.labels[rows], self.weights[rows], minlength=self.classes)
         total, products = np.zeros((self.classes, channels)), np.zeros((channels, channels))
@@ -130,28 +130,4 @@ class _TrainingSet:
             cells = (self.labels[block], np.arange(len(block)))
             total += csr_array((weights, cells), shape=(self.classes, len(block))) @ x
             products += x.T @ (x * weights[:, None].astype(np.float32))
-        return weight, total, products
-
-
-def _discriminant(
-    weight: NDArray[np.float64], total: NDArray[np.float64], products: NDArray[np.float64], shrinkage: float
-) -> tuple[NDArray[np.integer], NDArray[np.float32], NDArray[np.float32]]:
-    """Fit the linear discriminant from the sums of a training set.
-
-    Args:
-        weight: (classes,), that each class has.
-        total: (classes, channels), weighted sum of the features.
-        products: (channels, channels), weighted sum of the products of the features.
-        shrinkage: as in `self_confidence`.
-
-    Returns:
-        The classes that have a weight (k,), the kernel (channels, k) and the bias (k,) of their logits.
-    """
-    present = np.flatnonzero(weight)
-    means = total[present] / weight[present, None]
-    within = (products - (means * weight[present, None]).T @ means) / weight.sum()
-    channels = len(within)
-    within[np.diag_indices(channels)] += max(shrinkage * np.trace(within) / channels, MIN_VARIANCE)
-    kernel = cho_solve(cho_factor(within, lower=True), means.T)
-    bias = -np.einsum("kc,ck->k", means, kernel) / 2
-    return present, kernel.astype(np.float32), bias.astype(np.float32)
+        return ClassSums(weight, total, products)

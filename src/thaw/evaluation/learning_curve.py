@@ -8,9 +8,11 @@ from numpy.typing import NDArray
 
 from thaw.core import progress
 from thaw.core.tables import EVALUATED
+from thaw.evaluation import forecast
+from thaw.evaluation.forecast import Forecast, Part
 from thaw.evaluation.scored import Row
 from thaw.features.examples import Examples, training_weights
-from thaw.features.linear_probe import Probe, Samples, fit_path, until_worse
+from thaw.features.linear_probe import Samples, fit_path, until_worse
 
 SIZES = 5  # of the training split, each twice the one before
 DRAWS = 5  # parts of each size
@@ -26,14 +28,21 @@ class HeadFit:
     Cs: Sequence[float]
 
 
+@dataclass(frozen=True)
+class LearningCurve:
+    rows: Sequence[Row]  # one for each size: see `measure_learning_curve`
+    forecast: Forecast  # of the accuracy with more images
+
+
 def measure_learning_curve(
     features: NDArray[np.floating], examples: Examples, classes: tuple[str, ...], head: HeadFit, seed: int
-) -> list[Row]:
+) -> LearningCurve:
     """Train the head on the plain features of larger and larger parts of the training split.
 
     Each size is twice the one before. The last is all images, or as many as MAX_FITTED allows. At each size, DRAWS
     parts are drawn, of whole groups: each has the same share of every class, and at least an image of it. C is chosen
-    on validation. Images of weight 0 teach nothing and are left out.
+    on validation. Images of weight 0 teach nothing and are left out. With folds, each draw is of another round, of the
+    first DRAWS, and measured on the test split of that round.
 
     Args:
         features: (rows, channels), as the extraction wrote them.
@@ -43,37 +52,50 @@ def measure_learning_curve(
         seed: of the draws.
 
     Returns:
-        A row for each size, the smallest first. Columns: `images` (trained on, mean over the draws), `draws`, and for
-        the test split `accuracy` and `accuracy_weighted`, means over the draws, each with `_low` and `_high`, the
-        lowest and the highest draw. Weighted ones are None where nothing weighs anything. All images are one draw.
-        There are no rows where the test split is empty, or where MAX_FITTED allows fewer images than classes.
+        The forecast, and a row for each size, the smallest first. Columns: `images` (trained on, mean over the draws),
+        `draws`, and for the test split `accuracy` and `accuracy_weighted`, means over the draws, each with `_low` and
+        `_high`, the lowest and the highest draw. Weighted ones are None where nothing weighs anything. All images are
+        one draw, with folds one of each round. There are no rows where the test split is empty, or where MAX_FITTED
+        allows fewer images than classes.
     """
-    train = examples.split("train")
-    train = train.take(np.flatnonzero(train.weights > 0))
-    validation, test = (_sample(examples.split(name), seed) for name in EVALUATED)
-    largest = min(1.0, MAX_FITTED / len(classes) / len(train))
-    if not len(test) or largest * len(train) < len(classes):
-        return []
+    rounds = [_Round.of(part, seed) for part in examples.rounds()[:DRAWS]]
+    available = float(np.mean([len(part.train) for part in rounds]))
+    largest = min(1.0, MAX_FITTED / len(classes) / available)
+    if not all(len(part.test) for part in rounds) or largest * available < len(classes):
+        return LearningCurve([], Forecast("few"))
     rows: list[Row] = []
-    validation_features, test_features = features[validation.rows], features[test.rows]
+    parts: list[list[Part]] = []
     for size in progress.track(range(SIZES), "learning curve", "size", SIZES):
         share = largest / 2 ** (SIZES - 1 - size)
-        counts, results = [], []
-        for draw in range(DRAWS if share < 1 else 1):
+        parts.append([])
+        for draw in range(DRAWS if share < 1 else len(rounds)):
+            drawn_from = rounds[draw % len(rounds)]
+            train, validation, test = drawn_from.train, drawn_from.validation, drawn_from.test
             part = train.take(_draw(train, share, np.random.default_rng([seed, size, draw])))
             weights = training_weights(part, head.class_weight)
             path = fit_path(Samples(features[part.rows].astype(np.float32), part.labels, weights), head.Cs)
-            best, *_ = min(until_worse(path, validation_features, validation), key=lambda fitted: fitted[1])
-            counts.append(len(part))
-            results.append(_accuracies(best, test_features, test))
-        row: Row = {"images": round(float(np.mean(counts))), "draws": len(counts)}
-        for name in results[0]:
-            values = [result[name] for result in results]
-            defined = values[0] is not None
-            ends = (float(np.mean(values)), min(values), max(values)) if defined else (None, None, None)
-            row |= dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
-        rows.append(row)
-    return rows
+            fits = until_worse(path, features[validation.rows], validation)
+            best, *_ = min(fits, key=lambda fitted: fitted[1])
+            hits = best.probabilities(features[test.rows]).argmax(axis=1) == test.labels
+            parts[-1].append(Part(len(part), draw % len(rounds), hits, test.groups, test.weights))
+        rows.append(_row(parts[-1], DRAWS if share < 1 else 1))
+    return LearningCurve(rows, forecast.extrapolate(parts, available))
+
+
+@dataclass(frozen=True)
+class _Round:
+    """The images of one training, those left out that it does not use."""
+
+    train: Examples
+    validation: Examples
+    test: Examples
+
+    @classmethod
+    def of(cls, examples: Examples, seed: int) -> "_Round":
+        train = examples.split("train")
+        return cls(
+            train.take(np.flatnonzero(train.weights > 0)), *(_sample(examples.split(name), seed) for name in EVALUATED)
+        )
 
 
 def _draw(train: Examples, share: float, generator: np.random.Generator) -> NDArray[np.int64]:
@@ -97,7 +119,12 @@ def _sample(examples: Examples, seed: int) -> Examples:
     return examples.take(np.sort(np.random.default_rng(seed).choice(len(examples), MAX_MEASURED, replace=False)))
 
 
-def _accuracies(head: Probe, features: NDArray[np.floating], test: Examples) -> dict[str, float | None]:
-    hits = head.probabilities(features).argmax(axis=1) == test.labels
-    weighted = float(np.average(hits, weights=test.weights)) if test.weights.any() else None
-    return {"accuracy": float(hits.mean()), "accuracy_weighted": weighted}
+def _row(parts: Sequence[Part], draws: int) -> Row:
+    """Return the row of one size."""
+    row: Row = {"images": round(float(np.mean([part.images for part in parts]))), "draws": draws}
+    weighted = [float(np.average(p.hits, weights=p.weights)) if p.weights.any() else None for p in parts]
+    for name, values in (("accuracy", [float(p.hits.mean()) for p in parts]), ("accuracy_weighted", weighted)):
+        defined = None not in values
+        ends = (float(np.mean(values)), min(values), max(values)) if defined else (None, None, None)
+        row |= dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
+    return row

@@ -3,8 +3,9 @@
 The models are called `head` and `fine_tuned`, the baselines `majority` and `neighbours`.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import median_low
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,13 +13,14 @@ import polars as pl
 
 from thaw.core import progress
 from thaw.core.tables import EVALUATED
-from thaw.evaluation import comparison, plots
+from thaw.evaluation import comparison, conformal, plots
 from thaw.evaluation.comparison import LabelledFeatures
+from thaw.evaluation.forecast import Forecast
 from thaw.evaluation.learning_curve import HeadFit, measure_learning_curve
 from thaw.evaluation.metrics import class_metrics, summarise
 from thaw.evaluation.predictions import Predictions
 from thaw.evaluation.resampling import Resampled, Resampling, resample
-from thaw.evaluation.scored import Row
+from thaw.evaluation.scored import Row, Scored
 from thaw.evaluation.slices import count_small, measure_slices
 from thaw.evaluation.thresholds import Threshold, choose_threshold
 from thaw.features.examples import Examples
@@ -49,6 +51,7 @@ class Measured:
     metrics: dict[str, Mapping]  # the content of metrics.json
     temperatures: Mapping[str, float]  # by model
     thresholds: Mapping[str, Mapping[str, Threshold]]  # model → split; empty with more than two classes
+    sets: Mapping[str, conformal.Sets]  # by model
     comparisons: Mapping[str, Mapping]  # pair → differences, counts and mcnemar_p
     neighbours: int  # that vote in the baseline of this name
     per_class: Mapping[str, Sequence[Row]]  # model → a row for each class
@@ -56,15 +59,23 @@ class Measured:
     small_slices: int  # that are left out, since nothing can be said of so few images
     curves: Mapping[str, Mapping[str, Sequence[Row]]]  # kind → model → rows
     learning_curve: Sequence[Row]
+    forecast: Forecast  # of the learning curve
 
 
 def measure_models(
-    predictions: Predictions, features: np.ndarray, images: pl.DataFrame, settings: "Evaluate", head: HeadFit
+    predictions: Predictions,
+    run: Examples,
+    features: np.ndarray,
+    images: pl.DataFrame,
+    *,
+    settings: "Evaluate",
+    head: HeadFit,
 ) -> Measured:
     """Measure the models by their predictions for the images of all splits.
 
     Args:
         predictions: of both models.
+        run: all images of the run, each once.
         features: (rows, channels), as the extraction wrote them.
         images: the table images.csv.
         settings: the section `evaluate`. Its threshold fits the classes: see `Evaluate.check_classes`.
@@ -73,14 +84,17 @@ def measure_models(
     Returns:
         All that metrics.json, the plots and the report are written from.
     """
-    examples, classes = predictions.examples, predictions.classes
-    held_out = predictions.take(np.flatnonzero(examples.splits != "train"))
+    classes = predictions.classes
+    held_out = predictions.take(np.flatnonzero(predictions.examples.splits != "train"))
+    calibrated = calibrate(held_out)
     temperatures = fit_temperatures(held_out)
-    calibrated = held_out.with_probabilities(
-        {model: apply_temperature(p, temperatures[model]) for model, p in held_out.probabilities.items()}
+    final = chosen_on(held_out)
+    final = final.with_probabilities(
+        {model: apply_temperature(p, temperatures[model]) for model, p in final.probabilities.items()}
     )
-    thresholds = choose_thresholds(calibrated, settings.threshold) if len(classes) == 2 else {}
-    baselines, neighbours = predict_baselines(features, examples.split("train"), held_out.examples, len(classes))
+    thresholds = choose_thresholds(calibrated, final, settings.threshold) if len(classes) == 2 else {}
+    sets = conformal.make_sets(held_out, final, settings.threshold)
+    baselines, neighbours = predict_baselines(features, run, held_out, len(classes))
     untrained = held_out.with_probabilities(baselines)
     resamples = resample_models(held_out, settings)
     calibrated_resamples = resample_models(calibrated, settings, areas_of=())
@@ -90,6 +104,7 @@ def measure_models(
     all_models = held_out.with_probabilities({**held_out.probabilities, **baselines})
     compared = compare_models(all_models.split("test"), resamples | untrained_resamples)
     resampling, test_images = _resampling(settings), images_in_order(test.examples, images)
+    curve = measure_learning_curve(features, run, classes, head, settings.seed)
     return Measured(
         metrics=quality
         | {
@@ -97,9 +112,12 @@ def measure_models(
             "comparison": comparison_scores(compared),
             "calibration": calibration_scores(temperatures, quality, measure_quality(calibrated, calibrated_resamples)),
             "threshold": threshold_scores(thresholds),
+            "sets": conformal.scores(sets),
+            "learning_curve": curve.forecast.scores(len(run)),
         },
         temperatures=temperatures,
         thresholds=thresholds,
+        sets=sets,
         comparisons=compared,
         neighbours=neighbours,
         per_class={model: class_metrics(scored, classes, resampling) for model, scored in test.scored().items()},
@@ -109,7 +127,8 @@ def measure_models(
         },
         small_slices=count_small(test_images),
         curves=plots.compute_curves(test.scored(), calibrated.split("test").scored(), classes, settings.bins),
-        learning_curve=measure_learning_curve(features, examples, classes, head, settings.seed),
+        learning_curve=curve.rows,
+        forecast=curve.forecast,
     )
 
 
@@ -139,28 +158,33 @@ def measure_quality(predictions: Predictions, resamples: Resamples) -> Quality:
 
 
 def predict_baselines(
-    features: np.ndarray, train: Examples, held_out: Examples, classes: int
+    features: np.ndarray, run: Examples, held_out: Predictions, classes: int
 ) -> tuple[dict[str, np.ndarray], int]:
     """Predict without training: by the majority class, and by the nearest neighbours on the frozen features.
 
     Args:
         features: (rows, channels), as the extraction wrote them.
-        train: the training images.
+        run: all images of the run, each once.
         held_out: the n images of validation and test.
         classes: their number.
 
     Returns:
-        The probabilities (n, classes) of both baselines, and how many neighbours were best on validation.
+        The probabilities (n, classes) of both baselines, and how many neighbours were best on validation: with folds,
+        the median, of two middle ones the lower.
     """
 
     def labelled_features(examples: Examples) -> LabelledFeatures:
         return LabelledFeatures(features[examples.rows], examples.labels, examples.weights)
 
-    training = labelled_features(train)
-    k = comparison.choose_neighbours(training, labelled_features(held_out.split("validation")), classes)
-    majority = comparison.majority_probabilities(training, classes, len(held_out))
-    neighbours = comparison.neighbour_probabilities(training, features[held_out.rows], classes, k)
-    return {"majority": majority, "neighbours": neighbours}, k
+    chosen, majority, neighbours = [], *np.empty((2, len(held_out.examples), classes))
+    for number, part in enumerate(run.rounds()):
+        training, asked = labelled_features(part.split("train")), np.flatnonzero(held_out.rounds == number)
+        k = comparison.choose_neighbours(training, labelled_features(part.split("validation")), classes)
+        majority[asked] = comparison.majority_probabilities(training, classes, len(asked))
+        near = features[held_out.examples.rows[asked]]
+        neighbours[asked] = comparison.neighbour_probabilities(training, near, classes, k)
+        chosen.append(k)
+    return {"majority": majority, "neighbours": neighbours}, median_low(chosen)
 
 
 def in_brief(quality: Quality) -> Quality:
@@ -206,12 +230,39 @@ def comparison_scores(compared: Mapping[str, dict]) -> dict[str, Scalars]:
     return scores
 
 
-def fit_temperatures(predictions: Predictions) -> dict[str, float]:
-    """Return each model's temperature, fitted on validation alone."""
-    return {
-        model: fit_temperature(scored.probabilities, scored.labels, scored.weights)
-        for model, scored in predictions.split("validation").scored().items()
-    }
+def by_round(predictions: Predictions) -> Iterator[tuple[np.ndarray, Predictions]]:
+    """Yield the positions of the images that each round answers, and these images."""
+    for number in np.unique(predictions.rounds):
+        positions = np.flatnonzero(predictions.rounds == number)
+        yield positions, predictions.take(positions)
+
+
+def calibrate(held_out: Predictions) -> Predictions:
+    """Return the same images with calibrated probabilities: those of each round, on its validation."""
+    probabilities = {model: np.empty_like(p) for model, p in held_out.probabilities.items()}
+    for positions, part in by_round(held_out):
+        validation = part.split("validation").scored()
+        for model, calibrated in probabilities.items():
+            temperature = _temperature(validation[model])
+            calibrated[positions] = apply_temperature(part.probabilities[model], temperature)
+    return held_out.with_probabilities(probabilities)
+
+
+def fit_temperatures(held_out: Predictions) -> dict[str, float]:
+    """Return the temperature of each model for those who use it.
+
+    It is fitted on validation; with folds, on the answers of models that have not seen the images at all.
+    """
+    return {model: _temperature(scored) for model, scored in chosen_on(held_out).scored().items()}
+
+
+def chosen_on(held_out: Predictions) -> Predictions:
+    """Return the images on which the temperature and the threshold of the final model are chosen."""
+    return held_out.split("validation") if held_out.examples.folds is None else held_out.once()
+
+
+def _temperature(scored: Scored) -> float:
+    return fit_temperature(scored.probabilities, scored.labels, scored.weights)
 
 
 def calibration_scores(
@@ -232,21 +283,40 @@ def calibration_scores(
     }
 
 
-def choose_thresholds(calibrated: Predictions, aim: float | str) -> dict[str, dict[str, Threshold]]:
-    """Choose a threshold for each model on validation, on its calibrated probabilities of class 1 of two.
+def choose_thresholds(calibrated: Predictions, final: Predictions, aim: float | str) -> dict[str, dict[str, Threshold]]:
+    """Choose a threshold for each model, on the probabilities of class 1 of two.
 
-    Returns model → split → the threshold, with the precision and recall that it has on that split.
+    With folds, what it reaches where it was chosen would be too good. So each round chooses one on its validation, and
+    that is measured on its test.
+
+    Args:
+        calibrated: images of validation and test, calibrated in each round.
+        final: those on which the threshold is chosen, calibrated as for those who use the model.
+        aim: as in `evaluate.threshold`.
+
+    Returns:
+        Model → split → the threshold, with the precision and recall that it has on that split.
     """
-    validation, test = (calibrated.split(split) for split in EVALUATED)
     thresholds = {}
     for model in calibrated.probabilities:
-        on_validation, on_test = (
-            (part.probabilities[model][:, 1], part.examples.labels, part.examples.weights)
-            for part in (validation, test)
-        )
-        chosen = choose_threshold(*on_validation, aim)
-        thresholds[model] = {"validation": chosen, "test": chosen.measured_on(*on_test)}
+        chosen, test = choose_threshold(*_positives(final, model), aim), calibrated.split("test")
+        if calibrated.examples.folds is None:
+            measured = chosen.measured_on(*_positives(test, model))
+        else:
+            is_above = np.empty(len(test.examples))
+            for positions, part in by_round(test):
+                validation = calibrated.take((calibrated.rounds == part.rounds[0]).nonzero()[0]).split("validation")
+                own = choose_threshold(*_positives(validation, model), aim)
+                is_above[positions] = part.probabilities[model][:, 1] > own.value
+            _, labels, weights = _positives(test, model)
+            measured = replace(replace(chosen, value=0.5).measured_on(is_above, labels, weights), value=chosen.value)
+        thresholds[model] = {"validation": chosen, "test": measured}
     return thresholds
+
+
+def _positives(part: Predictions, model: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the probabilities of class 1, the labels and the weights, (n,) each."""
+    return part.probabilities[model][:, 1], part.examples.labels, part.examples.weights
 
 
 def threshold_scores(thresholds: Mapping[str, Mapping[str, Threshold]]) -> dict[str, dict]:
@@ -277,7 +347,8 @@ def decision(
 
     Returns:
         Values that JSON can hold: `class_names`, `positive_class`, `aim`, `test_time_flips`, and `models` with the
-        `temperature`, the `threshold` and `aim_reached` of each.
+        `temperature`, the `threshold` and `aim_reached` of each, and its `sets`: by level, the calibrated probability
+        from which each class is in the set, see `conformal`. A model that was extended has none.
     """
     flips = {"test_time_flips": settings.test_time_flips}
     if outputs:
@@ -291,6 +362,7 @@ def decision(
             "temperature": temperature,
             "threshold": chosen.value if chosen else None,
             "aim_reached": chosen.reached if chosen else None,
+            "sets": {f"{level:g}": limits.values for level, limits in measured.sets[model].limits.items()},
         }
     two = bool(measured.thresholds)
     positive = {"positive_class": classes[1] if two else None, "aim": settings.threshold if two else None}

@@ -43,7 +43,9 @@ def classification_metrics(scored: Scored, bins: int, resampling: Resampling) ->
     - `accuracy`: its interval is Wilson's. Wilson's takes the images as independent, and near-duplicates are not: the
       number of images is that of the groups of equal size which tell as much (Kish 1965). It is the number itself
       where no image has a near-duplicate. `accuracy_weighted` has the same interval where all labels weigh the same,
-      and one like it where the resamples tell nothing.
+      and one like it where the resamples tell nothing. With folds, the answers of all models are taken together, and
+      the interval is for the mean accuracy of these models: Bayle et al. 2020 (arXiv 2007.12671) prove that the answers
+      may be counted as if one model had given them. `benchmarks/coverage.py` measures how often it holds.
     - `top_5_accuracy`, with more than five classes: the label is among the five most probable ones. Of equally
       probable ones, those of lower number count first.
     - `balanced_accuracy`, `macro_f1`: means of recall and of F1 over the classes that have an image.
@@ -72,7 +74,7 @@ def summarise(scored: Scored, resampled: Resampled) -> dict[str, float | None]:
         result |= dict(zip((name, f"{name}_low", f"{name}_high"), bounds, strict=True))
     one_key = np.zeros(len(scored), int)
     for name, weights in (("accuracy", np.ones(len(scored))), ("accuracy_weighted", scored.weights)):
-        (effective,) = _effective_groups(one_key, replace(scored, weights=weights), 1)
+        (effective,) = effective_groups(one_key, replace(scored, weights=weights), 1)
         if effective and (np.ptp(weights) == 0 or result[f"{name}_low"] is None):
             result[f"{name}_low"], result[f"{name}_high"] = wilson(result[name] * effective, effective)
     return {name: result[name] for name in metric_names(scored.class_count) if name in result}
@@ -98,7 +100,7 @@ def class_metrics(scored: Scored, classes: Sequence[str], resampling: Resampling
             row |= dict(zip((name, f"{name}_low", f"{name}_high"), interval(values), strict=True))
     once = replace(scored, weights=np.ones(len(scored)))
     for name, keys in (("recall", scored.labels), ("precision", scored.predictions)):
-        for row, effective in zip(rows, _effective_groups(keys, once, len(classes)), strict=True):
+        for row, effective in zip(rows, effective_groups(keys, once, len(classes)), strict=True):
             if row[name] is not None:
                 row[f"{name}_low"], row[f"{name}_high"] = wilson(row[name] * effective, effective)
     return rows
@@ -115,7 +117,7 @@ def wilson(hits: float, count: float) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def _effective_groups(keys: NDArray[np.integer], scored: Scored, count: int) -> list[float]:
+def effective_groups(keys: NDArray[np.integer], scored: Scored, count: int) -> list[float]:
     """Return, for each key of 0 … count - 1, how many groups of equal weight tell as much as the images of that key.
 
     keys is (n,). The images of a group count as one, however many they are: Kish's effective number. It is 0 where

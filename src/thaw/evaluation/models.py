@@ -1,6 +1,6 @@
 """The models of a finished run, and what they predict for its images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from thaw.engines.keras_setup import keras
     from thaw.heads.protocol import Head
 
+MODELS = ("head", "fine_tuned")  # that are measured
+
 
 @dataclass(frozen=True)
 class RunFiles:
@@ -33,6 +35,8 @@ class RunFiles:
     activations: Path
     head: Path
     model: Path
+    head_folds: Path  # folders with what the rounds of folds have trained; without folds, they say so
+    model_folds: Path
 
 
 @dataclass(frozen=True)
@@ -43,40 +47,71 @@ class Inputs:
     activations: np.ndarray  # (rows, ...), of the thawed layers
 
 
+RunThawed = Callable[[np.ndarray, np.ndarray], np.ndarray]  # rows, activations → (rows, outputs) float32
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The models of one training."""
+
+    head: "Head"
+    run_thawed: RunThawed
+
+
 @dataclass(frozen=True)
 class TrainedModels:
-    """The head and the fine-tuned model of a run, with the images that they are measured on."""
+    """The head and the fine-tuned model of a run, with the images that they are measured on.
+
+    With folds, the models of the rounds are measured, see `Examples.asked`; the others are of all images.
+    """
 
     files: RunFiles
     head: "Head"
     full_model: "keras.Model"
     metadata: dict  # of the model file
+    kept: str  # what the model file is: `head` or `fine_tuned`
     examples: Examples
     images: pl.DataFrame  # images.csv
     features: np.ndarray  # (rows, channels), pooled
     inputs: tuple[Inputs, ...]  # of the images themselves, then of their mirror images
     activation_rows: np.ndarray  # (n,) of each image in the activations, which lack the presets that were not chosen
-    run_thawed: Callable[[np.ndarray, np.ndarray], np.ndarray]  # rows, activations → (rows, outputs) float32
+    rounds: Sequence[Trained]
 
-    def mean_of_head(self, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        """Return the mean, over the images and their mirror images, of `function` of the head's features."""
-        rows = self.examples.rows
+    def output_probabilities(self, repeat: int = 0) -> dict[str, np.ndarray]:
+        """Return model → (m, outputs) float64 for the images that are asked about.
+
+        They are means over an image and its mirror images. `repeat`: of the folds.
+        """
+        _, answering = self.examples.asked(repeat)
+        image = np.arange(len(answering)) % len(self.examples)
+        first = repeat * (answering.max() + 1)
+        outputs = {name: np.empty((len(answering), len(self.head.outputs))) for name in MODELS}
+        for number in np.unique(answering):
+            asked, trained = np.flatnonzero(answering == number), self.rounds[first + number]
+            rows = self.examples.rows[image[asked]]
+            outputs["head"][asked] = self.mean_of_features(trained.head.output_probabilities, rows)
+            thawed_rows = self.activation_rows[image[asked]]
+            answers = [_normalised(trained.run_thawed(thawed_rows, inputs.activations)) for inputs in self.inputs]
+            outputs["fine_tuned"][asked] = np.mean(answers, axis=0)
+        return outputs
+
+    def mean_of_features(self, function: Callable[[np.ndarray], np.ndarray], rows: np.ndarray) -> np.ndarray:
+        """Return the mean, over the images of these rows and their mirror images, of `function` of the features."""
         outputs = ([function(block) for block in arrays.blocks(inputs.features, rows)] for inputs in self.inputs)
         return np.mean([np.concatenate(blocks) for blocks in outputs], axis=0)
-
-    def output_probabilities(self) -> dict[str, np.ndarray]:
-        """Return model → (n, outputs) float64 for each image: the mean over it and its mirror images."""
-        fine_tuned = [_normalised(self.run_thawed(self.activation_rows, i.activations)) for i in self.inputs]
-        return {"head": self.mean_of_head(self.head.output_probabilities), "fine_tuned": np.mean(fine_tuned, axis=0)}
 
     def predictions(self, outputs: dict[str, np.ndarray], seed: int) -> Predictions:
         """Return what the models predict, from their `output_probabilities`. The seed is that of `self_confidence`."""
         classes, features = self.head.classes, self.features[self.examples.rows]
+        asked, answering = self.examples.asked()
+        confidence = self_confidence(features, self.examples, len(classes), seed=seed)
         return Predictions(
-            examples=self.examples,
+            examples=asked,
             classes=classes,
             probabilities={model: self.head.label_probabilities(p) for model, p in outputs.items()},
-            self_confidence=self_confidence(features, self.examples, len(classes), seed=seed),
+            self_confidence=np.resize(confidence, len(asked)),
+            rounds=answering,
+            saved=self.kept,
         )
 
 
@@ -96,17 +131,30 @@ def load(files: RunFiles, test_time_flips: str | None) -> TrainedModels:
     features = arrays.open_rows(files.features / "features.npy")
     activations = extraction.open_activations(files.activations, files.dataset, files.backbone)
     full_model, metadata = model_files.load(files.model)
+    head, images = registry.load(files.head), examples.read(files.features, files.dataset.split)
+    folds = read_json(files.model_folds / "rounds.json")
+    if images.folds is None:
+        rounds = [Trained(head, predictor(model_files.thawed_part(full_model, metadata["cut"]), activations))]
+    else:
+        rounds = [
+            Trained(
+                registry.load(files.head_folds / str(number)),
+                predictor(model_files.load(files.model_folds / f"{number}.keras")[0], activations),
+            )
+            for number in range(folds["rounds"])
+        ]
     return TrainedModels(
         files=files,
-        head=registry.load(files.head),
+        head=head,
         full_model=full_model,
         metadata=metadata,
-        examples=examples.read(files.features, files.dataset.split),
+        kept=folds["kept"],
+        examples=images,
         images=tables.read_images(files.dataset.raw),
         features=arrays.pooled(features),
         inputs=(Inputs(features, activations), *_mirrored(files, cut, test_time_flips)),
         activation_rows=examples.read(files.activations, files.dataset.split).rows,
-        run_thawed=predictor(model_files.thawed_part(full_model, metadata["cut"]), activations),
+        rounds=rounds,
     )
 
 

@@ -28,6 +28,7 @@ COLUMNS = {  # at least; slices and classes have more
     "per_class": ("class", "support", "predicted", "precision", "recall", "f1"),
     "comparisons": ("pair", "mcnemar_p", "accuracy", "accuracy_low", "accuracy_high"),
     "learning_curve": ("images", "draws", "accuracy", "accuracy_low", "accuracy_high"),
+    "learning_curve_ahead": ("images", "accuracy", "accuracy_low", "accuracy_high"),
 }
 COUNTS = ("both_right", "first_right", "second_right", "both_wrong")  # of a comparison
 DIGITS = 6  # of the numbers in the files: with more, two runs would differ where nothing does

@@ -1,4 +1,7 @@
-"""What both models predict for every image of a run, as arrays and as a table to open."""
+"""What both models predict for every image of a run, as arrays and as a table to open.
+
+With folds, every image is there twice, see `Examples.asked`: as one of test, and as one of validation.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,6 +12,7 @@ import polars as pl
 
 from thaw.core import arrays, tables
 from thaw.core.files import atomic_folder
+from thaw.core.metrics_file import FINE_TUNED
 from thaw.evaluation.scored import Scored
 from thaw.features.examples import Examples
 
@@ -21,6 +25,8 @@ class Predictions:
     classes: tuple[str, ...]  # (c,) names, in the order of the probabilities
     probabilities: Mapping[str, np.ndarray]  # model → (n, c) float64, the model's own: not calibrated
     self_confidence: np.ndarray  # (n,) float64: see `label_errors.self_confidence`
+    rounds: np.ndarray  # (n,) int, in which round the models that answer were trained; 0 without folds
+    saved: str = FINE_TUNED  # the model that the run has saved
 
     def take(self, positions: np.ndarray) -> "Predictions":
         """Return the images at these positions alone."""
@@ -29,7 +35,13 @@ class Predictions:
             classes=self.classes,
             probabilities={model: p[positions] for model, p in self.probabilities.items()},
             self_confidence=self.self_confidence[positions],
+            rounds=self.rounds[positions],
+            saved=self.saved,
         )
+
+    def once(self) -> "Predictions":
+        """Return every image once. With folds, these are the answers of models that have not seen it at all."""
+        return self if self.examples.folds is None else self.split("test")
 
     def split(self, name: str) -> "Predictions":
         """Return the images of one split."""
@@ -51,8 +63,11 @@ def write(folder: Path, predictions: Predictions) -> None:
     `{model}.npy` has the (n, c) probabilities as float32. The table has the predicted class of each model and its
     probability.
     """
+    predictions = predictions.once()
     names, examples = np.array(predictions.classes), predictions.examples
     columns = {"image_id": examples.image_ids, "split": examples.splits, "label": names[examples.labels]}
+    if examples.folds is not None:
+        columns["fold"] = predictions.rounds
     with atomic_folder(folder) as temporary:
         for model, p in predictions.probabilities.items():
             arrays.write_rows(temporary / f"{model}.npy", [p.astype(np.float32)], len(p))

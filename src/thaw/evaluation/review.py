@@ -48,6 +48,7 @@ class ReviewCard:
     label: str
     weight: float
     predicted: dict[str, tuple[str, float]]  # model → the likeliest class and its probability
+    shown: str  # the model whose map the heatmap is
     self_confidence: float
     picture: bytes | None  # JPEG of what the network sees; None where the file is gone or damaged
     heatmap: bytes | None  # JPEG of the same under its activation map
@@ -56,7 +57,7 @@ class ReviewCard:
 
 @dataclass(frozen=True)
 class ConfusedPair:
-    """A class that the fine-tuned model takes for another on test, with the surest example."""
+    """A class that the saved model takes for another on test, with the surest example."""
 
     actual: str
     predicted: str
@@ -71,7 +72,7 @@ class Review:
     """The images that the report shows."""
 
     sheets: Mapping[str, Sequence[ReviewCard]]  # name of the sheet → its cards, the most important first
-    confused: Sequence[ConfusedPair]  # of the fine-tuned model, the most frequent first
+    confused: Sequence[ConfusedPair]  # of the saved model, the most frequent first
 
 
 def make_sheets(
@@ -82,16 +83,17 @@ def make_sheets(
     Args:
         models: of the run.
         predictions: of both models for all images.
-        outputs: (n, outputs), `TrainedModels.output_probabilities` of the fine-tuned model.
+        outputs: (n, outputs), `TrainedModels.output_probabilities` of the saved model. With folds, the first rows
+            are those of test.
         count: of images on a sheet, at most.
 
     Returns:
         Name of the sheet → its cards, the most important first.
     """
-    examples = models.examples
+    predictions = predictions.once()
     chosen = choose_images(predictions, count)
     positions = sorted({int(position) for sheet in chosen.values() for position in sheet})
-    neighbours = nearest_training_images(models.features, examples, positions)
+    neighbours = nearest_training_images(models.features, models.examples, predictions.rounds, positions)
     pixels = load_pixels(models, {*positions, *chain.from_iterable(neighbours.values())})
     maps = compute_activation_maps(models, predictions, outputs, {position: pixels[position] for position in positions})
     cards = make_cards(predictions, neighbours, pixels, maps)
@@ -99,7 +101,8 @@ def make_sheets(
 
 
 def confused_pairs(models: TrainedModels, predictions: Predictions, count: int) -> list[ConfusedPair]:
-    """Return the most frequent confusions of the fine-tuned model on test, at most `count`."""
+    """Return the most frequent confusions of the saved model on test, at most `count`."""
+    predictions = predictions.once()
     examples = predictions.examples
     chosen = choose_confusions(predictions, count)
     pixels = load_pixels(models, [position for position, *_ in chosen])
@@ -117,14 +120,14 @@ def confused_pairs(models: TrainedModels, predictions: Predictions, count: int) 
 
 
 def choose_confusions(predictions: Predictions, count: int) -> list[tuple[int, int, int, float]]:
-    """Choose the most frequent confusions of the fine-tuned model on test, at most `count`.
+    """Choose the most frequent confusions of the saved model on test, at most `count`.
 
     Returns for each the position of the image that it is surest of, the predicted class, how many images of the actual
     class are taken for it, and which fraction of that class they are. Of equally frequent ones, those of the larger
     fraction come first, then in the order of the classes.
     """
     test = predictions.examples.positions("test")
-    probabilities, labels = predictions.probabilities["fine_tuned"][test], predictions.examples.labels[test]
+    probabilities, labels = predictions.probabilities[predictions.saved][test], predictions.examples.labels[test]
     predicted = probabilities.argmax(axis=1)
     sizes = np.bincount(labels, minlength=len(predictions.classes)).tolist()
     wrong = confident_mistakes(probabilities, labels, len(test))  # the surest first
@@ -137,12 +140,12 @@ def choose_confusions(predictions: Predictions, count: int) -> list[tuple[int, i
 def choose_images(predictions: Predictions, count: int) -> dict[str, np.ndarray]:
     """Return the positions of the images to review, at most `count` each, the most important first.
 
-    `mistakes`: of test, the surest wrong predictions of the fine-tuned model. `doubts`: of test, its least certain
+    `mistakes`: of test, the surest wrong predictions of the saved model. `doubts`: of test, its least certain
     predictions. `labels`: of all splits, the likeliest wrong labels.
     """
     examples = predictions.examples
     test = examples.positions("test")
-    probabilities = predictions.probabilities["fine_tuned"][test]
+    probabilities = predictions.probabilities[predictions.saved][test]
     return {
         "mistakes": test[confident_mistakes(probabilities, examples.labels[test], count)],
         "doubts": test[least_certain(probabilities, count)],
@@ -150,15 +153,28 @@ def choose_images(predictions: Predictions, count: int) -> dict[str, np.ndarray]
     }
 
 
-def nearest_training_images(features: np.ndarray, examples: Examples, positions: Sequence[int]) -> dict[int, list[int]]:
-    """Return for each position those of the NEIGHBOURS training images with the nearest features, but itself."""
-    train = examples.positions("train")
-    rows = examples.rows[np.asarray(positions, dtype=int)]
-    nearest, _ = comparison.nearest_training(features[examples.rows[train]], features[rows], NEIGHBOURS + 1)
-    return {
-        position: [int(train[i]) for i in neighbours if train[i] != position][:NEIGHBOURS]
-        for position, neighbours in zip(positions, nearest, strict=True)
-    }
+def nearest_training_images(
+    features: np.ndarray, examples: Examples, rounds: np.ndarray, positions: Sequence[int]
+) -> dict[int, list[int]]:
+    """Return for each position the NEIGHBOURS training images with the nearest features, but itself.
+
+    Args:
+        features: (rows, channels), as the extraction wrote them.
+        examples: all images of the run.
+        rounds: (n,) int, of each image the round that answers: it was trained on the images that are returned.
+        positions: of the images.
+
+    Returns:
+        Position → positions of the training images, the nearest first.
+    """
+    found = {}
+    for number, part in enumerate(examples.rounds()):
+        asked, train = [position for position in positions if rounds[position] == number], part.positions("train")
+        rows = examples.rows[np.asarray(asked, dtype=int)]
+        nearest, _ = comparison.nearest_training(features[examples.rows[train]], features[rows], NEIGHBOURS + 1)
+        for position, neighbours in zip(asked, nearest, strict=True):
+            found[position] = [int(train[i]) for i in neighbours if train[i] != position][:NEIGHBOURS]
+    return found
 
 
 def load_pixels(models: TrainedModels, positions: Iterable[int]) -> Pixels:
@@ -181,7 +197,7 @@ def compute_activation_maps(
     Args:
         models: of the run.
         predictions: of both models for all images.
-        outputs: (n, outputs), `TrainedModels.output_probabilities` of the fine-tuned model.
+        outputs: (n, outputs), `TrainedModels.output_probabilities` of the saved model.
         pixels: of the images.
 
     Returns:
@@ -198,7 +214,7 @@ def compute_activation_maps(
         inputs = models.inputs[0].activations[models.activation_rows[positions]]
     else:
         inputs = np.stack([pixels[position] for position in positions])
-    probabilities = predictions.probabilities["fine_tuned"][positions]
+    probabilities = predictions.probabilities[predictions.saved][positions]
     predicted, rivals = (
         models.head.outputs_for_labels(labels, outputs[positions])
         for labels in predicted_and_rivals(probabilities, examples.labels[positions])
@@ -236,6 +252,7 @@ def make_cards(
             split=str(examples.splits[position]),
             label=classes[examples.labels[position]],
             weight=float(examples.weights[position]),
+            shown=predictions.saved,
             predicted={model: (classes[p.argmax()], float(p.max())) for model, p in probabilities.items()},
             self_confidence=float(predictions.self_confidence[position]),
             picture=jpeg(pixels[position], CARD_PIXELS),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
+import polars.selectors as cs
 
 from thaw.core import tables
 from thaw.core.errors import ThawError
@@ -68,7 +69,7 @@ class Catalogue:
     def with_training_counts(self, experiments: Sequence[Experiment]) -> list[Experiment]:
         """Add the number of training photographs to the parameters, if experiments differ in it."""
         known = [self._table(experiment.data) for experiment in experiments]
-        counts = [None if table is None else len(table.filter(split="train")) for table in known]
+        counts = [None if table is None else _training_count(table) for table in known]
         if len(set(counts)) < 2:
             return list(experiments)
         return [
@@ -88,10 +89,13 @@ class Catalogue:
         table = self._table(data)
         if table is None:
             return repr(data)
-        return hashlib.sha256(table.filter(split=split).write_csv().encode()).hexdigest()
+        return hashlib.sha256(_images_of(table, split).write_csv().encode()).hexdigest()
 
     def _table(self, data: Data) -> pl.DataFrame | None:
-        """Return the sha256, label, weight and split of each photograph, sorted; None if the cache lacks a table."""
+        """Return the sha256, label, weight, split and, with folds, fold of each photograph, sorted.
+
+        None if the cache lacks a table.
+        """
         if data not in self._tables:
             self._tables[data] = self._read(data)
         return self._tables[data]
@@ -108,7 +112,7 @@ class Catalogue:
         except (ThawError, KeyError):
             return None
         joined = split.join(images.select("image_id", "sha256"), on="image_id")
-        return joined.select("sha256", "label", "weight", "split").sort(pl.all())
+        return joined.select("sha256", "label", "weight", "split", cs.matches("^fold$")).sort(pl.all())
 
     def _reason(self, experiment: Experiment, reference: Experiment) -> str:
         """Return why an experiment is not comparable with the reference."""
@@ -120,12 +124,26 @@ class Catalogue:
         tables_ = self._table(experiment.data), self._table(reference.data)
         if any(table is None for table in tables_):
             return f"{kind}, {UNKNOWN}"
-        theirs, ours = (table.filter(split="test").drop("split") for table in tables_)
+        theirs, ours = (_images_of(table, "test") for table in tables_)
         if theirs["sha256"].to_list() == ours["sha256"].to_list():
             unchanged = len(theirs.join(ours, on=theirs.columns, how="semi"))
             return f"the same test photographs, {len(ours) - unchanged} of {len(ours)} with another label or weight"
         shared = len(theirs.join(ours, on="sha256", how="semi"))
         return f"{kind}, {shared} of {len(theirs)} test photographs are among its {len(ours)}"
+
+
+def _images_of(table: pl.DataFrame, split: str) -> pl.DataFrame:
+    """Return the images that are measured in a split: with folds, all of them, whatever the folds are."""
+    rows = table if "fold" in table.columns else table.filter(split=split)
+    return rows.select("sha256", "label", "weight")
+
+
+def _training_count(table: pl.DataFrame) -> float:
+    """Return how many images the models that are measured were trained on: with folds, the mean of the rounds."""
+    if "fold" not in table.columns:
+        return len(table.filter(split="train"))
+    folds = table["fold"].max() + 1
+    return round(len(table) * (folds - 2) / folds, 1)
 
 
 def _runs(experiment: Experiment) -> Sequence[Experiment]:

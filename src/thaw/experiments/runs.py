@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from thaw.core.errors import ThawError
+from thaw.core.metrics_file import saved_model
 from thaw.core.params import flatten
 from thaw.core.tables import EVALUATED
 from thaw.experiments import programs
@@ -38,7 +39,7 @@ UNKNOWN_DATA = Data(None, None)
 class Experiment:
     """A run, or the mean of several that differ only in their seeds.
 
-    The accuracies are weighted, and of the fine-tuned model. That of a run has its 95 % interval; a mean has the
+    The accuracies are weighted, and of the saved model. That of a run has its 95 % interval; a mean has the
     interval of one standard deviation on either side. That on test is None if no label there has a weight.
     """
 
@@ -139,7 +140,7 @@ def _experiment(name: str, entry: Mapping) -> Experiment | None:
     metrics = {key: value for content in _contents(results.get("metrics")) for key, value in content.items()}
     try:
         (parameters,) = (content for content in _contents(results.get("params")) if EACH_TIME not in content)
-        scores = metrics["fine_tuned"]
+        scores = metrics[saved_model(metrics)]
         # DVC leaves out what is null: a test split in which no label has a weight has no weighted accuracy.
         accuracies = {split: Estimate.read({WEIGHTED: None} | scores[split], WEIGHTED) for split in EVALUATED}
     except (KeyError, ValueError):

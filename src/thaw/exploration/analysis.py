@@ -47,13 +47,14 @@ def evaluate(dataset, run: Run, progress: bool = False) -> dict[str, dict[str, f
     """Let FiftyOne evaluate both models and compute their mistakenness; return {model: {split: accuracy}}.
 
     The evaluations are called `head_validation`, `head_test`, `fine_tuned_validation` and `fine_tuned_test`. They are
-    computed again only if the predictions have changed.
+    computed again only if the predictions have changed. A split without images has none, as validation with folds.
     """
     import fiftyone.brain as brain
     from fiftyone import ViewField
 
     samples = dataset.exists("image_id")
-    keys = {f"{model}_{split}": (model, split) for model in MODELS for split in EVALUATED}
+    used = [split for split in EVALUATED if split in set(run.table["split"])]
+    keys = {f"{model}_{split}": (model, split) for model in MODELS for split in used}
     if state(dataset).get("evaluated") != run.predictions_hash or not all(map(dataset.has_evaluation, keys)):
         set_state(dataset, evaluated=None)
         for model in MODELS:

@@ -23,12 +23,16 @@ SEED = 1  # of the order in which images are drawn from a split
 
 @dataclass(frozen=True)
 class CheckImages:
-    """Images as the network receives them. Labels, weights and groups are there if the images come from a split."""
+    """Images as the network receives them. Labels, weights and groups are there if the images come from a split.
+
+    `trained` says whether the model was trained on them, as with folds.
+    """
 
     views: NDArray[np.uint8]  # (n, size, size, 3)
     labels: NDArray[np.integer] | None = None  # (n,), positions in the classes
     weights: NDArray[np.float64] | None = None  # (n,)
     groups: NDArray[np.str_] | None = None  # (n,)
+    trained: bool = False
 
     def __len__(self) -> int:
         return len(self.views)
@@ -42,6 +46,8 @@ def from_split(
     raw: Path, split: Path, description: Description, is_quantised: bool
 ) -> tuple[NDArray[np.uint8] | None, CheckImages]:
     """Draw the images that calibrate from the training split, and those that check from the test split.
+
+    With folds, the model was trained on all images: those that check are of the first fold, the others calibrate.
 
     Args:
         raw: Folder of the images and their table.
@@ -100,7 +106,12 @@ def read_split(raw: Path, split: Path, part: str, description: Description, limi
     Raises:
         ThawError: An image is missing or cannot be read, or the model does not have its class.
     """
-    table = tables.read(split, tables.SPLIT).filter(split=part).sort("image_id")
+    table = tables.read(split, tables.SPLIT).sort("image_id")
+    trained = part == "train" or "fold" in table.columns
+    if "fold" in table.columns:
+        table = table.filter((pl.col("fold") == 0) == (part != "train"))
+    else:
+        table = table.filter(split=part)
     other_labels = set(table["label"]) - set(description.classes)
     if unknown := sorted(label for label in other_labels if not is_negative(label)):
         raise ThawError(f"{split} has the class {unknown[0]!r}, which the model does not know")
@@ -117,9 +128,10 @@ def read_split(raw: Path, split: Path, part: str, description: Description, limi
         raise ThawError(f"{split} has no photograph of {part}")
     views = np.stack([image.view for image in images])
     if other_labels:
-        return CheckImages(views)
+        return CheckImages(views, trained=trained)
     labels = np.array([description.classes.index(label) for label in table["label"]])
-    return CheckImages(views, labels, table["weight"].to_numpy(), table["group"].to_numpy().astype(str))
+    weights, groups = table["weight"].to_numpy(), table["group"].to_numpy().astype(str)
+    return CheckImages(views, labels, weights, groups, trained)
 
 
 def read_names(

@@ -5,6 +5,7 @@ import json
 from thaw.prediction.deployed_model import Decision, Description
 
 LABELS_FILE = "labels.txt"
+SET_LEVELS = (0.9, 0.95, 0.99)  # decision.json has more
 RESIZED = {
     "crop": "scaled by area (linearly where it grows) until the short side fits, then the middle square of it",
     "pad": "scaled by area (linearly where it grows) until the long side fits, in the middle of a black square",
@@ -24,6 +25,12 @@ def describe(description: Description, decision: Decision | None) -> dict[str, o
         use += "; p^(1 / temperature), scaled to sum to 1, are the calibrated ones"
         if decision.threshold is not None:
             use += f", and {others[0]!r} is the answer where its own lies above threshold, else {first!r}"
+        if decision.sets:
+            chosen["sets"] = {f"{k:g}": list(limits) for k, limits in decision.sets.items() if k in SET_LEVELS}
+            use += (
+                "; sets: of each level, the classes whose calibrated probability is at least theirs, with the answer, "
+                "hold the truth with that probability"
+            )
     return {
         "class_names": list(description.classes),
         "image": {"size": size, "resize": description.resize},

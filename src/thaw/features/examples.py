@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import polars.selectors as cs
 
 from thaw.core import tables
 from thaw.core.errors import ThawError
@@ -24,6 +25,7 @@ class Examples:
     labels: np.ndarray  # (n,) int, positions in the classes
     weights: np.ndarray  # (n,) float64, as the source gives them
     groups: np.ndarray  # (n,) str, near-duplicates share one
+    folds: np.ndarray | None = None  # (n, repeats) int, the fold of each image in each repeat; None: there is one split
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -48,7 +50,8 @@ class Examples:
 
     def take(self, positions: np.ndarray) -> "Examples":
         """Return the images at these positions alone. Columns of `views` that hold only NO_VIEW are dropped."""
-        columns = {field.name: getattr(self, field.name)[positions] for field in fields(self)}
+        columns = {field.name: getattr(self, field.name) for field in fields(self)}
+        columns = {name: None if column is None else column[positions] for name, column in columns.items()}
         used = (columns["views"] != NO_VIEW).any(axis=0)
         used[0] = True  # without any images too
         return Examples(**columns | {"views": columns["views"][:, used]})
@@ -56,6 +59,40 @@ class Examples:
     def split(self, name: str) -> "Examples":
         """Return the images of one split."""
         return self.take(self.positions(name))
+
+    def rounds(self, repeat: int = 0) -> "list[Examples]":
+        """Return the same images once for each training that measures them, each time with the splits of that training.
+
+        With folds, each fold is the test split of one round; the next fold is its validation split, and all others
+        train. So each image is tested once and validates once. Without folds, the one round has the splits as they are.
+        """
+        if self.folds is None:
+            return [self]
+        fold = self.folds[:, repeat]
+        count = int(fold.max()) + 1
+        return [
+            replace(self, splits=np.select([fold == i, fold == (i + 1) % count], ["test", "validation"], "train"))
+            for i in range(count)
+        ]
+
+    def asked(self, repeat: int = 0) -> "tuple[Examples, np.ndarray]":
+        """Return the images that models are asked about, and the number (m,) of the round whose models answer.
+
+        With folds, all images come twice: first as those of test, then as those of validation, both times in their
+        order. Without, they come as they are, and the one round answers.
+        """
+        if self.folds is None:
+            return self, np.zeros(len(self), int)
+        fold, everyone = self.folds[:, repeat], np.arange(len(self))
+        asked = self.take(np.concatenate([everyone, everyone]))
+        validated_by = (fold - 1) % (fold.max() + 1)
+        splits = np.repeat(["test", "validation"], len(self))
+        return replace(asked, splits=splits), np.concatenate([fold, validated_by])
+
+    def all_rounds(self) -> "list[Examples]":
+        """Return the rounds of all repeats, those of the first repeat first."""
+        repeats = 1 if self.folds is None else self.folds.shape[1]
+        return [part for repeat in range(repeats) for part in self.rounds(repeat)]
 
 
 def read_classes(folder: Path) -> tuple[str, ...]:
@@ -100,6 +137,7 @@ def read(folder: Path, split: Path, preset: str | None = None) -> Examples:
     image = (rows["view"] == 0).cum_sum().to_numpy().astype(int) - 1
     views[image, rows["view"].to_numpy()] = rows["row"].to_numpy()
     classes = {name: number for number, name in enumerate(read_classes(folder))}
+    folds = plain.select(cs.matches(tables.FOLD_COLUMNS))
     return Examples(
         image_ids=plain["image_id"].to_numpy(),
         splits=plain["split"].to_numpy(),
@@ -107,6 +145,7 @@ def read(folder: Path, split: Path, preset: str | None = None) -> Examples:
         labels=np.array([classes[label] for label in plain["label"]], dtype=int),
         weights=plain["weight"].to_numpy(),
         groups=plain["group"].to_numpy(),
+        folds=folds.to_numpy() if folds.width else None,
     )
 
 

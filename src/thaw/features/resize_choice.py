@@ -55,13 +55,15 @@ def choose(dataset: Dataset, images: Examples, image: ImageSettings, backbone: P
         return Choice("crop", "without backbone.pooling no linear head can compare", {})
     if not has_oblong(dataset):
         return Choice("crop", "all photographs are square", {})
-    training, validation = images.split("train").without_augmented_views(), images.split("validation")
-    run = extraction.engine(backbone, FEATURES, image)
+    images, run = images.without_augmented_views(), extraction.engine(backbone, FEATURES, image)
+    parts = images.rounds()  # with folds, each image is validated once
+    used = np.unique(np.concatenate([np.flatnonzero(part.splits != "test") for part in parts]))
+    validation = images.take(np.concatenate([part.positions("validation") for part in parts]))
     each = {}
     for resize in ("crop", "squash"):
         planned = PlannedViews(dataset, replace(image, resize=resize))
-        features = [_features(planned, run, part.rows, resize) for part in (training, validation)]
-        each[resize] = _best_losses(training, validation, features, resize)
+        features = _features(planned, run, images.rows[used], resize)
+        each[resize] = np.concatenate([_best_losses(part.take(used), features, resize) for part in parts])
     change = paired_change(each["squash"], each["crop"], validation)
     means = {resize: float(np.average(values, weights=validation.weights)) for resize, values in each.items()}
     reason = f"squash against crop: {change.text}"
@@ -86,10 +88,13 @@ def _features(planned: PlannedViews, run: inference.Run, rows: np.ndarray, resiz
     return np.concatenate(blocks)
 
 
-def _best_losses(training: Examples, validation: Examples, features: list[np.ndarray], resize: str) -> np.ndarray:
-    """Return the losses (n,) on validation of the best linear head. `features` are of training, and of validation."""
-    samples = Samples(features[0].astype(np.float32), training.labels, training_weights(training, None))
-    path = until_worse(fit_path(samples, STRENGTHS), features[1], validation)
+def _best_losses(images: Examples, features: np.ndarray, resize: str) -> np.ndarray:
+    """Return the losses (v,) on validation of the best linear head, for images (n,) with features (n, channels)."""
+    training, validation = images.split("train"), images.split("validation")
+    x, unseen = features[images.positions("train")].astype(np.float32), features[images.positions("validation")]
+    path = until_worse(
+        fit_path(Samples(x, training.labels, training_weights(training, None)), STRENGTHS), unseen, validation
+    )
     fits = progress.track(path, f"comparing image.resize, {resize}", "head", len(STRENGTHS))
     best, _, _ = min(fits, key=lambda step: step[1])
-    return losses(best.probabilities(features[1]), validation)
+    return losses(best.probabilities(unseen), validation)

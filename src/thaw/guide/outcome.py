@@ -10,20 +10,24 @@ BRANCH = (
 NEXT = "next: `.venv/bin/python src/predict.py PHOTOGRAPH…` uses the model, `make compare` compares runs"
 
 
-def last_line(scores: Mapping[str, float | None], count: int, report: Path) -> str:
+def last_line(scores: Mapping[str, float | None], count: int, report: Path, folds: bool = False) -> str:
     """Return the line.
 
     Args:
         scores: of the model on the test split, as metrics.json has them.
         count: of the photographs in the test split.
         report: its absolute path.
+        folds: whether each was tested by a model of the others.
     """
     accuracy, low, high = (scores[f"accuracy_weighted{end}"] for end in ("", "_low", "_high"))
     weighted = "" if accuracy == scores["accuracy"] else ", by weight,"
+    tested = f"{count:,} test photographs"
+    if folds:
+        tested = f"{count:,} photographs, each tested by a model that had not seen it"
     if accuracy is None:
-        result = f"nothing can be said of the {count:,} test photographs"
+        result = f"nothing can be said of the {tested}"
     else:
-        result = f"{accuracy:.1%} of the {count:,} test photographs{weighted} are right"
+        result = f"{accuracy:.1%} of the {tested}{weighted or ',' * folds} are right"
     if low is not None and high is not None:
         result += f" (95% interval {low:.1%} to {high:.1%})"
     return f"result: {result}; open {report}; {NEXT}"

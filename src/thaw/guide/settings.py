@@ -3,8 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from thaw.core.section import Section
 from thaw.guide.survey import Survey
 from thaw.parameters.augment import AUTO, CANDIDATES
+from thaw.splitting import folds
+from thaw.splitting.splits import HELD_OUT
 
 SQUARE = 1.05  # up to this ratio of the sides, all ways to a square are nearly the same
 
@@ -18,12 +21,14 @@ class Choice:
         value: what suits them.
         why: in a few words.
         also: other values that this command may have written for other photographs.
+        overrides: parameters that then have no effect. Where a person has set one, the choice is not made.
     """
 
     key: str
     value: object
     why: str
     also: tuple = ()
+    overrides: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,17 +46,32 @@ def place(survey: Survey) -> dict[str, object]:
     return {"download.source": survey.source, f"download.{survey.source}.path": str(survey.path)}
 
 
-def choose(survey: Survey) -> list[Choice]:
-    """Return the parameters that depend on what the photographs are."""
+def choose(survey: Survey, split: Section) -> list[Choice]:
+    """Return the parameters that depend on what the photographs are.
+
+    split: the section of the parameters. Where it divides by time, there are no folds.
+    """
     width, height = survey.median_size
     resize, why = "crop", "they are square"
     if survey.median_aspect > SQUARE:
         lost = 1 - 1 / survey.median_aspect
         resize, why = "auto", f"the middle square of {width}×{height} would leave out {lost:.0%}: validation decides"
-    return [
+    choices = [
         Choice("augment.preset", AUTO, f"the head decides between {' and '.join(CANDIDATES)}, on validation"),
         Choice("image.resize", resize, why, also=("crop", "squash", "auto")),
     ]
+    if split.after is None:
+        overrides = ("split.validation", "split.test")
+        choices.append(Choice("split.folds", "auto", _why_folds(survey, split), overrides=overrides))
+    return choices
+
+
+def _why_folds(survey: Survey, split: Section) -> str:
+    if split.keep_subsets and any(survey.subset_counts.get(name) for name in HELD_OUT):
+        return "your own split is taken"
+    if len(survey.used) >= folds.FOLDS_BELOW:
+        return f"one split, as there are {folds.FOLDS_BELOW:,} photographs or more"
+    return "each photograph is tested once, by a model that has not seen it"
 
 
 def decide(
@@ -73,6 +93,7 @@ def decide(
     for choice in choices:
         old = values[choice.key]
         free = not chosen_before and (old == overlay.get(choice.key) or old in choice.also)
+        free = free and all(values[key] == overlay.get(key) for key in choice.overrides)
         new = choice.value if free else old
         why = choice.why if new == choice.value else f"{choice.value} would suit: {choice.why}"
         decisions.append(Decision(choice.key, old, new, why))

@@ -114,7 +114,11 @@ def _sizes(survey: Survey) -> str:
 
 def _split(survey: Survey, counts: Counts, split: Section) -> str:
     numbers = f"{counts.train:,} train, {counts.validation:,} validation, {counts.test:,} test"
-    if not survey.subset_counts:
+    if counts.folds:
+        numbers = f"{counts.folds} folds of about {counts.test:,}, each of which tests once"
+    if split.after is not None:
+        return f"test is what is newer than {split.after} (split.after); validation is drawn from the others"
+    if not survey.subset_counts or (counts.folds and split.keep_subsets):
         return f"{numbers}, drawn by Thaw (before near-duplicates are united)"
     own = ", ".join(f"{count:,} {name}" for name, count in survey.subset_counts.items())
     if not split.keep_subsets:

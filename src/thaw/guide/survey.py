@@ -148,17 +148,15 @@ def changes_since(raw: Path, survey: Survey) -> dict[str, int]:
 
 
 def as_table(survey: Survey) -> pl.DataFrame:
-    """Return the columns that `splits.draw` reads. Near-duplicates are not known yet."""
+    """Return the columns of images.csv that a split depends on, but for the times in the files."""
     used = survey.used
-    return pl.DataFrame(
-        {
-            "image_id": [image.image_id for image in used],
-            "label": [image.label for image in used],
-            "group": [image.meta.get("group") or image.image_id for image in used],
-            "stratum": [image.label for image in used],
-            "subset": [image.meta.get("subset", "") for image in used],
-        }
-    )
+    meta = sorted({key for image in used for key in image.meta})
+    columns = {
+        "image_id": [image.image_id for image in used],
+        "label": [image.label for image in used],
+        "weight": [image.weight for image in used],
+    }
+    return pl.DataFrame(columns | {f"meta_{key}": [image.meta.get(key, "") for image in used] for key in meta})
 
 
 def _evenly(items: Sequence[Path], count: int) -> list[Path]:

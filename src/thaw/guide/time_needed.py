@@ -34,12 +34,13 @@ RANGE = (0.6, 1.8)  # of the estimate
 
 @dataclass(frozen=True)
 class Counts:
-    """How many photographs are in each split, and how many classes there are."""
+    """How many photographs are in each split, and how many classes there are. With folds: in each round."""
 
     train: int
     validation: int
     test: int
     classes: int
+    folds: int = 0
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,11 @@ def estimate(parameters: "Section", counts: Counts, decode_seconds: float, speed
     frozen = _frozen_part(parameters.fine_tune.freeze_depth, blocks)
     photographs, cores = counts.train + counts.validation + counts.test, os.cpu_count()
     copies = [candidate.copies for candidate in parameters.augment.candidates]
-    featured, activated = photographs + counts.train * sum(copies), photographs + counts.train * max(copies)
+    training = photographs if counts.folds else counts.train  # that train some model, and so have copies
+    featured, activated = photographs + training * sum(copies), photographs + training * max(copies)
     per_epoch = counts.train * TRAINING + counts.validation
+    if counts.folds:
+        per_epoch = counts.folds * per_epoch + photographs * TRAINING  # then, the final model
     epochs = parameters.fine_tune.epochs if frozen < 1 else 0
     network = featured + activated * frozen + epochs * per_epoch * (1 - frozen)
     drawing = photographs * DECODINGS * decode_seconds + (featured + activated) * VIEW_SECONDS

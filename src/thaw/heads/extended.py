@@ -24,7 +24,7 @@ from thaw.core.files import named_path, read_json, write_json
 from thaw.features.linear_probe import MAX_ITERATIONS, Samples, standardised
 from thaw.heads import linear
 from thaw.heads.linear import LinearHead
-from thaw.heads.protocol import Head, HeadData, Log, Trained, check_negatives, is_negative
+from thaw.heads.protocol import Head, HeadData, Log, Setting, Trained, check_negatives, is_negative
 
 if TYPE_CHECKING:
     from thaw.engines.keras_setup import keras
@@ -50,6 +50,10 @@ class ExtendedHead(Head):
     @property
     def C(self) -> float:  # noqa: N802
         return self.full_head.C
+
+    @property
+    def setting(self) -> Setting:
+        return self.full_head.setting
 
     @property
     def description(self) -> dict[str, object]:
@@ -104,7 +108,9 @@ def load(folder: Path) -> ExtendedHead:
 def train(params: "HeadParams", data: HeadData, log: Log) -> list[Trained]:
     """Extend the model that `params.extend` names, at the Cs of `params.strengths`; see `thaw.heads.registry.train`."""
     old_head = read_old_head(params.extend, data.backbone)
-    return linear.train_paths(params, data, log, partial(fit_path, old_head))
+    strengths = data.setting.values if data.setting else params.strengths
+    fit = partial(fit_path, old_head, classes=data.classes, Cs=strengths)
+    return linear.train_paths(params, data, log, {linear.LOGISTIC: linear.HeadPath(fit, len(strengths))})
 
 
 def read_old_head(extend: bool | str, backbone: Path) -> LinearHead:
@@ -202,7 +208,7 @@ def fit_path(
     names = [name for name in classes if not is_negative(name)]
     if both := {name.lower() for name in names} & {name.lower() for name in old_head.classes}:
         raise ThawError(f"head.extend: the model has a class {sorted(both)[0]!r} already: rename the new one")
-    x, mean, scale = standardised(samples.features, samples.weights)
+    x, mean, scale = standardised(samples.features, samples.weights, shrinkage=0)
     with threadpool_limits(1):
         old_logits = (samples.features.astype(np.float64) @ old_head.kernel + old_head.bias).max(axis=1)
     weights = samples.weights * np.where(np.isin(samples.labels, negative), NEGATIVE_WEIGHT, 1)

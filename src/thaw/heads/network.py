@@ -14,7 +14,7 @@ from thaw.engines import model_files
 from thaw.engines.array_inference import predictor
 from thaw.engines.keras_setup import keras
 from thaw.features.examples import MIN_PROBABILITY, losses
-from thaw.heads.protocol import Head, HeadData, Log, Trained, variant_text
+from thaw.heads.protocol import Head, HeadData, Log, Setting, Trained, variant_text
 from thaw.training.temperature import apply_temperature, fit_temperature
 
 if TYPE_CHECKING:
@@ -78,12 +78,16 @@ def train(params: "HeadParams", data: HeadData, log: Log) -> list[Trained]:
             log(variant, len(history), scores)
             history.append(scores)
 
-        training_data = TrainingData(data.features, images, data.validation)
+        last_epoch = int(data.setting.values[0]) if data.setting else None
+        training_data = TrainingData(data.features, images, data.validation, last_epoch=last_epoch)
         head, epoch = train_network(training_data, data.classes, params, log_epoch)
         description = f"a network of {head.network.count_params():,} parameters after epoch {epoch}"
         description += f" on {variant_text(variant)}"
         loss = history[epoch]["validation_loss_calibrated"]
-        trained.append(Trained(head, variant, calibrated_losses(head, data), loss, history[epoch], description))
+        setting = Setting("network", (epoch,))
+        trained.append(
+            Trained(head, variant, setting, calibrated_losses(head, data), loss, history[epoch], description)
+        )
     return trained
 
 

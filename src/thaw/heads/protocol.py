@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -90,15 +90,23 @@ def variant_text(variant: str) -> str:
     return f"{variant} photographs" if variant in (PLAIN, AUGMENTED) else f"photographs augmented {variant}"
 
 
+class Setting(NamedTuple):
+    """What validation chose for a head: what a head of all images is trained with, when folds have chosen."""
+
+    candidate: str  # such as `logistic`; settings of one candidate differ in their values alone
+    values: tuple[float, ...]  # such as the strength of the penalty, or the number of epochs
+
+
 @dataclass(frozen=True)
 class HeadData:
     """What heads are trained on. The views of the images are rows of `features`."""
 
     features: np.ndarray  # (rows, channels), or maps (rows, height, width, channels), float16; a memory map
     training: Mapping[str, Examples]  # by variant: the training images, each with the views to train on
-    validation: Examples
+    validation: Examples  # with a `setting`, the training images: nothing is chosen
     classes: tuple[str, ...]
     backbone: Path  # folder of the network that computed the features
+    setting: Setting | None = None  # the one to train with; None: validation chooses
 
 
 @dataclass(frozen=True)
@@ -107,7 +115,8 @@ class Trained:
 
     head: Head
     variant: str  # PLAIN: trained on plain views alone
+    setting: Setting
     losses: np.ndarray  # (n,) of each image of validation
-    loss: float  # their weighted mean, which chooses between heads; in `scores` too
+    loss: float  # chooses between heads: their weighted mean, and more where more numbers were fitted to validation
     scores: dict[str, float]  # as they were logged
     description: str  # for the terminal

@@ -18,6 +18,7 @@ class FineTune(Training):
     ema: Fraction | None
     prune_above: list[Positive | None]
     gradients: Literal["float32", "bfloat16"]
+    keep: Literal["auto", "head", "fine_tuned"]  # with folds, the model that is trained on all images
 
     @field_validator("freeze_depth", mode="before")
     @classmethod

@@ -17,6 +17,7 @@ class Head(Training):
     kind: Literal[*(kind for kind in registry.KINDS if kind != registry.EXTENDED)]
     extend: bool | str | None
     augmented: Annotated[list[bool], Field(min_length=1, max_length=2)]
+    probes: Annotated[list[Literal["logistic", "discriminant"]], Field(min_length=1)]
     strengths: Annotated[list[Positive], Field(min_length=1)]
     conv_blocks: list[Units]
     hidden: list[Units]
@@ -42,4 +43,11 @@ class Head(Training):
     def _variants_are_different(cls, value: list[bool]) -> list[bool]:
         if len(set(value)) < len(value):
             raise ValueError(f"head.augmented should be [false], [true] or [false, true], not {value!r}")
+        return value
+
+    @field_validator("probes")
+    @classmethod
+    def _probes_are_different(cls, value: list[str]) -> list[str]:
+        if len(set(value)) < len(value):
+            raise ValueError(f"head.probes should name each probe once, not {value!r}")
         return value

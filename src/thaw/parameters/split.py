@@ -1,24 +1,70 @@
-"""The section `split`: the fractions of validation and test, and which photographs stay together."""
+"""The section `split`: folds, or the fractions of validation and test; and which photographs stay together."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import model_validator
+from pydantic import Field, field_validator, model_validator
 
 from thaw.core.section import Fraction, Section, Seed
 
+MIN_FOLDS = 3  # in each round, one fold tests, one validates, and at least one trains
+
 
 class Split(Section):
+    folds: int | Literal["auto", "groups"] | None  # `groups`: each own group is a fold
+    repeats: Annotated[int, Field(ge=1, le=100)]  # of the folds, each drawn with another seed
     validation: Fraction  # of all photographs
     test: Fraction
+    after: str | int | float | None  # photographs with a later time are the test split
+    time: Annotated[str, Field(min_length=1)]  # where the time of a photograph is: EXIF, or a column `meta_…`
     seed: Seed
     keep_subsets: bool  # the source's own subsets `validation` and `test` become these splits
+    group: str | list[str] | None  # columns `meta_…`: photographs with the same value stay together
     group_duplicates: bool  # near-duplicates are never in different splits
     mirrored_duplicates: bool  # a photograph mirrored left to right is a near-duplicate too
     # Training photographs in one group with an image that the source's own subset puts into validation or test.
     duplicates_across: Literal["leave_out", "keep"]
+
+    @field_validator("folds", mode="before")
+    @classmethod
+    def _folds_can_rotate(cls, value: object) -> object:
+        is_number = isinstance(value, int) and not isinstance(value, bool)
+        if value in (None, "auto", "groups") or (is_number and value >= MIN_FOLDS):
+            return value
+        raise ValueError(f"split.folds should be null, auto, groups or a whole number from {MIN_FOLDS}, not {value!r}")
+
+    @field_validator("after", mode="before")
+    @classmethod
+    def _after_is_a_time(cls, value: object) -> object:
+        if value is None or (isinstance(value, str | int | float) and not isinstance(value, bool)):
+            return value
+        raise ValueError(f'split.after should be a date in quotes, such as "2024-05-01", or a number, not {value!s}')
+
+    @field_validator("group", mode="before")
+    @classmethod
+    def _group_names_columns(cls, value: object) -> object:
+        names = value if isinstance(value, list) else [value]
+        if value is None or (names and all(isinstance(name, str) and name for name in names)):
+            return value
+        raise ValueError(f"split.group should be the name of a column, a list of such names, or null, not {value!r}")
 
     @model_validator(mode="after")
     def _training_images_remain(self):
         if self.validation + self.test >= 1:
             raise ValueError("split.validation + split.test must be below 1: nothing would be left to train on")
         return self
+
+    @model_validator(mode="after")
+    def _folds_fit_the_other_parameters(self):
+        if self.folds is not None and self.after is not None:
+            raise ValueError("split.after needs split.folds: null: with folds, older and newer photographs are mixed")
+        if self.repeats > 1 and self.folds in (None, "groups"):
+            raise ValueError(
+                f"split.repeats: {self.repeats} needs split.folds: auto or a number: nothing else is drawn in rounds"
+            )
+        return self
+
+    @property
+    def group_columns(self) -> list[str]:
+        """The columns of images.csv that `group` names, with or without their prefix."""
+        names = [self.group] if isinstance(self.group, str) else self.group or []
+        return [f"meta_{name.removeprefix('meta_')}" for name in names]

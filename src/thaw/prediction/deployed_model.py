@@ -13,8 +13,8 @@ import os
 import shutil
 import sys
 import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +48,7 @@ class Decision:
     temperature: float = 1.0
     threshold: float | None = None  # on the calibrated probability of the second of two classes
     test_time_flips: str | None = None  # the predictions for these mirror images are averaged, see `flips`
+    sets: Mapping[float, tuple[float, ...]] = field(default_factory=dict)  # level → of each class, the lowest in a set
 
     def calibrate(self, probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
         """Return calibrated probabilities (n, classes) for the model's own (n, classes)."""
@@ -62,6 +63,30 @@ class Decision:
         if self.threshold is None:
             return calibrated.argmax(axis=1)
         return (calibrated[:, 1] > self.threshold).astype(np.int64)
+
+    def set_level(self, wanted: float) -> float:
+        """Return the lowest level of `sets` that is at least the wanted one. Raises ThawError if there is none."""
+        levels = [level for level in self.sets if level >= wanted]
+        if not self.sets:
+            raise ThawError(
+                "--sets: decision.json has no sets; `evaluate` writes them, but not for an extended model, whose old "
+                "classes have no labels"
+            )
+        if not levels or wanted < min(self.sets):
+            raise ThawError(f"--sets should be from {min(self.sets):g} to {max(self.sets):g}, not {wanted:g}")
+        return min(levels)
+
+    def set_of(self, calibrated: NDArray[np.float64], predicted: int, level: float) -> list[int]:
+        """Return the classes in the set of an image, the most probable first.
+
+        Args:
+            calibrated: its (classes,) probabilities.
+            predicted: its class, which is always in the set.
+            level: one of `sets`.
+        """
+        is_member = calibrated >= self.sets[level]
+        is_member[predicted] = True
+        return [int(i) for i in np.argsort(-calibrated, kind="stable") if is_member[i]]
 
 
 def read_description(model: Path) -> Description:
@@ -92,16 +117,19 @@ def read_decision(model: Path, classes: tuple[str, ...]) -> Decision | None:
         content = json.loads(path.read_text(encoding="utf-8"))
         if tuple(content["class_names"]) != classes:
             raise ThawError(f"{path} was chosen for another model, of {', '.join(content['class_names'])}: `dvc repro`")
-        chosen = content["models"]["fine_tuned"]
+        chosen = content["models"][content.get("model", "fine_tuned")]
         flips = content.get("test_time_flips")
         if flips not in list(AXES):  # a list: the value may be of a type without a hash
             raise ThawError(f"{path} asks for the test-time flips {flips!r}, which do not exist: `dvc repro`")
         if "model_md5" in content and content["model_md5"] != hashes.md5(model):
             return None
-        return Decision(chosen["temperature"], chosen["threshold"], flips)
+        sets = {float(level): tuple(map(float, limits)) for level, limits in chosen.get("sets", {}).items()}
+        if any(len(limits) != len(classes) for limits in sets.values()):
+            raise ValueError("its sets have limits for other classes")
+        return Decision(chosen["temperature"], chosen["threshold"], flips, sets)
     except FileNotFoundError:
         return None
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise ThawError(f"{path} is no decision of Thaw's ({error!r}): `dvc repro` writes it") from None
 
 

@@ -3,7 +3,7 @@
 A classifier has only its classes: it calls an alpaca a solar cell, with a high probability. The frozen features tell
 the two apart. An image's distance is 1 - the cosine similarity of its features and those of the k-th most similar
 training image, k = NEIGHBOURS: 0 if both point in the same direction, 1 if they are at right angles, 2 at most (deep
-nearest neighbours, Sun et al. 2022, arXiv 2204.06507). The limit is a quantile of the validation images' distances: no
+nearest neighbours, Sun et al. 2022, arXiv 2204.06507). The limit is a quantile of the held-out images' distances: no
 images of other kinds are needed.
 """
 
@@ -30,6 +30,11 @@ from thaw.prediction.deployed_model import Description
 NEIGHBOURS = 5  # the nearest alone may be an outlier among the training images, or another image of the same object
 BLOCK_IMAGES = 32  # images compared at a time: all training features are scaled again for each block
 MAX_HELD_OUT = 2000  # validation images behind a limit; with more, a large run would wait minutes for little gain
+
+
+# The features of held-out images (n, channels), and the positions of the training images to compare them with, or None
+# for all of them.
+HeldOut = tuple[NDArray[np.floating], NDArray[np.integer] | None]
 
 
 @dataclass(frozen=True)
@@ -60,14 +65,15 @@ def detector(run: TrainingRun, description: Description, quantile: float) -> tup
     classes = examples.read_classes(run.features)
     if not set(classes) & set(description.classes):
         raise ThawError(f"--far: {run.features} is of another model, of {', '.join(classes[:5])}: leave out --far")
-    training, validation = read_features(run.features, run.split)
+    training, held_out = read_features(run.features, run.split)
     network = run.backbone / "backbone.xml"
     channels = inference.output_shapes(network, [FEATURES], description.size)[FEATURES][-1]
     if channels != training.shape[1]:
         raise ThawError(
             f"--far: {run.features} and {run.backbone} are not of one run: use `dvc repro`, or `dvc checkout`"
         )
-    limit = distance_limit(distances(training, validation), quantile)
+    measured = [distances(training if known is None else training[known], features) for features, known in held_out]
+    limit = distance_limit(np.concatenate(measured), quantile)
     engine = inference.compile_openvino(network, FEATURES, description.size, np.float32)
     return distance_engine(engine, training), limit
 
@@ -89,17 +95,29 @@ def _image_of_features(run: TrainingRun) -> tuple[int, str]:
         ) from None
 
 
-def read_features(folder: Path, split: Path) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """Return the features of the training images (m, channels), and of up to MAX_HELD_OUT validation images.
+def read_features(folder: Path, split: Path) -> tuple[NDArray[np.floating], list[HeldOut]]:
+    """Return the features of the training images (m, channels), and those of up to MAX_HELD_OUT held-out images.
+
+    Validation is held out. With folds, each fold is, from the training images of the others.
 
     They are those of the plain views, not of augmented ones. Feature maps are pooled. `folder` is what
     `extract_features` wrote. Needs some 300 MB of memory beyond the result.
     """
     features, images = arrays.open_rows(folder / "features.npy"), examples.read(folder, split)
-    held_out = images.split("validation").rows
-    if len(held_out) > MAX_HELD_OUT:
-        held_out = np.sort(np.random.default_rng(1).choice(held_out, MAX_HELD_OUT, replace=False))
-    return _pool(features, images.split("train").rows), _pool(features, held_out)
+    training = _pool(features, images.split("train").rows)
+    if images.folds is None:
+        return training, [(_pool(features, _drawn(images.split("validation").rows)), None)]
+    drawn = _drawn(np.arange(len(images)))
+    folds = images.folds[:, 0]
+    return training, [
+        (training[drawn[folds[drawn] == fold]], np.flatnonzero(folds != fold)) for fold in np.unique(folds[drawn])
+    ]
+
+
+def _drawn(rows: NDArray[np.integer]) -> NDArray[np.integer]:
+    if len(rows) <= MAX_HELD_OUT:
+        return rows
+    return np.sort(np.random.default_rng(1).choice(rows, MAX_HELD_OUT, replace=False))
 
 
 def _pool(features: np.memmap, rows: NDArray[np.integer]) -> NDArray[np.floating]:
@@ -128,7 +146,7 @@ def distance_limit(held_out: NDArray[np.floating], quantile: float) -> float:
     if rank > len(held_out):
         largest = floor(10_000 * len(held_out) / (len(held_out) + 1)) / 10_000
         raise ThawError(
-            f"{len(held_out):,} validation photographs are too few to tell what lies beyond the share {quantile} of "
+            f"{len(held_out):,} held-out photographs are too few to tell what lies beyond the share {quantile} of "
             f"them: take one of at most {largest}"
         )
     return float(np.sort(held_out)[rank - 1])

@@ -20,8 +20,9 @@ from thaw.sources.own_files import shown
 Row = dict[str, object]  # what a JSON line holds
 Write = Callable[[Row], None]
 FIRST_COLUMNS = ("path", "label", "probability")
-OTHER_COLUMNS = ("distance", "unsure", "error")
+OTHER_COLUMNS = ("distance", "unsure", "set", "error")
 CLASS_COLUMNS = ("label_", "probability_")  # of a class or a rank: what their names begin with
+MAX_SET_NAMED = 8  # classes of a set that a line names
 ENCODING = {"encoding": "utf-8", "errors": "surrogateescape"}  # a path may hold any bytes
 
 
@@ -34,6 +35,7 @@ class Table:
     top: int | None = None  # rows have only the most probable classes, this many
     min_probability: float | None = None  # predictions below it are unsure
     max_distance: float | None = None  # images beyond it are unsure; rows have their distance then
+    set_level: float | None = None  # rows have the set of this level; one of `decision.sets`
 
     @property
     def marks_unsure(self) -> bool:
@@ -43,8 +45,8 @@ class Table:
         """Return a prediction as a row.
 
         It has `path`, `label`, `probability` and `probabilities` (in the order of the classes; with `top`, the most
-        probable first). With `max_distance` it has `distance`, and with either limit `unsure`. For an image that cannot
-        be read, it has only `path` and `error`.
+        probable first). With `max_distance` it has `distance`, and with either limit `unsure`. With `set_level` it has
+        `set`, its classes, the most probable first. For an image that cannot be read, it has only `path` and `error`.
         """
         if prediction.probabilities is None:
             return {"path": prediction.image.path, "error": prediction.image.error}
@@ -64,6 +66,8 @@ class Table:
         if self.marks_unsure:
             is_improbable = self.min_probability is not None and probabilities[best] < self.min_probability
             row["unsure"] = bool(is_improbable or is_far)
+        if self.set_level is not None:
+            row["set"] = [self.classes[i] for i in self.decision.set_of(probabilities, best, self.set_level)]
         return row
 
 
@@ -115,6 +119,7 @@ def _csv_writer(file: TextIO, table: Table) -> Write:
     """Write the columns of a row, then a probability for each class; with `top`, pairs, the most probable first."""
     top = min(table.top or 0, len(table.classes))
     optional = [*["distance"] * (table.max_distance is not None), *["unsure"] * table.marks_unsure]
+    optional += ["set"] * (table.set_level is not None)
     columns = [*FIRST_COLUMNS, *optional, "error"]
     pairs = [f"{part}_{rank}" for rank in range(1, top + 1) for part in ("label", "probability")]
     class_columns = pairs or [f"probability_{name}" for name in table.classes]
@@ -123,6 +128,8 @@ def _csv_writer(file: TextIO, table: Table) -> Write:
 
     def write(row: Row) -> None:
         probabilities = row.get("probabilities", {})
+        if "set" in row:
+            row = row | {"set": json.dumps(row["set"], ensure_ascii=False)}  # a name may have any separator in it
         values = [value for pair in probabilities.items() for value in pair] if top else probabilities.values()
         writer.writerow([*(row.get(column, "") for column in columns), *(values or [""] * len(class_columns))])
 
@@ -137,7 +144,16 @@ def _line(row: Row, table: Table) -> str:
         return f"{'-':{width}} {'':7}  {path}: {_printable(str(row['error']))}"
     mark = f"{'unsure' if row['unsure'] else '':6}  " if table.marks_unsure else ""
     top = [f"{name} {p:.1%}" for name, p in row["probabilities"].items()] if table.top else []
-    return f"{row['label']:{width}} {row['probability']:7.1%}  {mark}{path}{'  ' * bool(top)}{', '.join(top)}"
+    members = f"  {_set(row['set'], table)}" if table.set_level is not None else ""
+    return f"{row['label']:{width}} {row['probability']:7.1%}  {mark}{path}{members}{'  ' * bool(top)}{', '.join(top)}"
+
+
+def _set(members: list[str], table: Table) -> str:
+    """Return a set as text: `{dark, bright}`."""
+    if len(members) == len(table.classes) > 2:
+        return f"{{all {len(members):,} classes}}"
+    others = f", {len(members) - MAX_SET_NAMED:,} more" if len(members) > MAX_SET_NAMED else ""
+    return f"{{{', '.join(members[:MAX_SET_NAMED])}{others}}}"
 
 
 def title(row: Row) -> str:

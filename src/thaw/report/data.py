@@ -59,11 +59,11 @@ def _duplicates(results: Results) -> Markup:
             "that was given has them so: on these, test is easier than new photographs will be."
         )
     else:
-        text += " No group stands in two splits."
+        text += f" No group stands in two {'splits' if 'test' in health.counts else 'folds'}."
     if duplicates.left_out:
         text += (
             f" {elements.plural(duplicates.left_out, 'photograph')} were left out of training: others of their group "
-            "are in a split for validation or test that was given with the photographs."
+            "are in a split for validation or test that was given with the photographs, or are newer than split.after."
         )
     parts = [
         Markup('<h3 id="duplicates">Near-duplicates</h3>'),
@@ -166,8 +166,15 @@ def write_provenance(results: Results) -> Markup:
         "Intervals hold 95 %, and a group of near-duplicates counts as one photograph. Those of accuracy, recall and "
         "precision are Wilson’s; so is that of the weighted accuracy where all labels weigh the same. All others are "
         "percentiles of a bootstrap that draws whole groups, seeded; that of the calibration error inverts a test on "
-        "it. The same inputs and parameters give this file to the byte."
+        "it. "
     )
+    if "test" not in results.health.counts:  # with folds
+        method += (
+            "Each photograph is answered by a model that has not seen its fold. All answers are counted together, as "
+            "if one model had given them (Bayle et al. 2020, arXiv 2007.12671): the intervals are for the mean of "
+            "these models. The model that is saved is trained on more photographs, and is not measured itself. "
+        )
+    method += "The same inputs and parameters give this file to the byte."
     note = Markup(
         "MD5 as DVC has it: the same hashes stand in <code>dvc.lock</code>, there with the parameters of every stage "
         "before; <code>images.csv</code> holds the SHA-256 of each photograph."

@@ -14,17 +14,32 @@ MAX_WEIGHTS = 8  # more distinct weights are counted in tenths
 
 @dataclass(frozen=True)
 class Health:
-    counts: Mapping[str, Sequence[int]]  # split → images of each class, in the order of the classes
+    counts: Mapping[str, Sequence[int]]  # split or fold → images of each class, in the order of the classes
     sizes: Sequence[tuple[str, int]]  # the commonest sizes as text, and how many images have each
     distinct_sizes: int
     shorter_side: tuple[int, int, int]  # minimum, median and maximum, in pixels
     groups: int  # of near-duplicates: those of two images or more
     grouped: int  # images in them
     largest_group: int
-    across_splits: int  # images of groups that stand in several splits, as only a split of one's own can have them
+    across_splits: int  # images of groups in several splits or folds, as only a split of one's own can have them
     disputed: Sequence[tuple[str, ...]]  # the image ids of each group with different labels
     weights: Sequence[tuple[str, Sequence[int]]]  # weight of the label → images of each class
     missing: Sequence[tuple[str, int]]  # reason why images were left out → how many
+
+    @property
+    def photographs(self) -> int:
+        """The number of all images that are used."""
+        return sum(map(sum, self.counts.values()))
+
+    @property
+    def tested(self) -> int:
+        """The number of images that models are tested on: with folds, all of them."""
+        return sum(self.counts["test"]) if "test" in self.counts else sum(map(sum, self.counts.values()))
+
+    @property
+    def trained(self) -> int:
+        """The number of images that the model which is saved was trained on: with folds, all of them."""
+        return sum(self.counts["train"]) if "train" in self.counts else sum(map(sum, self.counts.values()))
 
 
 def describe(images: pl.DataFrame, split: pl.DataFrame, missing: pl.DataFrame, classes: Sequence[str]) -> Health:
@@ -42,13 +57,14 @@ def describe(images: pl.DataFrame, split: pl.DataFrame, missing: pl.DataFrame, c
     sizes = images.select(size=pl.format("{} × {}", "width", "height"))["size"].value_counts()
     sizes = sizes.sort("count", "size", descending=[True, False])
     shorter_side = images.select(side=pl.min_horizontal("width", "height"))["side"]
+    part = "fold" if "fold" in split.columns else "split"
     groups = split.sort("image_id").group_by("group", maintain_order=True)
-    groups = groups.agg("image_id", labels=pl.col("label").n_unique(), splits=pl.col("split").n_unique())
+    groups = groups.agg("image_id", labels=pl.col("label").n_unique(), splits=pl.col(part).n_unique())
     groups = groups.filter(pl.col("image_id").list.len() > 1)
     group_sizes = groups["image_id"].list.len()
     reasons = missing["reason"].value_counts().sort("count", "reason", descending=[True, False])
     return Health(
-        counts={name: _class_counts(split.filter(split=name), classes) for name in SPLITS},
+        counts={name: _class_counts(rows, classes) for name, rows in _parts(split).items()},
         sizes=list(sizes.head(MAX_SIZES).iter_rows()),
         distinct_sizes=len(sizes),
         shorter_side=(int(shorter_side.min()), int(shorter_side.median()), int(shorter_side.max())),
@@ -60,6 +76,13 @@ def describe(images: pl.DataFrame, split: pl.DataFrame, missing: pl.DataFrame, c
         weights=_weight_counts(split, classes),
         missing=list(reasons.iter_rows()),
     )
+
+
+def _parts(split: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """Return the images of each split, or of each fold."""
+    if "fold" in split.columns:
+        return {f"fold {fold}": split.filter(fold=fold) for fold in range(split["fold"].max() + 1)}
+    return {name: split.filter(split=name) for name in SPLITS}
 
 
 def _class_counts(frame: pl.DataFrame, classes: Sequence[str]) -> list[int]:

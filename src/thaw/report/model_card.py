@@ -6,8 +6,10 @@ from html import escape
 
 from markupsafe import Markup
 
+from thaw.core.metrics_file import FINE_TUNED
+from thaw.evaluation.conformal import LISTED_LEVEL
 from thaw.heads.protocol import NEGATIVE_PREFIX
-from thaw.report import elements, quality
+from thaw.report import elements, quality, sets
 from thaw.report.data import flatten_parameters
 from thaw.report.estimate import Estimate
 from thaw.report.results import Results
@@ -63,6 +65,12 @@ def _model(results: Results) -> str:
     others = len(results.classes) - MAX_CLASSES_NAMED
     more = f" and {others:,} more" if others > 0 else ""
     epoch = model["best_epoch"]
+    if results.saved != FINE_TUNED:
+        return (
+            f"`model.keras`: an image classifier, {backbone} as it came with a linear or small head on its features: "
+            f"fine-tuning did not help on the photographs that the folds had not seen. {takes} and returns a "
+            f"probability for each of {len(results.classes):,} classes: {names}{more}."
+        )
     kept = f"epoch {epoch}" if epoch else "the start, which no epoch was better than"
     return (
         f"`model.keras`: an image classifier, {backbone}, fine-tuned behind `{model['cut'] or 'the input'}` ({kept}, "
@@ -84,16 +92,20 @@ def _use(results: Results) -> str:
         )
     if results.extension:
         return f"{text} The likeliest class is the answer; its probabilities are not calibrated.{_license(results)}"
-    temperature = results.measured.metrics["calibration"]["fine_tuned"]["temperature"]
+    temperature = results.measured.metrics["calibration"][results.saved]["temperature"]
     text += f" Its probabilities p become calibrated as p^(1/{temperature:.3f}), scaled to sum to 1 (`decision.json`)."
     if results.measured.thresholds:
-        chosen, positive = results.measured.thresholds["fine_tuned"]["validation"], escape_markdown(results.classes[1])
+        chosen, positive = results.measured.thresholds[results.saved]["validation"], escape_markdown(results.classes[1])
         text += (
             f" {positive} is called where its calibrated probability lies above "
             f"{elements.probability(chosen.value)} "
             f"(aim: {escape_markdown(chosen.aim)}{'' if chosen.reached else ', not reached'}; chosen on validation)."
         )
         text = f"{text} {quality.describe_threshold(results, Markup(positive))}".rstrip()
+    text += (
+        f"\n\n`predict.py --sets {LISTED_LEVEL:g}` gives each photograph the classes that hold the true one with a "
+        f"probability of {elements.percent(LISTED_LEVEL, 0)}. {sets.describe_sets(results)}"
+    )
     return text + _license(results)
 
 
@@ -118,7 +130,8 @@ def _data(results: Results) -> str:
     if health.groups:
         text = f"{elements.plural(health.grouped, 'photograph')} share a group of near-duplicates; "
         across = f"{health.across_splits:,} of them are of groups in two splits."
-        parts.append(text + (across if health.across_splits else "no group is in two splits."))
+        parts_of = "splits" if "test" in health.counts else "folds"
+        parts.append(text + (across if health.across_splits else f"no group is in two {parts_of}."))
     if left_out:
         parts.append(
             f"{elements.plural(left_out, 'near-duplicate')} of held-out photographs were left out of training."
@@ -130,7 +143,7 @@ def _data(results: Results) -> str:
 
 def _quality(results: Results) -> str:
     test = [results.measured.metrics[model]["test"] for model in elements.MODELS]
-    if results.measured.metrics["fine_tuned"]["test"]["accuracy"] is None:
+    if results.measured.metrics[results.saved]["test"]["accuracy"] is None:
         return "The test split holds no photograph: nothing was measured."
     rows = []
     for suffix in ("", "_weighted") if results.weighted else ("",):
@@ -138,8 +151,15 @@ def _quality(results: Results) -> str:
             key = f"{measure}{suffix}"
             if key in test[0]:
                 rows.append([f"{name}, weighted" if suffix else name, *(_score(scores, key, unit) for scores in test)])
-    table = _table(["On test, with the 95 % interval", *elements.MODELS.values()], rows)
-    return "\n\n".join(filter(None, [quality.verdict(results), quality.describe_extension(results), table]))
+    table = _table(
+        [
+            f"On {'test' if results.folds is None else 'all photographs'}, with the 95 % interval",
+            *elements.MODELS.values(),
+        ],
+        rows,
+    )
+    sentences = [quality.describe_folds(results), quality.verdict(results), quality.describe_extension(results)]
+    return "\n\n".join(filter(None, [*sentences, table]))
 
 
 def _score(scores: Mapping[str, float | None], key: str, unit: str) -> str:
@@ -162,7 +182,7 @@ def _weaknesses(results: Results) -> str:
             for row in worst
         ]
         parts.append(_table(["Class", "Test photographs", "Precision", "Recall"], rows))
-    slices = results.measured.slices["fine_tuned"][:MAX_WORST_SLICES]
+    slices = results.measured.slices[results.saved][:MAX_WORST_SLICES]
     if slices:
         rows = [
             [

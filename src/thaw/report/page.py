@@ -2,7 +2,7 @@
 
 from markupsafe import Markup
 
-from thaw.report import data, elements, quality, sheets, trust
+from thaw.report import data, elements, quality, sets, sheets, trust
 from thaw.report.results import Results
 from thaw.report.style import STYLE
 
@@ -15,6 +15,7 @@ SECTIONS = {  # id → title, function that writes it
     "curves": ("Curves", quality.write_curves),
     "comparisons": ("Comparisons", trust.write_comparisons),
     "calibration": ("Calibration", trust.write_calibration),
+    "sets": ("Sets", sets.write_sets),
     "slices": ("Slices", trust.write_slices),
     "photographs": ("Photographs", sheets.write_sheets),
     "data": ("Data", data.write_data),

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
+from thaw.core.metrics_file import FINE_TUNED
 from thaw.evaluation.scored import Row
 from thaw.report import axes, charts, elements
 from thaw.report.charts import IntervalRow, Plane, Point
@@ -43,11 +44,12 @@ def title(results: Results) -> Markup:
 def write_summary(results: Results) -> Markup:
     """Say how good the model is, how surely, and whether fine-tuning helped; below, one chart of it."""
     metrics = results.measured.metrics
-    test = metrics["fine_tuned"]["test"]
+    test = metrics[results.saved]["test"]
     if test["accuracy"] is None:
         return elements.paragraph("The test split holds no photograph: nothing was measured.", "lead")
-    lead = Markup("Of {} that it was never trained on, the fine-tuned model gets <b>{}</b> right{}.").format(
-        elements.plural(sum(results.health.counts["test"]), "photograph"),
+    lead = Markup("Of {} that it was never trained on, the {} gets <b>{}</b> right{}.").format(
+        elements.plural(results.health.tested, "photograph"),
+        results.saved_name,
         elements.percent(test["accuracy"]),
         _interval(test, "accuracy"),
     )
@@ -62,15 +64,18 @@ def write_summary(results: Results) -> Markup:
     ]
     rows = [IntervalRow(name, "", {css: Estimate.read(splits["test"], "accuracy")}) for name, css, splits in scores]
     positive = elements.isolated(results.classes[1])
-    sentences = verdict(results), describe_extension(results), describe_threshold(results, positive)
+    sentences = (
+        *(describe_folds(results), verdict(results), describe_extension(results)),
+        describe_threshold(results, positive),
+    )
     details = Markup(" ").join(filter(None, sentences))
-    chart = elements.figure("Accuracy on the test split, with its 95 % interval", charts.intervals(rows))
+    chart = elements.figure(f"Accuracy on {results.tested_on}, with its 95 % interval", charts.intervals(rows))
     paragraphs = [elements.paragraph(text, "second") for text in (describe_weakest(results), details)]
     return Markup("\n").join([elements.paragraph(lead, "lead"), *paragraphs, chart])
 
 
 def describe_weakest(results: Results) -> Markup:
-    """Say which class the fine-tuned model recognises worst, what it is taken for, and what to look at next."""
+    """Say which class the saved model recognises worst, what it is taken for, and what to look at next."""
     row = worst_classes(results)[0]
     if row["recall"] == 1:
         text = "Of no class was a test photograph missed."
@@ -97,17 +102,38 @@ def worst_classes(results: Results) -> list[Row]:
 
     Little is certain of a class with few photographs; so it stands behind one that is known to be bad.
     """
-    rows = [row for row in results.measured.per_class["fine_tuned"] if row["support"]]
+    rows = [row for row in results.measured.per_class[results.saved] if row["support"]]
     return sorted(rows, key=lambda row: (row["recall_high"], row["f1"]))
 
 
 def _taken_for(results: Results) -> dict[str, Counter[str]]:
-    """Return class → the wrong classes that the fine-tuned model takes its photographs for, with their counts."""
+    """Return class → the wrong classes that the saved model takes its photographs for, with their counts."""
     taken = {name: Counter() for name in results.classes}
-    for row in results.measured.curves["confusion"]["fine_tuned"]:
+    for row in results.measured.curves["confusion"][results.saved]:
         if row["actual"] != row["predicted"]:
             taken[row["actual"]][row["predicted"]] += 1
     return taken
+
+
+def describe_folds(results: Results) -> str:
+    """Say how the figures came about with folds, and what the saved model is; empty for one split."""
+    if results.folds is None:
+        return ""
+    text = (
+        f"The photographs were divided into {results.folds['count']} folds, groups whole. Each was answered by models "
+        "that were trained, and whose settings were chosen, on other folds. The model that is saved was trained on all "
+        f"{results.health.trained:,} photographs. It can be expected to be at least as good; it is not measured itself."
+    )
+    if results.saved != FINE_TUNED:
+        text += " It is the head on the network as it came: fine-tuning did not help beyond noise."
+    if "repeats" in results.folds:
+        spread = results.folds["repeats"][results.saved]
+        text += (
+            f" Over {len(spread['accuracy_weighted'])} draws of the folds, the weighted accuracy is "
+            f"{elements.percent(min(spread['accuracy_weighted']))} to "
+            f"{elements.percent(max(spread['accuracy_weighted']))}."
+        )
+    return text
 
 
 def describe_extension(results: Results) -> str:
@@ -138,7 +164,7 @@ def describe_threshold(results: Results, positive: Markup) -> Markup:
         return Markup()
     if results.parameters["evaluate"]["threshold"] == 0.5:
         return Markup()
-    test = results.measured.thresholds["fine_tuned"]["test"]
+    test = results.measured.thresholds[results.saved]["test"]
     weighted = ", by the weight of the labels" if results.weighted else ""
     return Markup(
         "Figures are of the likeliest class; {} is called above a threshold of its own, with a precision of {} and a "
@@ -243,12 +269,13 @@ def write_classes(results: Results) -> Markup:
     is_few = len(results.classes) <= MAX_PAIR_CLASSES
     table = _both_models_table(results, worst) if is_few else _worst_classes_table(results, worst[:MAX_CLASSES_LISTED])
     note = (
-        "The worst first, by the upper end of the interval of the fine-tuned model’s recall: little is certain of a "
+        f"The worst first, by the upper end of the interval of the {results.saved_name}’s recall: little is certain of "
+        "a "
         "class of few photographs. Recall is the share of its photographs that are found, precision the share of right "
         "ones among those that are taken for it."
     )
     if not is_few:
-        note += " Head: the recall of the head."
+        note += f" {MODELS[results.other]}: its recall."
     empty = len(results.classes) - len(worst)
     if empty:
         note += f" {empty:,} classes without a test photograph are left out."
@@ -270,16 +297,16 @@ def _both_models_table(results: Results, worst: Sequence[Row]) -> Markup:
 
 
 def _worst_classes_table(results: Results, worst: Sequence[Row]) -> Markup:
-    head = {row["class"]: row for row in results.measured.per_class["head"]}
+    beside = {row["class"]: row for row in results.measured.per_class[results.other]}
     taken, body = _taken_for(results), []
     for row in worst:
         notes = [elements.plural(row["support"], "photograph")]
         for other, times in taken[row["class"]].most_common(1):
             notes.append(Markup("{:,} taken for {}").format(times, elements.isolated(other)))
         name = Markup("{}<small>{}</small>").format(elements.isolated(row["class"]), Markup("; ").join(notes))
-        recall_of_head = elements.cell(elements.percent(head[row["class"]]["recall"]))
-        body.append(elements.row(name, [*_class_cells(row), recall_of_head]))
-    columns = ["Recall", "Precision", "F1", "Head"]
+        recall_of_other = elements.cell(elements.percent(beside[row["class"]]["recall"]))
+        body.append(elements.row(name, [*_class_cells(row), recall_of_other]))
+    columns = ["Recall", "Precision", "F1", MODELS[results.other]]
     return elements.table("wide named", [elements.header("", columns)], body)
 
 
@@ -290,7 +317,7 @@ def _class_cells(row: Row) -> list[Markup]:
 
 def _all_classes(results: Results) -> Markup:
     """Fold out all classes, in their order, so that one can be looked up by its name."""
-    rows = results.measured.per_class["fine_tuned"][:MAX_CLASSES_FOLDED]
+    rows = results.measured.per_class[results.saved][:MAX_CLASSES_FOLDED]
     body = [
         elements.row(
             elements.isolated(row["class"]),
@@ -307,7 +334,7 @@ def _all_classes(results: Results) -> Markup:
         for row in rows
     ]
     table = elements.table("wide", [elements.header("", ["Photographs", "Recall", "Precision", "F1"])], body)
-    rest = elements.rest(len(results.classes), len(rows), "classes", "per_class_fine_tuned.csv")
+    rest = elements.rest(len(results.classes), len(rows), "classes", f"per_class_{results.saved}.csv")
     title = f"All {len(rows):,} classes" if not rest else f"The first {len(rows):,} classes"
     return elements.details(f"{title}, in their order", table + rest)
 
@@ -324,8 +351,8 @@ def _confusion_matrices(results: Results) -> Markup:
     if len(results.classes) <= MAX_PAIR_CLASSES:
         figures = elements.grid("two", [elements.figure(captions[model], matrices[model]) for model in MODELS])
     else:
-        figures = elements.figure(captions["fine_tuned"], matrices["fine_tuned"])
-        figures += elements.details(captions["head"], matrices["head"])
+        figures = elements.figure(captions[results.saved], matrices[results.saved])
+        figures += elements.details(captions[results.other], matrices[results.other])
     note = "Photographs of each class that were taken for each, and their share of the class; the redder, the larger."
     if len(results.classes) > 2:
         note += " Classes that are confused stand together."
@@ -378,7 +405,7 @@ def _confusion_matrix(counts: Counter[tuple[str, str]], classes: Sequence[str]) 
 
 def _confusion_list(results: Results) -> Markup:
     """List the most frequent confusions, each with its surest example."""
-    head = Counter((row["actual"], row["predicted"]) for row in results.measured.curves["confusion"]["head"])
+    other = Counter((row["actual"], row["predicted"]) for row in results.measured.curves["confusion"][results.other])
     shows_pictures = bool(results.parameters["evaluate"]["shown"])
     line = Markup('<div class="confused">{}<p>{} <span>→ {}</span><small>{}</small></p></div>')
     items = []
@@ -386,17 +413,17 @@ def _confusion_list(results: Results) -> Markup:
         picture = elements.picture(pair.picture, f"{pair.image_id}, {pair.actual}", 112) if shows_pictures else ""
         numbers = (
             f"{elements.plural(pair.count, 'photograph')}, {elements.percent(pair.fraction, 0)} of the class; "
-            f"head {head[pair.actual, pair.predicted]:,}"
+            f"{MODELS[results.other].lower()} {other[pair.actual, pair.predicted]:,}"
         )
         items.append(line.format(picture, *map(elements.isolated, (pair.actual, pair.predicted)), numbers))
     if not items:
         return elements.paragraph("No test photograph is taken for another class.", "soft")
-    pairs = {(row["actual"], row["predicted"]) for row in results.measured.curves["confusion"]["fine_tuned"]}
+    pairs = {(row["actual"], row["predicted"]) for row in results.measured.curves["confusion"][results.saved]}
     total = sum(actual != predicted for actual, predicted in pairs)
     note = f"Actual → predicted. {len(items):,} of {total:,} pairs of classes that are confused"
     note += ", each with the photograph that the model is surest of." if shows_pictures else "."
     listing = Markup('<div class="confusions">\n{}\n</div>').format(Markup("\n").join(items))
-    return elements.figure("The most frequent confusions of the fine-tuned model", listing) + elements.paragraph(
+    return elements.figure(f"The most frequent confusions of the {results.saved_name}", listing) + elements.paragraph(
         note, "soft"
     )
 
@@ -415,7 +442,9 @@ def write_curves(results: Results) -> Markup:
             Plane(axes.unit_axis("recall"), axes.unit_axis("precision")),
         ),
     ]
-    note = Markup("Test split. The positive class is {}.").format(elements.isolated(results.classes[1]))
+    note = Markup("{}. The positive class is {}.").format(
+        results.tested_on.removeprefix("the ").capitalize(), elements.isolated(results.classes[1])
+    )
     return Markup("\n").join([elements.legend(), elements.grid("two", figures), elements.paragraph(note, "soft")])
 
 
@@ -425,11 +454,13 @@ def _coverage(results: Results) -> Markup:
     if not accuracies:
         return charts.undefined()
     plane = Plane(axes.unit_axis("share of the photographs"), axes.round_axis("accuracy", accuracies), height=190)
-    note = "Test split. The photographs are taken by how sure the model is, the surest first."
-    half = [row for row in results.measured.curves["coverage"]["fine_tuned"] if row["coverage"] >= 0.5]
+    note = results.tested_on.removeprefix("the ").capitalize()
+    note += ". The photographs are taken by how sure the model is, the surest first."
+    half = [row for row in results.measured.curves["coverage"][results.saved] if row["coverage"] >= 0.5]
     if half:
         note += (
-            f" If the fine-tuned model answered only where it is surer than {elements.percent(half[0]['confidence'])}, "
+            f" If the {results.saved_name} answered only where it is surer than "
+            f"{elements.percent(half[0]['confidence'])}, "
             f"that is {elements.percent(half[0]['coverage'], 0)} of them, {elements.percent(half[0]['accuracy'])} of "
             "its answers would be right."
         )

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from thaw.core.metrics_file import FINE_TUNED, HEAD, saved_model
 from thaw.evaluation.measure import Measured
 from thaw.evaluation.review import ConfusedPair, ReviewCard
 from thaw.report.health import Health
@@ -32,7 +33,7 @@ class Results:
     weighted: bool  # whether some label weighs less than another
     measured: Measured
     sheets: Mapping[str, Sequence[ReviewCard]]  # key of report.sheets.SHEETS → its cards, in their order
-    confused: Sequence[ConfusedPair]  # of the fine-tuned model, the most frequent first
+    confused: Sequence[ConfusedPair]  # of the model that is saved, the most frequent first
     duplicates: Duplicates
     health: Health
     parameters: Mapping[str, object]  # nested as in params.yaml; values as JSON has them
@@ -40,6 +41,31 @@ class Results:
     preset: PresetChoice
     resize: Mapping[str, object] | None  # how photographs are made square: see `resize_choice.Choice`; None: it was set
     augmentations: bytes  # a JPEG of training photographs, plain and as augmented
+
+    @property
+    def saved(self) -> str:
+        """The model that the run has saved, by its name in `measured`."""
+        return saved_model(self.measured.metrics)
+
+    @property
+    def saved_name(self) -> str:
+        """Its name in a sentence, after "the"."""
+        return "fine-tuned model" if self.saved == FINE_TUNED else "head"
+
+    @property
+    def other(self) -> str:
+        """The model that is measured beside it."""
+        return HEAD if self.saved == FINE_TUNED else FINE_TUNED
+
+    @property
+    def tested_on(self) -> str:
+        """The photographs that figures are of, in a sentence."""
+        return "the test split" if self.folds is None else "all photographs"
+
+    @property
+    def folds(self) -> Mapping[str, object] | None:
+        """What the folds have decided, as metrics.json has it; None if there is one split instead."""
+        return self.measured.metrics.get("folds")
 
     @property
     def extension(self) -> Mapping[str, Mapping] | None:

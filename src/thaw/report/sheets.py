@@ -15,8 +15,8 @@ from thaw.report.results import Results
 SHEETS = {  # key → title, what is shown, the text if there is nothing to show
     "mistakes": (
         "The surest mistakes",
-        "Test photographs that the fine-tuned model gets wrong, those first of which it is surest.",
-        "The fine-tuned model gets no test photograph wrong.",
+        "Test photographs that the {model} gets wrong, those first of which it is surest.",
+        "The {model} gets no test photograph wrong.",
     ),
     "doubts": (
         "The least certain answers",
@@ -46,7 +46,7 @@ def write_sheets(results: Results) -> Markup:
         parts.append(elements.paragraph(note.format(elements.plural(unreadable, "photograph")), "soft"))
     for key, (title, description, if_empty) in SHEETS.items():
         sheet = [_card(card, key) for card in results.sheets[key]]
-        text = elements.paragraph(description if sheet else if_empty, "soft")
+        text = elements.paragraph((description if sheet else if_empty).format(model=results.saved_name), "soft")
         body = Markup('<div class="sheet">\n{}\n</div>').format(Markup("\n").join(sheet)) if sheet else ""
         parts.append(Markup('<h3 id="{}">{}</h3>\n{}\n{}').format(key, title, text, body))
     return Markup("\n").join(parts)
@@ -67,7 +67,7 @@ def _legend(results: Results, cards: Sequence[ReviewCard]) -> str:
 
 
 def _card(card: ReviewCard, sheet: str) -> Markup:
-    predicted, _ = card.predicted["fine_tuned"]
+    predicted, _ = card.predicted[card.shown]
     pictures = elements.picture(card.picture, f"{card.image_id}, {card.label}", 224)
     if card.heatmap:
         pictures += elements.picture(card.heatmap, f"{card.image_id}: what speaks for {predicted}", 224)

@@ -90,6 +90,7 @@ details { margin: 1rem 0; font-size: .9375rem }
 summary { cursor: pointer; color: var(--soft) }
 
 .head { --model: var(--head) } .fine_tuned { --model: var(--fine-tuned) } .base { --model: var(--base) }
+.ahead { --model: var(--head) }
 .legend { display: flex; flex-wrap: wrap; gap: .25rem 1.5rem; font-size: .9375rem; margin: 0 0 1rem }
 .legend span::before { content: ""; display: inline-block; width: 1.6rem; margin-right: .5rem;
   border-top: 2px solid var(--model); vertical-align: .25em }
@@ -123,6 +124,7 @@ svg.lines { display: block; width: 100%; max-width: 26rem; height: auto; font-si
 .lines .diagonal { stroke: var(--soft); stroke-dasharray: 1 4; stroke-linecap: round }
 .lines polyline { fill: none; stroke: var(--model); stroke-width: 1.8; stroke-linejoin: round }
 .lines polyline.head { stroke-dasharray: 5 3 }
+.lines polyline.ahead { stroke-dasharray: 1 4; stroke-linecap: round }
 .lines polygon { fill: var(--model); fill-opacity: .14 }
 .lines circle { fill: var(--model) }
 

@@ -3,6 +3,7 @@
 from markupsafe import Markup
 
 from thaw.core.tables import EVALUATED
+from thaw.evaluation.forecast import in_round_numbers
 from thaw.evaluation.slices import MIN_IMAGES
 from thaw.report import axes, charts, elements
 from thaw.report.axes import Axis
@@ -14,6 +15,7 @@ from thaw.report.results import Results
 NAMES = {"fine_tuned": "fine-tuned", "head": "head", "neighbours": "neighbours", "majority": "majority"}
 MAX_SLICES_LISTED = 16
 BEFORE_AND_AFTER = ("", "_calibrated")  # what follows a measure's name in its two keys
+NUMBERS = {1: "one", 2: "two", 3: "three"}
 DOT_FRACTION = 0.02  # dots of the learning curve are as large as one of 2 % of the photographs
 
 
@@ -56,21 +58,66 @@ def _learning_curve(results: Results) -> Markup:
     name = "What more labels bring to logistic regression on the frozen features"
     rows = results.measured.learning_curve
     if not rows:
-        if not any(results.health.counts["test"]):
+        if not results.health.tested:
             return elements.figure(name, charts.undefined())
         reason = "Fits of so many classes would take minutes: none were made."
         return elements.figure(name, elements.paragraph(reason, "soft"))
     points = [
         Point(row["images"], row["accuracy"], row["accuracy_low"], row["accuracy_high"], DOT_FRACTION) for row in rows
     ]
-    accuracies = [accuracy for p in points for accuracy in (p.y, p.low, p.high) if accuracy is not None]
+    ahead = [
+        Point(row["images"], row["accuracy"], row["accuracy_low"], row["accuracy_high"])
+        for row in results.measured.forecast.ahead
+    ]
+    accuracies = [accuracy for p in (*points, *ahead) for accuracy in (p.y, p.low, p.high) if accuracy is not None]
     sizes = [round(point.x) for point in points]
+    if ahead:  # fewer labels, so that they do not overlap
+        sizes = [*sizes[::2], round(ahead[-1].x)]
     x = Axis("training photographs", sizes[0], max(sizes[-1], sizes[0] + 1), sizes, logarithmic=True)
     plane = Plane(x, axes.round_axis("accuracy", accuracies), height=190)
     note = "The line is the mean of the draws of each size, the band reaches from the worst to the best of them."
     if rows[-1]["draws"] > 1:
-        note += f" It ends before all {sum(results.health.counts['train']):,}: larger parts would take minutes."
-    return charts.lines(name, {"head": points}, plane, note)
+        note += f" It ends before all {results.health.trained:,}: larger parts would take minutes."
+    series = {"head": points} | ({"ahead": ahead} if ahead else {})
+    if ahead:
+        note += " The dots carry the line on, with the interval that holds 95 %."
+    return charts.lines(name, series, plane, f"{_more_photographs(results)} {note}")
+
+
+def _more_photographs(results: Results) -> str:
+    """Say how many photographs bring one, two and three points more, or why it cannot be said."""
+    forecast = results.measured.forecast
+    unknown = "How many more photographs bring a point cannot be said:"
+    if forecast.reason == "few":
+        return f"{unknown} there are too few to draw parts of four sizes from them."
+    end = forecast.end
+    if forecast.reason == "missed":
+        return (
+            f"{unknown} by the smaller sizes, the largest should get {elements.percent(end.low)} to "
+            f"{elements.percent(end.high)} right, and it gets {elements.percent(end.measured)}."
+        )
+    if forecast.reason == "flat":
+        return f"{unknown} between the sizes, the accuracy does not rise by more than chance."
+    total = results.health.photographs
+    sentences, unsaid = [f"There are {total:,} photographs."], []
+    for points, needed in forecast.needed.items():
+        if needed is None:
+            unsaid.append(points)
+            continue
+        count, low, high = (f"{in_round_numbers(n * total):,}" for n in (needed.times, needed.low, needed.high))
+        which = f"{NUMBERS[points]} {'point' if points == 1 else 'points'} more"
+        sentences.append(f"For {which} it takes about {count} photographs in all ({low} to {high}).")
+    if unsaid:
+        names = elements.enumeration([NUMBERS[points] for points in unsaid], "or")
+        sentences.append(
+            f"For {names} {'point' if unsaid == [1] else 'points'} more it cannot be said: the interval is too wide."
+        )
+    off = abs(end.measured - end.predicted)
+    sentences.append(
+        f"This is read from a power law through all sizes. Checked on the largest: predicted from the others, it is "
+        f"off by {100 * off:.1f} points."
+    )
+    return " ".join(map(str, sentences))
 
 
 def write_calibration(results: Results) -> Markup:
@@ -81,7 +128,8 @@ def write_calibration(results: Results) -> Markup:
         for kind, name in (("calibration", "As trained"), ("calibrated", "With the temperature"))
     ]
     note = (
-        "Test split. The dots are bins of photographs by how sure the model is, the larger the more it holds; below "
+        f"{results.tested_on.removeprefix('the ').capitalize()}. The dots are bins of photographs by how sure the "
+        "model is, the larger the more it holds; below "
         "the dotted line a model is surer than it is right. A temperature divides the logits: fitted on validation "
         "alone, it changes no answer. All other sections show the probabilities as the model gives them; "
     )
@@ -156,11 +204,11 @@ def _threshold(results: Results) -> Markup:
 
 
 def write_slices(results: Results) -> Markup:
-    """List the slices of the test split, those first on which the fine-tuned model is worst."""
+    """List the slices of the test split, those first on which the saved model is worst."""
     slices = {
         model: {(row["column"], row["value"]): row for row in rows} for model, rows in results.measured.slices.items()
     }
-    names, few = list(slices["fine_tuned"]), results.measured.small_slices
+    names, few = list(slices[results.saved]), results.measured.small_slices
     verb = "is" if few == 1 else "are"
     small = f"{elements.plural(few, 'slice')} of fewer than {MIN_IMAGES} photographs {verb} left out: too few to tell."
     if not names:
@@ -168,18 +216,18 @@ def write_slices(results: Results) -> Markup:
         return elements.paragraph(small if few else nothing, "soft")
     rows = []
     for column, value in names[:MAX_SLICES_LISTED]:
-        row = slices["fine_tuned"][column, value]
+        row = slices[results.saved][column, value]
         p = f", p {elements.p_value(row['p_value'])}" if row["p_value"] is not None else ""
         estimates = {model: Estimate.read(slices[model][column, value], "accuracy") for model in MODELS}
         name = Markup("{}: {}").format(*map(elements.isolated, (column.replace("_", " "), value)))
         rows.append(IntervalRow(name, f"{elements.plural(row['count'], 'photograph')}{p}", estimates))
-    overall = results.measured.metrics["fine_tuned"]["test"]["accuracy"]
+    overall = results.measured.metrics[results.saved]["test"]["accuracy"]
     note = (
-        "The worst first, by the upper end of the fine-tuned model’s interval; the dashed line is its accuracy on the "
-        "whole test split. p says how often chance alone makes a slice differ that much from the rest, the number of "
-        "slices taken into account."
+        f"The worst first, by the upper end of the {results.saved_name}’s interval; the dashed line is its accuracy on "
+        f"{results.tested_on.replace('the', 'the whole')}. p says how often chance alone makes a slice differ that "
+        "much from the rest, the number of slices taken into account."
     )
     note += f" {small}" if few else ""
-    rest = elements.rest(len(names), len(rows), "slices", "slices_fine_tuned.csv")
+    rest = elements.rest(len(names), len(rows), "slices", f"slices_{results.saved}.csv")
     chart = charts.intervals(rows, mark=overall)
     return Markup("\n").join([elements.legend(), chart, elements.paragraph(note, "soft"), rest])

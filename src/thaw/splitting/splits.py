@@ -88,12 +88,12 @@ def _check_every_class(labels: pl.Series, split: pl.Series, kept: Collection[str
     counts = pl.DataFrame({"label": labels, "split": split}).group_by("label", "split").len()
     left_out = counts.filter(pl.col("split").is_null())
     counts = counts.filter(pl.col("split").is_not_null())
+    held_out = "of the source's own validation or test" if params.after is None else f"newer than {params.after}"
     without_training = left_out.join(counts.filter(split="train"), on="label", how="anti").sort("label")
     for label, _, count in without_training.iter_rows():
         raise ThawError(
             f"the class {label!r} has no photograph left to train on: {count:,} are near-duplicates of, or in one "
-            "group with, photographs of the source's own validation or test; with split.duplicates_across: keep "
-            "they train"
+            f"group with, photographs {held_out}; with split.duplicates_across: keep they train"
         )
     incomplete = counts.group_by("label").len().filter(pl.col("len") < len(SPLITS))["label"]
     if incomplete.is_empty():
@@ -102,6 +102,9 @@ def _check_every_class(labels: pl.Series, split: pl.Series, kept: Collection[str
     others = f"; {len(incomplete) - 1:,} more classes have too few" if len(incomplete) > 1 else ""
     class_counts = counts.filter(label=label)
     missing = [split for split in SPLITS if split not in class_counts["split"]]
+    if params.after is not None and missing != ["validation"]:
+        which = "newer than" if "test" in missing else "left from before"
+        raise ThawError(f"the class {label!r} has no photograph {which} split.after {params.after}{others}")
     all_kept = set(class_counts["split"]) <= set(kept)
     if missing_subsets := [split for split in missing if all_kept or split in kept]:
         raise ThawError(

@@ -43,6 +43,7 @@ class TrainingData:
     validation: Examples
     frozen_layer: str | None = None  # the activations are its outputs; None: they are the inputs of the model
     depths: tuple[str | None, ...] = (None,)  # in each phase of the training, all layers behind this one train
+    last_epoch: int | None = None  # the training ends after it, and it is kept; None: validation chooses the epoch
 
 
 def share_cores() -> None:
@@ -67,6 +68,7 @@ def fit(model: keras.Model, data: TrainingData, params: "Training", log: Callabl
 
     The best epoch has the lowest calibrated loss on validation. Epoch 0, the start, counts too. A network that is too
     sure can be calibrated afterwards; one that confuses classes cannot (Berta et al. 2025, arXiv 2501.19195).
+    With `data.last_epoch`, that epoch is kept, whatever its loss; the rate falls as if all epochs followed.
 
     Args:
         model: Its last layer, which may be a model itself, is the head.
@@ -96,8 +98,11 @@ def fit(model: keras.Model, data: TrainingData, params: "Training", log: Callabl
     first_view, view_counts = generator.integers(train.views.shape[1], size=len(train)), train.view_counts
     last_thawing = math.ceil(params.epochs * (phases - 1) / phases)
     limits = {epoch: limit for epoch, limit in enumerate(params.prune_above, start=1) if limit is not None}
+    last_epoch, patience = params.epochs, params.patience
+    if data.last_epoch is not None:
+        last_epoch, patience, limits = data.last_epoch, None, {}
     lowest, best_epoch, best_weights = math.inf, 0, []
-    for epoch in range(params.epochs + 1):
+    for epoch in range(last_epoch + 1):
         training_step = training_steps[phase(epoch, params.epochs, phases)]
         order = generator.permutation(len(train)) if epoch else np.array([], int)
         batches = _batches(order, params.batch_size)
@@ -110,16 +115,20 @@ def fit(model: keras.Model, data: TrainingData, params: "Training", log: Callabl
             decay = min(params.ema or 0.0, (1 + step) / (10 + step))  # a young average forgets the start sooner
             loss = float(training_step(x, train.labels[batch], weights[batch], rate, decay))
             losses.append(_finite(loss, epoch, params))
+        train_loss = {"train_loss": float(np.mean(losses))} if losses else {}
+        if data.last_epoch is not None and epoch < data.last_epoch:  # nothing is chosen
+            log(train_loss)
+            continue
         with averaged(variables):
             scores = validation_scores(predict(validation.rows), validation)
             _finite(scores["validation_loss"], epoch, params)
-            log(scores | ({"train_loss": float(np.mean(losses))} if losses else {}))
+            log(scores | train_loss)
             calibrated = scores["validation_loss_calibrated"]
-            if params.patience is None or calibrated < lowest:
+            if patience is None or calibrated < lowest:
                 best_epoch, best_weights = epoch, thawed.get_weights()
             lowest = min(lowest, calibrated)
         waited = epoch - max(best_epoch, last_thawing)
-        if waited >= (params.patience or math.inf) or lowest > limits.get(epoch, math.inf):
+        if waited >= (patience or math.inf) or lowest > limits.get(epoch, math.inf):
             break
     thawed.set_weights(best_weights)
     return best_epoch

@@ -1,0 +1,56 @@
+"""The groups that a person names, whose photographs are never divided: columns such as patient, site or camera."""
+
+import polars as pl
+
+from thaw.core.errors import ThawError, did_you_mean
+
+OWN = "meta_group"  # the column of groups that a source itself gives
+MAX_FRACTION = 0.5  # of the photographs in one group: a larger one is worth a warning
+
+
+def read(images: pl.DataFrame, columns: list[str]) -> tuple[list[pl.Series], list[str]]:
+    """Return the values of each column of groups, and warnings about them, each a few words.
+
+    The first series is that of the first column that is named. An empty value puts a photograph into no group.
+
+    Args:
+        images: images.csv. The column `meta_group` counts too if it is there.
+        columns: Those that `split.group` names.
+
+    Raises:
+        ThawError: A column is missing or empty, or has one value alone.
+    """
+    named = [_column(images, column) for column in dict.fromkeys(columns)]
+    if OWN in images.columns and OWN not in columns:
+        named.append(images[OWN].fill_null(""))
+    return named, [warning for values in named for warning in _warnings(values, values.name in columns)]
+
+
+def _column(images: pl.DataFrame, column: str) -> pl.Series:
+    if column not in images.columns:
+        others = [name for name in images.columns if name.startswith("meta_")]
+        hint = did_you_mean(column, others) if others else ""
+        raise ThawError(f"split.group: the photographs have no column {column}{hint}; a table's column needs that name")
+    values = images[column].fill_null("")
+    if (values == "").all():
+        raise ThawError(f"split.group: the column {column} is empty for all photographs: it groups nothing")
+    return values
+
+
+def _warnings(values: pl.Series, is_named: bool) -> list[str]:
+    name, filled = values.name, values.filter(values != "")
+    if filled.is_empty():
+        return []
+    value, size = filled.value_counts().sort("count", name, descending=[True, False]).row(0)
+    if size == len(values):
+        raise ThawError(
+            f"the column {name} is {value!r} for all photographs: a group is never divided, so nothing could be tested"
+        )
+    found = []
+    if size > MAX_FRACTION * len(values):
+        found.append(f"{size / len(values):.0%} of the photographs have the {name} {value!r}: they are one group")
+    if is_named and len(filled) < len(values):
+        found.append(f"photographs without a {name}: {len(values) - len(filled):,}, each a group of its own")
+    if is_named and size == 1:
+        found.append(f"no two photographs have the same {name}: it groups nothing")
+    return found
