@@ -24,12 +24,12 @@ FILES = models.RunFiles(
     backbone=Path("models/backbone"),
     features=Path("data/features"),
     activations=Path("data/activations"),
-    head=Path("models/head"),
+    head=Path("models/head/head.zip"),
     model=Path("models/model.keras"),
 )
 HASHED = (  # named by their hash in the report; of the photographs their table alone
-    *(DATASET.raw / "images.csv", DATASET.split, DATASET.augmentations, FILES.backbone),
-    *(FILES.features, FILES.activations, FILES.head, FILES.model),
+    *(DATASET.raw / "images.csv", DATASET.split, DATASET.augmentations, FILES.backbone / "backbone.keras"),
+    *(FILES.features / "features.npy", FILES.activations / "activations.npy", FILES.head, FILES.model),
 )
 SHOWN = collect.ReportFiles(
     augmentations=Path("reports/augmentations.jpg"),
@@ -43,6 +43,7 @@ DECISION = Path("models/decision.json")
 METRICS = Path("reports/metrics.json")
 PLOTS = Path("reports/plots")
 ACCURACY = Path("reports/accuracy.svg")
+PROVENANCE = Path("reports/provenance.json")
 MODEL_CARD = Path("reports/model_card.md")
 REPORT = Path("reports/report.html")
 
@@ -78,6 +79,7 @@ def main() -> None:
         confused=review.confused_pairs(trained, predicted, quality.MAX_CONFUSIONS_LISTED),
     )
     results = collect.collect(trained, measured, shown, settings, hashes=hashing.result(), files=SHOWN)
+    write_json(PROVENANCE, results.computed_with)
     write_text(MODEL_CARD, model_card.write(results))
     write_text(REPORT, page.render(results))
     right = {model: measure.summary(measured.metrics[model]["test"]) for model in outputs}

@@ -26,10 +26,10 @@ SPLIT = Path("data/split.csv")
 AUGMENTATIONS = Path("data/augmentations.csv")
 ACTIVATIONS = Path("data/activations")
 BACKBONE = Path("models/backbone")
-HEAD = Path("models/head")
-START = HEAD / "start"  # the head that fine-tuning starts with
+HEAD = Path("models/head/head.zip")
 OUTPUT = Path("models/model.keras")
 REPORT = Path("reports/fine_tune")
+CURVES = ("train_loss", "validation_accuracy_weighted", "validation_loss", "validation_loss_calibrated")
 
 
 def main() -> None:
@@ -40,13 +40,13 @@ def main() -> None:
     activations = extraction.open_activations(ACTIVATIONS, extraction.Dataset(RAW, SPLIT, AUGMENTATIONS), BACKBONE)
     images = examples.read(ACTIVATIONS, SPLIT)
     train, validation = images.split("train"), images.split("validation")
-    head = registry.load(START)
+    head = registry.load_packed(HEAD, "start")  # the one that fine-tuning starts with
     backbone, _ = model_files.load(BACKBONE / "backbone.keras")
     model = head.attach(backbone, FEATURES)
 
     history = []  # the scores of each epoch; the first is the start
     ends = []  # of the epochs, for the terminal alone: a time in a file would differ between runs
-    with metrics_folder.replace(REPORT) as live:
+    with metrics_folder.replace(REPORT, CURVES) as live:
 
         def log(scores: dict[str, float]) -> None:
             for name, value in scores.items():

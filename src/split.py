@@ -7,6 +7,9 @@ training is left out. `data/duplicates.csv` lists the groups, and `reports/dupli
 
 from pathlib import Path
 
+import thaw  # noqa: F401 - first: it chooses the kernels of other libraries
+
+# isort: split
 import polars as pl
 
 from thaw.core import params, tables

@@ -9,14 +9,15 @@ With `augment.preset: auto`, a head is trained on the copies of each preset. The
 `models/augmentation.json`, which `extract_activations` follows. The heads of the other presets are dropped.
 
 The head with the lowest loss on the validation split is kept. For networks it is the calibrated loss, which also
-chooses their epoch, unless `head.patience` is null. `start` holds the head that fine-tuning starts with.
+chooses their epoch, unless `head.patience` is null. `head.zip` holds its files, which differ between kinds of heads;
+in `start`, those of the head that fine-tuning starts with.
 """
 
 from pathlib import Path
 
-from thaw.core import arrays, params
+from thaw.core import archive, arrays, params
 from thaw.core.errors import ThawError, run
-from thaw.core.files import atomic_folder, write_json
+from thaw.core.files import write_json
 from thaw.features import examples
 from thaw.heads import registry, selection
 from thaw.heads.protocol import AUGMENTED, PLAIN, HeadData
@@ -25,14 +26,15 @@ from thaw.training import metrics_folder
 FEATURES = Path("data/features")
 SPLIT = Path("data/split.csv")
 BACKBONE = Path("models/backbone")
-OUTPUT = Path("models/head")
+OUTPUT = Path("models/head/head.zip")
 AUGMENTATION = Path("models/augmentation.json")
 REPORT = Path("reports/head")
+TRIED = "plots/heads.csv"  # in it: the curves of all heads
 
 
 def main() -> None:
     head = params.load(Path("params.yaml")).head
-    if isinstance(head.extend, str) and Path(head.extend).resolve() == OUTPUT.with_name("model.keras").resolve():
+    if isinstance(head.extend, str) and Path(head.extend).resolve() == AUGMENTATION.with_name("model.keras").resolve():
         raise ThawError(f"head.extend: this pipeline writes {head.extend} itself: copy it elsewhere first")
     features = arrays.open_rows(FEATURES / "features.npy")
     classes = examples.read_classes(FEATURES)
@@ -45,7 +47,7 @@ def main() -> None:
     for preset in presets if True in head.augmented else []:
         variant = preset if len(presets) > 1 else AUGMENTED
         training[variant] = examples.read(FEATURES, SPLIT, preset).split("train")
-    with metrics_folder.replace(REPORT) as live:
+    with metrics_folder.replace_with_table(REPORT, TRIED) as live:
 
         def log(variant: str, step: int, scores: dict[str, float]) -> None:
             live.step = step
@@ -57,7 +59,7 @@ def main() -> None:
         live.summary |= selection.best_scores(trained) | choice.metrics
     trained = selection.of_preset(trained, choice.preset)
     best = selection.best(trained)
-    with atomic_folder(OUTPUT) as folder:
+    with archive.pack(OUTPUT) as folder:
         best.head.save(folder)
         selection.start_of_fine_tuning(trained).head.save(folder / "start")
     write_json(AUGMENTATION, {"preset": choice.preset})

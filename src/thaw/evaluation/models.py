@@ -31,7 +31,7 @@ class RunFiles:
     backbone: Path
     features: Path
     activations: Path
-    head: Path
+    head: Path  # the archive
     model: Path
 
 
@@ -98,7 +98,7 @@ def load(files: RunFiles, test_time_flips: str | None) -> TrainedModels:
     full_model, metadata = model_files.load(files.model)
     return TrainedModels(
         files=files,
-        head=registry.load(files.head),
+        head=registry.load_packed(files.head),
         full_model=full_model,
         metadata=metadata,
         examples=examples.read(files.features, files.dataset.split),
