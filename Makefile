@@ -3,7 +3,7 @@ PYTHON ?= python3
 GIT_REMOTE ?= origin
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro test lint bench torture verify verify-cache compare current explore share setup requirements
+.PHONY: repro test lint bench torture verify verify-processors verify-cache compare current explore share setup requirements
 
 # The path reaches the script through the environment, as it was typed: it may hold spaces, quotes, and `$`.
 ifneq ($(origin PHOTOS),undefined)
@@ -18,7 +18,7 @@ repro: setup  ## run all stages that are out of date, from the photographs to th
 	@python src/result.py
 
 test: setup  ## run the tests
-	pytest -n 2 --dist loadfile  # two processes; each test file runs in one of them
+	pytest -n 2 --dist loadfile --no-loadscope-reorder  # two processes; each file runs in one, the slowest first
 
 lint: setup  ## check the formatting and find likely mistakes
 	ruff check .
@@ -33,6 +33,9 @@ torture: setup  ## kill stages, fill disks, change the environment; then `dvc re
 
 verify: setup  ## run the last commit again in a temporary clone, and compare every output
 	python benchmarks/verify.py
+
+verify-processors: setup  ## run a small pipeline under emulated processors (needs qemu-user), and compare every output
+	python benchmarks/verify_processors.py
 
 verify-cache: setup  ## find damaged files in DVC's cache, and outputs that were copied from them
 	python benchmarks/verify.py --cache

@@ -8,6 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
+from thaw.core import kernels  # noqa: E402
 from thaw.core.errors import ThawError  # noqa: E402
 from thaw.experiments import params_edit  # noqa: E402
 
@@ -58,7 +59,11 @@ def run(folder: Path, *command: str) -> str:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of a command in a clone: a Git name of its own, and the Python that runs this."""
+    """Return the environment of a command in a clone: a Git name of its own, and the Python that runs this.
+
+    The kernels that Thaw chose are not in it: Thaw chooses them again, and other programs choose theirs.
+    """
     identity = {f"GIT_{who}_{what}": "benchmarks" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return os.environ | identity | {"PATH": path}
+    chosen = kernels.KERNELS | kernels.OPENCV
+    return {name: value for name, value in os.environ.items() if name not in chosen} | identity | {"PATH": path}

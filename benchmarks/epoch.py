@@ -32,7 +32,7 @@ from thaw.parameters.fine_tune import FineTune
 from thaw.parameters.whole import Params
 from thaw.training import loop
 
-ACTIVATIONS, BACKBONE, HEAD = Path("data/activations"), Path("models/backbone"), Path("models/head")
+ACTIVATIONS, BACKBONE, HEAD = Path("data/activations"), Path("models/backbone"), Path("models/head/head.zip")
 RAW, SPLIT = Path("data/raw"), Path("data/split.csv")
 
 
@@ -117,7 +117,7 @@ def keras_script(folder: Path, frozen_layer: str | None, parameters: Params):
 
 def model_with_head() -> keras.Model:
     backbone, _ = model_files.load(BACKBONE / "backbone.keras")
-    return registry.load(HEAD).attach(backbone, FEATURES)
+    return registry.load_packed(HEAD).attach(backbone, FEATURES)
 
 
 if __name__ == "__main__":

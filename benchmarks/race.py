@@ -29,7 +29,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from clones import dvc, fresh
+from clones import dvc, environment, fresh
 
 from thaw.backbones import efficientnet_lite
 from thaw.backbones.cut_points import resolve
@@ -109,7 +109,7 @@ def accuracy(clone: Path, part: str) -> float:
     validation = examples.read(clone / "data" / "features", clone / "data" / "split.csv").split("validation")
     if part == "head":
         features = arrays.open_rows(clone / "data" / "features" / "features.npy")
-        probabilities = registry.load(clone / "models" / "head").probabilities(features[validation.rows])
+        probabilities = registry.load_packed(clone / "models/head/head.zip").probabilities(features[validation.rows])
     else:
         model, metadata = model_files.load(clone / "models" / "model.keras")
         backbone = clone / "models" / "backbone"
@@ -199,7 +199,7 @@ def timed(command: list) -> Result:
     results = {}
     with (
         tempfile.TemporaryFile("w+") as errors,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
+        subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=errors, text=True) as process,
     ):
         for line in process.stdout:
             if line.startswith("{"):  # other lines come from libraries

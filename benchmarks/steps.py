@@ -43,7 +43,7 @@ from thaw.images import augmentation, decoding, views
 from thaw.training import loop
 
 RAW, SPLIT, PLAN = Path("data/raw"), Path("data/split.csv"), Path("data/augmentations.csv")
-BACKBONE, HEAD, ACTIVATIONS = Path("models/backbone"), Path("models/head/start"), Path("data/activations")
+BACKBONE, HEAD, ACTIVATIONS = Path("models/backbone"), Path("models/head/head.zip"), Path("data/activations")
 EMBEDDINGS = Path("data/features")
 CORES = os.cpu_count()
 tf.get_logger().setLevel("ERROR")  # it would warn that each round traces a new graph
@@ -224,7 +224,7 @@ def product(multiply_adds: int) -> Callable[[], float]:
 
 def model_with_head() -> keras.Model:
     backbone, _ = model_files.load(BACKBONE / "backbone.keras")
-    return registry.load(HEAD).attach(backbone, FEATURES)
+    return registry.load_packed(HEAD, "start").attach(backbone, FEATURES)
 
 
 if __name__ == "__main__":

@@ -357,15 +357,15 @@ class Fault(NamedTuple):
 
 FAULTS = [
     Fault("a full disk for data", full_disk, "data", "download", "data/raw/images"),
-    Fault("a full disk for models", full_disk, "models", "train_head", "models/head"),
+    Fault("a full disk for models", full_disk, "models", "train_head", "models/head/head.zip"),
     Fault("a full disk for reports", full_disk, "reports", "evaluate", "reports/report.html"),
     Fault("a full disk for DVC's cache", full_disk, ".dvc/cache", "split", "data/split.csv"),
     Fault("data is read-only", read_only, "data", "extract_features"),
     Fault("models is read-only", read_only, "models", "train_head"),
     Fault("reports is read-only", read_only, "reports", "augment"),
     Fault("DVC's cache is read-only", read_only, ".dvc/cache", "train_head"),
-    Fault("a damaged object, checked out", damage_checkout, "models/head"),
-    Fault("a damaged object, from the run cache", damage_run_cache, "models/head"),
+    Fault("a damaged object, checked out", damage_checkout, "models/head/head.zip"),
+    Fault("a damaged object, from the run cache", damage_run_cache, "models/head/head.zip"),
 ]
 
 

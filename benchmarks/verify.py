@@ -4,12 +4,14 @@
     python benchmarks/verify.py --cache    runs nothing; finds damaged files in DVC's cache and among the outputs here
 
 The exit status is 0 if every output is identical, or if every metric is in the 95 % interval of the committed metric,
-as can be expected on another kind of processor. Otherwise it is 1.
+as can be expected on ARM or with other versions of libraries. Otherwise it is 1. Where outputs differ, it says from
+which stage on, and the likely cause: `reports/provenance.json` of the commit names the kernels and the versions.
 """
 
 import argparse
 import json
 import os
+import platform
 import shlex
 import subprocess
 import sys
@@ -27,6 +29,18 @@ from thaw.core.errors import ThawError, run  # noqa: E402
 from thaw.core.hashes import md5  # noqa: E402
 
 METRICS = "reports/metrics.json"
+PROVENANCE = "reports/provenance.json"
+COMPUTES = {  # stage → the libraries whose kernels its outputs rest on
+    "download": "Pillow and OpenCV",
+    "split": "Pillow, OpenCV and NumPy",
+    "augment": "Pillow and OpenCV",
+    "backbone": "Keras and OpenVINO",
+    "extract_features": "Pillow, OpenCV and OpenVINO",
+    "train_head": "NumPy and SciPy with OpenBLAS, and scikit-learn",
+    "extract_activations": "Pillow, OpenCV and OpenVINO",
+    "fine_tune": "TensorFlow with oneDNN and Eigen, and OpenVINO",
+    "evaluate": "NumPy and SciPy with OpenBLAS, scikit-learn, OpenVINO and OpenCV",
+}
 MAIN = ("accuracy_weighted", "balanced_accuracy_weighted", "roc_auc_weighted", "log_loss_weighted")
 
 
@@ -63,12 +77,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         clone = Path(temporary, "clone")
         git("clone", "--quiet", ".", str(clone))
-        before = read_metrics(clone / METRICS)
+        before, recorded = read_json(clone / METRICS), read_json(clone / PROVENANCE)
         if not before:
             raise ThawError(f"HEAD has no {METRICS} to compare with: run `dvc repro`, and commit what it wrote")
         run_all_stages(clone)
         compared = compare(yaml.safe_load(committed.stdout), yaml.safe_load((clone / "dvc.lock").read_text()))
-        after = read_metrics(clone / METRICS)
+        after, here = read_json(clone / METRICS), read_json(clone / PROVENANCE)
         changed = git("-C", str(clone), "status", "--porcelain").splitlines()
     for output in compared:
         print(f"{output.stage:20} {output.path:46} {'identical' if output.identical else 'DIFFERS'}")
@@ -80,6 +94,9 @@ def main() -> None:
             now = "none" if metric.after is None else f"{metric.after:.4f}"
             interval = f"{metric.low:.4f} to {metric.high:.4f}{'' if metric.within else ': OUTSIDE'}"
             print(f"{metric.name}: {metric.before:.4f} in the commit ({interval}), now {now}")
+    for line in causes(compared, recorded, here):
+        print(f"verify: {line}")
+    print(f"verify: this is {this_machine()}")
     sentence, passed = verdict(compared, changed, different)
     print(f"verify: {sentence}")
     sys.exit(not passed)
@@ -89,7 +106,7 @@ def git(*arguments: str) -> str:
     return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout
 
 
-def read_metrics(path: Path) -> dict:
+def read_json(path: Path) -> dict:
     return json.loads(path.read_text()) if path.exists() else {}
 
 
@@ -133,6 +150,45 @@ def differences(before: dict, after: dict, prefix: str = "") -> Iterator[Differe
             yield from differences(value, new if isinstance(new, dict) else {}, f"{prefix}{key}.")
         elif None not in (low := before.get(f"{key}_low"), high := before.get(f"{key}_high"), value) and new != value:
             yield Difference(prefix + key, value, new, low, high)
+
+
+def causes(compared: list[Output], recorded: dict, here: dict) -> list[str]:
+    """Return from which stage on outputs differ, and why, a line each; none if all are identical.
+
+    Args:
+        compared: Outputs in the order of the stages.
+        recorded: The provenance of the commit, see `thaw.report.provenance`; empty if it has none.
+        here: The provenance of the run that was compared with it.
+    """
+    first = next((output for output in compared if not output.identical), None)
+    if first is None:
+        return []
+    lines = [f"the first output that differs is {first.path}, of the stage {first.stage}"]
+    if not recorded or not here:
+        return [*lines, f"the commit does not say what it was computed with ({PROVENANCE}), so no cause can be named"]
+    pairs = [("kernels", recorded["kernels"], here["kernels"])]
+    pairs += [(name, old, here["libraries"].get(name)) for name, old in recorded["libraries"].items()]
+    changed = [f"{name}: {old} in the commit, {new or 'none'} here" for name, old, new in pairs if old != new]
+    if changed:
+        return [*lines, *(f"likely cause: {line}" for line in changed)]
+    libraries = COMPUTES.get(first.stage, "the libraries")
+    return [
+        *lines,
+        "kernels and versions are those of the commit; what is left: a file that the stage reads elsewhere, the "
+        f"functions of the C library, or a choice by the processor in {libraries}",
+    ]
+
+
+def this_machine() -> str:
+    """Return the processor, the number of its cores and the C library, which no output names."""
+    try:
+        listing = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        listing = []
+    models = (line.partition(":")[2].strip() for line in listing if line.startswith("model name"))
+    processor = next(models, "") or platform.processor() or platform.machine()
+    library = " ".join(platform.libc_ver()).strip() or platform.platform()
+    return f"{processor}, {os.cpu_count()} cores, {library}, Python {platform.python_version()}"
 
 
 def verdict(compared: list[Output], changed: list[str], different: list[Difference]) -> tuple[str, bool]:

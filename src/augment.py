@@ -6,6 +6,9 @@ the photographs. The contact sheet shows the first rows: each photograph as it i
 
 from pathlib import Path
 
+import thaw  # noqa: F401 - first: it chooses the kernels of other libraries
+
+# isort: split
 import polars as pl
 
 from thaw.core import params, tables

@@ -1,7 +1,8 @@
 """Build the pre-trained network and keep it in `models/backbone`, in Keras' and in OpenVINO's format.
 
 `backbone.keras` is the network; an EfficientNet-Lite has its 1000 classes too. `backbone.xml` and `.bin` are the same
-for OpenVINO, with an output at every cut point. `backbone.json` lists the cut points, `classes.csv` the classes.
+for OpenVINO, with an output at every cut point. `backbone.json` lists the cut points, `classes.csv` the classes, if the
+network has any.
 
 `python src/backbone.py --list` writes nothing. It prints what freezing up to each cut point costs: in disk to keep its
 output, and in time to train the layers behind it.
@@ -17,7 +18,7 @@ if __name__ == "__main__" and "--list" not in sys.argv:  # --list times training
 from thaw.backbones import artifact, registry
 from thaw.core import params
 from thaw.core.errors import ThawError, run
-from thaw.core.files import atomic_folder, named_path, read_json
+from thaw.core.files import atomic_files, named_path, read_json
 from thaw.parameters.backbone import Backbone
 
 PARAMS = Path("params.yaml")
@@ -40,7 +41,7 @@ def main() -> None:
     located = backbone
     if backbone.weights not in (None, "imagenet"):
         located = backbone.model_copy(update={"weights": str(named_path(backbone.weights, "backbone.weights"))})
-    with atomic_folder(OUTPUT) as folder:
+    with atomic_files(OUTPUT) as folder:
         model = artifact.write(located, folder)
         description = read_json(folder / "backbone.json")
         params.check_backbone(PARAMS, description)  # a wrong freeze depth is an error now, before the work

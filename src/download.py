@@ -4,15 +4,20 @@ All later stages join on `images.csv` and do not know the source. Photographs th
 out: `missing.csv` lists them with the reason. `reports/attribution.csv` names the authors of licensed photographs.
 
 DVC leaves these files as they are (`persist`), and this stage replaces them. It does not touch what else is in
-`data/raw`, and stops if a person has put files into `data/raw/images`.
+`data/raw`, and stops if a person has put files into `data/raw/images`. Where `images.csv` was deleted, it goes on if
+the files there are those that it would write.
 """
 
 from dataclasses import replace
 from pathlib import Path
 
+import thaw  # noqa: F401 - first: it chooses the kernels of other libraries
+
+# isort: split
 import polars as pl
 
 from thaw.core import params, tables
+from thaw.core.encodings import shown
 from thaw.core.errors import run
 from thaw.core.files import atomic_entries, temporary_path
 from thaw.inputs import named, outputs
@@ -34,13 +39,20 @@ def main() -> None:
     section = getattr(download, source.name)
     written = outputs.declared(PIPELINE)
     outputs.check_apart(filter(None, (named.photographs(download), named.cache(download))), written)
-    outputs.check_own(RAW / "images", collected(RAW) | collected(temporary_path(RAW)))  # the latter if it was killed
+    outputs.check_no_link(RAW / "images")
+    records = [collected(RAW), collected(temporary_path(RAW))]  # the latter if the stage was killed
+    is_recorded = records != [None, None]
+    if is_recorded:
+        outputs.check_own(RAW / "images", set().union(*filter(None, records)))
     with source.lock(section):
         listing = replace(source.find(section), bits=download.bits)
         params.check_classes(PARAMS, listing.info.classes)  # before any photograph is copied
         outputs.check_apart(named.images(source.name, listing), written)
         with atomic_entries(RAW) as raw:
             images, missing = collect(listing, raw)
+            if not is_recorded:
+                same = outputs.equal_files(RAW / "images", raw / "images")
+                outputs.check_own(RAW / "images", same, lost=RAW / "images.csv")
     tables.write(attribution(images, listing.images), ATTRIBUTION)
     warnings = [f"warning: {warning}" for warning in listing.warnings]
     unused = remarks.count(RAW / path for path in images["path"])
@@ -50,7 +62,7 @@ def main() -> None:
 
 def summary(info: DatasetInfo, images: pl.DataFrame) -> str:
     by_label = dict(images["label"].value_counts().iter_rows())
-    counts = ", ".join(f"{by_label[label]:,} {label}" for label in info.classes[:MAX_CLASSES])
+    counts = ", ".join(f"{by_label[label]:,} {shown(label)}" for label in info.classes[:MAX_CLASSES])
     if len(info.classes) > MAX_CLASSES:
         fewest, most = min(by_label.values()), max(by_label.values())
         counts = f"{len(info.classes):,} classes with {fewest:,} to {most:,} each: {counts}, …"

@@ -24,14 +24,15 @@ FILES = models.RunFiles(
     backbone=Path("models/backbone"),
     features=Path("data/features"),
     activations=Path("data/activations"),
-    head=Path("models/head"),
+    head=Path("models/head/head.zip"),
     model=Path("models/model.keras"),
-    head_folds=Path("models/folds/head"),
-    model_folds=Path("models/folds/fine_tuned"),
+    head_folds=Path("models/folds/head.zip"),
+    model_folds=Path("models/folds/fine_tuned.zip"),
 )
 HASHED = (  # named by their hash in the report; of the photographs their table alone
-    *(DATASET.raw / "images.csv", DATASET.split, DATASET.augmentations, FILES.backbone),
-    *(FILES.features, FILES.activations, FILES.head, FILES.model, FILES.head_folds, FILES.model_folds),
+    *(DATASET.raw / "images.csv", DATASET.split, DATASET.augmentations, FILES.backbone / "backbone.keras"),
+    *(FILES.features / "features.npy", FILES.activations / "activations.npy", FILES.head, FILES.model),
+    *(FILES.head_folds, FILES.model_folds),
 )
 SHOWN = collect.ReportFiles(
     augmentations=Path("reports/augmentations.jpg"),
@@ -45,6 +46,7 @@ DECISION = Path("models/decision.json")
 METRICS = Path("reports/metrics.json")
 PLOTS = Path("reports/plots")
 ACCURACY = Path("reports/accuracy.svg")
+PROVENANCE = Path("reports/provenance.json")
 MODEL_CARD = Path("reports/model_card.md")
 REPORT = Path("reports/report.html")
 
@@ -88,6 +90,7 @@ def main() -> None:
         confused=review.confused_pairs(trained, predicted, quality.MAX_CONFUSIONS_LISTED),
     )
     results = collect.collect(trained, measured, shown, settings, hashes=hashing.result(), files=SHOWN)
+    write_json(PROVENANCE, results.computed_with)
     write_text(MODEL_CARD, model_card.write(results))
     write_text(REPORT, page.render(results))
     right = {model: measure.summary(measured.metrics[model]["test"]) for model in outputs}

@@ -12,6 +12,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from thaw.core.encodings import shown
 from thaw.core.errors import ThawError, did_you_mean, run
 from thaw.exports import metadata, writing
 from thaw.exports.base import ModelToExport
@@ -38,7 +39,7 @@ def main() -> None:
     if options.photographs:
         calibration, images, unread = check_images.from_names(options.photographs, description, is_quantised)
         for image in unread:
-            print(f"export: {image.path}: {image.error}", file=sys.stderr)
+            print(f"export: {shown(image.path)}: {shown(image.error)}", file=sys.stderr)
     else:
         calibration, images = check_images.from_split(RAW, SPLIT, description, is_quantised)
 

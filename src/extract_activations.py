@@ -1,8 +1,8 @@
 """Run every view of every photograph, plain and augmented, through the frozen layers alone: `data/activations`.
 
 `activations.npy` holds the output of the last frozen layer, (rows, height, width, channels) float16, or the uint8
-pixels if nothing is frozen. If everything is frozen, it is a copy of the features. With `fine_tune.cache: false` there
-is no such file, and training computes its rows again. Of the augmented copies, the rows have those of the preset that
+pixels if nothing is frozen. If everything is frozen, it is a copy of the features. With `fine_tune.cache: false` it has
+no rows, and training computes them again. Of the augmented copies, the rows have those of the preset that
 `train_head` chose.
 `rows.csv` says what each row shows. `cut.json` names the frozen layer, the image settings, the preset, and what thaws
 in each phase of the training.
@@ -14,7 +14,7 @@ from pathlib import Path
 from thaw.backbones.cut_points import FEATURES, resolve_depths
 from thaw.core import arrays, params
 from thaw.core.errors import run
-from thaw.core.files import atomic_folder, read_json, write_json
+from thaw.core.files import atomic_files, read_json, write_json
 from thaw.engines import inference
 from thaw.features import examples, extraction
 
@@ -40,8 +40,10 @@ def main() -> None:
     planned = extraction.PlannedViews(extraction.Dataset(RAW, SPLIT, AUGMENTATIONS), image, preset)
     shapes = inference.output_shapes(BACKBONE / "backbone.xml", layers, image.size)
     array = extraction.PlannedArray(len(planned.rows), frozen_layer, shapes)
-    with atomic_folder(OUTPUT) as folder:
-        if cache:
+    with atomic_files(OUTPUT) as folder:
+        if not cache:
+            extraction.write_no_rows(folder / "activations.npy", array)
+        else:
             extraction.check_space(folder, array, REMEDY)
             if frozen_layer == FEATURES:
                 features = arrays.open_rows(EMBEDDINGS / "features.npy")

@@ -2,7 +2,8 @@
 
 `features.npy` holds the pooled embeddings, (rows, channels) float16, or with `backbone.pooling: null` the maps,
 (rows, height, width, channels). `rows.csv` says what each row shows.
-With `image.resize: auto`, `image.json` holds the choice between crop and squash, and what decided it on validation.
+With `image.resize: auto`, `image.json` holds the choice between crop and squash, and what decided it on validation;
+else it holds `null`.
 """
 
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 from thaw.backbones.cut_points import FEATURES
 from thaw.core import arrays, params
 from thaw.core.errors import run
-from thaw.core.files import atomic_folder, write_json
+from thaw.core.files import atomic_files, write_json
 from thaw.engines import inference
 from thaw.features import examples, extraction, resize_choice
 
@@ -31,9 +32,10 @@ def main() -> None:
     planned = extraction.PlannedViews(dataset, image)
     shapes = inference.output_shapes(BACKBONE / "backbone.xml", [FEATURES], image.size)
     array = extraction.PlannedArray(len(planned.rows), FEATURES, shapes)
-    with atomic_folder(OUTPUT) as folder:
+    with atomic_files(OUTPUT) as folder:
         extraction.check_space(folder, array, REMEDY)
         extraction.describe(folder, RAW, planned.rows)
+        write_json(folder / extraction.RESIZE, None)
         if image.resize == extraction.AUTO:
             choice = resize_choice.choose(dataset, examples.read(folder, SPLIT), image, BACKBONE)
             write_json(folder / extraction.RESIZE, asdict(choice))

@@ -15,10 +15,12 @@ from pathlib import Path
 from statistics import median_low
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from thaw.backbones import costs
-from thaw.core import arrays, params
+from thaw.core import archive, params
 from thaw.core.errors import ThawError, run
-from thaw.core.files import atomic_folder, read_json, write_json
+from thaw.core.files import read_json, write_json
 from thaw.engines import model_files
 from thaw.features import examples, extraction
 from thaw.features.examples import Examples
@@ -34,12 +36,13 @@ SPLIT = Path("data/split.csv")
 AUGMENTATIONS = Path("data/augmentations.csv")
 ACTIVATIONS = Path("data/activations")
 BACKBONE = Path("models/backbone")
-HEAD = Path("models/head")
-START = HEAD / "start"  # the head that fine-tuning starts with
-HEAD_FOLDS = Path("models/folds/head")
+HEAD = Path("models/head/head.zip")
+HEAD_FOLDS = Path("models/folds/head.zip")
+START = "start"  # in it: the head that fine-tuning starts with
 OUTPUT = Path("models/model.keras")
-FOLDS = Path("models/folds/fine_tuned")
+FOLDS = Path("models/folds/fine_tuned.zip")
 REPORT = Path("reports/fine_tune")
+CURVES = ("train_loss", "validation_accuracy_weighted", "validation_loss", "validation_loss_calibrated")
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def main() -> None:
     activations = extraction.open_activations(ACTIVATIONS, extraction.Dataset(RAW, SPLIT, AUGMENTATIONS), BACKBONE)
     images = examples.read(ACTIVATIONS, SPLIT)
     tuning = FineTuning(BACKBONE, activations, frozen_layer, depths, fine_tune)
-    with metrics_folder.replace(REPORT) as live, atomic_folder(FOLDS) as folder:
+    with metrics_folder.replace(REPORT, CURVES) as live, archive.pack(FOLDS) as folder:
 
         def log(scores: Scores) -> None:
             for name, value in scores.items():
@@ -94,7 +97,7 @@ def train_split(tuning: FineTuning, images: Examples, log: Log) -> Outcome:
     """Train on the training split; validation chooses the epoch. No model of a fold is written."""
     if tuning.params.keep != "auto":
         raise ThawError(f"fine_tune.keep: {tuning.params.keep} needs split.folds: with one split, validation chooses")
-    head = registry.load(START)
+    head = registry.load_packed(HEAD, START)
     model, history = tuning.fit(head, images, log)
     if head.extends:
         count = f"{len(head.outputs):,} classes"
@@ -106,21 +109,23 @@ def train_split(tuning: FineTuning, images: Examples, log: Log) -> Outcome:
 
 def train_folds(tuning: FineTuning, images: Examples, log: Log, folder: Path) -> Outcome:
     """Train in the round of each fold, and write these models into a folder; then train on all images, if it helped."""
-    starts = (registry.load(HEAD_FOLDS / str(number) / START.name) for number in range(len(images.all_rounds())))
+    with archive.unpack(HEAD_FOLDS) as heads:
+        of_heads = np.load(heads / "answers.npy")
+        starts = [registry.load(heads / str(number) / START) for number in range(len(images.all_rounds()))]
     histories, answers = tuning.fit_rounds(starts, images, folder)
     for scores in mean_scores([history.scores for history in histories]):
         log(scores)
     (best_scores,) = mean_scores([[history.best] for history in histories])
     epoch = median_low(history.best_epoch for history in histories)
-    verdict = out_of_fold.judge(answers, arrays.open_rows(HEAD_FOLDS / "answers.npy"), images)
+    verdict = out_of_fold.judge(answers, of_heads, images)
     keep = tuning.params.keep
     if keep == "auto":
         keep = "fine_tuned" if verdict.helped and epoch else "head"
     if keep == "head":
-        head = registry.load(HEAD)
+        head = registry.load_packed(HEAD)
         text = f"the head is kept: {verdict.text}"
         return Outcome(tuning.attach(head), head.outputs, keep, 0, best_scores, histories, text)
-    head = registry.load(START)
+    head = registry.load_packed(HEAD, START)
     model, history = tuning.fit_all(head, images, epoch)
     text = f"{tuning.trained_text(model, histories)}; fine-tuned on all photographs for {epoch} epochs: {verdict.text}"
     return Outcome(model, head.outputs, keep, epoch, best_scores, [*histories, history], text)

@@ -8,6 +8,7 @@ as in a clone with the results of a teammate, the hash stays.
 from pathlib import Path
 
 from thaw.core import params
+from thaw.core.encodings import shown
 from thaw.core.errors import ThawError, run
 from thaw.core.files import project_folder, read_json, write_json
 from thaw.core.section import Section
@@ -74,7 +75,7 @@ def of_file(own: named.Named | None, old: str | None) -> str | None:
 
 
 def kept(old: str, reason: str) -> str:
-    print(f"fingerprints: {reason}: taken as unchanged")
+    print(f"fingerprints: {shown(reason)}: taken as unchanged")
     return old
 
 

@@ -11,6 +11,9 @@ import argparse
 import os
 from pathlib import Path
 
+import thaw  # noqa: F401 - first: it chooses the kernels of other libraries
+
+# isort: split
 import polars as pl
 
 from thaw.backbones import registry

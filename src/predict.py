@@ -24,6 +24,9 @@ import argparse
 import sys
 from pathlib import Path
 
+import thaw  # first: it chooses the kernels of other libraries
+
+# isort: split
 import numpy as np
 from tqdm import tqdm
 
@@ -121,6 +124,8 @@ def parse() -> argparse.Namespace:
     options = parser.parse_args()
     if options.top is not None and options.top < 1:
         parser.error(f"--top should be at least 1, not {options.top}")
+    if options.null and names.STDIN not in options.paths:
+        parser.error(f"-0 describes the list on standard input: name it, as {names.STDIN}")
     if options.bits is not None and not 8 <= options.bits <= 16:
         parser.error(f"--bits should be from 8 to 16, not {options.bits}")
     if options.unsure is not None and not 0 < options.unsure <= 1:

@@ -10,6 +10,9 @@ those that measure do not see it.
 
 from pathlib import Path
 
+import thaw  # noqa: F401 - first: it chooses the kernels of other libraries
+
+# isort: split
 import polars as pl
 import polars.selectors as cs
 

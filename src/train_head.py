@@ -9,9 +9,10 @@ With `augment.preset: auto`, a head is trained on the copies of each preset. The
 `models/augmentation.json`, which `extract_activations` follows. The heads of the other presets are dropped.
 
 The head with the lowest loss on the validation split is kept. For networks it is the calibrated loss, which also
-chooses their epoch, unless `head.patience` is null. `start` holds the head that fine-tuning starts with.
+chooses their epoch, unless `head.patience` is null. `head.zip` holds its files, which differ between kinds of heads;
+in `start`, those of the head that fine-tuning starts with.
 
-With `split.folds`, this is done in a round for each fold. `models/folds/head` holds the heads of the rounds, and
+With `split.folds`, this is done in a round for each fold. `models/folds/head.zip` holds the heads of the rounds, and
 `answers.npy`: for every photograph, what the head says that has not seen it. `models/head` is then trained on all
 photographs, with the settings on which the rounds agree.
 """
@@ -24,9 +25,9 @@ from statistics import mean
 import numpy as np
 from dvclive import Live
 
-from thaw.core import arrays, params
+from thaw.core import archive, arrays, params
 from thaw.core.errors import ThawError, run
-from thaw.core.files import atomic_folder, write_json
+from thaw.core.files import write_json
 from thaw.features import examples
 from thaw.features.examples import Examples
 from thaw.heads import registry, selection
@@ -38,15 +39,16 @@ from thaw.training import metrics_folder, out_of_fold
 FEATURES = Path("data/features")
 SPLIT = Path("data/split.csv")
 BACKBONE = Path("models/backbone")
-OUTPUT = Path("models/head")
-FOLDS = Path("models/folds/head")
+OUTPUT = Path("models/head/head.zip")
+FOLDS = Path("models/folds/head.zip")
 AUGMENTATION = Path("models/augmentation.json")
 REPORT = Path("reports/head")
+TRIED = "plots/heads.csv"  # in it: the curves of all heads
 
 
 def main() -> None:
     head = params.load(Path("params.yaml")).head
-    if isinstance(head.extend, str) and Path(head.extend).resolve() == OUTPUT.with_name("model.keras").resolve():
+    if isinstance(head.extend, str) and Path(head.extend).resolve() == AUGMENTATION.with_name("model.keras").resolve():
         raise ThawError(f"head.extend: this pipeline writes {head.extend} itself: copy it elsewhere first")
     features = arrays.open_rows(FEATURES / "features.npy")
     classes = examples.read_classes(FEATURES)
@@ -55,7 +57,7 @@ def main() -> None:
     variants = read_variants(head, images, presets)
     train = partial(registry.train, head)
     parts = images.all_rounds()
-    with metrics_folder.replace(REPORT) as live:
+    with metrics_folder.replace_with_table(REPORT, TRIED) as live:
         rounds = []
         for number, part in enumerate(parts):
             training = {variant: views.all_rounds()[number].split("train") for variant, views in variants.items()}
@@ -80,7 +82,7 @@ def main() -> None:
         best, start = train_on_all(rounds), train_on_all(starts)
         chosen = [selection.best(trained) for trained in rounds]
         write_folds(chosen, [selection.best(trained) for trained in starts], answers_of(chosen, images, features))
-    with atomic_folder(OUTPUT) as folder:
+    with archive.pack(OUTPUT) as folder:
         best.head.save(folder)
         start.head.save(folder / "start")
     write_json(AUGMENTATION, {"preset": choice.preset})
@@ -121,7 +123,7 @@ def answers_of(chosen: Sequence[Trained], images: Examples, features: np.ndarray
 
 def write_folds(chosen: Sequence[Trained], starts: Sequence[Trained], answers: np.ndarray) -> None:
     """Write the heads of all rounds, and what they answer for the images that they have not seen."""
-    with atomic_folder(FOLDS) as folder:
+    with archive.pack(FOLDS) as folder:
         write_json(folder / "rounds.json", {"rounds": len(chosen)})
         arrays.write_rows(folder / "answers.npy", [answers], len(answers))
         for number, (best, start) in enumerate(zip(chosen, starts, strict=True)):

@@ -4,11 +4,15 @@ DVC, Git and the stages are the real ones; only the photographs are few (49, of 
 input small (32), so that the whole run takes under a minute.
 """
 
+import compileall
+import contextlib
+import fcntl
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import thaw  # noqa: F401 - before NumPy: it chooses the kernels
@@ -25,12 +29,23 @@ SMALL = {  # the parameters in which the scratch repository differs from params.
     "download.folder.path": "photographs",
     "augment.copies": 2,
     "image.size": 32,
+    "fine_tune.freeze_depth": "block6",  # tracing the layers that train takes most of the time of so small a run
     "fine_tune.epochs": 2,
     "fine_tune.batch_size": 8,  # with no warm-up and this rate, the few steps there are improve on the head
     "fine_tune.warmup_epochs": 0,
     "fine_tune.learning_rate": 1e-3,
     "evaluate.bootstrap": 100,
 }
+SLOW = ("pipeline", "experiments", "building", "loop", "remotes", "export", "inputs", "network", "extended", "edits")
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the files that take longest: the processes then end at nearly the same time.
+
+    Wants pytest-xdist's `--no-loadscope-reorder`, without which it begins with the files of most tests.
+    """
+    places = {f"test_{name}.py": place for place, name in enumerate(SLOW)}
+    items.sort(key=lambda item: places.get(item.path.name, len(SLOW)))
 
 
 class Checkout:
@@ -101,6 +116,7 @@ def surroundings(home: Path) -> dict[str, str]:
     return {name: str(home / name.lower()) for name in of_dvc} | of_git | {
         "DVC_NO_ANALYTICS": "1",
         "GIT_CONFIG_GLOBAL": os.devnull,
+        "PYTHONDONTWRITEBYTECODE": "",  # hundreds of stages are started, and each would compile all that it imports
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }  # fmt: skip
 
@@ -112,6 +128,7 @@ def make_source(path: Path) -> Checkout:
     """
     checkout = Checkout(path)
     shutil.copytree(ROOT / "src", path / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    compileall.compile_dir(path / "src", quiet=2)  # once for all copies; neither Git nor DVC sees it
     shutil.copytree(ROOT / "recipes", path / "recipes")
     for name in ("dvc.yaml", "params.yaml", ".gitignore", ".dvcignore"):
         shutil.copyfile(ROOT / name, path / name)
@@ -136,26 +153,50 @@ def dvc_of_its_own(tmp_path_factory):
         yield
 
 
+@contextlib.contextmanager
+def made_once(name: str, make: Callable[[Path], None], tmp_path_factory) -> Iterator[Path]:
+    """A folder that the first test process makes, all others read, and the last removes."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # of the process that started all others
+    path, unfinished = folder / name, folder / f"{name}-unfinished"
+    with (folder / f"{name}.making").open("w") as making, (folder / f"{name}.using").open("w") as using:
+        fcntl.flock(making, fcntl.LOCK_EX)
+        fcntl.flock(using, fcntl.LOCK_SH)
+        if not path.exists():
+            shutil.rmtree(unfinished, ignore_errors=True)
+            make(unfinished)
+            unfinished.rename(path)
+        fcntl.flock(making, fcntl.LOCK_UN)
+        yield path
+        with contextlib.suppress(BlockingIOError):  # others use it
+            fcntl.flock(using, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(path)
+
+
 @pytest.fixture(scope="session")
 def source_dir(tmp_path_factory, dvc_of_its_own):
-    """A Git and DVC repository with this checkout's pipeline and the drawn photographs, in which nothing has run."""
-    path = tmp_path_factory.mktemp("scratch") / "source"
-    make_source(path)
-    yield path
-    shutil.rmtree(path)
+    """A Git and DVC repository with this checkout's pipeline and the drawn photographs, in which nothing has run.
+
+    Not to be changed: see `fresh`.
+    """
+    with made_once("source", make_source, tmp_path_factory) as path:
+        yield path
 
 
 @pytest.fixture(scope="session")
-def run_dir(source_dir):
+def run_dir(source_dir, tmp_path_factory):
     """The scratch repository after one `dvc repro`, its results committed. Not to be changed: see `finished`."""
-    path = source_dir.with_name("finished")
-    shutil.copytree(source_dir, path)
-    checkout = Checkout(path)
-    checkout.repro()
-    checkout.run("git", "add", "--all", check=True)
-    checkout.run("git", "commit", "--quiet", "--message", "results", check=True)
-    yield path
-    shutil.rmtree(path)
+
+    def make(path: Path) -> None:
+        shutil.copytree(source_dir, path)
+        checkout = Checkout(path)
+        checkout.repro()
+        checkout.run("git", "add", "--all", check=True)
+        checkout.run("git", "commit", "--quiet", "--message", "results", check=True)
+
+    with made_once("run", make, tmp_path_factory) as path:
+        yield path
 
 
 @pytest.fixture

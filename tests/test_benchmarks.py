@@ -68,6 +68,12 @@ def test_a_peer_is_timed_part_by_part(tmp_path):
     assert 0 < results["head"][0] <= results["fine_tuned"][0]
 
 
+def test_a_peer_chooses_its_own_kernels(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")  # as Thaw sets it for itself
+    lines = "import os, json", 'print(json.dumps({"part": "head", "accuracy": os.environ.get("OPENBLAS_NUM_THREADS")}))'
+    assert race.timed(script(tmp_path / "peer.py", *lines))["head"][1] is None
+
+
 def test_a_peer_that_fails_is_left_out_with_its_last_line(tmp_path):
     with pytest.raises(race.LeftOutError, match=r"peer\.py ended with status 3: no module named so"):
         lines = print_result("head", 0.75), "print('no module named so', file=sys.stderr)", "sys.exit(3)"

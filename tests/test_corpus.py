@@ -92,7 +92,7 @@ def of_listing(listing, root: Path) -> dict:
 
 
 def of_folder(case: dict, root: Path) -> dict:
-    return of_listing(folder.find(folder.Folder(path=str(root))), root)
+    return of_listing(folder.find(folder.Folder(path=str(root / case.get("named", "")))), root)
 
 
 def of_table(case: dict, root: Path) -> dict:
@@ -136,7 +136,8 @@ def of_pixels(case: dict, root: Path) -> dict:
 
 KINDS = {"folder": of_folder, "table": of_table, "predict": of_predict, "list": of_list, "pixels": of_pixels}
 WORDS = {  # of a case
-    "case", "kind", "source", "path", "files", "paths", "list", "zero_bytes", "table", "expect", "error", "tolerance",
+    "case", "kind", "source", "path", "files", "paths", "list", "zero_bytes", "table", "named", "expect", "error",
+    "tolerance",
 }  # fmt: skip
 IN_PART = {"left_out", "errors", "notes", "warnings"}  # whose texts are given by some of their words
 

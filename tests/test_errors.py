@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from thaw.core import errors
+from thaw.core import encodings, errors, kernels
 from thaw.core.errors import did_you_mean, run
 
 SRC = Path(__file__).parent.parent / "src"
@@ -163,7 +163,7 @@ PRINTS = """
 import os, sys
 from pathlib import Path
 from thaw.core.errors import ThawError, run
-from thaw.sources.own_files import printable
+from thaw.core.encodings import printable
 
 def main():
     for name in sorted(os.listdir("names")):
@@ -189,6 +189,43 @@ def test_any_name_is_read_and_printed_in_any_locale(tmp_path, locale):
     assert [line.split(b" ", 1)[1] for line in done.stdout.splitlines()] == [b"False True 4", b"False True 1"]
     assert done.stderr.count(b"\n") == 2 and b"Traceback" not in done.stderr
     assert (tmp_path / "names" / "made-é").exists()
+
+
+@pytest.mark.parametrize("locale", ["no locale, and no UTF-8 mode", "UTF-8"])
+def test_what_is_said_of_kernels_is_said_once_in_any_locale(tmp_path, locale):
+    if not kernels.processor_flags() >= kernels.NEEDED:
+        pytest.skip("this processor has no kernels of the baseline")
+    environment = ENVIRONMENT | {"PATH": os.environ["PATH"], "OPENBLAS_CORETYPE": "Sandybridge"} | LOCALES[locale]
+    command = [sys.executable, SRC / "recipe.py", "--help"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stderr.count("OPENBLAS_CORETYPE=Sandybridge is replaced by Haswell") == 1, done.stderr
+
+
+def test_a_name_that_turns_a_line_around_is_escaped_in_every_error():
+    assert ending(errors.ThawError("no file cat\u202egpj.exe\u200b, a\x9b2Kb")) == (
+        "thaw: no file cat\\u202egpj.exe\\u200b, a\\x9b2Kb"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("caf\u00e9 \u732b \u05d7\u05ea\u05d5\u05dc", None),  # with Hebrew
+        ("\u0645\u06cc\u200c\u062e", None),
+        ("\U0001f469\u200d\U0001f33e", None),
+        ("\u2764\ufe0f\u200d\U0001f525", None),
+        ("1\ufe0f\u20e3", None),
+        ("\u0661\u0600", None),
+        ("hot\u00a0dog", None),
+        ("a\nb\u2028\x1b", r"a\nb\u2028\x1b"),
+        ("a\udce9", r"a\xe9"),
+        ("\u200ecat\ufeff", r"\u200ecat\ufeff"),
+        ("cat\u2066\u3164", r"cat\u2066\u3164"),
+    ],
+)
+def test_a_name_is_shown_as_text_of_one_line_in_its_order(name, text):
+    assert encodings.shown(name) == (text or name)
 
 
 def test_a_character_that_cannot_be_shown_is_printed_as_its_number(monkeypatch):

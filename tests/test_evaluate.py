@@ -14,6 +14,7 @@ from PIL import Image
 from thaw.core import tables
 from thaw.core.errors import ThawError
 from thaw.parameters.evaluate import Evaluate
+from thaw.report import provenance
 from thaw.training.temperature import apply_temperature
 
 MODELS = ("head", "fine_tuned")
@@ -85,6 +86,12 @@ def test_the_sets_that_a_user_of_decision_json_makes_are_those_that_were_measure
             assert members.sum(axis=1).mean() == pytest.approx(scores["mean_size"])
 
 
+def test_the_kernels_and_versions_are_recorded_in_git(run_dir):
+    assert read_json(run_dir, "reports/provenance.json") == provenance.computed_with()
+    ignored = Checkout(run_dir).run("git", "check-ignore", "--quiet", "reports/provenance.json")
+    assert ignored.returncode == 1
+
+
 def test_metrics_are_scalars(run_dir):
     def leaves(value):
         return [leaf for part in value.values() for leaf in leaves(part)] if isinstance(value, dict) else [value]
@@ -98,8 +105,9 @@ def test_metrics_are_scalars(run_dir):
 def test_the_hashes_in_the_report_are_those_of_the_lock_file(run_dir):
     report = (run_dir / "reports" / "report.html").read_text()
     lock = (run_dir / "dvc.lock").read_text()
-    for path in ("data/split.csv", "data/features", "data/activations", "models/head", "models/model.keras"):
-        cell = rf"<code>{re.escape(path)}</code></th><td class=\"text\"><code><bdi>(\w+(?:\.dir)?)</bdi></code>"
+    features, activations = "data/features/features.npy", "data/activations/activations.npy"
+    for path in ("data/split.csv", features, activations, "models/head/head.zip", "models/model.keras"):
+        cell = rf"<code>{re.escape(path)}</code></th><td class=\"text\"><code><bdi>(\w+)</bdi></code>"
         md5 = re.search(cell, report)[1]
         assert f"md5: {md5}\n" in lock, path
 

@@ -905,7 +905,7 @@ def test_repeats_are_one_row_with_their_spread(repository):
 
 
 def test_a_search_goes_on_from_its_experiments_and_the_best_is_applied(repository):
-    ranges = ["fine_tune.learning_rate=2e-3,3e-3", "fine_tune.freeze_depth=block5"]
+    ranges = ["fine_tune.learning_rate=2e-3,3e-3", f"fine_tune.freeze_depth={SMALL['fine_tune.freeze_depth']}"]
     first = thaw(repository, "search", "--trials", "1", *ranges)
     assert first.returncode == 0, first.stderr
     second = thaw(repository, "search", "--trials", "1", *ranges)

@@ -79,7 +79,9 @@ def test_recomputed_outputs_are_those_of_the_array(folder, dataset, planned, tmp
     cut = {"layer": layer, "image": asdict(IMAGE), "preset": None}
     (tmp_path / "cut.json").write_text(json.dumps(cut))
     cached = extraction.open_activations(tmp_path, dataset, folder)
-    (tmp_path / "activations.npy").unlink()
+    array = extraction.PlannedArray(len(planned.rows), layer, {layer: cached.shape[1:]})
+    extraction.write_no_rows(tmp_path / "none.npy", array)
+    (tmp_path / "none.npy").replace(tmp_path / "activations.npy")
     recomputed = extraction.open_activations(tmp_path, dataset, folder)
     assert isinstance(cached, np.memmap) and isinstance(recomputed, Recomputed)
     assert recomputed.shape == cached.shape
@@ -104,6 +106,8 @@ def test_of_one_preset_the_rows_are_those_of_all_without_the_other_presets(folde
     np.testing.assert_array_equal(np.concatenate(list(chosen.draw())), features[rows["row"].to_numpy()], strict=True)
     cut = {"layer": None, "image": asdict(IMAGE), "preset": "any_way_up"}
     (tmp_path / "cut.json").write_text(json.dumps(cut))
+    array = extraction.PlannedArray(len(rows), None, {None: features.shape[1:]})
+    extraction.write_no_rows(tmp_path / "activations.npy", array)
     recomputed = extraction.open_activations(tmp_path, dataset, folder)
     np.testing.assert_array_equal(recomputed[np.arange(len(rows))], features[rows["row"].to_numpy()], strict=True)
 

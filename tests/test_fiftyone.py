@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 import yaml
 from fiftyone_database import joined, own_database
 
+import fingerprints
 from thaw.core.errors import ThawError
 from thaw.sources import fiftyone_dataset
 from thaw.sources.collection import collect
@@ -90,6 +92,45 @@ def test_a_label_of_two_lines_is_refused(photographs):
         lines.add_sample(fo.Sample(filepath=path, ground_truth=fo.Classification(label=label)))
     with pytest.raises(ThawError, match=r"the label 'dog\\nbig' cannot be printed on one line"):
         fiftyone_dataset.find(FiftyOne(dataset="lines", label_field="ground_truth"))
+
+
+@installed
+def test_a_label_that_turns_a_line_around_is_refused(photographs):
+    import fiftyone as fo
+
+    around = fo.Dataset("around", persistent=True)
+    for number, label in enumerate(("cat", "dog\u202e")):
+        path = str(photographs / f"{number}/{number}.png")
+        around.add_sample(fo.Sample(filepath=path, ground_truth=fo.Classification(label=label)))
+    with pytest.raises(ThawError, match=r"the label 'dog\\u202e' has the character U\+202E, which turns around"):
+        fiftyone_dataset.find(FiftyOne(dataset="around", label_field="ground_truth"))
+
+
+@installed
+def test_a_sample_that_is_relabelled_tagged_or_removed_is_noticed(photographs, tmp_path, monkeypatch):
+    import fiftyone as fo
+
+    changing = fo.Dataset("changing", persistent=True)
+    for number in range(6):
+        path = str(photographs / f"{number % 2}/{number}.png")
+        label = fo.Classification(label="cat" if number < 3 else "dog")
+        changing.add_sample(fo.Sample(filepath=path, ground_truth=label))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(fingerprints, "MEMORY", tmp_path / "memory")
+    Path("dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
+    section = FiftyOne(dataset="changing", label_field="ground_truth")
+    download = SimpleNamespace(source="fiftyone", fiftyone=section)
+    hashes = [fingerprints.of_photographs(download, None) for _ in range(2)]
+    sample = changing.first()
+    sample["ground_truth"].label = "dog"
+    sample.save()
+    hashes.append(fingerprints.of_photographs(download, hashes[-1]))
+    sample.tags.append("test")
+    sample.save()
+    hashes.append(fingerprints.of_photographs(download, hashes[-1]))
+    changing.delete_samples([sample])
+    hashes.append(fingerprints.of_photographs(download, hashes[-1]))
+    assert hashes[0] == hashes[1] and len(set(hashes)) == 4
 
 
 def test_a_sample_that_lies_elsewhere_renames_no_other():

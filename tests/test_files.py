@@ -1,8 +1,10 @@
 """An output is complete or absent, however the block that writes it ends."""
 
+from pathlib import Path
+
 import pytest
 
-from thaw.core.files import atomic_entries, atomic_file, atomic_folder, temporary_path, write_json
+from thaw.core.files import atomic_entries, atomic_file, atomic_files, atomic_folder, temporary_path, write_json
 
 
 class Stopped(BaseException):
@@ -138,3 +140,54 @@ def test_an_error_replaces_no_entry(tmp_path):
         raise ValueError("ha")
     assert (tmp_path / "folder" / "table").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+@pytest.fixture
+def half_old(tmp_path):
+    """A folder with files of a run before, and one of a person's."""
+    path = tmp_path / "folder"
+    for name in ("array", "deep/table", "deep/mine"):
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_text("old")
+    return path
+
+
+def write_new(path):
+    with atomic_files(path) as temporary:
+        (temporary / "deep").mkdir()
+        for name in ("array", "deep/table"):
+            (temporary / name).write_text("new")
+
+
+def texts(path):
+    return {file.relative_to(path).as_posix(): file.read_text() for file in path.rglob("*") if file.is_file()}
+
+
+def test_files_replace_those_of_their_names_at_any_depth_and_what_else_is_there_stays(tmp_path, half_old):
+    write_new(half_old)
+    assert texts(half_old) == {"array": "new", "deep/table": "new", "deep/mine": "old"}
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_an_error_replaces_no_file(tmp_path, half_old):
+    with pytest.raises(Stopped), atomic_files(half_old) as temporary:
+        (temporary / "array").write_text("new")
+        raise Stopped
+    assert set(texts(half_old).values()) == {"old"}
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+@pytest.mark.parametrize("renames", [0, 1])
+def test_a_kill_between_the_renames_leaves_no_old_file_beside_a_new_one(half_old, monkeypatch, renames):
+    replace, done = Path.replace, []
+
+    def killed(path, target):
+        if len(done) == renames:
+            raise Stopped
+        done.append(path)
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(Stopped):
+        write_new(half_old)
+    assert texts(half_old) == {"deep/mine": "old"} | dict.fromkeys(["array"][:renames], "new")

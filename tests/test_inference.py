@@ -121,6 +121,22 @@ def test_a_run_can_stop_early_and_another_can_start(run):
     np.testing.assert_allclose(np.concatenate(list(run(inference.rebatch([images(5)])))), means(images(5)), atol=1e-3)
 
 
+def test_a_core_shares_no_operation_with_another(network, monkeypatch):
+    """However many cores OpenVINO finds, each request runs on one: sums do not depend on their number."""
+    from thaw.engines.openvino_setup import ov
+
+    compiled, compile_model = [], ov.Core.compile_model
+    monkeypatch.setattr(ov.Core, "compile_model", lambda *args: compiled.append(compile_model(*args)) or compiled[-1])
+    outputs = []
+    for cores in (1, 64):
+        monkeypatch.setattr(inference.os, "cpu_count", lambda cores=cores: cores)
+        run = inference.compile_openvino(network, "means", SIZE, np.float32)
+        outputs.append(np.concatenate(list(run(inference.rebatch([images(5)])))))
+    assert compiled[0].get_property("NUM_STREAMS") == 1
+    assert all(one.get_property("NUM_STREAMS") == one.get_property("INFERENCE_NUM_THREADS") for one in compiled)
+    np.testing.assert_array_equal(*outputs)
+
+
 def test_an_output_before_the_last_can_be_compiled(network):
     run = inference.compile_openvino(network, "scaled", SIZE)
     output = np.concatenate(list(run(inference.rebatch([images(3)]))))

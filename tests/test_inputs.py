@@ -144,8 +144,7 @@ def taken(folder: Path) -> str:
     return memory.same() or fingerprint.of_listing(find_folder(Folder(path=str(folder))), folder, memory)
 
 
-def replace_keeping_size_and_date(folder):
-    path = folder / "cat" / "1.png"
+def replace_keeping_size_and_date(path):
     content = bytearray(path.read_bytes())
     content[-20] ^= 1  # within a checksum: it is as long as before
     path.write_bytes(content)
@@ -160,7 +159,7 @@ CHANGES = {
     "another class": lambda folder: shutil.copytree(folder / "cat", folder / "hen"),
     "renamed class": lambda folder: (folder / "cat").rename(folder / "kitten"),
     "edited": lambda folder: Image.new("RGB", (9, 9)).save(folder / "cat/0.png"),
-    "edited, of the same size and date": replace_keeping_size_and_date,
+    "edited, of the same size and date": lambda folder: replace_keeping_size_and_date(folder / "cat" / "1.png"),
 }
 
 
@@ -169,6 +168,19 @@ def test_every_change_of_a_folder_is_noticed(folder, settled, change):
     before = taken(folder)
     assert taken(folder) == before
     CHANGES[change](folder)
+    assert taken(folder) != before
+
+
+def test_a_link_that_leads_elsewhere_is_noticed(folder, settled):
+    others = folder.with_name("others")
+    for name in ("old", "new"):
+        shutil.copytree(folder / "cat", others / name)
+    replace_keeping_size_and_date(others / "new" / "1.png")
+    link = folder / "hen"
+    link.symlink_to(others / "old")
+    before = taken(folder)
+    link.unlink()
+    link.symlink_to(others / "new")
     assert taken(folder) != before
 
 
@@ -242,6 +254,26 @@ def test_what_lies_in_an_output_or_holds_one_is_refused(tmp_path, monkeypatch, w
         outputs.check_apart(own(tmp_path / where), OUTPUTS)
 
 
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        (["raw/images"], "name another folder"),
+        (["raw/images", "train/cat", "notes"], "did you mean {data}/train?"),
+        (["train/cat", "test/cat"], "move test, train to a folder of their own, such as {data}/photographs, and name"),
+        (["cat", "dog", "hen", "pig"], "move cat, dog, hen, … to a folder of their own"),
+    ],
+)
+def test_the_folder_that_is_probably_meant_inside_one_with_outputs_is_named(tmp_path, monkeypatch, folders, said):
+    monkeypatch.chdir(tmp_path)
+    for name in folders:
+        (tmp_path / "data" / name).mkdir(parents=True)
+        if name != "notes":
+            Image.new("RGB", (8, 8)).save(tmp_path / "data" / name / "1.png")
+    with pytest.raises(ThawError) as caught:
+        outputs.check_apart(own(tmp_path / "data"), OUTPUTS)
+    assert str(caught.value).count("there; " + said.format(data=tmp_path / "data")) == 1
+
+
 @pytest.mark.parametrize("where", ["photographs", "data/mine", "models/mine", "data/raw2", "../elsewhere"])
 def test_what_lies_beside_the_outputs_is_allowed(tmp_path, monkeypatch, where):
     (tmp_path / "project").mkdir()
@@ -285,7 +317,7 @@ def test_an_output_behind_a_link_is_refused(tmp_path, monkeypatch, link):
     Path(link).parent.mkdir(parents=True)
     Path(link).symlink_to(tmp_path / "disk")
     with pytest.raises(ThawError, match=f"^{link} is a link"):
-        outputs.check_own(Path("data/raw/images"), [])
+        outputs.check_no_link(Path("data/raw/images"))
 
 
 def test_photographs_in_data_raw_outlive_every_command(project):
@@ -317,6 +349,19 @@ def test_a_photograph_among_the_copies_stops_the_stage_that_would_replace_them(p
     assert path.exists()
     path.unlink()
     assert project.repro("download") == []
+
+
+def test_without_the_table_of_what_it_wrote_the_stage_goes_on_where_nothing_is_lost(project):
+    table, own = project.path / "data/raw/images.csv", project.path / "data/raw/images/mine.png"
+    before = table.read_bytes()
+    table.unlink()
+    assert project.run(sys.executable, "src/download.py").returncode == 0
+    assert table.read_bytes() == before
+    table.write_text("half a tab")
+    own.write_bytes(os.urandom(2000))
+    result = project.run(sys.executable, "src/download.py")
+    assert result.returncode == 1 and own.exists()
+    assert "mine.png, which this pipeline would not write: run `dvc checkout data/raw/images.csv`" in result.stderr
 
 
 def test_leftovers_of_an_older_run_do_not_stay(project, mine):

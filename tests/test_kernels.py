@@ -1,10 +1,14 @@
 """One baseline of kernels, whatever the processor and the environment."""
 
+import ast
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from thaw.core import kernels
@@ -49,13 +53,15 @@ def test_a_value_that_says_nothing_is_said():
     assert line == "THAW_KERNELS=Native is ignored: `native` is its only value"
 
 
+@pytest.mark.parametrize("environment", [{}, {"THAW_KERNELS": "native"}], ids=["plain", "native"])
 @pytest.mark.parametrize("flags", [{"sse2", "avx"}, {"sse2", "avx", "avx2"}])
-def test_a_processor_without_the_baseline_is_said(flags):
-    environment = {}
+def test_a_processor_without_the_baseline_is_refused(flags, environment):
+    """Polars and TensorFlow end there with an illegal instruction, and say nothing."""
+    before = dict(environment)
     choice = kernels.choose(environment, flags)
-    assert not choice.baseline and not environment
+    assert not choice.usable and not choice.baseline and environment == before
     (line,) = kernels.notes(choice)
-    assert "this processor has no" in line and "last digits" in line
+    assert line.startswith("this processor has no") and line.endswith("Thaw needs x86-64 with AVX2 and FMA, or ARM")
 
 
 def test_another_architecture_is_said(monkeypatch):
@@ -100,3 +106,90 @@ def test_a_script_may_ask_for_native_kernels(tmp_path):
     done = script(tmp_path, "", THAW_KERNELS="native", OPENBLAS_CORETYPE="Sandybridge")
     assert done.stdout == "{'Sandybridge'}\n"
     assert "THAW_KERNELS=native" in done.stderr
+
+
+LISTINGS = {  # as Linux and macOS list the flags
+    "linux": "processor : 0\nflags\t\t: fpu sse2 avx fma avx2\n",
+    "darwin": "FPU SSE2 AVX1.0 FMA\nBMI1 AVX2 BMI2\n",
+}
+
+
+@pytest.mark.parametrize("system", LISTINGS)
+def test_flags_come_from_the_system_where_glibc_has_none(monkeypatch, tmp_path, system):
+    (tmp_path / "cpuinfo").write_text(LISTINGS[system])
+    monkeypatch.setattr(kernels.ctypes, "CDLL", lambda _: None)
+    monkeypatch.setattr(kernels.sys, "platform", system)
+    monkeypatch.setattr(kernels, "Path", lambda _: tmp_path / "cpuinfo")
+    monkeypatch.setattr(kernels.subprocess, "check_output", lambda *_, **__: LISTINGS["darwin"])
+    assert kernels.processor_flags() >= kernels.NEEDED
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the two are compared on Linux only")
+def test_glibc_and_linux_name_the_same_flags():
+    listed = kernels._listed_flags()
+    assert not listed or kernels.processor_flags() == {flag for flag in kernels.FLAGS if flag in listed}
+
+
+def test_what_computed_is_named_alike_on_all_processors_with_the_baseline():
+    choices = kernels.choose({}, AVX2), kernels.choose({"OPENBLAS_CORETYPE": "SkylakeX"}, AVX512)
+    assert {kernels.describe(choice._replace(late=())) for choice in choices} == {kernels.BASELINE}
+    assert "THAW_KERNELS=native" in kernels.describe(kernels.choose({"THAW_KERNELS": "native"}, AVX2))
+    assert kernels.describe(kernels.Choice(True, "", {}, ("numpy",))) != kernels.BASELINE
+
+
+def test_openblas_computes_on_one_thread_whatever_a_person_set():
+    code = "import thaw, numpy, threadpoolctl as t; print({pool['num_threads'] for pool in t.threadpool_info()})"
+    command, environment = [sys.executable, "-c", code], os.environ | {"PYTHONPATH": str(SRC)}
+    environment |= {"OPENBLAS_NUM_THREADS": "4", "OMP_NUM_THREADS": "3"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "{1}\n"
+    assert done.stderr.startswith("thaw: OPENBLAS_NUM_THREADS=4 is replaced by 1, so that results are the same bytes")
+    assert done.stderr.count("\n") == 1  # OMP_NUM_THREADS is left alone, since it changes no byte
+
+
+def test_opencv_scales_floats_with_the_kernels_of_the_baseline():
+    """OpenCV leaves this to a library of Intel's, which chooses by the processor and knows only this variable."""
+    scaled = "cv2.resize(np.linspace(0, 1, 49, dtype='f4').reshape(7, 7), (64, 64), interpolation=cv2.INTER_CUBIC)"
+    code = f"import thaw, cv2, numpy as np; print({scaled}.tobytes().hex())"
+    command, environment = [sys.executable, "-c", code], os.environ | {"PYTHONPATH": str(SRC), "OPENCV_IPP": "sse42"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == eval(scaled, {"cv2": cv2, "np": np}).tobytes().hex()
+
+
+@pytest.mark.parametrize("start", ["import numpy, ", "import "], ids=["numpy first", "thaw first"])
+def test_a_notebook_is_told_that_thaw_comes_too_late(start):
+    environment = {name: value for name, value in os.environ.items() if name not in kernels.KERNELS | kernels.OPENCV}
+    command = [sys.executable, "-c", f"{start}thaw"]
+    environment |= {"PYTHONPATH": str(SRC)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stderr.count("\n") == ("numpy" in start)
+    assert ("numpy chose kernels before `import thaw`" in done.stderr) == ("numpy" in start)
+
+
+@pytest.mark.parametrize("script", sorted(SRC.glob("*.py")), ids=lambda script: script.stem)
+def test_a_script_imports_thaw_before_all_libraries(script):
+    """Else it would be started twice, or crash without a line where Polars does not run."""
+    lines = [node for node in ast.parse(script.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = [getattr(node, "module", None) or node.names[0].name for node in lines]
+    roots = [name.partition(".")[0] for name in names]
+    assert not {*kernels.LIBRARIES, "keras", "PIL", "polars", "sklearn"} & set(roots[: roots.index("thaw")])
+
+
+needs_qemu = pytest.mark.skipif(
+    not shutil.which("qemu-x86_64"), reason="qemu-x86_64 is missing: install qemu-user to emulate processors"
+)
+
+
+def emulated(processor: str, *command: object) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        ["qemu-x86_64", "-cpu", processor, sys.executable, *map(str, command)],
+        env=os.environ | {"PYTHONPATH": str(SRC)}, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+
+
+@needs_qemu
+def test_a_stage_on_a_processor_without_avx2_ends_in_one_line():
+    done = emulated("Nehalem", SRC / "split.py")
+    (line,) = [line for line in done.stderr.splitlines() if "TCG" not in line]
+    assert done.returncode == 1
+    assert line.startswith("thaw: this processor has no AVX2 and FMA, without which Polars")

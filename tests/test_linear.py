@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from thaw.core.errors import ThawError
+from thaw.features import linear_probe
 from thaw.features.examples import NO_VIEW, Examples
 from thaw.features.linear_probe import Samples, until_worse
 from thaw.heads import linear, registry
@@ -226,6 +227,14 @@ def test_a_linear_head_is_fitted_and_read_without_tensorflow(tmp_path, monkeypat
         monkeypatch.setitem(sys.modules, module, None)  # whoever imports it now fails
     fit(*examples(3))[0].save(tmp_path / "head")
     assert registry.load(tmp_path / "head").probabilities(examples(3)[0]).shape == (120, 3)
+
+
+def test_a_fit_that_does_not_end_is_said_in_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(linear_probe, "MAX_ITERATIONS", 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        list(linear_probe.fit_path(Samples(*examples(3), np.ones(120)), [1.0]))
+    assert capsys.readouterr().err.startswith("thaw: warning: the fit at C 1 stopped at 2 steps, before its end")
 
 
 def test_a_head_that_is_missing_is_one_line(tmp_path):

@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
-from conftest import ROOT, scripts_run
+from conftest import ROOT, SMALL, scripts_run
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 DEFAULTS = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -76,6 +76,11 @@ def another(value):
             return "x"
 
 
+def outputs_of(stage):
+    entries = [entry for kind in ("outs", "metrics", "plots") for entry in stage.get(kind, [])]
+    return {entry if isinstance(entry, str) else next(iter(entry)) for entry in entries}
+
+
 def followers(stages):
     """The stages given and all that read, directly or not, what they write.
 
@@ -84,9 +89,7 @@ def followers(stages):
     """
     reads, writes = {}, {}
     for name, stage in STAGES.items():
-        entries = [stage.get(kind, []) for kind in ("outs", "metrics", "plots")]
-        writes[name] = {e if isinstance(e, str) else next(iter(e)) for kind in entries for e in kind}
-        writes[name] -= {"models/augmentation.json", "data/inputs/each_time.yaml"}
+        writes[name] = outputs_of(stage) - {"models/augmentation.json", "data/inputs/each_time.yaml"}
         reads[name] = set(stage.get("deps", []))
     reached = set(stages)
     for name in STAGES:  # dvc.yaml lists every stage behind those that it reads from
@@ -183,10 +186,10 @@ def test_another_size_is_not_taken_out_of_the_run_cache(finished):
 
 def test_another_freeze_depth_runs_its_stages_alone_and_the_way_back_computes_nothing(finished):
     before = finished.lock
-    finished.set(fine_tune__freeze_depth="block6")
+    finished.set(fine_tune__freeze_depth="block7")
     assert finished.repro() == ["extract_activations", "fine_tune", "evaluate"]
     assert finished.lock != before
-    finished.set(fine_tune__freeze_depth=DEFAULTS["fine_tune"]["freeze_depth"])
+    finished.set(fine_tune__freeze_depth=SMALL["fine_tune.freeze_depth"])
     assert finished.repro() == []
     assert finished.lock == before
 
@@ -195,7 +198,7 @@ def test_without_the_cache_the_outcome_is_the_same(finished):
     before = (finished.path / "reports" / "metrics.json").read_bytes()
     finished.set(fine_tune__cache=False)
     assert finished.repro() == ["extract_activations", "fine_tune", "evaluate"]
-    assert not (finished.path / "data" / "activations" / "activations.npy").exists()
+    assert len(np.load(finished.path / "data" / "activations" / "activations.npy")) == 0
     assert (finished.path / "reports" / "metrics.json").read_bytes() == before
 
 
@@ -214,7 +217,7 @@ def test_with_flips_the_answers_are_means_over_mirror_images(finished, monkeypat
     backbone, _ = model_files.load(Path("models/backbone/backbone.keras"))
     frozen, head = (
         keras.Model(backbone.input, backbone.get_layer("features").output),
-        registry.load(Path("models/head")),
+        registry.load_packed(Path("models/head/head.zip")),
     )
     size = metadata["image"]["size"]
     table = pl.read_csv("data/predictions/predictions.csv")
@@ -346,8 +349,8 @@ def test_a_forced_run_elsewhere_writes_the_same_bytes_and_names_no_place(finishe
         assert curve(finished, f"fine_tune/plots/metrics/{key}")[scores["best_epoch"] - ("train" in key)] == scores[key]
     heads = json.loads((finished.path / "reports" / "head" / "metrics.json").read_text())
     for training in ("plain", "augmented"):
-        tried = curve(finished, f"head/plots/metrics/{training}/validation_loss")
-        assert heads[training]["validation_loss"] == min(tried)
+        tried = pl.read_csv(finished.path / "reports" / "head" / "plots" / "heads.csv").filter(training=training)
+        assert heads[training]["validation_loss"] == min(tried["validation_loss"])
     moved = Path(shutil.move(finished.path / "photographs", tmp_path / "nowhere-elsewhere"))
     finished.set(download__folder__path=str(moved))
     for name, value in {"HOME": "nowhere-home", "TMPDIR": "nowhere-tmp", "KERAS_HOME": "nowhere-keras"}.items():
@@ -359,7 +362,9 @@ def test_a_forced_run_elsewhere_writes_the_same_bytes_and_names_no_place(finishe
     (tmp_path / "nowhere-python" / "sitecustomize.py").write_text(textwrap.dedent(ANOTHER_HOST))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "nowhere-python"))
 
+    lost = keep_files(finished)
     assert set(finished.repro("--force")) == ALL - {"fingerprints"}  # `scripts_run` leaves it out
+    assert not lost()
     after = yaml.safe_load(finished.lock)
     for stage in ("inputs", "fingerprints", "download"):
         after["stages"][stage]["params"]["params.yaml"]["download"]["folder"]["path"] = "photographs"
@@ -457,6 +462,40 @@ def assert_one_line(result, said):
     assert [words for words in said if words not in ours[0]] == [], ours[0]
 
 
+# --- What a person keeps among the outputs ---
+
+
+def keep_files(checkout):
+    """Put a file of a person's own into every folder that is an output or that one lies in; return what lists the lost.
+
+    Not into `data/raw/images`: there it stops the stage, see test_inputs.py.
+    """
+    outputs = {path for stage in STAGES.values() for path in outputs_of(stage)} - {"data/raw/images"}
+    folders = {folder for path in outputs for folder in Path(path).parents} - {Path()}
+    folders |= {Path(path) for path in outputs if (checkout.path / path).is_dir()}
+    assert len(folders) >= 15
+    own = [checkout.path / folder / "mine.txt" for folder in folders]
+    for path in own:
+        path.write_text("not in DVC's cache")
+    return lambda: [path for path in own if not path.exists()]
+
+
+def test_files_of_a_persons_among_the_outputs_outlive_checkouts_and_the_run_cache(finished):
+    """A run of all stages is in `test_a_forced_run_elsewhere_writes_the_same_bytes_and_names_no_place`."""
+    lost, before = keep_files(finished), finished.lock
+    assert finished.repro() == []  # DVC does not see them
+    assert finished.dvc("checkout", "--force").returncode == 0
+    assert not lost()
+    outputs = ["models/backbone/backbone.bin", "data/features/features.npy", "models/head/head.zip",
+               "data/activations/cut.json", "models/model.keras", "data/predictions/head.npy"]  # fmt: skip
+    for path in outputs:  # of every stage behind `augment`
+        (finished.path / path).unlink()
+    assert finished.repro() == []  # out of the run cache
+    assert not lost()
+    assert all((finished.path / path).exists() for path in outputs)
+    assert finished.lock == before
+
+
 # --- Accidents ---
 
 # At which of its own acts each stage is killed: an event of Python's audit hooks and the path it begins with.
@@ -467,7 +506,7 @@ MOMENTS = {
     "augment": "os.rename reports/.augmentations.jpg.partial",  # the table is in place
     "backbone": "os.rename models/.backbone.partial/.backbone.json.partial",  # the networks are written
     "extract_features": "open data/.features.partial/features.npy",
-    "train_head": "os.rename models/.head.partial/.head.json.partial",  # kernel, bias and curves are written
+    "train_head": "os.rename models/head/.head.zip.partial/files/.head.json.partial",  # kernel and bias are written
     "extract_activations": "os.rename data/.activations.partial/.cut.json.partial",  # the array is written
     "fine_tune": "os.rename models/.model.keras.partial",  # the curves are in place
     "evaluate": "os.rename reports/.report.html.partial",  # metrics and plots are in place
@@ -567,8 +606,8 @@ FORESEEN = ["107 outputs of features, 1280 each, need 274 kB of disk", "are free
         ("split", "data", "data/split.csv", 0, FULL),
         ("augment", "data", "data/augmentations.csv", 0, FULL),
         ("augment", "reports", "reports/augmentations.jpg", 0, FULL),
-        ("extract_features", "data", "data/features", 100_000, FORESEEN),
-        ("train_head", "models", "models/head", 8_000, FULL),
+        ("extract_features", "data", "data/features/features.npy", 100_000, FORESEEN),
+        ("train_head", "models", "models/head/head.zip", 8_000, FULL),
     ],
 )
 def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(

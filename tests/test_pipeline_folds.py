@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from thaw.core import archive
 from thaw.engines import keras_without_tensorflow  # noqa: F401 - before the heads: one kind imports Keras
 from thaw.features import examples
 from thaw.heads import registry
@@ -42,17 +43,17 @@ def test_the_answers_are_those_of_the_heads_that_were_trained_without_the_photog
     answered = np.load("data/predictions/head.npy")
     for number, part in enumerate(images.rounds()):
         test = part.positions("test")
-        head = registry.load(folded.path / f"models/folds/head/{number}")
+        head = registry.load_packed(folded.path / "models/folds/head.zip", str(number))
         np.testing.assert_array_equal(
             head.probabilities(features[images.rows[test]]).astype(np.float32), answered[test]
         )
-    final = registry.load(folded.path / "models/head")
+    final = registry.load_packed(folded.path / "models/head/head.zip")
     assert not np.array_equal(final.probabilities(features[images.rows]).astype(np.float32), answered)
 
 
 def test_the_saved_model_is_none_of_the_rounds_and_knows_its_decision(folded):
-    files = {path.read_bytes() for path in (folded.path / "models/folds/fine_tuned").glob("*.keras")}
-    assert len(files) == 3
+    with archive.unpack(folded.path / "models/folds/fine_tuned.zip") as rounds:
+        assert len({path.read_bytes() for path in rounds.glob("*.keras")}) == 3
     decision = json.loads((folded.path / "models/decision.json").read_text())
     assert decision["model"] == "fine_tuned"
     photograph = next((folded.path / "photographs/stripes").glob("*.png"))
@@ -61,11 +62,14 @@ def test_the_saved_model_is_none_of_the_rounds_and_knows_its_decision(folded):
 
 
 def test_the_head_is_saved_where_a_person_says_so_and_the_rounds_are_as_before(folded):
-    before = {path.name: path.read_bytes() for path in (folded.path / "models/folds/fine_tuned").glob("*.keras")}
+    rounds = folded.path / "models/folds/fine_tuned.zip"
+    with archive.unpack(rounds) as folder:
+        before = {path.name: path.read_bytes() for path in folder.glob("*.keras")}
     accuracy = metrics(folded)["fine_tuned"]["test"]
     folded.set(fine_tune__keep="head")
     assert folded.repro() == ["fine_tune", "evaluate"]
-    after = {path.name: path.read_bytes() for path in (folded.path / "models/folds/fine_tuned").glob("*.keras")}
+    with archive.unpack(rounds) as folder:
+        after = {path.name: path.read_bytes() for path in folder.glob("*.keras")}
     assert after == before and metrics(folded)["fine_tuned"]["test"] == accuracy
     assert metrics(folded)["folds"]["kept"] == "head"
     assert "It is the head on the network as it came" in (folded.path / "reports/model_card.md").read_text()

@@ -46,11 +46,13 @@ def test_a_file_reads_back_as_its_rows_whatever_the_classes_are_called(tmp_path)
         assert list(csv.DictReader(file)) == drawn["confusion"]["head"]
 
 
-def test_a_file_of_a_run_before_does_not_stay(tmp_path):
+def test_a_file_of_a_run_before_is_replaced_and_one_of_a_persons_stays(tmp_path):
     (tmp_path / "plots").mkdir()
-    (tmp_path / "plots" / "gone.csv").write_text("old\n")
+    for name in ("learning_curve.csv", "mine.csv"):
+        (tmp_path / "plots" / name).write_text("old\n")
     plots.write(tmp_path / "plots", {}, {"learning_curve": []})
-    assert [path.name for path in (tmp_path / "plots").iterdir()] == ["learning_curve.csv"]
+    written = {path.name: path.read_text() == "old\n" for path in (tmp_path / "plots").iterdir()}
+    assert written == {"learning_curve.csv": False, "mine.csv": True}
 
 
 @pytest.mark.parametrize("kind", plots.COLUMNS)

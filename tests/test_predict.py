@@ -461,7 +461,7 @@ def test_without_the_run_of_the_model_one_line_says_what_to_pull(ask, here, stra
     shutil.move(artifact, "elsewhere")
     output, status, complaint = ask(strange, "--far", 0.99)
     assert status == 1 and not output and complaint.count("\n") == 1
-    assert "dvc pull data/features data/split.csv models/backbone" in complaint
+    assert "dvc pull extract_features split backbone" in complaint
     assert ask(strange)[1] == 0
 
 
@@ -529,6 +529,16 @@ def test_a_line_for_a_person_has_label_probability_and_path(ask, folder):
     label, probability, path, *top = dark.split()
     assert (label, path, top[0]) == ("dark", str(folder / "b.png"), "dark") and probability == top[1].rstrip(",")
     assert error.endswith(f"{folder}/zero.jpg: an empty file") and bright.startswith("bright")
+
+
+def test_a_name_that_turns_a_line_around_is_escaped_for_a_person_alone(ask, folder):
+    name = photograph(folder / "a\u202egnp.b\x1b.png", 20).name
+    (folder / "!\u2066.txt").write_text("no photograph")
+    output, _, complaint = ask(folder)
+    assert r"/a\u202egnp.b\x1b.png" in output and r"!\u2066.txt" in complaint
+    assert not {"\u202e", "\x1b", "\u2066"} & set(output + complaint)
+    assert name in [Path(row["path"]).name for row in rows(ask(folder, "--json")[0])]
+    assert name in ask(folder, "--csv")[0]
 
 
 def test_top_lists_the_most_probable_class_first(ask, folder):
@@ -715,6 +725,7 @@ def test_only_files_of_an_earlier_prediction_are_replaced(ask, folder, tmp_path)
         ["--sets", "95"],
         ["--sets", "1"],
         ["--sets", "nan"],
+        ["-0"],
     ],
     ids=" ".join,
 )

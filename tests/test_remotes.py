@@ -25,7 +25,7 @@ from conftest import ROOT, Checkout, scripts_run
 
 STAGES = list(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
 MODEL = "models/model.keras"
-HEAD = "models/head/kernel.npy"
+HEAD = "models/head/head.zip"
 EXPERIMENT = "another-penalty"  # of the head, which is quickly trained
 SECTION = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## Share it\n")[2].partition("\n## ")[0]
 LINES = re.findall(r"^```sh\n(.*?)^```$", SECTION, re.MULTILINE | re.DOTALL)  # of the README, block by block

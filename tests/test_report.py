@@ -26,7 +26,7 @@ from thaw.evaluation.predictions import Predictions
 from thaw.evaluation.resampling import resample
 from thaw.features.examples import Examples
 from thaw.parameters.evaluate import Evaluate
-from thaw.report import axes, charts, data, elements, health, model_card, page, quality, sets, trust
+from thaw.report import axes, charts, data, elements, health, model_card, page, provenance, quality, sets, trust
 from thaw.report.charts import IntervalRow, Plane, Point
 from thaw.report.estimate import Estimate
 from thaw.report.results import Duplicates, PresetChoice, Results
@@ -153,6 +153,7 @@ def results(
             "evaluate": settings.model_dump(),
         },
         inputs={"data/split.csv": "0123456789abcdef"},
+        computed_with=provenance.computed_with(),
         preset=preset,
         resize=resize,
         augmentations=jpeg(),
@@ -453,6 +454,14 @@ def test_every_text_of_the_data_is_escaped():
     rows = [line for line in card.splitlines() if line.startswith("|")]
     pipes = {name: {row.count("|") - row.count("\\|") for row in rows if name in row} for name in ("intact", "alert")}
     assert pipes["intact"] and pipes["intact"] <= pipes["alert"] <= {4, 5, 6}  # of the three tables that name it
+
+
+def test_kernels_and_versions_that_computed_are_named():
+    html, card = usual_page(), model_card.write(usual())
+    for name, value in data.computed_with(usual()):
+        assert re.search(rf"<code>{re.escape(name)}</code>.*?<code>.*?{re.escape(value)}", html), name
+        assert f"| `{name}` | {value} |" in card
+    assert {"kernels", "numpy", "tensorflow"} <= dict(data.computed_with(usual())).keys()
 
 
 def test_nothing_is_loaded():

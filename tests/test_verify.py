@@ -9,7 +9,7 @@ from conftest import ROOT, Checkout
 
 sys.path.append(str(ROOT / "benchmarks"))
 
-from verify import Difference, Output, compare, damaged_files, differences, verdict
+from verify import COMPUTES, PROVENANCE, Difference, Output, causes, compare, damaged_files, differences, verdict
 
 SCRIPT = """
 import json
@@ -101,6 +101,8 @@ def test_changed_metrics_are_printed_with_their_intervals(repository, value, sta
     outside = ": OUTSIDE" if status else ""
     line = f"head.test.accuracy_weighted: 0.8000 in the commit (0.7000 to 0.9000{outside}), now {value:.4f}"
     assert line in result.stdout.splitlines()
+    first = "verify: the first output that differs is reports/metrics.json, of the stage evaluate"
+    assert first in result.stdout.splitlines()
     assert "1 of 2 outputs are identical" in result.stdout.splitlines()[-1]
     assert summary in result.stdout.splitlines()[-1]
 
@@ -165,6 +167,43 @@ def test_an_interval_includes_both_ends(value, within):
 def test_a_missing_metric_is_outside():
     (difference,) = differences({"head": metric(0.6)}, {})
     assert not difference.within
+
+
+RECORDED = {"kernels": "x86-64 with AVX2 and FMA", "libraries": {"numpy": "2.4.6", "scipy": "1.17.1"}}
+DIFFERENT = [Output("split", "a", True), Output("train_head", "b", False), Output("evaluate", "c", False)]
+
+
+def test_of_identical_outputs_no_cause_is_named():
+    assert not causes([Output("split", "a", True)], RECORDED, {})
+
+
+@pytest.mark.parametrize(
+    ("here", "cause"),
+    [
+        ({"kernels": "chosen by each library (aarch64)"}, "kernels: x86-64 with AVX2 and FMA in the commit, chosen by"),
+        ({"libraries": {"numpy": "2.5.5", "scipy": "1.17.1"}}, "numpy: 2.4.6 in the commit, 2.5.5 here"),
+        ({"libraries": {"numpy": "2.4.6"}}, "scipy: 1.17.1 in the commit, none here"),
+    ],
+)
+def test_the_first_output_that_differs_and_the_likely_cause_are_named(here, cause):
+    first, why = causes(DIFFERENT, RECORDED, RECORDED | here)
+    assert first == "the first output that differs is b, of the stage train_head"
+    assert why.startswith(f"likely cause: {cause}")
+
+
+def test_with_the_same_kernels_and_versions_the_libraries_of_the_stage_are_named():
+    _, why = causes(DIFFERENT, RECORDED, RECORDED)
+    assert "OpenBLAS" in why and "likely cause" not in why
+
+
+def test_a_commit_that_names_no_kernels_is_said():
+    _, why = causes(DIFFERENT, {}, RECORDED)
+    assert PROVENANCE in why and "no cause can be named" in why
+
+
+def test_what_computes_is_known_of_every_stage_that_computes():
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert list(COMPUTES) == [stage for stage in stages if stage not in ("inputs", "fingerprints")]
 
 
 def test_an_outdated_lock_is_reported_with_identical_outputs():

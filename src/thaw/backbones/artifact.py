@@ -24,12 +24,13 @@ def write(backbone: "Backbone", folder: Path) -> keras.Model:
     model, behind_cut = building.build(backbone.name, backbone.weights, backbone.seed, backbone.cut, backbone.pooling)
     cut_points = find_cut_points(model, FEATURES)
     outputs = {point.layer: model.get_layer(point.layer).output for point in cut_points}
-    metadata = {}
+    classes, metadata = [], {}
     if model.output is not outputs[FEATURES]:
-        classes = pl.DataFrame(imagenet_classes(), ["wordnet_id", "name"], orient="row")
-        tables.write(classes, folder / "classes.csv")
-        metadata["class_names"] = classes["name"].to_list()
+        classes = imagenet_classes()
+        metadata["class_names"] = [name for _, name in classes]
         outputs["predictions"] = model.output
+    table = pl.DataFrame(classes, {"wordnet_id": pl.String, "name": pl.String}, orient="row")
+    tables.write(table, folder / "classes.csv")
     model_files.save(model, folder / "backbone.keras", metadata)
     openvino_setup.write(convert(keras.Model(model.input, outputs, name=model.name)), folder / "backbone.xml")
     description = {

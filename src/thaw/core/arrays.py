@@ -43,7 +43,7 @@ def open_rows(path: Path) -> np.memmap:
     except FileNotFoundError:
         raise missing(path) from None
     except (ValueError, EOFError) as error:
-        raise ThawError(f"{path} is damaged ({error}): `dvc checkout {path.parent}` brings it back") from error
+        raise ThawError(f"{path} is damaged ({error}): `dvc checkout {path}` brings it back") from error
 
 
 def blocks(array: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:

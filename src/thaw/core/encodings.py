@@ -2,7 +2,25 @@
 
 import io
 import os
+import re
 import sys
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+
+from thaw.core import kernels
+
+# Of these characters nothing is seen, though Unicode does not count all of them as formats: fillers of Hangul,
+# selectors of a variant, an empty pattern of Braille.
+UNSEEN = {*map(chr, range(0xFE00, 0xFE10)), *"\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0"}
+SEEN_FORMATS = set("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2")  # of Arabic and Syriac
+REORDERING = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # turn around what follows on a line
+# What changes how Persian, Hindi and emoji look, between their characters alone; and the tags that make a flag.
+JOINED = re.compile(
+    "(?<=[\u0590-\U0010ffff])[\u200c\u200d](?=[\u0590-\U0010ffff])"
+    "|(?<=[\u0590-\U0010ffff])[\ufe0e\ufe0f]|[\ufe0e\ufe0f](?=\u20e3)"
+    "|(?<=\U0001f3f4)[\U000e0020-\U000e007f]+"
+)
 
 
 def use_utf8_for_names() -> None:
@@ -16,6 +34,7 @@ def use_utf8_for_names() -> None:
     os.environ["PYTHONUTF8"] = "1"
     if sys.stdout is not None:
         os.environ.setdefault("PYTHONIOENCODING", sys.stdout.encoding)
+    os.environ.update(kernels.CHOICE.replaced)  # it says so itself
     os.execv(sys.executable, sys.orig_argv)
 
 
@@ -31,3 +50,37 @@ def escape_what_cannot_be_shown() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def shown(name: Path | str) -> str:
+    """Return a name as text of one line that a terminal shows in its order.
+
+    What is not UTF-8, moves the cursor, turns a line around or cannot be seen is escaped, such as `\\u202e`.
+    """
+    escaped = (
+        c.encode("unicode_escape").decode() if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c
+        for c in _without_unseen(printable(name), lambda c: c.encode("unicode_escape").decode())
+    )
+    return "".join(escaped)
+
+
+def seen(name: str) -> str:
+    """Return a name without the characters that nobody sees."""
+    return _without_unseen(name, lambda _: "")
+
+
+def printable(path: Path | str) -> str:
+    """Return a path as text that can be printed anywhere: names may contain any bytes."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
+def _without_unseen(text: str, replace: Callable[[str], str]) -> str:
+    if text.isprintable() and UNSEEN.isdisjoint(text):
+        return text
+    joined = {i for match in JOINED.finditer(text) for i in range(*match.span())}
+    return "".join(replace(c) if i not in joined and _is_unseen(c) else c for i, c in enumerate(text))
+
+
+def _is_unseen(character: str) -> bool:
+    is_format = unicodedata.category(character) == "Cf" and character not in SEEN_FORMATS
+    return is_format or character in UNSEEN

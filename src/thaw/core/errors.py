@@ -39,8 +39,7 @@ def run(main: Callable[[], None]) -> None:
     encodings.use_utf8_for_names()
     encodings.open_closed_streams()
     encodings.escape_what_cannot_be_shown()
-    for note in kernels.notes(kernels.CHOICE):
-        print(f"thaw: {note}", file=sys.stderr, flush=True)
+    kernels.say(*kernels.notes(kernels.CHOICE))
     if kernels.CHOICE.late:  # a plug-in of Python imported a library before this script
         kernels.start_again()
     try:
@@ -52,7 +51,7 @@ def run(main: Callable[[], None]) -> None:
                 os._exit(0)  # everything is written; an orderly end of TensorFlow would take a second
         main()
     except ThawError as error:
-        sys.exit(f"thaw: {' '.join(str(error).split())}")
+        sys.exit(f"thaw: {encodings.shown(' '.join(str(error).split()))}")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes stdout once more at its exit
     except OSError as error:

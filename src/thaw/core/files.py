@@ -70,7 +70,7 @@ def write_json(path: Path, value: object, indent: int | None = 1) -> None:
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield an empty temporary folder; it replaces `path` only if the block ends without an error."""
-    with _temporary_folder(path) as temporary:
+    with temporary_folder(path) as temporary:
         yield temporary
         _replace(temporary, path)
 
@@ -81,7 +81,7 @@ def atomic_entries(path: Path) -> Iterator[Path]:
 
     Each file and folder replaces that of the same name. What else is in `path` stays.
     """
-    with _temporary_folder(path) as temporary:
+    with temporary_folder(path) as temporary:
         yield temporary
         path.mkdir(parents=True, exist_ok=True)
         for entry in sorted(temporary.iterdir()):
@@ -89,7 +89,25 @@ def atomic_entries(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _temporary_folder(path: Path) -> Iterator[Path]:
+def atomic_files(path: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder; if the block ends without an error, its files move into the folder `path`.
+
+    Each replaces the file of the same name, at any depth. What else is in `path` stays. The files of before go first:
+    a run that is killed in between leaves files missing, and no old ones beside new ones.
+    """
+    with temporary_folder(path) as temporary:
+        yield temporary
+        names = sorted(file.relative_to(temporary) for file in temporary.rglob("*") if file.is_file())
+        for name in names:
+            (path / name).unlink(missing_ok=True)
+        for name in names:
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            (temporary / name).replace(path / name)
+
+
+@contextlib.contextmanager
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder of the temporary name beside `path`; it is removed at the end."""
     temporary = temporary_path(path)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)

@@ -5,8 +5,10 @@ last bits differ, and a solver or a training turns them into other models. `thaw
 any other one, so that the choice is made before a module of Thaw imports one of these libraries.
 """
 
+import ctypes
 import os
 import platform
+import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -16,10 +18,14 @@ NATIVE = "THAW_KERNELS"  # `native` leaves the choice to the libraries
 STARTED_AGAIN = "THAW_STARTED_AGAIN"  # the process that `start_again` started
 NEEDED = {"avx2", "fma"}  # flags of the processor
 KERNELS = {
-    "OPENBLAS_CORETYPE": "Haswell",  # products and solvers of NumPy and SciPy
-    "ONEDNN_MAX_CPU_ISA": "AVX2",  # OpenVINO and TensorFlow
+    "OPENBLAS_CORETYPE": "Haswell",  # products and solvers of NumPy, SciPy and, on these, scikit-learn
+    "OPENBLAS_NUM_THREADS": "1",  # with more, sums depend on how many cores there are; it stands above OMP_NUM_THREADS
+    "ONEDNN_MAX_CPU_ISA": "AVX2",  # OpenVINO and TensorFlow, whose other kernels are compiled for one processor
     "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",  # NumPy's own functions
+    "OPENCV_IPP": "avx2",  # Intel's part of OpenCV: it scales floats
 }
+FLAGS = {"sse2": (0, 3, 26), "fma": (0, 2, 12), "avx2": (1, 1, 5), "avx512f": (1, 1, 16)}  # leaf, register and bit
+MACOS = ("machdep.cpu.features", "machdep.cpu.leaf7_features")
 OPENCV = {"OPENCV_CPU_DISABLE": "AVX512-SKX"}  # only where the processor has it: OpenCV prints a warning elsewhere
 LIBRARIES = ("numpy", "scipy", "cv2", "openvino", "tensorflow")  # read the variables when they are imported
 
@@ -30,8 +36,9 @@ class Choice(NamedTuple):
     baseline: bool  # those of BASELINE; False: those that each library chooses by itself
     reason: str  # for the person, where they are not those of the baseline; else empty
     replaced: dict[str, str]  # environment variables that had another value, and that value
-    late: bool  # a library was imported before the variables were set: only a new start of the process helps
+    late: tuple[str, ...] = ()  # libraries that were imported before the variables were set, so they did not read them
     unknown: str = ""  # a value of NATIVE that says nothing
+    usable: bool = True  # False: Polars would crash on this processor
 
 
 def choose(environment: dict[str, str] | None = None, flags: set[str] | None = None) -> Choice:
@@ -45,19 +52,20 @@ def choose(environment: dict[str, str] | None = None, flags: set[str] | None = N
         What was chosen, and what a person is told about it.
     """
     environment = os.environ if environment is None else environment
-    if environment.get(NATIVE) == "native":
-        return Choice(False, f"{NATIVE}=native: each library chooses its kernels by the processor", {}, False)
-    if platform.machine().lower() not in ("x86_64", "amd64"):
-        return Choice(False, f"this processor ({platform.machine()}) is not {BASELINE}", {}, False)
-    flags = processor_flags() if flags is None else flags
-    if flags and not flags >= NEEDED:
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    flags = processor_flags() if flags is None and x86 else flags
+    if x86 and flags and not flags >= NEEDED:
         lacking = " and ".join(sorted(flag.upper() for flag in NEEDED - flags))
-        return Choice(False, f"this processor has no {lacking}", {}, False)
+        return Choice(False, f"this processor has no {lacking}", {}, usable=False)
+    if environment.get(NATIVE) == "native":
+        return Choice(False, f"{NATIVE}=native: each library chooses its kernels by the processor", {})
+    if not x86:
+        return Choice(False, f"this processor ({platform.machine()}) is not {BASELINE}", {})
     wanted = KERNELS | (OPENCV if "avx512f" in flags else {})
     changed = {name: value for name, value in wanted.items() if environment.get(name) != value}
     replaced = {name: environment[name] for name in changed if environment.get(name)}
     environment.update(changed)
-    late = bool(changed) and any(library in sys.modules for library in LIBRARIES)
+    late = tuple(library for library in LIBRARIES if changed and library in sys.modules)
     return Choice(True, "", replaced, late, environment.get(NATIVE, ""))
 
 
@@ -69,19 +77,33 @@ def start_again() -> None:
     if os.environ.get(STARTED_AGAIN) != str(os.getpid()):
         os.environ[STARTED_AGAIN] = str(os.getpid())
         os.execv(sys.executable, sys.orig_argv)
-    print(
-        "thaw: a plug-in of Python (sitecustomize, a .pth file) sets the kernels of libraries, and imports one before "
-        f"this script: results may differ in their last digits from those on {BASELINE}",
-        file=sys.stderr,
-        flush=True,
+    say(
+        "a plug-in of Python (sitecustomize, a .pth file) sets the kernels of libraries, and imports one before this "
+        f"script: results may differ in their last digits from those on {BASELINE}"
     )
 
 
 def processor_flags() -> set[str]:
-    """Return the flags of the processor, such as `avx2`, as Linux lists them; an empty set on other systems."""
+    """Return those flags of the processor that the choice depends on, such as `avx2`; an empty set where none is known.
+
+    glibc asks the processor itself, also an emulated one, for which Linux lists the flags of the machine.
+    """
     try:
+        leaf = ctypes.CDLL(None).__x86_get_cpuid_feature_leaf  # of glibc 2.33 and later
+    except (AttributeError, OSError):
+        return _listed_flags()
+    leaf.restype = ctypes.POINTER(ctypes.c_uint32 * 8)  # what the processor has in 4 registers; what can be used
+    return {flag for flag, (number, register, bit) in FLAGS.items() if leaf(number).contents[4 + register] >> bit & 1}
+
+
+def _listed_flags() -> set[str]:
+    """Return the flags of the processor as Linux or macOS lists them."""
+    try:
+        if sys.platform == "darwin":
+            text = subprocess.check_output(["/usr/sbin/sysctl", "-n", *MACOS], text=True, stderr=subprocess.DEVNULL)
+            return set(text.lower().replace("avx1.0", "avx").split())
         lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
+    except (OSError, subprocess.CalledProcessError):
         return set()
     flags = (line.partition(":")[2] for line in lines if line.startswith("flags"))
     return set(next(flags, "").split())
@@ -96,9 +118,45 @@ def notes(choice: Choice) -> list[str]:
     ]
     if choice.unknown:
         lines.append(f"{NATIVE}={choice.unknown} is ignored: `native` is its only value")
-    if choice.reason:
+    if not choice.usable:
+        lines.append(f"{choice.reason}, without which Polars and other libraries crash: Thaw needs {BASELINE}, or ARM")
+    elif choice.reason:
         lines.append(f"{choice.reason}: results may differ in their last digits from those on {BASELINE}")
     return lines
 
 
+def describe(choice: Choice) -> str:
+    """Return which kernels the libraries use, in words that are the same on every processor with the baseline."""
+    if not choice.baseline:
+        return f"chosen by each library ({choice.reason})"
+    return f"chosen by each library ({', '.join(choice.late)} was imported first)" if choice.late else BASELINE
+
+
+def say(*lines: str) -> None:
+    """Print lines for the person, each once in a process."""
+    for line in lines:
+        if line not in _said:
+            _said.add(line)
+            print(f"thaw: {line}", file=sys.stderr, flush=True)
+
+
+def _is_own_script() -> bool:
+    """Whether a script of Thaw is running: `errors.run` says then what is to be said, and can start it again."""
+    main = getattr(sys.modules["__main__"], "__file__", None)
+    source = Path(__file__).resolve().parents[2]
+    return main is not None and Path(main).resolve().parent in (source, source.with_name("benchmarks"))
+
+
+_said: set[str] = set()
 CHOICE = choose()
+if not CHOICE.usable:  # now, before a crash
+    if _is_own_script():
+        sys.exit("".join(f"thaw: {note}" for note in notes(CHOICE)))
+    raise ImportError(*notes(CHOICE))
+if not _is_own_script():  # a notebook, a test or a program that imports Thaw
+    say(*notes(CHOICE))
+    if CHOICE.late:
+        say(
+            f"{' and '.join(CHOICE.late)} chose kernels before `import thaw`: results may differ in their last digits "
+            f"from those on {BASELINE}; in a new process, import thaw first"
+        )

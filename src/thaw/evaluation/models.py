@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from thaw.backbones.cut_points import FEATURES
-from thaw.core import arrays, tables
+from thaw.core import archive, arrays, tables
 from thaw.core.files import read_json
 from thaw.engines import flips
 from thaw.evaluation.label_errors import self_confidence
@@ -33,9 +33,9 @@ class RunFiles:
     backbone: Path
     features: Path
     activations: Path
-    head: Path
+    head: Path  # the archive
     model: Path
-    head_folds: Path  # folders with what the rounds of folds have trained; without folds, they say so
+    head_folds: Path  # archives of what the rounds of folds have trained; without folds, they hold none
     model_folds: Path
 
 
@@ -131,18 +131,15 @@ def load(files: RunFiles, test_time_flips: str | None) -> TrainedModels:
     features = arrays.open_rows(files.features / "features.npy")
     activations = extraction.open_activations(files.activations, files.dataset, files.backbone)
     full_model, metadata = model_files.load(files.model)
-    head, images = registry.load(files.head), examples.read(files.features, files.dataset.split)
-    folds = read_json(files.model_folds / "rounds.json")
-    if images.folds is None:
-        rounds = [Trained(head, predictor(model_files.thawed_part(full_model, metadata["cut"]), activations))]
-    else:
-        rounds = [
-            Trained(
-                registry.load(files.head_folds / str(number)),
-                predictor(model_files.load(files.model_folds / f"{number}.keras")[0], activations),
-            )
+    head, images = registry.load_packed(files.head), examples.read(files.features, files.dataset.split)
+    with archive.unpack(files.head_folds) as heads, archive.unpack(files.model_folds) as thawed:
+        folds = read_json(thawed / "rounds.json")
+        parts = [
+            (registry.load(heads / str(number)), model_files.load(thawed / f"{number}.keras")[0])
             for number in range(folds["rounds"])
         ]
+    if images.folds is None:
+        parts = [(head, model_files.thawed_part(full_model, metadata["cut"]))]
     return TrainedModels(
         files=files,
         head=head,
@@ -154,7 +151,7 @@ def load(files: RunFiles, test_time_flips: str | None) -> TrainedModels:
         features=arrays.pooled(features),
         inputs=(Inputs(features, activations), *_mirrored(files, cut, test_time_flips)),
         activation_rows=examples.read(files.activations, files.dataset.split).rows,
-        rounds=rounds,
+        rounds=[Trained(of_round, predictor(part, activations)) for of_round, part in parts],
     )
 
 

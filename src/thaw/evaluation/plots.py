@@ -4,7 +4,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from thaw.core.files import atomic_folder
+from thaw.core.files import atomic_files
 from thaw.evaluation.curves import (
     calibration_curve,
     confusion,
@@ -64,7 +64,7 @@ def write(directory: Path, by_model: Mapping[str, Mapping[str, Rows]], tables: M
     What is undefined leaves a file of the header alone. Each model has files of its own, since DVC's templates tell
     curves apart by file or by column, not by a value in a column.
     """
-    with atomic_folder(directory) as temporary:
+    with atomic_files(directory) as temporary:
         for kind, models in by_model.items():
             for model, rows in models.items():
                 _write_rows(temporary / f"{kind}_{model}.csv", rows, COLUMNS[kind])

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from thaw.core import arrays, tables
-from thaw.core.files import atomic_folder
+from thaw.core.files import atomic_files
 from thaw.core.metrics_file import FINE_TUNED
 from thaw.evaluation.scored import Scored
 from thaw.features.examples import Examples
@@ -68,7 +68,7 @@ def write(folder: Path, predictions: Predictions) -> None:
     columns = {"image_id": examples.image_ids, "split": examples.splits, "label": names[examples.labels]}
     if examples.folds is not None:
         columns["fold"] = predictions.rounds
-    with atomic_folder(folder) as temporary:
+    with atomic_files(folder) as temporary:
         for model, p in predictions.probabilities.items():
             arrays.write_rows(temporary / f"{model}.npy", [p.astype(np.float32)], len(p))
             columns[f"{model}_label"] = names[p.argmax(axis=1)]

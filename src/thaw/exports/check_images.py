@@ -66,7 +66,7 @@ def from_split(
         missing = raw if split.exists() else split
         raise ThawError(
             f"there are no photographs to check with: {missing} is missing; name some with --photographs, or run "
-            f"`dvc pull {raw} {split}`"
+            "`dvc pull download split`"
         )
     checked = read_split(raw, split, "test", description, MAX_QUANTISED if is_quantised else MAX_COMPARED)
     if not is_quantised:

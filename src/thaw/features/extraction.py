@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from thaw.parameters.image import Image
 
 AUTO = "auto"  # as `image.resize`: crop or squash, as validation decides
-RESIZE = "image.json"  # in the folder of the features, only where `image.resize` is auto: the choice, and why
+RESIZE = "image.json"  # in the folder of the features: where `image.resize` is auto, the choice, and why; else null
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,17 @@ class PlannedArray:
 
     def bytes(self, layer: str | None) -> int:
         """Return the bytes that the array would have with the outputs of another layer."""
-        return self.rows * prod(self.shapes[layer]) * (2 if layer else 1)  # float16; uint8 pixels
+        return self.rows * prod(self.shapes[layer]) * _dtype(layer).itemsize
+
+
+def write_no_rows(output: Path, array: PlannedArray) -> None:
+    """Write the array `output` without any of its rows."""
+    arrays.write_rows(output, [np.empty((0, *array.shapes[array.layer]), _dtype(array.layer))], rows=0)
+
+
+def _dtype(layer: str | None) -> np.dtype:
+    """Return the dtype of the outputs of a layer; None for the pixels."""
+    return np.dtype(np.float16 if layer else np.uint8)
 
 
 def check_space(folder: Path, array: PlannedArray, remedy: str) -> None:
@@ -180,8 +190,9 @@ def size_text(size: int) -> str:
 
 def open_activations(folder: Path, dataset: Dataset, backbone: Path) -> "np.memmap | Recomputed":
     """Return the activations that `folder` describes: its array, or with `fine_tune.cache: false` `Recomputed`."""
-    if (folder / "activations.npy").exists():
-        return arrays.open_rows(folder / "activations.npy")
+    activations = arrays.open_rows(folder / "activations.npy")
+    if len(activations):
+        return activations
     cut = read_json(folder / "cut.json")
     image = ImageSettings(**cut["image"])
     return Recomputed(PlannedViews(dataset, image, cut["preset"]), backbone, cut["layer"], image)
@@ -202,7 +213,7 @@ class Recomputed:
         self._run = engine(backbone, layer, image)
         shapes = inference.output_shapes(backbone / "backbone.xml", [layer] if layer else [], image.size)
         self.shape = (len(planned.rows), *shapes[layer])
-        self.dtype = np.dtype(np.float16 if layer else np.uint8)
+        self.dtype = _dtype(layer)
 
     def flipped(self, axes: tuple[int, ...]) -> "Recomputed":
         """Return the same for views that are flipped along `axes` of (n, height, width, channels)."""

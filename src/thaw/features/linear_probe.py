@@ -1,14 +1,18 @@
 """The linear probe: multinomial logistic regression on frozen features, as scikit-learn fits it."""
 
+import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from thaw.features.examples import Examples, weighted_scores
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
 
 # Enough for convergence at every C that was tried; a fit that starts from the one before needs far fewer.
 MAX_ITERATIONS = 2000
@@ -74,16 +78,35 @@ def fit_path(samples: Samples, Cs: Sequence[float]) -> Iterator[Probe]:  # noqa:
     model = LogisticRegression(max_iter=MAX_ITERATIONS, tol=1e-5, warm_start=True)
     with threadpool_limits(1):
         for C in sorted(Cs):  # noqa: N806
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "The number of unique classes")  # of few images, many are usual
-                warnings.filterwarnings("ignore", ABNORMAL)
-                model.set_params(C=C).fit(x, samples.labels, sample_weight=samples.weights)
+            _fit(model.set_params(C=C), x, samples)
             kernel, bias = model.coef_.T, model.intercept_
             if len(model.classes_) == 2:  # scikit-learn keeps one logit, of the second class
                 kernel, bias = np.hstack([-kernel, kernel]) / 2, np.concatenate([-bias, bias]) / 2
             kernel = kernel / scale[:, None]
             bias = bias - mean @ kernel
             yield Probe(kernel.astype(np.float32), bias.astype(np.float32), C)
+
+
+def _fit(model: "LogisticRegression", x: np.ndarray, samples: Samples) -> None:
+    """Fit a model to features (n, channels) float32; again in float64 where float32 is too coarse for it to converge.
+
+    So it is where a fit of few images begins so close to its end that no step changes the loss in float32.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The number of unique classes")  # of few images, many are usual
+        warnings.filterwarnings("error", category=ConvergenceWarning)
+        try:
+            model.fit(x, samples.labels, sample_weight=samples.weights)
+            return
+        except ConvergenceWarning:
+            warnings.filterwarnings("ignore", category=ConvergenceWarning)
+            model.fit(x.astype(np.float64), samples.labels, sample_weight=samples.weights)
+    if model.n_iter_.max() >= MAX_ITERATIONS:
+        why = "features of very different sizes may be the cause"
+        print(f"thaw: warning: the fit at C {model.C:g} stopped at {MAX_ITERATIONS:,} steps, before its end: {why}",
+              file=sys.stderr)  # fmt: skip
 
 
 def until_worse(

@@ -1,15 +1,15 @@
 """Where a person's photographs are: which source reads them, and which path params.yaml gets."""
 
-import difflib
 import os
 import stat
 from pathlib import Path
 
+from thaw.core.encodings import printable
 from thaw.core.errors import ThawError
 from thaw.core.files import named_path
-from thaw.sources import formats
+from thaw.sources import formats, nearby
 from thaw.sources.base import is_one_line
-from thaw.sources.own_files import printable, raise_if_lost
+from thaw.sources.own_files import raise_if_lost
 
 ARCHIVES = {".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar"}
 
@@ -31,7 +31,7 @@ def find(text: str) -> tuple[str, Path]:
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
-        raise ThawError(f"{path} does not exist{_similar(path)}") from None
+        raise ThawError(f"{path} does not exist{nearby.similar(path)}") from None
     except OSError as error:
         raise_if_lost(error, path)
         raise ThawError(f"{path} cannot be read: {error.strerror}") from None
@@ -55,15 +55,3 @@ def _absolute(path: Path) -> Path:
         return short if short.samefile(path) else path.resolve()
     except OSError:
         return path.resolve() if path.exists() else short
-
-
-def _similar(path: Path) -> str:
-    """Return a question with the most similar names that exist beside the first part of a path that does not."""
-    missing = next(part for part in (path, *path.parents) if not part.parent.is_file() and part.parent.exists())
-    try:
-        names = [entry.name for entry in missing.parent.iterdir() if entry != missing]
-    except OSError:
-        return ""
-    similar = difflib.get_close_matches(missing.name, sorted(names), n=3, cutoff=0.6)
-    rest = path.relative_to(missing)
-    return f" (did you mean {', '.join(str(missing.parent / name / rest) for name in similar)}?)" if similar else ""

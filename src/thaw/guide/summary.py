@@ -5,12 +5,12 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from thaw.core.encodings import printable
 from thaw.core.section import Section
 from thaw.guide.settings import Decision
 from thaw.guide.survey import Survey
 from thaw.guide.time_needed import Counts
 from thaw.sources import formats
-from thaw.sources.own_files import printable
 
 MAX_CLASSES = 12  # that are named, each with its photographs
 MANY_CLASSES = 1000  # the report was tried with up to as many

@@ -12,14 +12,13 @@ import polars as pl
 from PIL import Image
 
 from thaw.core import progress, tables
+from thaw.core.encodings import printable
 from thaw.core.errors import ThawError
 from thaw.images import decoding
 from thaw.sources import formats
 from thaw.sources.base import Listing, SourceImage, UnreachableError
-from thaw.sources.leftovers import is_leftover
-from thaw.sources.own_files import printable, raise_if_lost, subset_of
+from thaw.sources.own_files import raise_if_lost
 from thaw.sources.registry import SOURCES
-from thaw.sources.table_reading import READERS
 
 OPENED = 400  # photographs whose size is read; the median of as many is close to that of a million
 MAX_SECONDS = 20.0  # for opening them, as from a slow share
@@ -96,8 +95,7 @@ def list_photographs(source: str, section: object, path: Path) -> Listing:
     except UnreachableError:
         raise
     except ThawError as error:
-        problem = str(error).replace(f"download.{source}.path {path}", str(path))
-        raise ThawError(problem + (_where_else(path) if source == "folder" else "")) from None
+        raise ThawError(str(error).replace(f"download.{source}.path {path}", str(path))) from None
 
 
 def open_sample(source: str, path: Path, listing: Listing) -> Survey:
@@ -133,7 +131,7 @@ def changes_since(raw: Path, survey: Survey) -> dict[str, int]:
     A photograph has changed if its label, weight, split, group or another column has, or the size of its file. With
     `download.bits`, a copy may have another size than its original: then the stage `fingerprints` alone can tell.
     """
-    if not (raw / "images.csv").exists():
+    if not all((raw / name).exists() for name in ("images.csv", "missing.csv")):
         return {}
     copied = {row["image_id"]: row for row in tables.read_images(raw).iter_rows(named=True)}
     unusable = set(tables.read(raw / "missing.csv", tables.MISSING)["image_id"])
@@ -195,22 +193,3 @@ def _differs(image: SourceImage, row: dict[str, object], raw: Path) -> bool:
         return image.path.stat().st_size != (raw / row["path"]).stat().st_size
     except OSError:
         return True
-
-
-def _where_else(folder: Path) -> str:
-    """Return what in a folder may be meant instead of the folder itself, as the end of an error message."""
-    try:
-        entries = sorted(entry for entry in folder.iterdir() if not is_leftover(entry.name, entry.is_dir()))
-        folders = [entry for entry in entries if entry.is_dir()]
-        inner = [entry for entry in folders[0].iterdir() if entry.is_dir()] if len(folders) == 1 else []
-        loose = sum(entry.is_file() and formats.kind(entry).is_picture for entry in entries)
-    except OSError:
-        return ""
-    listed = [entry for entry in entries if entry.suffix.lower() in READERS and entry.is_file()]
-    if len(listed) == 1:
-        return f"; is {printable(listed[0])} the table with their labels?"
-    if len(inner) > 1 and not subset_of(folders[0].name)[0]:
-        return f"; did you mean {printable(folders[0])}, which has {len(inner)} folders?"
-    if loose:
-        return f"; the {loose:,} photographs in it need a folder for each class, or a table with their labels"
-    return ""

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from thaw.core import archive
 from thaw.core.errors import ThawError
 from thaw.core.files import read_json
 
@@ -41,6 +42,12 @@ def load(folder: Path) -> "Head":
     if kind not in KINDS:
         raise ThawError(f"{folder / 'head.json'}: there is no kind of head {kind!r}, only {', '.join(KINDS)}")
     return _module(kind).load(folder)
+
+
+def load_packed(path: Path, part: str = ".") -> "Head":
+    """Return the head that was saved in the folder `part` of an archive. Raises ThawError if it cannot be read."""
+    with archive.unpack(path) as folder:
+        return load(folder / part)
 
 
 def _module(kind: str) -> ModuleType:

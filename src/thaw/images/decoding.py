@@ -67,6 +67,7 @@ def _upright_rgb(image: Image.Image, source: Path | bytes, bits: int | None) -> 
     if pixel_values.is_deep(opened):
         image = pixel_values.read(opened, source, bits)
     else:
+        pixel_values.scale_transparent_grey(opened)
         image.load()  # makes a TIFF upright, and removes its orientation
     orientation = _orientation(opened)
     if orientation in UPRIGHT:

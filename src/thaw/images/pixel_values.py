@@ -20,6 +20,7 @@ FULL = 65_535  # white, of 16 bits
 LOWEST_OF_16_BITS = 1 << 15  # values from here on need 16 bits
 SCALED_BY_PILLOW = ("JPEG2000", "PPM")  # to 16 bits, from the depth that the file has
 PNG_SIGNATURE_BYTES = 8
+GREY_BITS = {"L;2": 2, "L;4": 4, "L": 8}  # of what Pillow scales to 8 bits
 # Tags of TIFF
 BITS_PER_SAMPLE, PHOTOMETRIC, MAX_VALUE, SAMPLE_FORMAT, SMIN_VALUE, SMAX_VALUE = 258, 262, 281, 339, 340, 341
 MIN_IS_WHITE, SIGNED = 0, 2
@@ -71,11 +72,24 @@ def read(image: Image.Image, source: Path | bytes, bits: int | None) -> Image.Im
         raise UnknownDepthError(f"floating-point pixels have no known range: {_REMEDY_RANGE}")
     if image.mode != "F" and values.size and values.min() < 0 and said is None:
         raise UnknownDepthError(f"signed values: {_REMEDY_RANGE}")
-    known = said if isinstance(said, Range) else Range(0, _white(image, int(values.max(initial=0)), values, said, bits))
+    is_clear = values == image.info.get("transparency") if image.format == "PNG" else np.zeros(values.shape, bool)
+    visible = values[~is_clear]  # the transparent value is often a mark beyond the others
+    known = (
+        said if isinstance(said, Range) else Range(0, _white(image, int(visible.max(initial=0)), visible, said, bits))
+    )
     grey = scale(values, known)
     if image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == MIN_IS_WHITE:
         grey = 255 - grey
-    return Image.fromarray(grey)
+    return Image.fromarray(np.dstack([grey, np.where(is_clear, 0, 255).astype(np.uint8)]) if is_clear.any() else grey)
+
+
+def scale_transparent_grey(image: Image.Image) -> None:
+    """Scale the grey that a PNG calls transparent as Pillow scales its pixels, of an image that is not loaded yet."""
+    grey = image.info.get("transparency")
+    bits = GREY_BITS.get(str(image.tile[0].args)) if image.tile else None
+    if image.format == "PNG" and isinstance(grey, int) and bits:
+        white = 2**bits - 1
+        image.info["transparency"] = (grey & white) * 255 // white
 
 
 _REMEDY_RANGE = "the file does not say what is black and white; save it with 8 or 16 unsigned bits"
@@ -136,18 +150,23 @@ def _white(image: Image.Image, brightest: int, values: np.ndarray, said: int | N
 
 
 def _colour(image: Image.Image, source: Path | bytes, said: Range | int | None, bits: int | None) -> Image.Image:
-    """Return a colour image in 8 bits; the high bytes are right where white has 16 bits."""
+    """Return a colour image in 8 bits; the high bytes are right where white has 16 bits.
+
+    Not so where one colour is transparent: only all of its 16 bits tell it from similar ones.
+    """
     colours = image.getextrema()[:3] if image.mode.startswith(("RGB", "LA")) else ()
     is_full = isinstance(said, Range) or not colours or max(high for _, high in colours) >= LOWEST_OF_16_BITS >> 8
-    if is_full and bits in (None, 16):
+    one_is_clear = "transparency" in image.info
+    if is_full and bits in (None, 16) and not one_is_clear:
         return image
     data = np.frombuffer(source if isinstance(source, bytes) else source.read_bytes(), np.uint8)
     values = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     if values is None or values.dtype != np.uint16 or values.ndim != 3:
         raise UnknownDepthError(f"16 bits for each colour, which are hardly used: {_REMEDY_RANGE}")
     colours, alpha = values[:, :, 2::-1], values[:, :, 3:]
-    known = Range(0, _white(image, int(colours.max()), colours, said, bits))
-    if known.white == FULL:
+    visible = colours[alpha[:, :, 0] > 0] if one_is_clear else colours
+    known = Range(0, _white(image, int(visible.max(initial=0)), visible, said, bits))
+    if known.white == FULL and not one_is_clear:
         return image
     return Image.fromarray(np.concatenate([scale(colours, known), (alpha >> 8).astype(np.uint8)], axis=2))
 

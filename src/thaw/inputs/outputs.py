@@ -1,5 +1,6 @@
 """Where the stages write, so that nothing of a person's is kept there: DVC deletes outputs before a stage runs."""
 
+import filecmp
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,6 +10,8 @@ import yaml
 from thaw.core.errors import ThawError
 from thaw.core.files import project_folder
 from thaw.inputs.named import Named
+from thaw.sources import nearby
+from thaw.sources.leftovers import is_leftover
 
 SYSTEM_FILES = {".DS_Store", "Thumbs.db", "desktop.ini"}  # appear in a folder that a person has looked at
 MAX_NAMES = 3  # of files, in a message
@@ -54,32 +57,63 @@ def check_apart(own: Iterable[Named], outputs: Iterable[Path]) -> None:
         for target, output in written.items():
             inside, around = f"{real}/".startswith(f"{target}/"), f"{target}/".startswith(f"{real}/")
             if inside or around:
+                remedy = "copy it elsewhere first" if inside else _inside(path, written)
                 raise ThawError(
                     f"{named.parameter}: {path} {'lies in' if inside else 'holds'} {output}, which this pipeline "
-                    f"writes: DVC would delete {named.what} there; "
-                    + ("copy it elsewhere first" if inside else "name another folder")
+                    f"writes: DVC would delete {named.what} there; {remedy}"
                 )
 
 
-def check_own(folder: Path, made: Iterable[str]) -> None:
-    """Check that an output is no link, and holds only what its stage has made, before the stage replaces it.
+def _inside(folder: Path, written: Iterable[str]) -> str:
+    """Return which folder with photographs is probably meant instead of one that holds outputs, and what to do."""
+    outputs = {os.path.realpath(path) for path in written}
+    entries = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not is_leftover(entry.name, True))
+    own = [entry for entry in entries if os.path.realpath(entry) not in outputs and nearby.holds_photograph(entry)]
+    if not own:
+        return "name another folder"
+    if len(own) == 1:
+        return f"did you mean {own[0]}?"
+    names = ", ".join(entry.name for entry in own[:MAX_NAMES]) + (", …" if own[MAX_NAMES:] else "")
+    return f"move {names} to a folder of their own, such as {folder / 'photographs'}, and name that"
 
-    SYSTEM_FILES do not count. DVC keeps no output behind a link, and the stage would replace the link.
+
+def check_no_link(path: Path) -> None:
+    """Raise ThawError if an output, or a folder that it lies in, is a link.
+
+    DVC keeps no output behind a link, and the stage would replace the link.
+    """
+    if link := next((part for part in (path, *path.parents) if part.is_symlink()), None):
+        raise ThawError(f"{link} is a link, and DVC keeps no output behind one: put a folder in its place")
+
+
+def check_own(folder: Path, made: Iterable[str], lost: Path | None = None) -> None:
+    """Check that an output holds only what its stage has made, before the stage replaces it.
+
+    SYSTEM_FILES do not count.
 
     Args:
         folder: the output; it may be missing.
         made: the files that the stage has made there, relative to it.
+        lost: the table that lists them, if it is missing.
 
     Raises:
-        ThawError: it, or a folder that it lies in, is a link, or it holds another file; nothing was touched.
+        ThawError: it holds another file; nothing was touched.
     """
-    if link := next((path for path in (folder, *folder.parents) if path.is_symlink()), None):
-        raise ThawError(f"{link} is a link, and DVC keeps no output behind one: put a folder in its place")
-    files = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
-    there = {path.relative_to(folder).as_posix() for path in files if path.name not in SYSTEM_FILES}
-    if others := sorted(there - set(made)):
+    if others := sorted(_files(folder) - set(made)):
         names = ", ".join(others[:MAX_NAMES]) + (f" and {len(others) - MAX_NAMES:,} more" if others[MAX_NAMES:] else "")
+        first = f"run `dvc checkout {lost}`, which lists what it wrote and is missing; then " if lost else ""
         raise ThawError(
-            f"{folder} would be replaced, and holds {names}, which this pipeline did not write: move what is yours out "
-            "of it first, or delete the folder"
+            f"{folder} would be replaced, and holds {names}, which this pipeline {'would' if lost else 'did'} not write"
+            f": {first}move what is yours out of it{'' if lost else ' first'}, or delete the folder"
         )
+
+
+def equal_files(folder: Path, new: Path) -> set[str]:
+    """Return the files of a folder, relative to it, that are the same in the folder `new`: replacing loses none."""
+    names = _files(folder)
+    return {name for name in names if (new / name).is_file() and filecmp.cmp(folder / name, new / name, shallow=False)}
+
+
+def _files(folder: Path) -> set[str]:
+    files = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    return {path.relative_to(folder).as_posix() for path in files if path.name not in SYSTEM_FILES}

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import shlex
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
@@ -15,6 +16,8 @@ STDIN = "-"
 BLOCK_BYTES = 1 << 16  # what is looked at to tell how a list is written
 MAX_NAME_BYTES = 1 << 14  # four times the longest path that Linux takes
 SHOWN_BYTES = 100  # of an entry that is no name
+COLOUR = re.compile(r"\x1b\[[0-9;]*[mK]")  # as `ls --color=always` writes it
+ESCAPES = {b"a": b"\a", b"b": b"\b", b"t": b"\t", b"n": b"\n", b"v": b"\v", b"f": b"\f", b"r": b"\r"}  # of Git, as of C
 BOMS = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be", b"\xef\xbb\xbf": "utf-8"}
 
 
@@ -23,8 +26,8 @@ def read(arguments: Iterable[str], stdin: BinaryIO, null: bool = False) -> Itera
 
     A list has a name in each line, in UTF-8, UTF-16, or any bytes. With `null`, or if its first name ends in a zero
     byte (`find -print0`), zero bytes separate the names, and line breaks belong to them. A name that is no file is
-    taken without the quotes, backslashes, spaces or `file://` around it, if that is one. An entry that is no name is a
-    LoadedImage with an error.
+    taken without the quotes, backslashes, colours, spaces or `file://` around it, if that is one. An entry that is no
+    name is a LoadedImage with an error.
     """
     for argument in arguments:
         if argument == STDIN:
@@ -97,6 +100,9 @@ def _existing(name: str) -> str:
 def _unwrapped(name: str) -> Iterator[str]:
     stripped = name.strip()
     yield stripped
+    yield COLOUR.sub("", stripped)
+    if stripped.startswith('"') and stripped.endswith('"'):
+        yield _without_git_quotes(stripped[1:-1])
     if stripped.startswith("file://"):
         yield os.fsdecode(unquote_to_bytes(urlsplit(stripped).path))
     try:
@@ -105,6 +111,16 @@ def _unwrapped(name: str) -> Iterator[str]:
         return
     if len(words) == 1:
         yield words[0]
+
+
+def _without_git_quotes(name: str) -> str:
+    """Return a name that Git has quoted, as `git ls-files` prints one that is not ASCII: `"caf\\303\\251.jpg"`."""
+
+    def character(match: re.Match[bytes]) -> bytes:
+        escaped = match[1]
+        return bytes([int(escaped, 8) & 255]) if escaped.isdigit() else ESCAPES.get(escaped, escaped)
+
+    return os.fsdecode(re.sub(rb"\\([0-7]{3}|.)", character, os.fsencode(name), flags=re.DOTALL))
 
 
 def _is_image(block: bytes) -> bool:

@@ -53,9 +53,8 @@ def detector(run: TrainingRun, description: Description, quantile: float) -> tup
     About 1 - quantile of the images that are like the validation ones lie beyond the limit. Raises ThawError if an
     artifact of the run is missing, or does not belong to the model.
     """
-    artifacts = [run.features, run.split, run.backbone]
-    if not all(path.exists() for path in artifacts):
-        raise ThawError(f"--far needs what the model was trained on: `dvc pull {' '.join(map(str, artifacts))}`")
+    if not all(path.exists() for path in (run.features, run.split, run.backbone)):
+        raise ThawError("--far needs what the model was trained on: `dvc pull extract_features split backbone`")
     size, resize = _image_of_features(run)
     if (size, resize) != (description.size, description.resize):
         raise ThawError(

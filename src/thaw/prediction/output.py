@@ -11,11 +11,11 @@ from typing import TextIO
 
 import numpy as np
 
+from thaw.core.encodings import shown
 from thaw.core.errors import ThawError
 from thaw.core.files import atomic_file
 from thaw.prediction.deployed_model import Decision
 from thaw.prediction.stream import Prediction
-from thaw.sources.own_files import shown
 
 Row = dict[str, object]  # what a JSON line holds
 Write = Callable[[Row], None]
@@ -138,14 +138,15 @@ def _csv_writer(file: TextIO, table: Table) -> Write:
 
 def _line(row: Row, table: Table) -> str:
     """Return a row for a person. The path comes last, since it may have any length."""
-    width = max(map(len, table.classes))
-    path = _printable(str(row["path"]))
+    width = max(len(shown(name)) for name in table.classes)
+    path = shown(str(row["path"]))
     if "error" in row:
-        return f"{'-':{width}} {'':7}  {path}: {_printable(str(row['error']))}"
+        return f"{'-':{width}} {'':7}  {path}: {shown(str(row['error']))}"
     mark = f"{'unsure' if row['unsure'] else '':6}  " if table.marks_unsure else ""
-    top = [f"{name} {p:.1%}" for name, p in row["probabilities"].items()] if table.top else []
+    top = [f"{shown(name)} {p:.1%}" for name, p in row["probabilities"].items()] if table.top else []
     members = f"  {_set(row['set'], table)}" if table.set_level is not None else ""
-    return f"{row['label']:{width}} {row['probability']:7.1%}  {mark}{path}{members}{'  ' * bool(top)}{', '.join(top)}"
+    label = f"{shown(row['label']):{width}} {row['probability']:7.1%}"
+    return f"{label}  {mark}{path}{members}{'  ' * bool(top)}{', '.join(top)}"
 
 
 def _set(members: list[str], table: Table) -> str:
@@ -153,7 +154,7 @@ def _set(members: list[str], table: Table) -> str:
     if len(members) == len(table.classes) > 2:
         return f"{{all {len(members):,} classes}}"
     others = f", {len(members) - MAX_SET_NAMED:,} more" if len(members) > MAX_SET_NAMED else ""
-    return f"{{{', '.join(members[:MAX_SET_NAMED])}{others}}}"
+    return f"{{{', '.join(map(shown, members[:MAX_SET_NAMED]))}{others}}}"
 
 
 def title(row: Row) -> str:
@@ -161,11 +162,6 @@ def title(row: Row) -> str:
     if "error" in row:
         return "cannot be read"
     return f"{row['label']} {row['probability']:.0%}{' ?' if row.get('unsure') else ''}"
-
-
-def _printable(text: str) -> str:
-    """Replace characters that do not print: a file name may hold even those that move a terminal's cursor."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def left_out(reasons: dict[Path, str]) -> str:

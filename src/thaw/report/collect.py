@@ -14,7 +14,7 @@ from thaw.evaluation.models import TrainedModels
 from thaw.evaluation.review import Review
 from thaw.features import extraction
 from thaw.parameters.evaluate import Evaluate
-from thaw.report import health
+from thaw.report import health, provenance
 from thaw.report.results import Duplicates, PresetChoice, Results
 
 DUPLICATES = dict.fromkeys(("group", "image_id", "path", "split", "action"), pl.String)  # the columns of duplicates.csv
@@ -58,7 +58,7 @@ def collect(
     """
     dataset, metadata, classes = models.files.dataset, models.metadata, models.head.classes
     split = tables.read(dataset.split, tables.SPLIT)
-    augmentation, resize = read_json(files.head_metrics).get("augmentation"), models.files.features / extraction.RESIZE
+    augmentation = read_json(files.head_metrics).get("augmentation")
     missing = tables.read(dataset.raw / "missing.csv", tables.MISSING)
     return Results(
         source=read_json(dataset.raw / "source.json"),
@@ -81,8 +81,9 @@ def collect(
             "evaluate": settings.model_dump(),
         },
         inputs=hashes,
+        computed_with=provenance.computed_with(),
         preset=PresetChoice(read_json(files.preset)["preset"], augmentation and augmentation["compared"]),
-        resize=read_json(resize) if resize.exists() else None,
+        resize=read_json(models.files.features / extraction.RESIZE),
         augmentations=files.augmentations.read_bytes(),
     )
 

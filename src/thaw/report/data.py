@@ -174,12 +174,16 @@ def write_provenance(results: Results) -> Markup:
             "if one model had given them (Bayle et al. 2020, arXiv 2007.12671): the intervals are for the mean of "
             "these models. The model that is saved is trained on more photographs, and is not measured itself. "
         )
-    method += "The same inputs and parameters give this file to the byte."
+    method += (
+        "The same inputs and parameters give this file to the byte, with these libraries and kernels, on every "
+        "processor that has them."
+    )
     note = Markup(
         "MD5 as DVC has it: the same hashes stand in <code>dvc.lock</code>, there with the parameters of every stage "
         "before; <code>images.csv</code> holds the SHA-256 of each photograph."
     )
     inputs = elements.table("wide pairs", [], [_pair(path, md5) for path, md5 in results.inputs.items()])
+    libraries = elements.table("wide pairs", [], [_pair(*pair) for pair in computed_with(results)])
     pairs = flatten_parameters(results.parameters)
     parameters = elements.table("wide pairs", [], [_pair(key, value) for key, value in pairs])
     source = [(name, results.source[key]) for name, key in (("Licence", "license"), ("Citation", "citation"))]
@@ -187,10 +191,17 @@ def write_provenance(results: Results) -> Markup:
         [
             elements.paragraph(method),
             elements.figure("What was read", inputs + elements.paragraph(note, "soft")),
+            elements.figure("What measured and wrote this", libraries),
             elements.figure("Parameters", parameters),
             elements.description_list((name, elements.isolated(text)) for name, text in source if text),
         ]
     )
+
+
+def computed_with(results: Results) -> Iterator[tuple[str, str]]:
+    """Yield the kernels, and each library with its version."""
+    yield "kernels", results.computed_with["kernels"]
+    yield from results.computed_with["libraries"].items()
 
 
 def _pair(key: str, value: str) -> Markup:

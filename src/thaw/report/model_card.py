@@ -10,7 +10,7 @@ from thaw.core.metrics_file import FINE_TUNED
 from thaw.evaluation.conformal import LISTED_LEVEL
 from thaw.heads.protocol import NEGATIVE_PREFIX
 from thaw.report import elements, quality, sets
-from thaw.report.data import flatten_parameters
+from thaw.report.data import computed_with, flatten_parameters
 from thaw.report.estimate import Estimate
 from thaw.report.results import Results
 
@@ -202,6 +202,7 @@ def _weaknesses(results: Results) -> str:
 
 def _provenance(results: Results) -> str:
     inputs = _table(["Read", "MD5"], [[f"`{path}`", f"`{md5}`"] for path, md5 in results.inputs.items()])
+    libraries = _table(["Measured with", "Version"], [[f"`{name}`", text] for name, text in computed_with(results)])
     pairs = flatten_parameters(results.parameters)
     parameters = _table(["Parameter", "Value"], [[f"`{key}`", escape_markdown(value)] for key, value in pairs])
-    return f"{inputs}\n\n{parameters}"
+    return f"{inputs}\n\n{libraries}\n\n{parameters}"

@@ -38,6 +38,7 @@ class Results:
     health: Health
     parameters: Mapping[str, object]  # nested as in params.yaml; values as JSON has them
     inputs: Mapping[str, str]  # path of each input → its MD5
+    computed_with: Mapping[str, object]  # kernels and libraries: see `provenance.computed_with`
     preset: PresetChoice
     resize: Mapping[str, object] | None  # how photographs are made square: see `resize_choice.Choice`; None: it was set
     augmentations: bytes  # a JPEG of training photographs, plain and as augmented

@@ -5,10 +5,10 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
+from thaw.core.encodings import REORDERING, seen, shown
 from thaw.core.errors import ThawError
+from thaw.sources.base import is_one_line
 
-# Characters that nobody sees. Joiners are none of these: they change how Persian, Hindi and emoji look.
-INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u180e\u200b\u200e\u200f\u2060\ufeff\u202a\u202b\u202c\u202d\u202e"))
 JOINERS = dict.fromkeys(map(ord, "\u200c\u200d\ufe0e\ufe0f"))
 MAX_NAMED = 4  # names in a message
 
@@ -29,8 +29,23 @@ def composition_notes(names: Iterable[str]) -> list[str]:
     return notes + ([f"class names written in their composed Unicode form: {listed(changed)}"] if changed else [])
 
 
+def fault(name: str) -> str:
+    """Return why a name cannot name a class; an empty text if it can.
+
+    Exported files have a label in each line. A character that turns a line around would show another class, and other
+    figures, than a line has.
+    """
+    if not is_one_line(name):
+        return "cannot be printed on one line"
+    if not seen(name).strip():
+        return "shows nothing"
+    reordering = sorted(REORDERING.intersection(name))
+    return f"has the character U+{ord(reordering[0]):04X}, which turns around what follows it" if reordering else ""
+
+
 def check(classes: Iterable[str], what: str) -> list[str]:
-    """Return warnings about classes that differ in case, spaces, hyphens or kinds of characters alone.
+    """Return warnings about classes that differ in case, spaces, hyphens or kinds of characters alone, or have unseen
+    characters.
 
     Args:
         classes: their names, composed.
@@ -42,10 +57,10 @@ def check(classes: Iterable[str], what: str) -> list[str]:
     classes = sorted(set(classes))
     for same in _groups(classes, _appearance):
         raise ThawError(f"{what} has the classes {' and '.join(map(repr, same))}, which look the same: rename one")
-    if similar := _groups(classes, _likeness):
-        pairs = [" and ".join(map(repr, names)) for names in similar]
-        return [f"classes that differ in little: {listed(pairs)}"]
-    return []
+    pairs = [" and ".join(map(repr, names)) for names in _groups(classes, _likeness)]
+    unseen = [shown(name) for name in classes if seen(name) != name]
+    warnings = [f"classes that differ in little: {listed(pairs)}"] if pairs else []
+    return warnings + ([f"class names with characters that nobody sees: {listed(unseen)}"] if unseen else [])
 
 
 def check_subsets(subsets: Mapping[str, set[str]], what: str) -> list[str]:
@@ -86,9 +101,9 @@ def _groups(classes: list[str], key) -> list[list[str]]:
 
 
 def _appearance(name: str) -> str:
-    return " ".join(composed(name).translate(INVISIBLE).split())
+    return " ".join(seen(composed(name)).split())
 
 
 def _likeness(name: str) -> str:
-    plain = unicodedata.normalize("NFKC", name).casefold().translate(INVISIBLE | JOINERS)
+    plain = seen(unicodedata.normalize("NFKC", name).casefold()).translate(JOINERS)
     return re.sub(r"[\s_\-\u2010-\u2015]+", " ", plain).strip()

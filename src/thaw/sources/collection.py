@@ -16,13 +16,14 @@ import polars as pl
 from PIL import Image
 
 from thaw.core import progress, tables
+from thaw.core.encodings import printable
 from thaw.core.errors import ThawError
 from thaw.core.files import clone, write_json
 from thaw.images import decoding
 from thaw.images.pixel_values import UnknownDepthError
 from thaw.sources import formats
 from thaw.sources.base import ChangedError, FailingError, Listing, SourceImage, UnreachableError
-from thaw.sources.own_files import printable, raise_if_lost
+from thaw.sources.own_files import raise_if_lost
 
 SAFE_ENDING = re.compile(r"\.[a-z0-9]{1,8}")  # of a file name; others are dropped, since the content says what it is
 # Training needs a probability for each view and class. Of 10,000 classes, the fewest that a split takes are 70,000
@@ -74,11 +75,15 @@ def collect(listing: Listing, raw: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
     return images, left_out
 
 
-def collected(raw: Path) -> set[str]:
-    """Return the names of the files that `collect` has written to `raw/images`, as its table says."""
-    if not (raw / "images.csv").is_file():
-        return set()
-    return {path.removeprefix("images/") for path in tables.read_images(raw)["path"]}
+def collected(raw: Path) -> set[str] | None:
+    """Return the names of the files that `collect` has written to `raw/images`, as its table says.
+
+    None: the table is missing or damaged.
+    """
+    try:
+        return {path.removeprefix("images/") for path in tables.read_images(raw)["path"]}
+    except ThawError:
+        return None
 
 
 def attribution(table: pl.DataFrame, images: list[SourceImage]) -> pl.DataFrame:

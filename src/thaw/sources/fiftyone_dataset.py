@@ -13,7 +13,7 @@ from pydantic import Field
 from thaw.core.errors import ThawError, did_you_mean
 from thaw.core.section import Section
 from thaw.sources import class_names, fiftyone_setup
-from thaw.sources.base import DatasetInfo, Listing, Source, SourceImage, is_one_line
+from thaw.sources.base import DatasetInfo, Listing, Source, SourceImage
 from thaw.sources.own_files import PLAIN_SUBSETS, SUBSETS, image_id, unique_ends
 
 NO_LABEL = "no label in the dataset"
@@ -53,8 +53,8 @@ def find(params: FiftyOne) -> Listing:
             f"{params.label_field} of the FiftyOne dataset {params.dataset!r} holds {content}: two classes are needed"
         )
     for name in classes:
-        if not is_one_line(name):
-            raise ThawError(f"the label {name!r} cannot be printed on one line: it cannot name a class")
+        if fault := class_names.fault(name):
+            raise ThawError(f"the label {name!r} {fault}: it cannot name a class")
     warnings = class_names.check(classes, f"{params.label_field} of the FiftyOne dataset {params.dataset!r}")
     notes = class_names.composition_notes(label for _, label, _ in samples if label)
     info = DatasetInfo("fiftyone", license="", citation="", classes=classes)

@@ -7,15 +7,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from thaw.core.encodings import printable, shown
 from thaw.core.errors import ThawError
 from thaw.core.files import named_path
 from thaw.core.section import Section
-from thaw.sources import class_names, formats, layout
-from thaw.sources.base import DatasetInfo, Listing, Source, SourceImage, is_one_line
+from thaw.sources import class_names, formats, layout, nearby
+from thaw.sources.base import DatasetInfo, Listing, Source, SourceImage
 from thaw.sources.formats import Kind
 from thaw.sources.layout import File
 from thaw.sources.leftovers import is_leftover
-from thaw.sources.own_files import image_id, is_folder, printable, raise_if_lost, shown, with_unique_ids
+from thaw.sources.own_files import image_id, is_folder, raise_if_lost, with_unique_ids
 
 NOT_DOWNLOADED = "not downloaded from iCloud"
 
@@ -33,14 +34,15 @@ def find(params: Folder) -> Listing:
     name of a class is in its composed Unicode form.
 
     Raises ThawError if the folder is missing or cannot be read; if it has fewer than two classes, a class whose files
-    are all left out, two that look the same, or one whose name cannot be printed; if folders may be a split or classes
-    alike; or if links lead back to a folder that they are in. Raises UnreachableError if the disk or share fails.
+    are all left out, two that look the same, or one whose name a terminal cannot show; if folders may be a split or
+    classes alike; or if links lead back to a folder that they are in. The error says which folder is probably meant.
+    Raises UnreachableError if the disk or share fails.
     """
     what = f"download.folder.path {params.path}"
     root = named_path(params.path, "download.folder.path")
     if not is_folder(root):
         tried = "" if Path(params.path) == root else f" ({printable(root)})"
-        raise ThawError(f"{what} is not a folder{tried}")
+        raise ThawError(f"{what} is not a folder{tried}{'' if os.path.lexists(root) else nearby.similar(root)}")
     walk = _Walk()
     tree = walk.read(root)
     found = layout.read(tree, what)
@@ -55,13 +57,14 @@ def find(params: Folder) -> Listing:
     _check_every_class(files, classes, what)
     if len(classes) < 2:
         content = _content(classes, found, images)
-        raise ThawError(f"{what} holds {content}: at least two folders of photographs are needed")
+        hint = nearby.instead_of(tree)
+        raise ThawError(f"{what} holds {content}: at least two folders of photographs are needed{hint}")
     warnings = found.warnings + class_names.check(classes, what)
     if found.has_split:
         warnings += class_names.check_subsets({label: subsets[label] for label in classes}, what)
     names = [name for _, name, _ in found.classes if subsets[class_names.composed(name)]]
     notes = [*found.notes, *class_names.composition_notes(names), *_whole_folders(tree, images)]
-    notes += [*_other_endings(files), *walk.notes()]
+    notes += [*_other_endings(files), *walk.notes(), *nearby.unused_subsets(root)]
     info = DatasetInfo("folder", license="", citation="", classes=classes)
     return Listing(info, with_unique_ids(images), seen=True, notes=tuple(notes), warnings=tuple(warnings))
 
@@ -83,9 +86,11 @@ def _content(classes: tuple[str, ...], found: layout.Layout, images: list[Source
     content = f"one class, {classes[0]!r}" if classes else "no photograph in a folder of its class"
     unlabelled = sorted({shown(image.path.parent.name) for image in images if image.left_out == layout.UNLABELLED})
     if unlabelled:
-        content += f" besides {', '.join(unlabelled)}, which names no class"
+        content += f" besides {', '.join(unlabelled)}, which {'name' if unlabelled[1:] else 'names'} no class"
     if found.split and not classes:
-        content += f" ({', '.join(found.split)} count as a split, and need a folder for each class in them)"
+        counts, them = ("count", "them") if found.split[1:] else ("counts", "it")
+        content += f" ({', '.join(found.split)} {counts} as a split, and need{'' if found.split[1:] else 's'} a folder "
+        content += f"for each class in {them})"
     return content
 
 
@@ -167,8 +172,8 @@ def _kind(path: Path) -> Kind:
 def _check_name(folder: Path) -> None:
     if printable(folder.name) != folder.name:
         raise ThawError(f"the name of the folder {printable(folder)} is not UTF-8: it cannot name a class")
-    if not is_one_line(folder.name):
-        raise ThawError(f"the name of the folder {str(folder)!r} cannot be printed on one line: it cannot name a class")
+    if fault := class_names.fault(folder.name):
+        raise ThawError(f"the name of the folder {str(folder)!r} {fault}: it cannot name a class")
 
 
 def _source_image(file: File, label: str, meta: dict[str, str], reason: str = "") -> SourceImage:
@@ -221,8 +226,8 @@ def _other_endings(files: dict[str, list[tuple[File, SourceImage]]]) -> list[str
     ]
     if not other:
         return []
-    return [f"{len(other):,} photographs have the ending of another format, such as {shown(other[0].path.name)} "
-            f"({other[0].kind.name})"]  # fmt: skip
+    who = f"{len(other):,} photographs have" if other[1:] else "1 photograph has"
+    return [f"{who} the ending of another format, such as {shown(other[0].path.name)} ({other[0].kind.name})"]
 
 
 SOURCE = Source("folder", Folder, find, required={"path": "a folder"}, is_own=True)

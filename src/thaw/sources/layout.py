@@ -1,15 +1,16 @@
 """Which folders are classes, which are the splits of a person, and which are neither."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from thaw.core.encodings import shown
 from thaw.core.errors import ThawError
 from thaw.sources.class_names import listed
 from thaw.sources.formats import Kind
-from thaw.sources.own_files import PLAIN_SUBSETS, is_labelled, is_unlabelled, shown, subset_of
+from thaw.sources.own_files import PLAIN_SUBSETS, is_labelled, is_unlabelled, subset_of
 
 IN_NO_CLASS = "in no folder of a class"
 UNLABELLED = "in a folder of photographs without a label"
@@ -137,19 +138,20 @@ def _split(root: Folder, layout: Layout, what: str) -> dict[Folder, str]:
     nested = [folder for folder in subsets if _unwrapped(folder).parts]
     others = [folder for folder in root.parts if folder not in subsets and folder.has_photographs]
     others = [folder for folder in others if not is_unlabelled(folder.name, split=True)]
-    names = listed([folder.shown for folder in subsets])
     if not nested and others:
         if subsets:
-            layout.warnings.append(_count_as_classes(names, others))
+            layout.warnings.append(_count_as_classes(subsets, others))
         return {}
     if others:
         inside = {part.name for folder in nested for part in _unwrapped(folder).parts}
         if len(set(subsets.values())) < 2 and not inside & {folder.name for folder in others}:
-            layout.warnings.append(_count_as_classes(names, others))
+            layout.warnings.append(_count_as_classes(subsets, others))
             return {}
+        names, beside = listed([folder.shown for folder in subsets]), listed([folder.shown for folder in others])
+        look, them = ("look", "them") if len(subsets) > 1 else ("looks", "it")
         raise ThawError(
-            f"{what} holds {names}, which look like a split, and photographs in {listed([f.shown for f in others])} "
-            f"beside {'them' if len(subsets) > 1 else 'it'}: move what is no part of the split out of the folder"
+            f"{what} holds {names}, which {look} like a split, and photographs in {beside} beside {them}: move what is "
+            "no part of the split out of the folder"
         )
     _check_subsets(subsets, what)
     counts = Counter(subsets.values())
@@ -178,8 +180,11 @@ def _check_subsets(subsets: dict[Folder, str], what: str) -> None:
         raise ThawError(f"{what}: {evaluated[0]} and {other} both mean validation: call the one for testing test")
 
 
-def _count_as_classes(names: str, others: list[Folder]) -> str:
+def _count_as_classes(subsets: Collection[Folder], others: list[Folder]) -> str:
+    names = listed([folder.shown for folder in subsets])
     beside = ", ".join(folder.shown for folder in others[:3])
+    if len(subsets) == 1:
+        return f"{names} counts as a class, not as a split, because of {beside} beside it"
     return f"{names} count as classes, not as splits, because of {beside} beside them"
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from thaw.core.encodings import printable
 from thaw.sources.base import SourceImage, UnreachableError
 
 SUBSETS = {  # as people name them
@@ -126,14 +127,3 @@ def unique_ends(paths: Iterable[str]) -> dict[str, str]:
         undecided -= unique.keys()
         length += 1
     return ends
-
-
-def shown(name: str) -> str:
-    """Return a name as text of one line: what is not UTF-8, or cannot be seen, is escaped."""
-    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in printable(name))
-    return "".join(escaped)
-
-
-def printable(path: Path | str) -> str:
-    """Return a path as text that can be printed anywhere: names may contain any bytes."""
-    return os.fsencode(path).decode(errors="backslashreplace")

@@ -23,7 +23,7 @@ from thaw.core.errors import ThawError, did_you_mean
 from thaw.core.files import named_path
 from thaw.core.section import Section
 from thaw.sources import class_names, table_reading
-from thaw.sources.base import DatasetInfo, Listing, Source, SourceImage, is_one_line
+from thaw.sources.base import DatasetInfo, Listing, Source, SourceImage
 from thaw.sources.own_files import PLAIN_SUBSETS, image_id, status, subset_of, unique_ends, with_unique_ids
 
 NO_PATH = "no path in the table"
@@ -277,8 +277,8 @@ def _classes(rows: list[Row], column: str, name: str) -> tuple[str, ...]:
         content = f"one class, {labels[0]!r}" if labels else "no photograph with a label"
         raise ThawError(f"{name} holds {content}: at least two classes are needed")
     for label in labels:
-        if not is_one_line(label):
-            raise ThawError(f"{name}: the label {label!r} cannot be printed on one line: it cannot name a class")
+        if fault := class_names.fault(label):
+            raise ThawError(f"{name}: the label {label!r} {fault}: it cannot name a class")
     if max(counts.values()) == 1:
         raise ThawError(
             f"{name}: each of the {len(labels):,} labels of the column {column!r} is there only once, such as "

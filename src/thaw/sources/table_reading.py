@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from thaw.core.encodings import seen
 from thaw.core.errors import ThawError
 from thaw.sources.own_files import is_folder, raise_if_lost
 
@@ -83,7 +84,7 @@ def _read_csv(content: bytes, name: str) -> Table:
         raise ThawError(f"{name} is not a readable CSV table: line {reader.line_num}: {error}") from None
     if not rows:
         raise ThawError(f"{name} has no column names")
-    header = rows[0]
+    header = rows[0] = [seen(name).strip() for name in rows[0]]  # spreadsheets leave marks of byte order there
     for row, line in zip(rows, lines, strict=True):
         if any(row[len(header) :]):
             raise ThawError(
