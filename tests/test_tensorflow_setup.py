@@ -69,3 +69,21 @@ def test_gradients_of_single_rows_are_added_as_before(tensorflow_setup):
 def test_additions_stay_additions(tensorflow_setup):
     """The optimizer of arithmetic makes AddN of them."""
     assert tensorflow_setup.tf.config.optimizer.get_experimental_options()["arithmetic_optimization"] is False
+
+
+def test_roots_are_rounded_as_every_processor_rounds_them(tensorflow_setup):
+    """Estimates of a processor, from which `tf.math.rsqrt` and `tf.math.reciprocal` start, differ between makers."""
+    tf = tensorflow_setup.tf
+    x = np.random.default_rng(0).uniform(1e-6, 50, 10_000).astype(np.float32)
+    optimised = tf.function(tensorflow_setup.inverse_root)
+    assert np.array_equal(optimised(tf.constant(x)), np.float32(2) / np.sqrt(np.float32(4) * x))
+
+
+def test_batch_normalisation_has_no_estimate_in_it(tensorflow_setup):
+    from thaw.engines.keras_setup import keras
+
+    norm = keras.layers.BatchNormalization()
+    norm.build((None, 4))
+    x = tensorflow_setup.tf.zeros([2, 4])
+    kinds = set(operations(tensorflow_setup.tf.function(lambda: norm(x, training=False))))
+    assert "Sqrt" in kinds and not kinds & {"Rsqrt", "Reciprocal", "Inv"}

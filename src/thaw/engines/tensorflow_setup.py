@@ -23,14 +23,24 @@ with silence(2):  # both print there before they read their log level
     from tensorflow.python import pywrap_tfe
     from tensorflow.python.eager import backprop
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+    from tensorflow.python.ops import math_ops
 
 # TensorFlow gives the proto of a SavedModel no public name. Test: test_export.py.
-__all__ = ["SavedModel", "constant_graph", "ordered_sum", "tf"]
+__all__ = ["SavedModel", "constant_graph", "inverse_root", "ordered_sum", "tf"]
 
 
 def ordered_sum(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
     """Return the sum of tensors, added one after the other; `tf.add_n` lets timing choose which come first."""
     return functools.reduce(tf.add, tensors)
+
+
+def inverse_root(x: tf.Tensor, name: str | None = None) -> tf.Tensor:
+    """Return 1 / sqrt(x), by operations that every processor rounds in the same way.
+
+    `tf.math.rsqrt` starts from the processor's estimate, which Intel and AMD compute differently. Of 1 / sqrt(x),
+    TensorFlow makes the reciprocal of a root, which does too; so this is 2 / sqrt(4 x). Test: test_tensorflow_setup.py.
+    """
+    return tf.divide(2.0, tf.sqrt(4.0 * x), name=name)
 
 
 def _add_gradients(gradients: Sequence[tf.Tensor | tf.IndexedSlices]) -> tf.Tensor | tf.IndexedSlices:
@@ -61,5 +71,6 @@ def constant_graph(function: tf.types.experimental.ConcreteFunction) -> tf.compa
 
 tf.get_logger().setLevel("ERROR")  # with folds, a process trains several models: TensorFlow advises to train one
 tf.config.experimental.enable_op_determinism()
+math_ops.rsqrt = inverse_root  # batch normalisation calls it
 tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})  # it makes AddN of additions
 _add_gradients_in_order()

@@ -50,8 +50,8 @@ def _duplicates(results: Results) -> Markup:
         return Markup()
     photographs, groups = elements.plural(health.grouped, "photograph"), elements.plural(health.groups, "group")
     text = (
-        f"{photographs} share a group with another: they are near-duplicates, or the source names the group. There are "
-        f"{groups}, the largest of {health.largest_group:,}."
+        f"{photographs} share a group with another: they are near-duplicates, or the source names the group. There "
+        f"{'is' if health.groups == 1 else 'are'} {groups}, the largest of {health.largest_group:,}."
     )
     if health.across_splits:
         text += (

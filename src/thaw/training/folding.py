@@ -8,7 +8,7 @@ fastest. Those of 1x1 convolutions, most of the work, may be multiplied in bfloa
 
 from thaw.engines.keras_internals import producer
 from thaw.engines.keras_setup import keras
-from thaw.engines.tensorflow_setup import tf
+from thaw.engines.tensorflow_setup import inverse_root, tf
 
 Convolution = keras.layers.Conv2D | keras.layers.DepthwiseConv2D
 
@@ -61,7 +61,7 @@ class _Folded(keras.layers.Layer):
 
     def call(self, x):
         layer, norm = self.convolution, self.norm
-        factor = tf.math.rsqrt(norm.moving_variance + norm.epsilon)
+        factor = inverse_root(norm.moving_variance + norm.epsilon)
         if norm.scale:
             factor *= norm.gamma
         shift = ((layer.bias if layer.use_bias else 0) - norm.moving_mean) * factor
