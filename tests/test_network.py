@@ -26,7 +26,7 @@ def parameters(**changes) -> Head:
         "kind": "network", "class_weight": None, "augmented": [False], "strengths": [1.0], "conv_blocks": [],
         "hidden": [8], "dropout": 0.2, "output": "softmax", "epochs": 3, "patience": 10, "batch_size": 8,
         "learning_rate": 0.01, "warmup_epochs": 0.0, "weight_decay": 0.0, "label_smoothing": 0.0, "seed": 1,
-        "extend": None,
+        "extend": None, "probes": ["logistic"],
     }  # fmt: skip
     return Head(**defaults | changes)
 
