@@ -15,6 +15,9 @@ from pathlib import Path
 from statistics import median_low
 from typing import TYPE_CHECKING
 
+import thaw  # noqa: F401 - before NumPy: it chooses the kernels
+
+# isort: split
 import numpy as np
 
 from thaw.backbones import costs

@@ -22,6 +22,9 @@ from functools import partial
 from pathlib import Path
 from statistics import mean
 
+import thaw  # noqa: F401 - before NumPy: it chooses the kernels
+
+# isort: split
 import numpy as np
 from dvclive import Live
 

@@ -7,7 +7,6 @@ import polars as pl
 import pytest
 
 from thaw.core import archive
-from thaw.engines import keras_without_tensorflow  # noqa: F401 - before the heads: one kind imports Keras
 from thaw.features import examples
 from thaw.heads import registry
 
