@@ -156,15 +156,19 @@ def causes(compared: list[Output], recorded: dict, here: dict) -> list[str]:
     """Return from which stage on outputs differ, and why, a line each; none if all are identical.
 
     Args:
-        compared: Outputs in the order of the stages.
+        compared: All outputs.
         recorded: The provenance of the commit, see `thaw.report.provenance`; empty if it has none.
         here: The provenance of the run that was compared with it.
     """
-    first = next((output for output in compared if not output.identical), None)
+    order = {stage: place for place, stage in enumerate(("inputs", "fingerprints", *COMPUTES))}
+    differing = (output for output in compared if not output.identical)
+    first = min(differing, key=lambda output: order.get(output.stage, len(order)), default=None)
     if first is None:
         return []
     lines = [f"the first output that differs is {first.path}, of the stage {first.stage}"]
-    if not recorded or not here:
+    if first.stage in ("inputs", "fingerprints"):
+        return [*lines, "the cause: the photographs, the weights or the model that it reads are others now"]
+    if not recorded:
         return [*lines, f"the commit does not say what it was computed with ({PROVENANCE}), so no cause can be named"]
     pairs = [("kernels", recorded["kernels"], here["kernels"])]
     pairs += [(name, old, here["libraries"].get(name)) for name, old in recorded["libraries"].items()]

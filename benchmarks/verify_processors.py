@@ -8,8 +8,8 @@ same bytes, a whole run there writes the same `dvc.lock`. The exit status is 1 i
 
 By default these are a Haswell, Intel's first with AVX2 and FMA, and an EPYC, AMD's first Zen. They differ in maker and
 caches, by which libraries choose block sizes. Where processors approximate roots and reciprocals, each maker in its
-way, qemu computes them exactly. It does not execute AVX-512: a processor that has it is emulated without. Under qemu
-7.2 NumPy's `argsort` of integers returns a wrong order, so `evaluate` fails there.
+way, qemu computes them exactly. It does not execute AVX-512: a processor that has it is emulated without. `evaluate`
+fails under qemu 7.2, so it is left out unless `--stages` names it.
 """
 
 import argparse
@@ -33,9 +33,9 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests"), str(ROOT / "benchmarks")]
 
 import conftest  # noqa: E402
-from conftest import Checkout  # noqa: E402
+from conftest import Checkout, make_source  # noqa: E402
 from torture import error_line  # noqa: E402
-from verify import outputs  # noqa: E402
+from verify import COMPUTES, outputs  # noqa: E402
 
 from thaw.core import tables  # noqa: E402
 from thaw.core.errors import ThawError, run  # noqa: E402
@@ -44,6 +44,7 @@ from thaw.core.hashes import md5  # noqa: E402
 QEMU = "qemu-x86_64"
 PROCESSORS = ("Haswell-noTSX", "EPYC")
 CELLS = 22  # of each class
+LEFT_OUT = ("evaluate",)
 EVERY = 29  # of the cells of a class: from all modules
 SMALL = conftest.SMALL | {
     "download.source": "table",
@@ -74,16 +75,20 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="a new folder that the runs are kept in")
     arguments = parser.parse_args()
     check_emulator(arguments.processors)
-    with nullcontext(arguments.keep) if arguments.keep else tempfile.TemporaryDirectory() as folder:
-        os.environ |= conftest.surroundings(Path(folder, "home"))
+    stages = arguments.stages or [stage for stage in COMPUTES if stage not in LEFT_OUT]
+    with nullcontext(arguments.keep) if arguments.keep else tempfile.TemporaryDirectory() as name:
+        folder = Path(name).absolute()
+        os.environ |= conftest.surroundings(folder / "home")
         start = time.perf_counter()
-        native = native_run(Path(folder, "native").absolute(), arguments.size)
+        native = native_run(folder / "native", arguments.size)
         seconds = time.perf_counter() - start
         print(f"this machine: {len(outputs_by_stage(native.path))} stages in {seconds:.0f} s", flush=True)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            runs = pool.map(lambda name: list(emulated_run(native, name, arguments.stages)), arguments.processors)
+            runs = pool.map(lambda name: list(emulated_run(native, name, stages)), arguments.processors)
             rows = [row for stages in runs for row in stages]
     print_table(rows)
+    if not arguments.stages:
+        print(f"not emulated: {', '.join(LEFT_OUT)}, which fails under qemu 7.2")
     sys.exit(any(row.differing or row.error for row in rows))
 
 
@@ -102,21 +107,8 @@ def check_emulator(processors: list[str]) -> None:
 
 def native_run(path: Path, size: int) -> Checkout:
     """Make a repository with real photographs, and run its pipeline on this machine."""
-    checkout = Checkout(path)
-    for name in ("src", "recipes"):
-        shutil.copytree(ROOT / name, path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("dvc.yaml", "params.yaml", ".gitignore", ".dvcignore"):
-        shutil.copyfile(ROOT / name, path / name)
-    parameters = SMALL | {"image.size": size}
-    checkout.set(**{name.replace(".", "__"): value for name, value in parameters.items() if "folder" not in name})
-    copy_photographs(path / "photographs")
-    for command in (
-        ["git", "init", "--quiet"],
-        [sys.executable, "-m", "dvc", "init", "--quiet"],
-        ["git", "add", "--all"],
-        ["git", "commit", "--quiet", "--message", "pipeline"],
-    ):
-        checkout.run(*command, check=True)
+    parameters = {name: value for name, value in SMALL.items() if not name.startswith("download.folder")}
+    checkout = make_source(path, parameters | {"image.size": size}, copy_photographs)
     result = subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=path, capture_output=True, text=True)
     if result.returncode:
         raise ThawError(f"the run on this machine failed: {error_line(result)}")
@@ -156,12 +148,12 @@ def outputs_by_stage(path: Path) -> dict[str, list[str]]:
     return stages
 
 
-def emulated_run(native: Checkout, processor: str, only: list[str] | None) -> Iterator[Row]:
+def emulated_run(native: Checkout, processor: str, only: list[str]) -> Iterator[Row]:
     """Run the stages in a copy under an emulated processor, each on the outputs of the native run."""
     copy = native.path.with_name(processor)
     shutil.copytree(native.path, copy, symlinks=True, ignore=shutil.ignore_patterns("cache"))
     for stage, paths in outputs_by_stage(native.path).items():
-        if only and stage not in only:
+        if stage not in only:
             continue
         for path in paths:
             remove(copy / path)

@@ -19,7 +19,7 @@ import polars as pl
 from thaw.core import params, tables
 from thaw.core.encodings import shown
 from thaw.core.errors import run
-from thaw.core.files import atomic_entries, temporary_path
+from thaw.core.files import atomic_entries, check_no_link, temporary_path
 from thaw.inputs import named, outputs
 from thaw.sources import remarks
 from thaw.sources.base import DatasetInfo
@@ -39,7 +39,7 @@ def main() -> None:
     section = getattr(download, source.name)
     written = outputs.declared(PIPELINE)
     outputs.check_apart(filter(None, (named.photographs(download), named.cache(download))), written)
-    outputs.check_no_link(RAW / "images")
+    check_no_link(RAW / "images")
     records = [collected(RAW), collected(temporary_path(RAW))]  # the latter if the stage was killed
     is_recorded = records != [None, None]
     if is_recorded:

@@ -4,6 +4,9 @@ The head is measured on the cached features, the fine-tuned model on the cached 
 to be shown in the report, where there are no cached activations, and for mirror images. `data/predictions` keeps what
 both models predict for every photograph. `models/decision.json` has what those who use the model need: its temperature
 and its threshold, both chosen on validation, and the flips.
+
+With `split.folds`, test is every photograph, answered by models that have not seen it. Temperature and threshold of the
+saved model are then chosen on all these answers.
 """
 
 from pathlib import Path

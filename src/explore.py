@@ -55,7 +55,7 @@ def warn_of_missing_files(finished: Run) -> None:
     if missing:
         print(
             f"explore: warning: {len(missing):,} photographs are missing and cannot be shown; the first is "
-            f"{missing[0]}; `dvc checkout {RAW}` brings them back",
+            f"{missing[0]}; `dvc checkout download` brings them back",
             file=sys.stderr,
         )
 

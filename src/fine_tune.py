@@ -4,12 +4,13 @@ The frozen layers are not run. Training reads their cached outputs; with `fine_t
 in each epoch. The saved model is complete: RGB pixels 0-255 in, probabilities out, with the class names and the image
 size inside. A head that extends a model (`head.extend`) is not trained further.
 
-With `split.folds`, the layers are trained in a round for each fold: `models/folds/fine_tuned`. If fine-tuning helped
-on the photographs that the rounds had not seen, `models/model.keras` is then trained on all photographs, up to the
-median of the best epochs. If not, it is the backbone with the head (`fine_tune.keep`).
+With `split.folds`, the layers are trained in a round for each fold, which `models/folds/fine_tuned.zip` holds. If
+fine-tuning helped on the photographs that the rounds had not seen, `models/model.keras` is then trained on all
+photographs, up to the median of the best epochs. If not, it is the backbone with the head (`fine_tune.keep`).
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from statistics import median_low
@@ -24,12 +25,15 @@ from thaw.backbones import costs
 from thaw.core import archive, params
 from thaw.core.errors import ThawError, run
 from thaw.core.files import read_json, write_json
+from thaw.core.metrics_file import FINE_TUNED
+from thaw.core.metrics_file import HEAD as HEAD_ALONE
 from thaw.engines import model_files
 from thaw.features import examples, extraction
 from thaw.features.examples import Examples
 from thaw.heads import registry
 from thaw.training import loop, metrics_folder, out_of_fold, schedule
-from thaw.training.fine_tuning import FineTuning, History, Log, Scores, mean_scores
+from thaw.training.fine_tuning import FineTuning, History, Log, Scores, mean_course
+from thaw.training.out_of_fold import mean_scores
 
 if TYPE_CHECKING:
     from thaw.engines.keras_setup import keras
@@ -55,10 +59,11 @@ class Outcome:
     model: "keras.Model"
     outputs: tuple[str, ...]  # their names
     kept: str  # head or fine_tuned
-    best_epoch: int  # that is kept; 0: nothing was trained
+    best_epoch: int  # with folds, the median
     scores: Scores  # on validation; with folds, means
     histories: list[History]  # of all trainings
     text: str  # for the terminal
+    verdict: dict[str, object] = field(default_factory=dict)  # with folds, why the model is kept
 
 
 def main() -> None:
@@ -89,9 +94,10 @@ def main() -> None:
             "activations_megabytes": round(prod(activations.shape) * activations.dtype.itemsize / 1e6, 1),
         }
         rounds = len(images.all_rounds()) if images.folds is not None else 0
-        write_json(folder / "rounds.json", {"rounds": rounds, "kept": outcome.kept})
+        write_json(folder / "rounds.json", {"rounds": rounds, "kept": outcome.kept} | outcome.verdict)
+    epochs = outcome.best_epoch if outcome.kept == FINE_TUNED else 0  # that the saved model was trained for
     settings = {"image": cut["image"], "fine_tune": fine_tune.model_dump(exclude={"keep"})}
-    metadata = {"class_names": outcome.outputs} | settings | {"cut": frozen_layer, "best_epoch": outcome.best_epoch}
+    metadata = {"class_names": outcome.outputs} | settings | {"cut": frozen_layer, "best_epoch": epochs}
     model_files.save(outcome.model, OUTPUT, metadata)
     print(f"fine_tune: {outcome.text}")
 
@@ -99,15 +105,13 @@ def main() -> None:
 def train_split(tuning: FineTuning, images: Examples, log: Log) -> Outcome:
     """Train on the training split; validation chooses the epoch. No model of a fold is written."""
     if tuning.params.keep != "auto":
-        raise ThawError(f"fine_tune.keep: {tuning.params.keep} needs split.folds: with one split, validation chooses")
+        raise ThawError(f"fine_tune.keep: {tuning.params.keep} is for folds, and there is one split: set it to auto")
     head = registry.load_packed(HEAD, START)
     model, history = tuning.fit(head, images, log)
-    if head.extends:
-        count = f"{len(head.outputs):,} classes"
-        text = f"all layers stay frozen; the model is the backbone with the extended head, of {count}"
-    else:
+    text = extended_text(head.outputs)
+    if not head.extends:
         text = f"{tuning.trained_text(model, [history])}; epoch {history.best_epoch} is kept"
-    return Outcome(model, head.outputs, "fine_tuned", history.best_epoch, history.best, [history], text)
+    return Outcome(model, head.outputs, FINE_TUNED, history.best_epoch, history.best, [history], text)
 
 
 def train_folds(tuning: FineTuning, images: Examples, log: Log, folder: Path) -> Outcome:
@@ -116,22 +120,33 @@ def train_folds(tuning: FineTuning, images: Examples, log: Log, folder: Path) ->
         of_heads = np.load(heads / "answers.npy")
         starts = [registry.load(heads / str(number) / START) for number in range(len(images.all_rounds()))]
     histories, answers = tuning.fit_rounds(starts, images, folder)
-    for scores in mean_scores([history.scores for history in histories]):
+    for scores in mean_course(histories):
         log(scores)
-    (best_scores,) = mean_scores([[history.best] for history in histories])
+    best_scores = mean_scores([history.best for history in histories])
     epoch = median_low(history.best_epoch for history in histories)
-    verdict = out_of_fold.judge(answers, of_heads, images)
-    keep = tuning.params.keep
-    if keep == "auto":
-        keep = "fine_tuned" if verdict.helped and epoch else "head"
-    if keep == "head":
+    judged, keep, head = (
+        out_of_fold.judge(answers, of_heads, images),
+        tuning.params.keep,
+        registry.load_packed(HEAD, START),
+    )
+    if head.extends:
+        verdict = {"asked_for": False, "helped": False}
+        model = tuning.attach(head)
+        return Outcome(model, head.outputs, FINE_TUNED, 0, best_scores, histories, extended_text(head.outputs), verdict)
+    helped = judged.helped and epoch > 0
+    verdict = {"asked_for": keep != "auto", "helped": helped, "loss_change": judged.change.loss}
+    verdict["standard_error"] = judged.change.standard_error
+    if keep == HEAD_ALONE or (keep == "auto" and not helped):
         head = registry.load_packed(HEAD)
-        text = f"the head is kept: {verdict.text}"
-        return Outcome(tuning.attach(head), head.outputs, keep, 0, best_scores, histories, text)
-    head = registry.load_packed(HEAD, START)
+        text = f"the head is kept{'' if epoch else ', as most folds keep the start'}: {judged.text}"
+        return Outcome(tuning.attach(head), head.outputs, HEAD_ALONE, epoch, best_scores, histories, text, verdict)
     model, history = tuning.fit_all(head, images, epoch)
-    text = f"{tuning.trained_text(model, histories)}; fine-tuned on all photographs for {epoch} epochs: {verdict.text}"
-    return Outcome(model, head.outputs, keep, epoch, best_scores, [*histories, history], text)
+    text = f"{tuning.trained_text(model, histories)}; fine-tuned on all photographs for {epoch} epochs: {judged.text}"
+    return Outcome(model, head.outputs, FINE_TUNED, epoch, best_scores, [*histories, history], text, verdict)
+
+
+def extended_text(outputs: Sequence[str]) -> str:
+    return f"all layers stay frozen; the model is the backbone with the extended head, of {len(outputs):,} classes"
 
 
 if __name__ == "__main__":

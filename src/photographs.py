@@ -113,7 +113,8 @@ def time_line(parameters: Section, counts: time_needed.Counts, photographs: surv
     seconds = time_needed.estimate(parameters, counts, photographs.decode_seconds, speed)
     if seconds is None:
         return f"time: not known beforehand for {parameters.backbone.name} on the engine {parameters.image.engine}"
-    rounds = f" ({counts.folds} folds: it trains {counts.folds + 1} times)" if counts.folds else ""
+    trainings = counts.folds * parameters.split.repeats
+    rounds = f" ({counts.folds} folds: it trains up to {trainings + 1} times)" if counts.folds else ""
     return (
         f"time: about {time_needed.text(seconds)} for all stages{rounds}, an estimate with what else this machine does "
         "now; what is up to date does not run"

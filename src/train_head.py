@@ -1,4 +1,4 @@
-"""Train the head on the frozen features, and choose the augmentation: `models/head`, its metrics and its curves.
+"""Train the head on the frozen features, and choose the augmentation: `models/head/head.zip`, metrics and curves.
 
 A linear head is fitted at each C of `head.strengths`, the strongest penalty first, until the validation loss has risen
 twice in a row. A network is trained with Keras. With `head.extend`, a linear head keeps the rows of an existing model,
@@ -13,12 +13,13 @@ chooses their epoch, unless `head.patience` is null. `head.zip` holds its files,
 in `start`, those of the head that fine-tuning starts with.
 
 With `split.folds`, this is done in a round for each fold. `models/folds/head.zip` holds the heads of the rounds, and
-`answers.npy`: for every photograph, what the head says that has not seen it. `models/head` is then trained on all
-photographs, with the settings on which the rounds agree.
+`answers.npy`: for every photograph, what the head says that has not seen it. `models/head/head.zip` is then trained on
+all photographs, with the median of the settings that the rounds chose.
 """
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from statistics import mean
 
@@ -34,8 +35,7 @@ from thaw.core.files import write_json
 from thaw.features import examples
 from thaw.features.examples import Examples
 from thaw.heads import registry, selection
-from thaw.heads.protocol import AUGMENTED, PLAIN, HeadData, Trained
-from thaw.heads.selection import Round
+from thaw.heads.protocol import AUGMENTED, PLAIN, HeadData, Setting, Trained
 from thaw.parameters.head import Head
 from thaw.training import metrics_folder, out_of_fold
 
@@ -63,9 +63,9 @@ def main() -> None:
     with metrics_folder.replace_with_table(REPORT, TRIED) as live:
         rounds = []
         for number, part in enumerate(parts):
-            training = {variant: views.all_rounds()[number].split("train") for variant, views in variants.items()}
+            training = {name: replace(views, splits=part.splits).split("train") for name, views in variants.items()}
             data = HeadData(features, training, part.split("validation"), classes, BACKBONE)
-            rounds.append(train(data, partial(log, live, f"fold_{number}/" if images.folds is not None else "")))
+            rounds.append(train(data, partial(log, live, f"round_{number}/" if images.folds is not None else "")))
         validation = images.take(np.concatenate([part.positions("validation") for part in parts]))
         choice = selection.choose_preset(rounds, presets, validation)
         live.summary |= selection.best_scores(rounds) | choice.metrics
@@ -77,12 +77,12 @@ def main() -> None:
         write_folds([], [], np.empty((0, len(classes))))
     else:
 
-        def train_on_all(rounds: Sequence[Round]) -> Trained:
-            variant, setting = selection.agreed(rounds)
+        @cache  # mostly, the head that fine-tuning starts with is the best one
+        def train_on_all(variant: str, setting: Setting) -> Trained:
             data = HeadData(features, {variant: variants[variant]}, images, classes, BACKBONE, setting)
             return selection.best(train(data, lambda *_: None))
 
-        best, start = train_on_all(rounds), train_on_all(starts)
+        best, start = train_on_all(*selection.agreed(rounds)), train_on_all(*selection.agreed(starts))
         chosen = [selection.best(trained) for trained in rounds]
         write_folds(chosen, [selection.best(trained) for trained in starts], answers_of(chosen, images, features))
     with archive.pack(OUTPUT) as folder:

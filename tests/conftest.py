@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import thaw  # noqa: F401 - before NumPy: it chooses the kernels
@@ -121,10 +121,38 @@ def surroundings(home: Path) -> dict[str, str]:
     }  # fmt: skip
 
 
-def make_source(path: Path) -> Checkout:
-    """Make a Git and DVC repository with this checkout's pipeline and the drawn photographs, in which nothing has run.
+def draw_photographs(folder: Path) -> None:
+    """Draw 24 photographs of each of two textures that a network can tell apart, of all colours and sizes.
 
-    Wants `surroundings`.
+    JPEG and PNG, one of each class grey and one with transparency; one more is the exact duplicate of another, and
+    one is a JPEG cut off in the middle.
+    """
+    generator = np.random.default_rng(1)
+    for label in ("blobs", "stripes"):
+        (folder / label).mkdir(parents=True)
+        for number in range(24):
+            height, width = generator.integers(64, 91, size=2)
+            y, x = np.mgrid[:height, :width]
+            angle, period = generator.uniform(0, 2 * np.pi), generator.uniform(6, 12)
+            if label == "stripes":
+                wave = np.sin(2 * np.pi * (x * np.cos(angle) + y * np.sin(angle)) / period)
+            else:
+                wave = np.sin(np.pi * x / period + angle) * np.sin(np.pi * y / period + angle)
+            colour, noise = generator.uniform(0.3, 1, size=3), generator.normal(0, 12, size=(height, width, 3))
+            image = Image.fromarray((127 + 60 * wave[..., None] * colour + noise).clip(0, 255).astype(np.uint8))
+            image = image.convert({3: "L", 4: "RGBA"}.get(number, "RGB"))
+            image.save(folder / label / f"{label}{number:02}.{'jpg' if number % 4 == 1 else 'png'}", quality=90)
+    whole = (folder / "blobs" / "blobs01.jpg").read_bytes()
+    (folder / "blobs" / "again.jpg").write_bytes(whole)
+    (folder / "stripes" / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+
+
+def make_source(
+    path: Path, parameters: Mapping[str, object] = SMALL, draw: Callable[[Path], None] = draw_photographs
+) -> Checkout:
+    """Make a Git and DVC repository with this checkout's pipeline and few photographs, in which nothing has run.
+
+    Wants `surroundings`. `parameters` change those of params.yaml; `draw` writes the photographs into a folder.
     """
     checkout = Checkout(path)
     shutil.copytree(ROOT / "src", path / "src", ignore=shutil.ignore_patterns("__pycache__"))
@@ -132,8 +160,8 @@ def make_source(path: Path) -> Checkout:
     shutil.copytree(ROOT / "recipes", path / "recipes")
     for name in ("dvc.yaml", "params.yaml", ".gitignore", ".dvcignore"):
         shutil.copyfile(ROOT / name, path / name)
-    draw_photographs(path / "photographs")
-    checkout.set(**{name.replace(".", "__"): value for name, value in SMALL.items()})
+    draw(path / "photographs")
+    checkout.set(**{name.replace(".", "__"): value for name, value in parameters.items()})
     for command in (
         ["git", "init", "--quiet"],
         [sys.executable, "-m", "dvc", "init", "--quiet"],
@@ -221,29 +249,3 @@ def _copy(source: Path, target: Path):
     shutil.copytree(source, target, symlinks=True)
     yield Checkout(target)
     shutil.rmtree(target)
-
-
-def draw_photographs(folder: Path) -> None:
-    """Draw 24 photographs of each of two textures that a network can tell apart, of all colours and sizes.
-
-    JPEG and PNG, one of each class grey and one with transparency; one more is the exact duplicate of another, and
-    one is a JPEG cut off in the middle.
-    """
-    generator = np.random.default_rng(1)
-    for label in ("blobs", "stripes"):
-        (folder / label).mkdir(parents=True)
-        for number in range(24):
-            height, width = generator.integers(64, 91, size=2)
-            y, x = np.mgrid[:height, :width]
-            angle, period = generator.uniform(0, 2 * np.pi), generator.uniform(6, 12)
-            if label == "stripes":
-                wave = np.sin(2 * np.pi * (x * np.cos(angle) + y * np.sin(angle)) / period)
-            else:
-                wave = np.sin(np.pi * x / period + angle) * np.sin(np.pi * y / period + angle)
-            colour, noise = generator.uniform(0.3, 1, size=3), generator.normal(0, 12, size=(height, width, 3))
-            image = Image.fromarray((127 + 60 * wave[..., None] * colour + noise).clip(0, 255).astype(np.uint8))
-            image = image.convert({3: "L", 4: "RGBA"}.get(number, "RGB"))
-            image.save(folder / label / f"{label}{number:02}.{'jpg' if number % 4 == 1 else 'png'}", quality=90)
-    whole = (folder / "blobs" / "blobs01.jpg").read_bytes()
-    (folder / "blobs" / "again.jpg").write_bytes(whole)
-    (folder / "stripes" / "cut.jpg").write_bytes(whole[: len(whole) // 2])

@@ -60,3 +60,13 @@ def test_an_archive_that_is_missing_or_damaged_is_one_line(tmp_path, content, sa
     with pytest.raises(ThawError, match=said) as caught, archive.unpack(path):
         pass
     assert str(path) in str(caught.value)
+
+
+def test_a_file_that_is_missing_in_an_archive_names_the_archive(tmp_path):
+    with archive.pack(tmp_path / "head.zip") as folder:
+        (folder / "one").write_text("1")
+    with (
+        pytest.raises(ThawError, match=r"head\.zip is damaged \(two is missing in it\)"),
+        archive.unpack(tmp_path / "head.zip") as folder,
+    ):
+        (folder / "two").read_text()

@@ -12,6 +12,7 @@ from thaw.backbones import registry
 from thaw.backbones.base import Family, InputSize
 from thaw.backbones.cut_points import FEATURES, find_cut_points
 from thaw.core.errors import ThawError
+from thaw.parameters.backbone import Backbone  # here: it lists the names of the registry when it is imported
 
 EDIT = """
 import sys
@@ -66,8 +67,6 @@ def test_a_new_family_is_built_cut_and_converted(tiny, tmp_path):
     cut, behind = building.build("Tiny8", None, 1, "block1", None)
     assert cut.output.shape[1:] == (None, None, 4)
     assert behind == ["block2_conv"]
-
-    from thaw.parameters.backbone import Backbone
 
     params = Backbone.model_construct(name="Tiny8", weights=None, cut=None, pooling="avg", seed=1)
     artifact.write(params, tmp_path)

@@ -220,6 +220,7 @@ def test_a_name_that_turns_a_line_around_is_escaped_in_every_error():
         ("hot\u00a0dog", None),
         ("a\nb\u2028\x1b", r"a\nb\u2028\x1b"),
         ("a\udce9", r"a\xe9"),
+        ("lab\ud800", r"lab\ud800"),  # of JSON
         ("\u200ecat\ufeff", r"\u200ecat\ufeff"),
         ("cat\u2066\u3164", r"cat\u2066\u3164"),
     ],

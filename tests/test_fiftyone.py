@@ -83,27 +83,22 @@ def test_no_other_database_is_used_whatever_runs(database, photographs):
 
 
 @installed
-def test_a_label_of_two_lines_is_refused(photographs):
+@pytest.mark.parametrize(
+    ("name", "label", "said"),
+    [
+        ("lines", "dog\nbig", r"the label 'dog\\nbig' cannot be printed on one line"),
+        ("around", "dog\u202e", r"the label 'dog\\u202e' has the character U\+202E, which turns around"),
+    ],
+)
+def test_a_label_that_would_spoil_a_line_is_refused(photographs, name, label, said):
     import fiftyone as fo
 
-    lines = fo.Dataset("lines", persistent=True)
-    for number, label in enumerate(("cat", "dog\nbig")):
+    refused = fo.Dataset(name, persistent=True)
+    for number, text in enumerate(("cat", label)):
         path = str(photographs / f"{number}/{number}.png")
-        lines.add_sample(fo.Sample(filepath=path, ground_truth=fo.Classification(label=label)))
-    with pytest.raises(ThawError, match=r"the label 'dog\\nbig' cannot be printed on one line"):
-        fiftyone_dataset.find(FiftyOne(dataset="lines", label_field="ground_truth"))
-
-
-@installed
-def test_a_label_that_turns_a_line_around_is_refused(photographs):
-    import fiftyone as fo
-
-    around = fo.Dataset("around", persistent=True)
-    for number, label in enumerate(("cat", "dog\u202e")):
-        path = str(photographs / f"{number}/{number}.png")
-        around.add_sample(fo.Sample(filepath=path, ground_truth=fo.Classification(label=label)))
-    with pytest.raises(ThawError, match=r"the label 'dog\\u202e' has the character U\+202E, which turns around"):
-        fiftyone_dataset.find(FiftyOne(dataset="around", label_field="ground_truth"))
+        refused.add_sample(fo.Sample(filepath=path, ground_truth=fo.Classification(label=text)))
+    with pytest.raises(ThawError, match=said):
+        fiftyone_dataset.find(FiftyOne(dataset=name, label_field="ground_truth"))
 
 
 @installed

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from thaw.core.errors import ThawError
 from thaw.core.files import atomic_entries, atomic_file, atomic_files, atomic_folder, temporary_path, write_json
 
 
@@ -191,3 +192,18 @@ def test_a_kill_between_the_renames_leaves_no_old_file_beside_a_new_one(half_old
     with pytest.raises(Stopped):
         write_new(half_old)
     assert texts(half_old) == {"deep/mine": "old"} | dict.fromkeys(["array"][:renames], "new")
+
+
+def test_files_behind_a_link_are_refused_before_the_work(tmp_path, monkeypatch):
+    """DVC keeps no output behind one; and what lies there may be on another disk, where no name can be changed to."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "disk").mkdir()
+    Path("data").symlink_to(tmp_path / "disk")
+    with pytest.raises(ThawError, match=r"^data is a link"), atomic_files(Path("data/features")):
+        raise AssertionError("the work began")
+    assert not listing(tmp_path / "disk")
+
+
+def test_what_is_written_lies_on_the_disk_of_its_folder_from_the_start(tmp_path, half_old):
+    with atomic_files(half_old) as temporary:
+        assert half_old in temporary.parents

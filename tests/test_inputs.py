@@ -12,6 +12,7 @@ from conftest import Checkout
 from PIL import Image
 
 import fingerprints
+from thaw.core import files
 from thaw.core.errors import ThawError
 from thaw.core.files import named_path
 from thaw.inputs import fingerprint, named, outputs
@@ -317,7 +318,7 @@ def test_an_output_behind_a_link_is_refused(tmp_path, monkeypatch, link):
     Path(link).parent.mkdir(parents=True)
     Path(link).symlink_to(tmp_path / "disk")
     with pytest.raises(ThawError, match=f"^{link} is a link"):
-        outputs.check_no_link(Path("data/raw/images"))
+        files.check_no_link(Path("data/raw/images"))
 
 
 def test_photographs_in_data_raw_outlive_every_command(project):

@@ -504,10 +504,10 @@ MOMENTS = {
     "download": "open data/.raw.partial/images/stripes1",  # about half of the photographs are there
     "split": "os.rename data/.split.csv.partial",
     "augment": "os.rename reports/.augmentations.jpg.partial",  # the table is in place
-    "backbone": "os.rename models/.backbone.partial/.backbone.json.partial",  # the networks are written
-    "extract_features": "open data/.features.partial/features.npy",
+    "backbone": "os.rename models/backbone/.new.partial/.backbone.json.partial",  # the networks are written
+    "extract_features": "open data/features/.new.partial/features.npy",
     "train_head": "os.rename models/head/.head.zip.partial/files/.head.json.partial",  # kernel and bias are written
-    "extract_activations": "os.rename data/.activations.partial/.cut.json.partial",  # the array is written
+    "extract_activations": "os.rename data/activations/.new.partial/.cut.json.partial",  # the array is written
     "fine_tune": "os.rename models/.model.keras.partial",  # the curves are in place
     "evaluate": "os.rename reports/.report.html.partial",  # metrics and plots are in place
 }

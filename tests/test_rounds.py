@@ -127,3 +127,21 @@ def test_a_threshold_is_measured_where_it_was_not_chosen():
     assert thresholds["test"].f1 == 1  # by the thresholds of the rounds
     assert thresholds["validation"].f1 < 1  # the one for those who use the model, on all answers
     assert thresholds["test"].value == thresholds["validation"].value
+
+
+def test_a_training_that_has_ended_stays_at_the_epoch_that_it_keeps():
+    """Else the epochs of the last trainings alone would decide what a search takes for the loss of all."""
+    from thaw.training.fine_tuning import History, mean_course
+
+    ended = History([{"loss": 0.8}, {"loss": 0.9, "train": 1.0}], best_epoch=0)
+    long = History([{"loss": 0.6}, {"loss": 0.4, "train": 2.0}, {"loss": 0.2, "train": 3.0}], best_epoch=2)
+    course = list(mean_course([ended, long]))
+    assert [scores["loss"] for scores in course] == pytest.approx([0.7, 0.65, 0.5])
+    assert course[1]["train"] == 1.5 and "train" not in course[2]
+
+
+def test_scores_that_not_all_rounds_have_are_no_means():
+    rounds = [[trained("plain", "a", epoch, 0.1 * epoch + 0.1)] for epoch in (0, 1)]
+    rounds[1][0].scores["train_loss"] = 0.5  # the start of a training has none
+    for each in (rounds, rounds[::-1]):
+        assert selection.best_scores(each) == {"plain": {"validation_loss": pytest.approx(0.15)}}

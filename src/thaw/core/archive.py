@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from thaw.core.errors import ThawError, missing
-from thaw.core.files import temporary_folder
+from thaw.core.files import check_no_link, temporary_folder
 
 
 @contextlib.contextmanager
@@ -16,6 +16,7 @@ def pack(path: Path) -> Iterator[Path]:
 
     The archive is complete or absent. The same files give the same bytes.
     """
+    check_no_link(path)
     with temporary_folder(path) as temporary:
         folder, archive = temporary / "files", temporary / "archive"
         folder.mkdir()
@@ -39,6 +40,15 @@ def unpack(path: Path) -> Iterator[Path]:
                 archive.extractall(folder)
         except FileNotFoundError:
             raise missing(path) from None
-        except zipfile.BadZipFile as error:
-            raise ThawError(f"{path} is damaged ({error}): `dvc checkout {path}` brings it back") from error
-        yield Path(folder)
+        except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError) as error:
+            raise _damaged(path, str(error)) from error
+        try:
+            yield Path(folder)
+        except FileNotFoundError as error:  # a member that the reader wants
+            if not str(error.filename).startswith(folder):
+                raise
+            raise _damaged(path, f"{Path(error.filename).relative_to(folder)} is missing in it") from error
+
+
+def _damaged(path: Path, why: str) -> ThawError:
+    return ThawError(f"{path} is damaged ({why}): `dvc checkout {path}` brings it back")

@@ -71,7 +71,11 @@ def seen(name: str) -> str:
 
 def printable(path: Path | str) -> str:
     """Return a path as text that can be printed anywhere: names may contain any bytes."""
-    return os.fsencode(path).decode(errors="backslashreplace")
+    try:
+        raw = os.fspath(path).encode(errors="surrogateescape")
+    except UnicodeEncodeError:  # JSON can hold surrogates that no name of a file has
+        raw = os.fspath(path).encode(errors="backslashreplace")
+    return raw.decode(errors="backslashreplace")
 
 
 def _without_unseen(text: str, replace: Callable[[str], str]) -> str:

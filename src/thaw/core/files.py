@@ -95,7 +95,8 @@ def atomic_files(path: Path) -> Iterator[Path]:
     Each replaces the file of the same name, at any depth. What else is in `path` stays. The files of before go first:
     a run that is killed in between leaves files missing, and no old ones beside new ones.
     """
-    with temporary_folder(path) as temporary:
+    check_no_link(path)
+    with temporary_folder(path / "new") as temporary:  # inside: the folder may be on a disk of its own
         yield temporary
         names = sorted(file.relative_to(temporary) for file in temporary.rglob("*") if file.is_file())
         for name in names:
@@ -103,6 +104,15 @@ def atomic_files(path: Path) -> Iterator[Path]:
         for name in names:
             (path / name).parent.mkdir(parents=True, exist_ok=True)
             (temporary / name).replace(path / name)
+
+
+def check_no_link(path: Path) -> None:
+    """Raise ThawError if an output, relative to the project, or a folder that it lies in, is a link.
+
+    DVC keeps no output behind a link, and the stage would replace the link.
+    """
+    if not path.is_absolute() and (link := next((part for part in (path, *path.parents) if part.is_symlink()), None)):
+        raise ThawError(f"{link} is a link, and DVC keeps no output behind one: put a folder in its place")
 
 
 @contextlib.contextmanager

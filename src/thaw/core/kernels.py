@@ -8,7 +8,6 @@ any other one, so that the choice is made before a module of Thaw imports one of
 import ctypes
 import os
 import platform
-import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +23,8 @@ KERNELS = {
     "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",  # NumPy's own functions
     "OPENCV_IPP": "avx2",  # Intel's part of OpenCV: it scales floats
 }
-FLAGS = {"sse2": (0, 3, 26), "fma": (0, 2, 12), "avx2": (1, 1, 5), "avx512f": (1, 1, 16)}  # leaf, register and bit
+# Leaf, register and bit. Every x86-64 processor has SSE2: where no flag is found, none is known.
+FLAGS = {"sse2": (0, 3, 26), "fma": (0, 2, 12), "avx2": (1, 1, 5), "avx512f": (1, 1, 16)}
 MACOS = ("machdep.cpu.features", "machdep.cpu.leaf7_features")
 OPENCV = {"OPENCV_CPU_DISABLE": "AVX512-SKX"}  # only where the processor has it: OpenCV prints a warning elsewhere
 LIBRARIES = ("numpy", "scipy", "cv2", "openvino", "tensorflow")  # read the variables when they are imported
@@ -60,6 +60,7 @@ def choose(environment: dict[str, str] | None = None, flags: set[str] | None = N
     if environment.get(NATIVE) == "native":
         return Choice(False, f"{NATIVE}=native: each library chooses its kernels by the processor", {})
     if not x86:
+        environment["OPENBLAS_NUM_THREADS"] = KERNELS["OPENBLAS_NUM_THREADS"]
         return Choice(False, f"this processor ({platform.machine()}) is not {BASELINE}", {})
     wanted = KERNELS | (OPENCV if "avx512f" in flags else {})
     changed = {name: value for name, value in wanted.items() if environment.get(name) != value}
@@ -89,7 +90,7 @@ def processor_flags() -> set[str]:
     glibc asks the processor itself, also an emulated one, for which Linux lists the flags of the machine.
     """
     try:
-        leaf = ctypes.CDLL(None).__x86_get_cpuid_feature_leaf  # of glibc 2.33 and later
+        leaf = ctypes.CDLL(None)["__x86_get_cpuid_feature_leaf"]  # <sys/platform/x86.h>, glibc 2.33 and later
     except (AttributeError, OSError):
         return _listed_flags()
     leaf.restype = ctypes.POINTER(ctypes.c_uint32 * 8)  # what the processor has in 4 registers; what can be used
@@ -98,6 +99,8 @@ def processor_flags() -> set[str]:
 
 def _listed_flags() -> set[str]:
     """Return the flags of the processor as Linux or macOS lists them."""
+    import subprocess  # takes time that every start would pay
+
     try:
         if sys.platform == "darwin":
             text = subprocess.check_output(["/usr/sbin/sysctl", "-n", *MACOS], text=True, stderr=subprocess.DEVNULL)
@@ -121,7 +124,8 @@ def notes(choice: Choice) -> list[str]:
     if not choice.usable:
         lines.append(f"{choice.reason}, without which Polars and other libraries crash: Thaw needs {BASELINE}, or ARM")
     elif choice.reason:
-        lines.append(f"{choice.reason}: results may differ in their last digits from those on {BASELINE}")
+        kept = "; DVC keeps them: `dvc repro --force` replaces them" if choice.reason.startswith(NATIVE) else ""
+        lines.append(f"{choice.reason}: results may differ in their last digits from those on {BASELINE}{kept}")
     return lines
 
 

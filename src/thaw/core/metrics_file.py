@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-FINE_TUNED, HEAD = "fine_tuned", "head"  # the models that are measured
+FINE_TUNED, HEAD = "fine_tuned", "head"
+MODELS = (HEAD, FINE_TUNED)  # that are measured
 
 
 def saved_model(metrics: Mapping[str, Mapping]) -> str:

@@ -4,17 +4,18 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from thaw.evaluation.models import MODELS, TrainedModels
+from thaw.core.metrics_file import MODELS
+from thaw.evaluation.models import TrainedModels
 from thaw.features.examples import weighted_scores
 
 
 def measure(models: TrainedModels, outputs: Mapping[str, np.ndarray]) -> dict[str, object]:
-    """Return the number of folds and the saved model; with repeats, the weighted accuracies of each draw of the folds.
+    """Return the number of folds, the saved model, and why; with repeats, the weighted accuracies of each draw.
 
     outputs: `TrainedModels.output_probabilities` of the first draw.
     """
     images = models.examples
-    repeats, result = images.folds.shape[1], {"count": len(images.rounds()), "kept": models.kept}
+    repeats, result = images.folds.shape[1], {"count": len(images.rounds())} | models.decided
     if repeats == 1:
         return result
     accuracies = {model: [] for model in MODELS}

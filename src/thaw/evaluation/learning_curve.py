@@ -1,5 +1,6 @@
 """What more labels would bring: the head, trained on parts of the training split."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -41,8 +42,8 @@ def measure_learning_curve(
 
     Each size is twice the one before. The last is all images, or as many as MAX_FITTED allows. At each size, DRAWS
     parts are drawn, of whole groups: each has the same share of every class, and at least an image of it. C is chosen
-    on validation. Images of weight 0 teach nothing and are left out. With folds, each draw is of another round, of the
-    first DRAWS, and measured on the test split of that round.
+    on validation. Images of weight 0 teach nothing and are left out. With folds, the draws are of DRAWS rounds in turn,
+    each as often, and measured on the test split of their round.
 
     Args:
         features: (rows, channels), as the extraction wrote them.
@@ -58,7 +59,10 @@ def measure_learning_curve(
         one draw, with folds one of each round. There are no rows where the test split is empty, or where MAX_FITTED
         allows fewer images than classes.
     """
-    rounds = [_Round.of(part, seed) for part in examples.rounds()[:DRAWS]]
+    parts_of_rounds = examples.rounds()
+    taken = np.random.default_rng(seed).permutation(len(parts_of_rounds))[:DRAWS]
+    rounds = [_Round.of(parts_of_rounds[number], seed) for number in sorted(taken)]
+    draws = len(rounds) * math.ceil(DRAWS / len(rounds))
     available = float(np.mean([len(part.train) for part in rounds]))
     largest = min(1.0, MAX_FITTED / len(classes) / available)
     if not all(len(part.test) for part in rounds) or largest * available < len(classes):
@@ -68,7 +72,7 @@ def measure_learning_curve(
     for size in progress.track(range(SIZES), "learning curve", "size", SIZES):
         share = largest / 2 ** (SIZES - 1 - size)
         parts.append([])
-        for draw in range(DRAWS if share < 1 else len(rounds)):
+        for draw in range(draws if share < 1 else len(rounds)):
             drawn_from = rounds[draw % len(rounds)]
             train, validation, test = drawn_from.train, drawn_from.validation, drawn_from.test
             part = train.take(_draw(train, share, np.random.default_rng([seed, size, draw])))
@@ -78,7 +82,7 @@ def measure_learning_curve(
             best, *_ = min(fits, key=lambda fitted: fitted[1])
             hits = best.probabilities(features[test.rows]).argmax(axis=1) == test.labels
             parts[-1].append(Part(len(part), draw % len(rounds), hits, test.groups, test.weights))
-        rows.append(_row(parts[-1], DRAWS if share < 1 else 1))
+        rows.append(_row(parts[-1], draws if share < 1 else 1))
     return LearningCurve(rows, forecast.extrapolate(parts, available))
 
 

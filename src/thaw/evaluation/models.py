@@ -1,6 +1,6 @@
 """The models of a finished run, and what they predict for its images."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ import polars as pl
 from thaw.backbones.cut_points import FEATURES
 from thaw.core import archive, arrays, tables
 from thaw.core.files import read_json
+from thaw.core.metrics_file import MODELS
 from thaw.engines import flips
 from thaw.evaluation.label_errors import self_confidence
 from thaw.evaluation.predictions import Predictions
@@ -21,8 +22,6 @@ from thaw.heads import registry
 if TYPE_CHECKING:
     from thaw.engines.keras_setup import keras
     from thaw.heads.protocol import Head
-
-MODELS = ("head", "fine_tuned")  # that are measured
 
 
 @dataclass(frozen=True)
@@ -69,13 +68,18 @@ class TrainedModels:
     head: "Head"
     full_model: "keras.Model"
     metadata: dict  # of the model file
-    kept: str  # what the model file is: `head` or `fine_tuned`
+    decided: Mapping[str, object]  # by `fine_tune`: `kept`, what the model file is; with folds, why
     examples: Examples
     images: pl.DataFrame  # images.csv
     features: np.ndarray  # (rows, channels), pooled
     inputs: tuple[Inputs, ...]  # of the images themselves, then of their mirror images
     activation_rows: np.ndarray  # (n,) of each image in the activations, which lack the presets that were not chosen
     rounds: Sequence[Trained]
+
+    @property
+    def kept(self) -> str:
+        """What the model file is: `head` or `fine_tuned`."""
+        return self.decided["kept"]
 
     def output_probabilities(self, repeat: int = 0) -> dict[str, np.ndarray]:
         """Return model → (m, outputs) float64 for the images that are asked about.
@@ -145,7 +149,7 @@ def load(files: RunFiles, test_time_flips: str | None) -> TrainedModels:
         head=head,
         full_model=full_model,
         metadata=metadata,
-        kept=folds["kept"],
+        decided=folds,
         examples=images,
         images=tables.read_images(files.dataset.raw),
         features=arrays.pooled(features),

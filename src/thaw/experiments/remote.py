@@ -36,16 +36,16 @@ def push_run_cache() -> tuple[int, int]:
         runs = [(path.parent.name, path.name) for path in Path(repo.stage_cache.cache_dir).glob("*/*/*")]
         outputs = set().union(*repo.stage_cache.get_used_objs(runs).values())
         here = {output for output in outputs if repo.cache.local.exists(output.value)}
-        pushed, outputs = repo.stage_cache.push(None), repo.cloud.push(here)
+        pushed, sent = repo.stage_cache.push(None), repo.cloud.push(here)
         remote = repo.cloud.get_remote_odb(None, "push --run-cache", hash_name="md5-dos2unix")
         arrived = {tuple(path.split("/")[-2:]) for path in remote.fs.find(remote.fs.join(remote.path, "runs"))}
         absent = set(pushed) - arrived  # DVC counts records as pushed that did not arrive
-        if absent or outputs.failed:
+        if absent or sent.failed:
             raise ThawError(
-                f"the run cache was not pushed: {len(absent):,} of {len(pushed):,} runs and {len(outputs.failed):,} of "
+                f"the run cache was not pushed: {len(absent):,} of {len(pushed):,} runs and {len(sent.failed):,} of "
                 f"{len(here):,} outputs did not arrive (what DVC says of them stands above)"
             )
-        return len(pushed), len(outputs.transferred)
+        return len(pushed), len(sent.transferred)
 
 
 def knows_remote(commit: str) -> bool:

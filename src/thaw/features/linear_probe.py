@@ -19,9 +19,6 @@ MAX_ITERATIONS = 2000
 MAX_RISES = 2  # of the validation loss in a row; then a path ends
 MIN_DEVIATION = 1e-6  # of a channel that changes
 SHRINKAGE = 0.5  # of the channels' variances towards their mean
-ABNORMAL = (
-    r"lbfgs failed to converge after \d+ iteration\(s\) \(status=2\)"  # a start so good that float32 has no better
-)
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,8 @@ def estimate(parameters: "Section", counts: Counts, decode_seconds: float, speed
     featured, activated = photographs + training * sum(copies), photographs + training * max(copies)
     per_epoch = counts.train * TRAINING + counts.validation
     if counts.folds:
-        per_epoch = counts.folds * per_epoch + photographs * TRAINING  # then, the final model
+        rounds = counts.folds * parameters.split.repeats
+        per_epoch = rounds * per_epoch + photographs * TRAINING  # then, the final model
     epochs = parameters.fine_tune.epochs if frozen < 1 else 0
     network = featured + activated * frozen + epochs * per_epoch * (1 - frozen)
     drawing = photographs * DECODINGS * decode_seconds + (featured + activated) * VIEW_SECONDS

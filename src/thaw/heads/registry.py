@@ -47,6 +47,8 @@ def load(folder: Path) -> "Head":
 def load_packed(path: Path, part: str = ".") -> "Head":
     """Return the head that was saved in the folder `part` of an archive. Raises ThawError if it cannot be read."""
     with archive.unpack(path) as folder:
+        if not (folder / part / "head.json").exists():
+            raise ThawError(f"{path} holds no head {part}: run `dvc repro`")
         return load(folder / part)
 
 

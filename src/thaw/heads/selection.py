@@ -12,6 +12,7 @@ import numpy as np
 from thaw.features.examples import Examples
 from thaw.features.paired import Change, paired_change
 from thaw.heads.protocol import AUGMENTED, PLAIN, Setting, Trained
+from thaw.training.out_of_fold import mean_scores
 
 Round = Sequence[Trained]  # the heads of one round: of all variants, at all settings that were tried
 
@@ -117,10 +118,7 @@ def best_scores(rounds: Sequence[Round]) -> dict[str, dict[str, float]]:
     for trained in rounds:
         for variant, candidates in by_variant(trained).items():
             scores.setdefault(variant, []).append(best(candidates).scores)
-    return {
-        variant: {name: mean(each[name] for each in of_rounds) for name in of_rounds[0]}
-        for variant, of_rounds in scores.items()
-    }
+    return {variant: mean_scores(of_rounds) for variant, of_rounds in scores.items()}
 
 
 def by_variant(trained: Round) -> dict[str, list[Trained]]:

@@ -68,7 +68,7 @@ def _inside(folder: Path, written: Iterable[str]) -> str:
     """Return which folder with photographs is probably meant instead of one that holds outputs, and what to do."""
     outputs = {os.path.realpath(path) for path in written}
     entries = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not is_leftover(entry.name, True))
-    own = [entry for entry in entries if os.path.realpath(entry) not in outputs and nearby.holds_photograph(entry)]
+    own = [entry for entry in entries if not _holds(entry, outputs) and nearby.holds_photograph(entry)]
     if not own:
         return "name another folder"
     if len(own) == 1:
@@ -77,13 +77,10 @@ def _inside(folder: Path, written: Iterable[str]) -> str:
     return f"move {names} to a folder of their own, such as {folder / 'photographs'}, and name that"
 
 
-def check_no_link(path: Path) -> None:
-    """Raise ThawError if an output, or a folder that it lies in, is a link.
-
-    DVC keeps no output behind a link, and the stage would replace the link.
-    """
-    if link := next((part for part in (path, *path.parents) if part.is_symlink()), None):
-        raise ThawError(f"{link} is a link, and DVC keeps no output behind one: put a folder in its place")
+def _holds(folder: Path, outputs: Iterable[str]) -> bool:
+    """Return whether a folder is one of the outputs, which are real paths, or holds one."""
+    real = os.path.realpath(folder)
+    return any(output == real or output.startswith(f"{real}/") for output in outputs)
 
 
 def check_own(folder: Path, made: Iterable[str], lost: Path | None = None) -> None:
@@ -111,7 +108,8 @@ def check_own(folder: Path, made: Iterable[str], lost: Path | None = None) -> No
 def equal_files(folder: Path, new: Path) -> set[str]:
     """Return the files of a folder, relative to it, that are the same in the folder `new`: replacing loses none."""
     names = _files(folder)
-    return {name for name in names if (new / name).is_file() and filecmp.cmp(folder / name, new / name, shallow=False)}
+    both = (name for name in names if (folder / name).is_file() and (new / name).is_file())
+    return {name for name in both if filecmp.cmp(folder / name, new / name, shallow=False)}
 
 
 def _files(folder: Path) -> set[str]:

@@ -67,9 +67,8 @@ def _model(results: Results) -> str:
     epoch = model["best_epoch"]
     if results.saved != FINE_TUNED:
         return (
-            f"`model.keras`: an image classifier, {backbone} as it came with a linear or small head on its features: "
-            f"fine-tuning did not help on the photographs that the folds had not seen. {takes} and returns a "
-            f"probability for each of {len(results.classes):,} classes: {names}{more}."
+            f"`model.keras`: an image classifier, {backbone} as it came, with a head on its features. {takes} and "
+            f"returns a probability for each of {len(results.classes):,} classes: {names}{more}."
         )
     kept = f"epoch {epoch}" if epoch else "the start, which no epoch was better than"
     return (
@@ -99,7 +98,8 @@ def _use(results: Results) -> str:
         text += (
             f" {positive} is called where its calibrated probability lies above "
             f"{elements.probability(chosen.value)} "
-            f"(aim: {escape_markdown(chosen.aim)}{'' if chosen.reached else ', not reached'}; chosen on validation)."
+            f"(aim: {escape_markdown(chosen.aim)}{'' if chosen.reached else ', not reached'}; chosen on "
+            f"{results.chosen_on})."
         )
         text = f"{text} {quality.describe_threshold(results, Markup(positive))}".rstrip()
     text += (
@@ -158,7 +158,7 @@ def _quality(results: Results) -> str:
         ],
         rows,
     )
-    sentences = [quality.describe_folds(results), quality.verdict(results), quality.describe_extension(results)]
+    sentences = [quality.describe_folds(results) or quality.verdict(results), quality.describe_extension(results)]
     return "\n\n".join(filter(None, [*sentences, table]))
 
 

@@ -47,8 +47,14 @@ def write_summary(results: Results) -> Markup:
     test = metrics[results.saved]["test"]
     if test["accuracy"] is None:
         return elements.paragraph("The test split holds no photograph: nothing was measured.", "lead")
-    lead = Markup("Of {} that it was never trained on, the {} gets <b>{}</b> right{}.").format(
-        elements.plural(results.health.tested, "photograph"),
+    unseen = (
+        "that it was never trained on, the"
+        if results.folds is None
+        else "each answered by a model that had not seen it, the"
+    )
+    lead = Markup("Of {} {} {} gets <b>{}</b> right{}.").format(
+        elements.plural(results.health.tested, "photograph") + "," * (results.folds is not None),
+        unseen,
         results.saved_name,
         elements.percent(test["accuracy"]),
         _interval(test, "accuracy"),
@@ -65,7 +71,7 @@ def write_summary(results: Results) -> Markup:
     rows = [IntervalRow(name, "", {css: Estimate.read(splits["test"], "accuracy")}) for name, css, splits in scores]
     positive = elements.isolated(results.classes[1])
     sentences = (
-        *(describe_folds(results), verdict(results), describe_extension(results)),
+        *(describe_folds(results) or verdict(results), describe_extension(results)),
         describe_threshold(results, positive),
     )
     details = Markup(" ").join(filter(None, sentences))
@@ -121,11 +127,12 @@ def describe_folds(results: Results) -> str:
         return ""
     text = (
         f"The photographs were divided into {results.folds['count']} folds, groups whole. Each was answered by models "
-        "that were trained, and whose settings were chosen, on other folds. The model that is saved was trained on all "
+        "that were trained on other folds, where their strength, epoch, temperature and threshold were chosen, too. "
+        "Chosen once, with the labels of all folds, are which model is saved and, where they are auto, the preset of "
+        "augmentation and how photographs are made square. The model that is saved was trained on all "
         f"{results.health.trained:,} photographs. It can be expected to be at least as good; it is not measured itself."
     )
-    if results.saved != FINE_TUNED:
-        text += " It is the head on the network as it came: fine-tuning did not help beyond noise."
+    text += f" {_why_saved(results)}"
     if "repeats" in results.folds:
         spread = results.folds["repeats"][results.saved]
         text += (
@@ -134,6 +141,20 @@ def describe_folds(results: Results) -> str:
             f"{elements.percent(max(spread['accuracy_weighted']))}."
         )
     return text
+
+
+def _why_saved(results: Results) -> str:
+    """Say which model folds have saved, and why."""
+    folds, head = results.folds, "the head on the network as it came"
+    if results.extension:
+        return "It is the head that was extended."
+    name = "the fine-tuned one" if results.saved == FINE_TUNED else head
+    if folds["asked_for"]:
+        return f"It is {name}, as fine_tune.keep asks."
+    error = "unknown" if folds["standard_error"] is None else elements.number(folds["standard_error"])
+    change = f"fine-tuning changed the loss by {elements.signed(folds['loss_change'])} (standard error {error})"
+    rule = "the loss must fall by more than two standard errors, the accuracy must not fall, and epochs must be kept"
+    return f"It is {name}: {change}; for it to be fine-tuned, {rule}."
 
 
 def describe_extension(results: Results) -> str:

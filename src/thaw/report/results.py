@@ -64,6 +64,11 @@ class Results:
         return "the test split" if self.folds is None else "all photographs"
 
     @property
+    def chosen_on(self) -> str:
+        """What temperatures and thresholds are chosen on, in a sentence."""
+        return "validation" if self.folds is None else "the answers of the folds"
+
+    @property
     def folds(self) -> Mapping[str, object] | None:
         """What the folds have decided, as metrics.json has it; None if there is one split instead."""
         return self.measured.metrics.get("folds")

@@ -59,10 +59,15 @@ def _legend(results: Results, cards: Sequence[ReviewCard]) -> str:
             "labels. This model keeps no map of where it looked."
         )
     flips = results.parameters["evaluate"]["test_time_flips"]
+    whose = (
+        ""
+        if results.folds is None
+        else " The colours are of the model that is saved, which was trained on all photographs."
+    )
     return (
         f"Left, what the network saw; right, where it looked{' in the photograph itself' if flips else ''}: what is "
         "yellow speaks for its answer, what is violet for the label or, where both are the same, for the runner-up. "
-        "Below, the three training photographs with the nearest frozen features, and their labels."
+        f"Below, the three training photographs with the nearest frozen features, and their labels.{whose}"
     )
 
 

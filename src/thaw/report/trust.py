@@ -130,8 +130,9 @@ def write_calibration(results: Results) -> Markup:
     note = (
         f"{results.tested_on.removeprefix('the ').capitalize()}. The dots are bins of photographs by how sure the "
         "model is, the larger the more it holds; below "
-        "the dotted line a model is surer than it is right. A temperature divides the logits: fitted on validation "
-        "alone, it changes no answer. All other sections show the probabilities as the model gives them; "
+        "the dotted line a model is surer than it is right. A temperature divides the logits: fitted on "
+        f"{results.chosen_on} alone, it changes no answer. All other sections show the probabilities as the model "
+        "gives them; "
     )
     if results.extension:
         end = "those of all the classes of the extended model have no temperature of their own."
@@ -195,9 +196,8 @@ def _threshold(results: Results) -> Markup:
             rows.append(elements.row(key.capitalize(), cells))
         missed += [] if chosen.reached else [model_name.lower()]
     note = Markup(
-        "{} is called where its probability, with the temperature, lies above the threshold. Aim on validation: "
-        "<code>{}</code>"
-    ).format(elements.isolated(results.classes[1]), results.parameters["evaluate"]["threshold"])
+        "{} is called where its probability, with the temperature, lies above the threshold. Aim on {}: <code>{}</code>"
+    ).format(elements.isolated(results.classes[1]), results.chosen_on, results.parameters["evaluate"]["threshold"])
     note += f", not reached by the {' and the '.join(missed)} model: this is the nearest to it." if missed else "."
     table = elements.table("wide", [elements.header("", ["Validation", "Test"])], rows)
     return elements.figure(name, table + elements.paragraph(note, "soft"))

@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from statistics import mean, median
+from statistics import median
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -16,6 +16,7 @@ from thaw.engines.keras_setup import keras
 from thaw.features import examples
 from thaw.features.examples import Examples
 from thaw.training import loop, out_of_fold
+from thaw.training.out_of_fold import mean_scores
 
 if TYPE_CHECKING:
     from thaw.parameters.fine_tune import FineTune
@@ -94,7 +95,7 @@ class FineTuning:
         return model, history
 
     def fit_all(self, head: Head, images: Examples, epochs: int) -> tuple[keras.Model, History]:
-        """Train the network with a head on all images for a number of epochs. Nothing is chosen or measured."""
+        """Train the network with a head on all images for a number of epochs. Nothing is chosen."""
         model, history = self.attach(head), History(images=len(images))
         if not head.extends:
             data = loop.TrainingData(self.activations, images, images, self.frozen_layer, self.depths, epochs)
@@ -121,9 +122,11 @@ class FineTuning:
             The course of each training, and for each image the (n, classes) float64 calibrated probabilities of the
             round of the first repeat that tests it.
         """
+        # Limits of `prune_above` are for the mean of the rounds: the hardest fold alone would exceed them.
+        unpruned = replace(self, params=self.params.model_copy(update={"prune_above": []}))
         histories, answers = [], np.empty((len(images), images.labels.max() + 1))
         for number, (head, part) in enumerate(zip(heads, images.all_rounds(), strict=True)):
-            model, history = self.fit(head, part, lambda scores: None)
+            model, history = unpruned.fit(head, part, lambda scores: None)
             histories.append(history)
             thawed = model_files.thawed_part(model, self.frozen_layer)
             model_files.save(thawed, output / f"{number}.keras", {"class_names": head.outputs})
@@ -136,12 +139,12 @@ class FineTuning:
         return lambda rows: head.label_probabilities(predict(rows))
 
 
-def mean_scores(trainings: Sequence[Sequence[Scores]]) -> Iterator[Scores]:
-    """Yield the scores of each epoch: means over the trainings that reached it."""
-    for epoch in range(max(map(len, trainings))):
-        reached = [scores[epoch] for scores in trainings if epoch < len(scores)]
-        names = [name for name in reached[0] if all(name in scores for scores in reached)]
-        yield {name: mean(scores[name] for scores in reached) for name in names}
+def mean_course(histories: Sequence[History]) -> Iterator[Scores]:
+    """Yield the mean scores of each epoch. A training that has ended stays at the epoch that it keeps."""
+    for epoch in range(max(len(history.scores) for history in histories)):
+        yield mean_scores(
+            [history.scores[epoch] if epoch < len(history.scores) else history.best for history in histories]
+        )
 
 
 def _logged(history: History, log: Log) -> Log:

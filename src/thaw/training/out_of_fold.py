@@ -1,7 +1,8 @@
-"""The answers of models for images that they have not seen: with folds, every image has one of each model."""
+"""The rounds of folds together: their mean scores, and the answers of models for images that they have not seen."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import mean
 
 import numpy as np
 
@@ -12,6 +13,12 @@ from thaw.training.temperature import apply_temperature, fit_temperature
 # Standard errors by which the loss must fall. With one, 18 to 23 % of models that are no better would count as better,
 # with two 4 to 8 %: `benchmarks/coverage.py --pairs`.
 SURE = 2
+
+
+def mean_scores(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the means of the scores that all rounds have."""
+    names = [name for name in rounds[0] if all(name in scores for scores in rounds)]
+    return {name: mean(scores[name] for scores in rounds) for name in names}
 
 
 def calibrated(part: Examples, predict: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
@@ -44,7 +51,9 @@ class Verdict:
     def text(self) -> str:
         """For the terminal."""
         head, fine_tuned = self.accuracies
-        return f"{fine_tuned:.1%} right against {head:.1%} by the head, {self.change.text}".replace("validation ", "")
+        error = "unknown" if self.change.standard_error is None else f"{self.change.standard_error:.3f}"
+        loss = f"loss {self.change.loss:+.3f}, standard error {error}"
+        return f"{fine_tuned:.1%} right against {head:.1%} by the head, {loss}"
 
 
 def judge(fine_tuned: np.ndarray, head: np.ndarray, images: Examples) -> Verdict:
