@@ -32,7 +32,8 @@ def test_every_photograph_is_tested_once_and_no_group_stands_in_two_folds(folded
         predicted.select("image_id", "fold").sort("image_id").equals(split.select("image_id", "fold").sort("image_id"))
     )
     assert split.group_by("group").agg(pl.col("fold").n_unique())["fold"].max() == 1
-    assert metrics(folded)["folds"] == {"count": 3, "kept": "fine_tuned"}
+    folds = metrics(folded)["folds"]
+    assert (folds["count"], folds["kept"], folds["asked_for"]) == (3, "fine_tuned", True)
 
 
 def test_the_answers_are_those_of_the_heads_that_were_trained_without_the_photograph(folded, monkeypatch):
