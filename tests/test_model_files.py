@@ -64,14 +64,15 @@ def test_a_model_saved_where_little_memory_is_free_is_the_same_bytes(model_files
 
 
 @pytest.mark.parametrize("engine", ["thaw.engines.tensorflow_setup", "thaw.engines.keras_without_tensorflow"])
-def test_a_persons_own_settings_of_keras_are_not_taken(tmp_path, engine):
+def test_a_persons_own_settings_of_keras_are_not_taken_and_scikit_learn_comes_later(tmp_path, engine):
     own = {"floatx": "float64", "epsilon": 1e-4, "image_data_format": "channels_first", "backend": "jax"}
     (tmp_path / "keras.json").write_text(json.dumps(own))
-    script = f"import {engine}; from thaw.engines.keras_setup import keras as k; c = k.config; "
-    script += "print(c.floatx(), c.epsilon(), c.image_data_format())"
+    script = f"import sys; import {engine}; from thaw.engines.keras_setup import keras as k; c = k.config; "
+    script += "print(c.floatx(), c.epsilon(), c.image_data_format(), 'sklearn' in sys.modules); import sklearn.base"
     environment = os.environ | {"KERAS_HOME": str(tmp_path), "PYTHONPATH": str(ROOT / "src")}
     run = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
-    assert run.stdout.split() == ["float32", "1e-07", "channels_last"], run.stderr
+    assert run.stdout.split() == ["float32", "1e-07", "channels_last", "False"], run.stderr
+    assert run.returncode == 0, run.stderr
 
 
 def test_a_model_loaded_twice_and_saved_again_is_the_same_bytes(model_files, saved, tmp_path):

@@ -426,12 +426,15 @@ def test_a_value_of_another_type_says_how_to_write_it(tmp_path, key, text, words
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("classes", [["No", "Yes"], ["on", "off"], ["1:30", "y"]])
-def test_words_that_yaml_once_took_for_values_name_classes(tmp_path, classes):
+@pytest.mark.parametrize(
+    ("text", "classes"),
+    [("[No, Yes]", ["No", "Yes"]), ("[on, off]", ["on", "off"]), ("\n    - 1:30\n    - y", ["1:30", "y"])],
+)
+def test_words_that_yaml_once_took_for_values_name_classes(tmp_path, text, classes):
     path = write(
         tmp_path / "params.yaml", {"download.open_images.classes": "HERE", "download.open_images.negatives": None}
     )
-    path.write_text(path.read_text(encoding="utf-8").replace("HERE", f"[{', '.join(classes)}]"), encoding="utf-8")
+    path.write_text(path.read_text(encoding="utf-8").replace("HERE", text), encoding="utf-8")
     assert params.load(path).download.open_images.classes == classes
 
 

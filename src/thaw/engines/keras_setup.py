@@ -10,7 +10,7 @@ if "thaw.engines.keras_without_tensorflow" in sys.modules:
 else:
     import thaw.engines.tensorflow_setup  # noqa: F401  with its settings
 
-import keras
+from thaw.engines.keras_import import keras
 
 # Otherwise the user's own ~/.keras/keras.json would change every network.
 keras.config.set_floatx("float32")

@@ -16,8 +16,10 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # errors only
 os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
 
-with silence(2):  # both print there before they read their log level
-    import keras  # noqa: F401
+with silence(2):  # both print there before they read their log level; TensorFlow would import the whole of Keras
+    import thaw.engines.keras_import  # noqa: F401
+
+    # isort: split
     import tensorflow as tf
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
     from tensorflow.python import pywrap_tfe
