@@ -8,8 +8,11 @@ same bytes, a whole run there writes the same `dvc.lock`. The exit status is 1 i
 
 By default these are a Haswell, Intel's first with AVX2 and FMA, and an EPYC, AMD's first Zen. They differ in maker and
 caches, by which libraries choose block sizes. Where processors approximate roots and reciprocals, each maker in its
-way, qemu computes them exactly. It does not execute AVX-512: a processor that has it is emulated without. `evaluate`
-fails under qemu 7.2, so it is left out unless `--stages` names it.
+way, qemu computes them exactly. It does not execute AVX-512: a processor that has it is emulated without.
+
+Two faults of qemu 7.2 are kept out of the comparison, here as there. It makes 0 of the smallest halves, which no
+processor does: `fine_tune` trains without them. And what NumPy's AVX2 kernel sorts is not sorted: in `evaluate`, NumPy
+does without its AVX2 kernels.
 """
 
 import argparse
@@ -21,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
@@ -33,18 +36,23 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests"), str(ROOT / "benchmarks")]
 
 import conftest  # noqa: E402
+import numpy as np  # noqa: E402
 from conftest import Checkout, make_source  # noqa: E402
 from torture import error_line  # noqa: E402
 from verify import COMPUTES, outputs  # noqa: E402
 
-from thaw.core import tables  # noqa: E402
+from thaw.core import kernels, tables  # noqa: E402
 from thaw.core.errors import ThawError, run  # noqa: E402
 from thaw.core.hashes import md5  # noqa: E402
 
 QEMU = "qemu-x86_64"
 PROCESSORS = ("Haswell-noTSX", "EPYC")
 CELLS = 22  # of each class
-LEFT_OUT = ("evaluate",)
+ACTIVATIONS = "data/activations/activations.npy"
+UNSORTED = {  # the environment of `evaluate`
+    kernels.NATIVE: "native",  # the rest is what `thaw` has chosen for this process
+    "NPY_DISABLE_CPU_FEATURES": f"X86_V3 {kernels.KERNELS['NPY_DISABLE_CPU_FEATURES']}",
+}
 EVERY = 29  # of the cells of a class: from all modules
 SMALL = conftest.SMALL | {
     "download.source": "table",
@@ -75,7 +83,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="a new folder that the runs are kept in")
     arguments = parser.parse_args()
     check_emulator(arguments.processors)
-    stages = arguments.stages or [stage for stage in COMPUTES if stage not in LEFT_OUT]
+    stages = arguments.stages or list(COMPUTES)
     with nullcontext(arguments.keep) if arguments.keep else tempfile.TemporaryDirectory() as name:
         folder = Path(name).absolute()
         os.environ |= conftest.surroundings(folder / "home")
@@ -87,8 +95,6 @@ def main() -> None:
             runs = pool.map(lambda name: list(emulated_run(native, name, stages)), arguments.processors)
             rows = [row for stages in runs for row in stages]
     print_table(rows)
-    if not arguments.stages:
-        print(f"not emulated: {', '.join(LEFT_OUT)}, which fails under qemu 7.2")
     sys.exit(any(row.differing or row.error for row in rows))
 
 
@@ -112,7 +118,24 @@ def native_run(path: Path, size: int) -> Checkout:
     result = subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=path, capture_output=True, text=True)
     if result.returncode:
         raise ThawError(f"the run on this machine failed: {error_line(result)}")
+    stored = (path / ACTIVATIONS).read_bytes()
+    for stage in ("fine_tune", "evaluate"):
+        result = run_stage(path, stage)
+        if result.returncode:
+            raise ThawError(f"{stage} on this machine failed: {error_line(result)}")
+    (path / ACTIVATIONS).write_bytes(stored)
     return checkout
+
+
+def run_stage(path: Path, stage: str, emulator: Sequence[str] = ()) -> subprocess.CompletedProcess:
+    """Run the script of a stage in a repository, without what qemu does wrongly."""
+    if stage == "fine_tune":
+        values = np.load(path / ACTIVATIONS, mmap_mode="r+")
+        values[np.abs(values) < np.finfo(np.float16).smallest_normal] = 0
+        values.flush()
+    environment = os.environ | (UNSORTED if stage == "evaluate" else {})
+    command = [*emulator, sys.executable, f"src/{stage}.py"]
+    return subprocess.run(command, cwd=path, env=environment, capture_output=True, text=True)
 
 
 def copy_photographs(folder: Path) -> None:
@@ -158,8 +181,7 @@ def emulated_run(native: Checkout, processor: str, only: list[str]) -> Iterator[
         for path in paths:
             remove(copy / path)
         start = time.perf_counter()
-        command = [QEMU, "-cpu", processor, sys.executable, f"src/{stage}.py"]
-        result = subprocess.run(command, cwd=copy, capture_output=True, text=True)
+        result = run_stage(copy, stage, [QEMU, "-cpu", processor])
         seconds = time.perf_counter() - start
         lines = [line for line in result.stderr.splitlines() if line.strip() and NOISE not in line]
         error = (lines or [f"status {result.returncode}"])[-1] if result.returncode else ""

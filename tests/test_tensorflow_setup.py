@@ -44,7 +44,9 @@ def test_the_gradient_of_what_many_operations_read_is_added_one_after_the_other(
 
 
 def test_a_layer_that_reads_its_input_more_than_twice_has_such_a_gradient_too(tensorflow_setup):
-    tf, layer = tensorflow_setup.tf, tensorflow_setup.keras.layers.LayerNormalization()
+    from thaw.engines.keras_setup import keras
+
+    tf, layer = tensorflow_setup.tf, keras.layers.LayerNormalization()
     x = tf.constant(np.random.default_rng(1).normal(size=(2, 3, 4)), tf.float32)
     layer.build(x.shape)
 
