@@ -190,7 +190,7 @@ def load_pixels(models: TrainedModels, positions: Iterable[int]) -> Pixels:
 def compute_activation_maps(
     models: TrainedModels, predictions: Predictions, outputs: np.ndarray, pixels: Pixels
 ) -> dict[int, np.ndarray]:
-    """Compute the activation maps of images; none where the model has none.
+    """Compute the activation maps of images, by the models that answer; none where the model has none.
 
     A map shows what speaks for the predicted class and against its rival: see `predicted_and_rivals`.
 
@@ -219,8 +219,12 @@ def compute_activation_maps(
         models.head.outputs_for_labels(labels, outputs[positions])
         for labels in predicted_and_rivals(probabilities, examples.labels[positions])
     )
-    maps = class_activation.activation_maps(models.full_model, layer, inputs, predicted, rivals)
-    return dict(zip(positions, maps, strict=True))
+    maps = {}
+    for number in np.unique(answering := predictions.rounds[positions]):
+        asked = np.flatnonzero(answering == number)
+        model, of_round = models.full_model_of(number), (inputs[asked], predicted[asked], rivals[asked])
+        maps |= zip(asked, class_activation.activation_maps(model, layer, *of_round), strict=True)
+    return {position: maps[i] for i, position in enumerate(positions)}
 
 
 def make_cards(
