@@ -47,6 +47,7 @@ def main() -> None:
     with source.lock(section):
         listing = replace(source.find(section), bits=download.bits)
         params.check_classes(PARAMS, listing.info.classes)  # before any photograph is copied
+        params.check_subsets(PARAMS, (image.meta.get("subset") for image in listing.images if not image.left_out))
         outputs.check_apart(named.images(source.name, listing), written)
         with atomic_entries(RAW) as raw:
             images, missing = collect(listing, raw)

@@ -64,6 +64,7 @@ def prepare(text: str) -> None:
     after = params.parse(params_edit.dump(values), f"{PARAMS} with {path}")
     after.check_classes(listing.info.classes)
     counts = count(photographs, after.split)
+    after.check_folds(are_folds=counts.folds > 0)
 
     size = after.image.size or registry.input_size(after.backbone.name).trained
     lines = summary.found(photographs, counts, after.split)

@@ -460,6 +460,40 @@ def test_what_does_not_fit_the_classes_is_refused_before_a_photograph_is_copied(
     loaded.check_classes(("apple", "not apple"))
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"split.folds": 5},
+            "^split.folds: 5 and the split that was given .* exclude one another: set split.folds: null",
+        ),
+        ({"split.folds": "groups"}, "^split.folds: groups and the split that was given"),
+        ({"split.after": "2024-05-01"}, "^split.after and the split that was given .* exclude one another"),
+    ],
+)
+def test_a_split_of_ones_own_beside_another_division_is_refused_before_a_photograph_is_copied(tmp_path, changes, words):
+    """The stage `download` checks this as soon as it has the list."""
+    path = write(tmp_path / "params.yaml", changes)
+    for subset in ("validation", "test"):
+        with pytest.raises(ThawError, match=words):
+            params.check_subsets(path, ["", "train", subset])
+    params.check_subsets(path, ["train", "", None])
+    params.check_subsets(write(path, changes | {"split.keep_subsets": False}), ["train", "test"])
+    params.check_subsets(write(path, {"split.folds": "auto"}), ["train", "test"])
+
+
+@pytest.mark.parametrize("keep", ["head", "fine_tuned"])
+def test_the_model_to_keep_is_for_folds_and_for_what_is_fine_tuned(tmp_path, keep):
+    kept = {"fine_tune.keep": keep}
+    assert f"fine_tune.keep: {keep} needs split.folds; with one split it should be auto" in message(tmp_path, kept)
+    extended = {"head.extend": True, "fine_tune.freeze_depth": "all", "split.folds": 5}
+    assert f"fine_tune.keep: {keep} needs head.extend: null" in message(tmp_path, kept | extended)
+    path = write(tmp_path / "params.yaml", kept | {"split.folds": "auto"})
+    params.check_folds(path, are_folds=True)
+    with pytest.raises(ThawError, match=rf"^fine_tune\.keep: {keep} is for folds, and there is one split"):
+        params.check_folds(path, are_folds=False)
+
+
 def test_an_output_for_two_classes_does_not_concern_a_linear_head(tmp_path):
     params.load(write(tmp_path / "params.yaml", {"head.output": "sigmoid"})).check_classes(THREE)
 

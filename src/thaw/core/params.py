@@ -7,7 +7,7 @@ only: every key is required.
 
 import importlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -55,6 +55,19 @@ def check_classes(path: Path, classes: Sequence[str]) -> None:
     into its output. Raises ThawError, one line, if a parameter does not fit the classes.
     """
     load(path).check_classes(classes)
+
+
+def check_subsets(path: Path, subsets: Iterable[str]) -> None:
+    """Check the section `split` against the subset of each image; raises ThawError if they exclude one another."""
+    load(path).split.check_subsets(subsets)
+
+
+def check_folds(path: Path, are_folds: bool) -> None:
+    """Check the parameters of all sections against how the images were divided: in folds, or in one split.
+
+    Raises ThawError, one line, if a parameter does not fit it.
+    """
+    load(path).check_folds(are_folds)
 
 
 def check_backbone(path: Path, backbone: Mapping) -> None:

@@ -1,11 +1,14 @@
 """The section `split`: folds, or the fractions of validation and test; and which photographs stay together."""
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from thaw.core.errors import ThawError
 from thaw.core.section import Fraction, Section, Seed
 
+HELD_OUT = ("test", "validation")  # splits, and subsets of a source, that are not trained on
 MIN_FOLDS = 3  # in each round, one fold tests, one validates, and at least one trains
 
 
@@ -62,6 +65,21 @@ class Split(Section):
                 f"split.repeats: {self.repeats} needs split.folds: auto or a number: nothing else is drawn in rounds"
             )
         return self
+
+    def check_subsets(self, subsets: Iterable[str]) -> None:
+        """Raise ThawError if images have a subset that is kept, and folds or a time divide them too."""
+        if not self.keep_subsets or set(HELD_OUT).isdisjoint(subsets):
+            return
+        if self.folds not in (None, "auto"):
+            raise ThawError(
+                f"split.folds: {self.folds} and the split that was given with the photographs exclude one another: set "
+                "split.folds: null to test on that split, or split.keep_subsets: false to divide all photographs anew"
+            )
+        if self.after is not None:
+            raise ThawError(
+                "split.after and the split that was given with the photographs exclude one another: set split.after: "
+                "null, or split.keep_subsets: false"
+            )
 
     @property
     def group_columns(self) -> list[str]:
