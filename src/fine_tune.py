@@ -101,7 +101,8 @@ def main() -> None:
     settings = {"image": cut["image"], "fine_tune": fine_tune.model_dump(exclude={"keep"})}
     metadata = {"class_names": outcome.outputs} | settings | {"cut": frozen_layer, "best_epoch": epochs}
     model_files.save(outcome.model, OUTPUT, metadata)
-    print(f"fine_tune: {outcome.text}")
+    unused = images.folds is not None and fine_tune.prune_above
+    print(f"fine_tune: {outcome.text}{'; fine_tune.prune_above has no effect with folds' if unused else ''}")
 
 
 def train_split(tuning: FineTuning, images: Examples, log: Log) -> Outcome:

@@ -807,6 +807,22 @@ def test_a_trial_is_pruned_where_its_limit_ended_it(trial, was_pruned):
     assert Trial({"fine_tune.prune_above": [None, None, 0.3]}, *trial).was_pruned is was_pruned
 
 
+def test_with_folds_no_trial_has_limits_none_was_pruned_and_that_is_said():
+    early = {"losses": [1.0, 0.9, 0.9, 0.9], "epochs": 6, "accuracy": 0.8}
+    values = {"fine_tune.prune_above": [None, None, 0.3]}
+    folded, single = Trial(values, **early, has_folds=True), Trial(values, **early)
+    assert search.limits([single] * search.STARTUP_TRIALS) and search.limits([folded] * search.STARTUP_TRIALS) == []
+    assert single.was_pruned and not folded.was_pruned
+    assert "With folds no trial is pruned" in trials.as_text({"search-000": folded}, {})
+    assert "With folds" not in trials.as_text({"search-000": single}, {})
+
+
+def test_an_experiment_with_folds_is_known_by_its_metrics():
+    plain, folded = entry("abc", 0.9), entry("def", 0.9)
+    folded["data"]["metrics"]["reports/metrics.json"]["data"]["folds"] = {"count": 5, "kept": "fine_tuned"}
+    assert [experiment.has_folds for experiment in runs.parse([plain, folded])[0]] == [False, True]
+
+
 def test_what_is_searched_by_default_are_ranges_with_the_last_blocks_of_the_backbone(tmp_path):
     backbone = tmp_path / "backbone.json"
     layers = [f"block{i}a_add" for i in range(1, 7)] + ["features"]
