@@ -111,8 +111,10 @@ class TrainedModels:
             return trained.head.attach(self.full_model, FEATURES)
         from thaw.engines import model_files
 
-        full_model, metadata = model_files.load(self.files.model)
-        model_files.thawed_part(full_model, metadata["cut"]).set_weights(trained.thawed.get_weights())
+        full_model, _ = model_files.load(self.files.model)
+        for layer in trained.thawed.layers:
+            if layer.weights:
+                full_model.get_layer(layer.name).set_weights(layer.get_weights())
         return full_model
 
     def mean_of_features(self, function: Callable[[np.ndarray], np.ndarray], rows: np.ndarray) -> np.ndarray:

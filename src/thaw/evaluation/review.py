@@ -44,7 +44,7 @@ class ReviewCard:
     """An image on a contact sheet of the report."""
 
     image_id: str
-    split: str
+    split: str  # with folds, the fold that tests it
     label: str
     weight: float
     predicted: dict[str, tuple[str, float]]  # model → the likeliest class and its probability
@@ -242,6 +242,7 @@ def make_cards(
         position → card.
     """
     examples, classes = predictions.examples, predictions.classes
+    splits = examples.splits if examples.folds is None else [f"fold {number}" for number in predictions.rounds]
 
     def neighbour(position: int) -> Neighbour:
         label = classes[examples.labels[position]]
@@ -253,7 +254,7 @@ def make_cards(
         shown = heatmap(pixels[position], maps[position]) if position in maps else None
         cards[position] = ReviewCard(
             image_id=str(examples.image_ids[position]),
-            split=str(examples.splits[position]),
+            split=str(splits[position]),
             label=classes[examples.labels[position]],
             weight=float(examples.weights[position]),
             shown=predictions.saved,
