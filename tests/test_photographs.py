@@ -16,7 +16,7 @@ from conftest import ROOT
 from PIL import Image
 
 import photographs
-from thaw.core import params
+from thaw.core import params, tables
 from thaw.core.errors import ThawError
 from thaw.experiments import params_edit
 from thaw.guide import summary, survey, time_needed
@@ -84,6 +84,17 @@ def test_what_suits_the_photographs_is_written_and_comments_stay(project, capsys
     assert resize in output
     assert "  split.folds: null → auto (each photograph is tested once, by a model that has not seen it)\n" in output
     assert "(5 folds: it trains up to 6 times)" in output
+
+
+def test_a_model_to_keep_is_refused_where_there_will_be_no_folds(project):
+    edit(split__folds="auto", fine_tune__keep="head")
+    before = settings()
+    mine = project.parent / "mine"
+    for split in tables.SPLITS:
+        classes(mine / split)
+    with pytest.raises(ThawError, match=r"^fine_tune\.keep: head is for folds, and there is one split: set it to auto"):
+        photographs.prepare(str(mine))
+    assert settings() == before
 
 
 def test_it_says_what_it_found(project, capsys):
