@@ -10,7 +10,8 @@ from pathlib import Path
 from thaw.core import params
 from thaw.core.encodings import shown
 from thaw.core.errors import ThawError, run
-from thaw.core.files import project_folder, read_json, write_json
+from thaw.core.files import read_json, write_json
+from thaw.core.paths import project_folder, repository
 from thaw.core.section import Section
 from thaw.inputs import fingerprint, named, outputs
 from thaw.sources.registry import SOURCES
@@ -21,7 +22,7 @@ EACH_TIME = Path("data/inputs/each_time.yaml")  # makes the stage run
 PHOTOGRAPHS = Path("data/inputs/photographs.json")
 WEIGHTS = Path("data/inputs/weights.json")
 MODEL = Path("data/inputs/model.json")
-MEMORY = project_folder() / ".dvc" / "tmp" / "thaw"  # what was read before; no output depends on it
+MEMORY = repository(project_folder()) / ".dvc" / "tmp" / "thaw"  # what was read before; no output depends on it
 
 
 def main() -> None:

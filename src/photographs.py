@@ -18,8 +18,9 @@ import polars as pl
 
 from thaw.backbones import registry
 from thaw.core import params, progress, tables
-from thaw.core.errors import run
+from thaw.core.errors import ThawError, run
 from thaw.core.files import write_text
+from thaw.core.paths import named_path
 from thaw.core.section import Section
 from thaw.experiments import params_edit
 from thaw.guide import place, settings, summary, survey, time_needed
@@ -78,8 +79,8 @@ def prepare(text: str) -> None:
 
 def is_same_file(written: str | None, path: Path) -> bool:
     try:
-        return written is not None and Path(written).expanduser().samefile(path)
-    except (OSError, RuntimeError):
+        return written is not None and named_path(written, "the path").samefile(path)
+    except (OSError, ThawError):
         return False
 
 

@@ -12,9 +12,9 @@ from conftest import Checkout
 from PIL import Image
 
 import fingerprints
-from thaw.core import files
+from thaw.core import files, paths
 from thaw.core.errors import ThawError
-from thaw.core.files import named_path
+from thaw.core.paths import named_path
 from thaw.inputs import fingerprint, named, outputs
 from thaw.sources.folder import Folder
 from thaw.sources.folder import find as find_folder
@@ -387,12 +387,76 @@ def test_a_relative_path_begins_at_the_project_in_an_experiment_too(project, min
 
 def test_the_project_is_found_from_its_copy(tmp_path, monkeypatch):
     copy = tmp_path / "project" / ".dvc" / "tmp" / "exps" / "standalone" / "tmp1"
-    copy.mkdir(parents=True)
+    (copy / ".dvc").mkdir(parents=True)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "project"))
     monkeypatch.chdir(copy)
     assert named_path("../mine", "the path") == tmp_path / "project" / ".." / "mine"
     monkeypatch.chdir(tmp_path)  # a run of another project, inside of that one's stage
     assert named_path("mine", "the path") == tmp_path / "mine"
+
+
+@pytest.mark.parametrize("of_dvc", [".", "outer/sub"])
+def test_a_project_in_a_folder_of_a_larger_repository_is_found_from_its_copy(tmp_path, monkeypatch, of_dvc):
+    """`.`: DVC's repository is the larger one; `outer/sub`: DVC was initialised in a folder of Git's repository."""
+    original = tmp_path / of_dvc
+    copy = original / ".dvc" / "tmp" / "exps" / "standalone" / "tmp1"
+    for folder in (original / ".dvc", tmp_path / "outer" / "sub", copy / of_dvc / ".dvc", copy / "outer" / "sub"):
+        folder.mkdir(parents=True, exist_ok=True)
+    monkeypatch.setenv("DVC_ROOT", str(original))
+    monkeypatch.chdir(copy / "outer" / "sub")
+    assert paths.project_folder() == tmp_path / "outer" / "sub"
+    assert paths.repository(paths.project_folder()) == original.resolve()
+
+
+def test_a_run_makes_no_repository_of_its_own_in_a_larger_one(fresh, tmp_path):
+    """A folder `.dvc` in the project would be the repository of the next command, without cache and settings."""
+    outer = Checkout(tmp_path / "outer")
+    shutil.copytree(fresh.path, outer.path / "sub", ignore=shutil.ignore_patterns(".git", ".dvc"))
+    for command in (["git", "init", "--quiet"], [sys.executable, "-m", "dvc", "init", "--quiet"]):
+        outer.run(*command, check=True)
+    assert Checkout(outer.path / "sub").repro("fingerprints") == ["inputs"]
+    assert not (outer.path / "sub" / ".dvc").exists()
+    assert list((outer.path / ".dvc" / "tmp" / "thaw").iterdir())
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["  mine ", "'mine'", '"mine"', "$HOME/mine", "${HOME}/mine", "~/mine", "file://{home}/mine", "file://{home}/m%69ne",
+     "my\\ own", "'~/my own'", "file://{home}/my%20own", "$MINE"],
+)  # fmt: skip
+def test_a_path_is_taken_as_people_write_and_paste_it(tmp_path, monkeypatch, written):
+    for name in ("mine", "my own"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("MINE", str(tmp_path / "mine"))
+    monkeypatch.chdir(tmp_path)
+    found = named_path(written.format(home=tmp_path) if "file" in written else written, "the path")
+    assert found == tmp_path / ("my own" if "own" in written else "mine")
+
+
+def test_a_path_that_is_there_as_it_is_written_is_taken_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    for name in ("$HOME", " a ", "'a'", "a", "~nobody-here"):
+        (tmp_path / name).mkdir()
+        assert named_path(name, "the path") == tmp_path / name
+    assert named_path("${HOME}/new", "the path") == tmp_path / "home" / "new"
+    with pytest.raises(ThawError, match=r"^the path ~nobody-else/mine: there is no such home$"):
+        named_path("~nobody-else/mine", "the path")
+
+
+@pytest.mark.parametrize("kind", ["table", "row"])
+def test_a_path_through_a_link_and_back_leads_where_the_system_leads(folder, kind):
+    """`link/..` is the folder around the target of the link, not the one that the link lies in."""
+    elsewhere = folder.parent / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "link").symlink_to(folder / "cat")
+    rows = [f"{path.relative_to(folder)},{path.parent.name}" for path in sorted(folder.rglob("*.png"))]
+    (folder / "labels.csv").write_text("\n".join(["path,label", *rows]))
+    (elsewhere / "labels.csv").write_text("\n".join(["path,label", *(f"link/../{row}" for row in rows)]))
+    path = elsewhere / ("link/../labels.csv" if kind == "table" else "labels.csv")
+    listing = find_table(Table(path=str(path), path_column="path", label_column="label"))
+    assert sorted(image.path for image in listing.images) == sorted(folder.rglob("*.png"))
 
 
 def test_a_table_that_is_not_there_is_named_in_full(tmp_path, monkeypatch):

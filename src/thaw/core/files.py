@@ -3,32 +3,11 @@
 import contextlib
 import fcntl
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from thaw.core.errors import ThawError, missing
-
-
-def named_path(path: str, name: str) -> Path:
-    """Return the absolute path of a file or folder that a person named, in params.yaml or on the command line.
-
-    `~` and `~user` are expanded. A relative path begins at the current folder, also in an experiment that DVC runs in a
-    temporary copy of the project: there it begins at the project itself, since the copy has only what Git tracks.
-
-    Raises ThawError, which calls the path `name`, if there is no such user.
-    """
-    try:
-        return project_folder() / Path(path).expanduser()
-    except RuntimeError:
-        raise ThawError(f"{name} {path}: there is no such home") from None
-
-
-def project_folder() -> Path:
-    """Return the folder that a person works in: the current one, unless DVC has copied it for an experiment."""
-    here, project = Path.cwd(), os.environ.get("DVC_ROOT")
-    return Path(project) if project and Path(project).resolve() / ".dvc" / "tmp" in here.resolve().parents else here
 
 
 def read_json(path: Path) -> dict | list:

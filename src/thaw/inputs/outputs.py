@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from thaw.core.errors import ThawError
-from thaw.core.files import project_folder
+from thaw.core.paths import project_folder
 from thaw.inputs.named import Named
 from thaw.sources import nearby
 from thaw.sources.leftovers import is_leftover

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from thaw.core.encodings import printable, shown
 from thaw.core.errors import ThawError
-from thaw.core.files import named_path
+from thaw.core.paths import named_path
 from thaw.core.section import Section
 from thaw.sources import class_names, formats, layout, nearby
 from thaw.sources.base import DatasetInfo, Listing, Source, SourceImage
