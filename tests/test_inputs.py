@@ -3,12 +3,13 @@
 import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import polars as pl
 import pytest
-from conftest import Checkout
+from conftest import ROOT, Checkout
 from PIL import Image
 
 import fingerprints
@@ -300,6 +301,47 @@ def test_links_are_followed(tmp_path, monkeypatch, link):
         images.symlink_to(path.parent)
     with pytest.raises(ThawError, match="lies in data/raw"):
         outputs.check_apart(own(path), OUTPUTS)
+
+
+@pytest.mark.parametrize(("where", "said"), [("data/mine/..", "holds"), ("data/raw/images/..", "lies in")])
+def test_a_path_that_ends_with_dots_is_that_of_the_folder_around(tmp_path, monkeypatch, where, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / where).parent.mkdir(parents=True)
+    with pytest.raises(ThawError, match=f"{said} data/raw"):
+        outputs.check_apart(own(tmp_path / where), OUTPUTS)
+
+
+@pytest.mark.parametrize(
+    ("output", "where", "said"),
+    [("data/raw", "cat/1.png", "lies in"), ("data", "", "holds")],
+)
+def test_a_folder_that_is_mounted_at_a_second_place_too_is_found(tmp_path, output, where, said):
+    """As a container has the project and a folder in it."""
+    (tmp_path / "project" / "data" / "raw" / "images").mkdir(parents=True)
+    (tmp_path / "second").mkdir()
+    code = f"""
+import sys; sys.path.insert(0, {str(ROOT / "src")!r})
+from pathlib import Path
+from thaw.inputs import named, outputs
+mine = named.Named("the path", Path("../second").absolute() / {where!r}, "photographs")
+outputs.check_apart([mine], [Path("data/raw/images"), Path("models/model.keras")])
+"""
+    mount = f"mount --bind {tmp_path}/project/{output} {tmp_path}/second"
+    command = ["unshare", "--map-root-user", "--mount", "sh", "-c", f'{mount} && exec "$@"', "sh"]
+    if subprocess.run([*command, "true"], check=False, capture_output=True, cwd=tmp_path).returncode:
+        pytest.skip("this machine lets nobody mount a folder")
+    result = subprocess.run(
+        [*command, sys.executable, "-c", code], check=False, capture_output=True, text=True, cwd=tmp_path / "project"
+    )
+    assert f"{said} data/raw" in result.stderr
+
+
+def test_a_hard_link_to_an_output_is_a_file_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("models").mkdir()
+    Path("models/model.keras").touch()
+    Path("mine.keras").hardlink_to("models/model.keras")
+    outputs.check_apart(own(tmp_path / "mine.keras"), OUTPUTS)
 
 
 def test_files_that_the_stage_did_not_write_are_named(tmp_path):
