@@ -90,7 +90,7 @@ def test_it_says_what_it_found(project, capsys):
     mine = classes(project.parent / "mine", count=9, names=("cat", "dog"))
     classes(mine, count=7, names=("ant",), size=(224, 224))
     (mine / "cat" / "notes.txt").write_text("x")
-    (mine / "cat" / "a.heic").write_text("x")
+    (mine / "cat" / "a.log").write_text("x")
     draw(mine / "loose.png")
     photographs.prepare(str(mine))
     assert capsys.readouterr().out.splitlines()[:5] == [
@@ -98,7 +98,7 @@ def test_it_says_what_it_found(project, capsys):
         "  classes: ant 7, cat 9, dog 9",
         "  files: 25 PNG; smallest 40×30, median 40×30, largest 224×224 pixels (all were opened)",
         "  split: 5 folds of about 5, each of which tests once, drawn by Thaw (before near-duplicates are united)",
-        "  left out: 2 not an image by its content (1 .heic, 1 .txt); 1 in no folder of a class",
+        "  left out: 2 not an image by its content (1 .log, 1 .txt); 1 in no folder of a class",
     ]
 
 
