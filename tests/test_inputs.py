@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import polars as pl
@@ -129,7 +130,7 @@ def folder(tmp_path):
         for number in range(3):
             path = tmp_path / "mine" / label / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.new("RGB", (8, 8), (number * 20, len(label), 9)).save(path)
+            Image.new("RGB", (8, 8), (number * 20, ord(label[0]), 9)).save(path)
             os.utime(path, (OLD, OLD))
     return tmp_path / "mine"
 
@@ -153,6 +154,12 @@ def replace_keeping_size_and_date(path):
     os.utime(path, (OLD, OLD))
 
 
+def swap(one, other):
+    one.rename(one.with_name("aside"))
+    other.rename(one)
+    one.with_name("aside").rename(other)
+
+
 CHANGES = {
     "relabelled": lambda folder: (folder / "cat/0.png").rename(folder / "dog/00.png"),
     "added": lambda folder: shutil.copyfile(folder / "cat/0.png", folder / "dog/new.png"),
@@ -161,6 +168,7 @@ CHANGES = {
     "another class": lambda folder: shutil.copytree(folder / "cat", folder / "hen"),
     "renamed class": lambda folder: (folder / "cat").rename(folder / "kitten"),
     "edited": lambda folder: Image.new("RGB", (9, 9)).save(folder / "cat/0.png"),
+    "another folder has the name of a class": lambda folder: swap(folder / "cat", folder / "dog"),
     "edited, of the same size and date": lambda folder: replace_keeping_size_and_date(folder / "cat" / "1.png"),
 }
 
@@ -184,6 +192,48 @@ def test_a_link_that_leads_elsewhere_is_noticed(folder, settled):
     link.unlink()
     link.symlink_to(others / "new")
     assert taken(folder) != before
+
+
+@pytest.fixture
+def later(monkeypatch):
+    """The next look is a minute later: what was written in this test has settled, by the clock of this machine."""
+    now = time.time_ns()
+    monkeypatch.setattr(fingerprint.time, "time_ns", lambda: now + 60 * 10**9)
+
+
+def test_a_photograph_of_a_camera_whose_clock_is_ahead_is_read_once_and_its_change_is_noticed(
+    folder, later, monkeypatch
+):
+    next_year = time.time() + 365 * 24 * 3600
+    for path in folder.rglob("*.png"):
+        os.utime(path, (next_year, next_year))
+    before = taken(folder)
+    assert fingerprint.Memory(folder.parent / "memory.json").same() == before
+    content = bytearray((folder / "cat/0.png").read_bytes())
+    content[-20] ^= 1
+    (folder / "cat/0.png").write_bytes(content)
+    os.utime(folder / "cat/0.png", (next_year, next_year))  # of the same size and date
+    assert taken(folder) != before
+
+
+def test_a_file_system_whose_clock_is_ahead_has_its_files_read_again(folder, later, monkeypatch):
+    """Each may change once more within the resolution of a time that is still to come."""
+    state = fingerprint._state
+    ahead = 10**9 * 3600
+    monkeypatch.setattr(fingerprint, "_state", lambda p: (s := state(p)) and [s[0], s[1] + ahead, s[2] + ahead, s[3]])
+    taken(folder)
+    assert fingerprint.Memory(folder.parent / "memory.json").same() is None
+
+
+def test_a_file_that_comes_into_the_place_of_a_pointer_or_a_broken_link_is_noticed(folder, settled):
+    (folder / "cat/lfs.png").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 9\n")
+    (folder / "dog/link.png").symlink_to(folder.parent / "elsewhere.png")
+    first = taken(folder)
+    (folder / "cat/lfs.png").write_bytes((folder / "cat/0.png").read_bytes())
+    second = taken(folder)
+    shutil.copyfile(folder / "dog/0.png", folder.parent / "elsewhere.png")
+    third = taken(folder)
+    assert len({first, second, third}) == 3
 
 
 def test_what_is_unchanged_is_neither_listed_nor_read_again(folder, settled, monkeypatch):
