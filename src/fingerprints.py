@@ -14,6 +14,7 @@ from thaw.core.files import read_json, write_json
 from thaw.core.paths import project_folder, repository
 from thaw.core.section import Section
 from thaw.inputs import fingerprint, named, outputs
+from thaw.sources.base import known_columns
 from thaw.sources.registry import SOURCES
 
 PARAMS = Path("params.yaml")
@@ -60,6 +61,7 @@ def of_photographs(download: Section, old: str | None) -> str | None:
         if place or not old:
             raise
         return kept(old, str(error))
+    params.check_photographs(PARAMS, listing.info.classes, known_columns(listing.images))  # before one is read
     outputs.check_apart(named.images(source.name, listing), outputs.declared(PIPELINE))
     return fingerprint.of_listing(listing, place.path if place else None, memory)
 

@@ -64,6 +64,7 @@ def prepare(text: str) -> None:
     changes = params_edit.apply(values, params_edit.nest(written))
     after = params.parse(params_edit.dump(values), f"{PARAMS} with {path}")
     after.check_classes(listing.info.classes)
+    after.split.check_columns(survey.as_table(photographs).to_dict(as_series=False))
     counts = count(photographs, after.split)
 
     size = after.image.size or registry.input_size(after.backbone.name).trained

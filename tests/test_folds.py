@@ -356,7 +356,7 @@ def test_dates_numbers_and_time_zones_are_compared_as_such():
         (
             ["2024-01-01", "yesterday"],
             "2024-05-01",
-            r"1 of 2 photographs have no date .* p1 \('yesterday' is no date\)",
+            r"1 of 2 photographs have no date .* p1 \('yesterday' is no date; dates are such as",
         ),
         (["2024-01-01", ""], "2024-05-01", r"1 of 2 photographs have no date in meta_date, .* p1 \(it is empty\)"),
         (["2024-13-01", "2024-01-01"], "2024-05-01", "'2024-13-01' is no date"),

@@ -1,6 +1,7 @@
 """All of params.yaml is checked before any work; a mistake is one line that names the key and its valid values."""
 
 import copy
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -484,3 +485,58 @@ def test_a_freeze_depth_is_checked_as_soon_as_there_is_a_backbone(tmp_path):
     with pytest.raises(ThawError, match="lies behind backbone"):
         params.load(write(tmp_path / "params.yaml", {"fine_tune.freeze_depth": "block2"})).check_backbone(backbone)
     params.load(write(tmp_path / "params.yaml", {"fine_tune.freeze_depth": "block1"})).check_backbone(backbone)
+
+
+IMAGES = {
+    "image_id": [f"p{i}" for i in range(6)],
+    "label": ["cat"] * 3 + ["dog"] * 3,
+    "meta_patient": ["a", "a", "b", "b", "", ""],
+    "meta_site": ["x"] * 6,
+    "meta_empty": [""] * 6,
+    "meta_date": [f"2024-0{month}-01" for month in range(1, 7)],
+    "meta_german": [f"01.0{month}.2024" for month in range(1, 7)],
+    "meta_number": [str(i) for i in range(6)],
+    "meta_group": ["", "", "", "u", "u", "v"],
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"split.group": "patients"}, "no column meta_patients (did you mean meta_patient"),
+        ({"split.group": ["patient", "empty"]}, "the column meta_empty is empty for all photographs"),
+        ({"split.group": "meta_site"}, "meta_site is 'x' for all photographs"),
+        ({"split.after": "2024-03-01", "split.time": "day"}, "split.time: the photographs have no column meta_day"),
+        ({"split.after": "2024-03-01", "split.time": "german"}, "p0 ('01.01.2024' is no date; dates are such as"),
+        (
+            {"split.after": "2024-03-01", "split.time": "number"},
+            "'0' is no date; split.after would have to be a num",
+        ),
+        ({"split.after": 3, "split.time": "date"}, "'2024-01-01' is no number; split.after would have to be a date"),
+        ({"split.after": "2025-03-01", "split.time": "date"}, "no photograph is newer than 2025-03-01; they are from"),
+        ({"split.after": -1, "split.time": "meta_number"}, "all photographs are newer than -1"),
+    ],
+)
+def test_a_column_that_does_not_fit_a_parameter_is_refused_before_a_photograph_is_read(tmp_path, changes, words):
+    split = params.load(write(tmp_path / "params.yaml", changes)).split
+    with pytest.raises(ThawError, match=re.escape(words)):
+        split.check_columns(IMAGES)
+
+
+def test_columns_that_fit_are_taken(tmp_path):
+    changes = {"split.group": "patient", "split.after": "2024-03-01", "split.time": "date"}
+    params.load(write(tmp_path / "params.yaml", changes)).check_photographs(("cat", "dog"), IMAGES)
+
+
+@pytest.mark.parametrize(("count", "words"), [(1, "1 photograph: too few"), (2, "2 photographs: too few")])
+def test_a_class_with_too_few_photographs_for_any_split_is_refused_before_one_is_read(tmp_path, count, words):
+    path = write(tmp_path / "params.yaml", {})
+    images = {"image_id": ["a"] * 9, "label": ["cat"] * 3 + ["dog"] * count}
+    with pytest.raises(ThawError, match=f"^the class 'dog' has {words} to train, validate and test; 3 or more"):
+        params.check_photographs(path, ("cat", "dog"), images)
+
+
+@pytest.mark.parametrize("text", ["soon", "05/01/2024", "01.05.2024", "2024-13-01", "2024", "", float("nan")])
+def test_a_time_that_is_none_is_refused_by_the_first_stage(tmp_path, text):
+    with pytest.raises(ThawError, match=r"split.after should be a date in quotes, such as .*, or a number, not"):
+        params.load(write(tmp_path / "params.yaml", {"split.after": text}))

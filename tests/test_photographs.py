@@ -287,7 +287,7 @@ BAD = {  # what there is, and what is said
     "an empty folder": (lambda f: f, "holds no photograph in a folder of its class"),
     "photographs in no folder": (lambda f: draw(f / "1.png").parent, "the 1 photographs in it need a folder for each"),
     "one class": (lambda f: classes(f, names=("cat",)), "holds one class, 'cat'"),
-    "one photograph of each class": (one_of_each, "has 1 photograph: too few for 3 folds; 3 or more are needed"),
+    "one photograph of each class": (one_of_each, "has 1 photograph: too few to train, validate and test"),
     "no file is a photograph": (unreadable, "none of the 16 photographs that were opened can be read"),
     "Git LFS has not fetched them": (pointers, "cat/0.png: a pointer of Git LFS: run git lfs pull"),
     "a photograph without an ending": (lambda f: draw(f / "1.jpg").rename(f / "1"), "is one photograph"),

@@ -57,6 +57,14 @@ def check_classes(path: Path, classes: Sequence[str]) -> None:
     load(path).check_classes(classes)
 
 
+def check_photographs(path: Path, classes: Sequence[str], images: Mapping[str, Sequence[str]]) -> None:
+    """Check the parameters of all sections against the photographs, before any is read: as `check_classes` does.
+
+    `images`: their columns, see `Split.check_columns`. Raises ThawError, one line, if a parameter does not fit them.
+    """
+    load(path).check_photographs(classes, images)
+
+
 def check_backbone(path: Path, backbone: Mapping) -> None:
     """Check the parameters of all sections against the backbone; it is the content of backbone.json.
 

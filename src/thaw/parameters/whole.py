@@ -40,6 +40,11 @@ class Params(Section):
         if self.head.extend:
             protocol.check_negatives(classes)
 
+    def check_photographs(self, classes: Sequence[str], images: Mapping[str, Sequence[str]]) -> None:
+        """Raise ThawError if a parameter does not fit the photographs; see `Split.check_columns`."""
+        self.check_classes(classes)
+        self.split.check_columns(images)
+
     def check_backbone(self, backbone: Mapping) -> None:
         """Raise ThawError if the content of backbone.json has not the layers that a parameter names."""
         resolve_depths(self.fine_tune.freeze_depth, backbone)
