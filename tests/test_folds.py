@@ -427,6 +427,17 @@ def test_the_stage_writes_a_column_for_each_repeat_and_says_what_was_taken(run_s
     assert line in capsys.readouterr().out
 
 
+def test_a_column_that_is_missing_is_said_before_the_work(run_stage, monkeypatch):
+    monkeypatch.setattr(script.thumbnails, "read", lambda *_: pytest.fail("near-duplicates were looked for"))
+    with pytest.raises(ThawError, match=r"split.group: the photographs have no column meta_patient"):
+        run_stage(group="patient", group_duplicates=True)
+
+
+def test_a_column_of_times_that_has_no_effect_is_said(run_stage, capsys):
+    run_stage(time="date")
+    assert "split: warning: split.time: date has no effect, since split.after is null\n" in capsys.readouterr().out
+
+
 def test_without_folds_the_stage_writes_no_such_column(run_stage):
     assert run_stage().columns == list(tables.SPLIT)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import yaml
 from conftest import ROOT, Checkout
 from PIL import Image
 
@@ -105,7 +106,8 @@ def test_in_a_clone_without_the_photographs_they_are_taken_as_unchanged_and_that
     assert project.lock == before
 
 
-def test_weights_and_a_model_that_changed_are_noticed_by_the_stages_that_read_them(project):
+def test_weights_and_a_model_that_changed_are_noticed_by_the_stages_that_read_them(project, mine):
+    (mine / "stripes").rename(mine / "not blobs")  # an extended head needs such a class
     weights, model = (project.path.parent / name for name in ("mine.weights.h5", "mine.keras"))
     weights.write_bytes(b"one")
     model.write_bytes(b"one")
@@ -234,6 +236,19 @@ def test_a_file_that_comes_into_the_place_of_a_pointer_or_a_broken_link_is_notic
     shutil.copyfile(folder / "dog/0.png", folder.parent / "elsewhere.png")
     third = taken(folder)
     assert len({first, second, third}) == 3
+
+
+def test_a_parameter_that_does_not_fit_the_photographs_is_refused_before_one_is_read(folder, tmp_path, monkeypatch):
+    values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    values["download"] |= {"source": "folder", "folder": {"path": str(folder)}}
+    values["split"] |= {"group": "patient"}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+    shutil.copyfile(ROOT / "dvc.yaml", tmp_path / "dvc.yaml")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(fingerprints, "MEMORY", tmp_path / "memory")
+    monkeypatch.setattr(fingerprint, "of_file", lambda path: pytest.fail(f"{path} was read"))
+    with pytest.raises(ThawError, match=r"^split.group: the photographs have no column meta_patient; "):
+        fingerprints.main()
 
 
 def test_what_is_unchanged_is_neither_listed_nor_read_again(folder, settled, monkeypatch):

@@ -514,6 +514,7 @@ IMAGES = {
         ),
         ({"split.after": 3, "split.time": "date"}, "'2024-01-01' is no number; split.after would have to be a date"),
         ({"split.after": "2025-03-01", "split.time": "date"}, "no photograph is newer than 2025-03-01; they are from"),
+        ({"split.folds": "groups"}, "split.folds: groups: 3 photographs are in no group"),
         ({"split.after": -1, "split.time": "meta_number"}, "all photographs are newer than -1"),
     ],
 )
@@ -521,6 +522,17 @@ def test_a_column_that_does_not_fit_a_parameter_is_refused_before_a_photograph_i
     split = params.load(write(tmp_path / "params.yaml", changes)).split
     with pytest.raises(ThawError, match=re.escape(words)):
         split.check_columns(IMAGES)
+
+
+@pytest.mark.parametrize("changes", [{"split.folds": 5}, {"split.folds": "groups"}, {"split.after": 3}])
+def test_a_split_of_ones_own_that_does_not_go_with_a_parameter_is_refused_before_a_photograph_is_read(
+    tmp_path, changes
+):
+    images = IMAGES | {"meta_subset": ["train", "train", "test"] * 2}
+    with pytest.raises(ThawError, match="and the split that was given with the photographs exclude one another"):
+        params.load(write(tmp_path / "params.yaml", changes)).split.check_columns(images)
+    kept = params.load(write(tmp_path / "params.yaml", {"split.keep_subsets": False, "split.folds": 5})).split
+    kept.check_columns(images)
 
 
 def test_columns_that_fit_are_taken(tmp_path):

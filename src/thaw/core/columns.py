@@ -13,6 +13,15 @@ def check_name(column: str, columns: Collection[str], parameter: str, others: Se
         raise ThawError(f"{parameter}: the photographs have no column {column}{hint}; a table's column needs that name")
 
 
+def check_each_is_in_a_group(values: Sequence[str | None]) -> None:
+    """Raise ThawError if a photograph is in no group, where each group is to be a fold."""
+    if empty := sum(not value for value in values):
+        raise ThawError(
+            f"split.folds: groups: {empty:,} photographs are in no group: each needs one, in the column that "
+            "split.group names, or in the column group of a table"
+        )
+
+
 def check_groups(column: str, values: Sequence[str | None], is_named: bool) -> None:
     """Raise ThawError if a column puts all photographs into one group or, where `split.group` names it, into none."""
     filled = {value for value in values if value}

@@ -76,6 +76,19 @@ class Split(Section):
         names = [self.group] if isinstance(self.group, str) else self.group or []
         return [f"meta_{name.removeprefix('meta_')}" for name in names]
 
+    def check_own_split(self) -> None:
+        """Raise ThawError if `folds` or `after` does not go with a split that was given with the photographs."""
+        if self.folds not in (None, "auto"):
+            raise ThawError(
+                f"split.folds: {self.folds} and the split that was given with the photographs exclude one another: set "
+                "split.folds: null to test on that split, or split.keep_subsets: false to divide all photographs anew"
+            )
+        if self.after is not None:
+            raise ThawError(
+                "split.after and the split that was given with the photographs exclude one another: set split.after: "
+                "null, or split.keep_subsets: false"
+            )
+
     def check_columns(self, images: Mapping[str, Sequence[str]]) -> None:
         """Check what can be known of the photographs before any is read.
 
@@ -83,7 +96,8 @@ class Split(Section):
             images: by the name of the column, as in images.csv: `image_id`, `label`, and all `meta_…`.
 
         Raises:
-            ThawError: A class has too few photographs for any split, or `group`, `time` or `after` does not fit them.
+            ThawError: A class has too few photographs for any split, or `folds`, `group`, `time` or
+                `after` does not fit them.
         """
         label, count = min(Counter(images["label"]).items(), key=lambda item: (item[1], item[0]))
         if count < MIN_IMAGES:
@@ -91,9 +105,14 @@ class Split(Section):
                 f"the class {label!r} has {count} photograph{'s' if count > 1 else ''}: too few to train, validate and "
                 f"test; {MIN_IMAGES} or more are needed"
             )
-        for column in dict.fromkeys([*self.group_columns, *(["meta_group"] if "meta_group" in images else [])]):
+        if self.keep_subsets and not {"validation", "test"}.isdisjoint(images.get("meta_subset", [])):
+            self.check_own_split()
+        groups = list(dict.fromkeys([*self.group_columns, *(["meta_group"] if "meta_group" in images else [])]))
+        for column in groups:
             columns.check_name(column, images, "split.group")
             columns.check_groups(column, images[column], column in self.group_columns)
+        if self.folds == "groups":
+            columns.check_each_is_in_a_group(images[groups[0]] if groups else [""] * len(images["label"]))
         if self.after is not None and self.time != "exif":
             column = f"meta_{self.time.removeprefix('meta_')}"
             columns.check_name(column, images, "split.time", ["exif"])

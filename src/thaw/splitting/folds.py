@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import polars as pl
 
+from thaw.core.columns import check_each_is_in_a_group
 from thaw.core.errors import ThawError
 from thaw.parameters.split import MIN_FOLDS
 from thaw.splitting.splits import HELD_OUT
@@ -58,10 +59,7 @@ def choose(images: pl.DataFrame, params: "Split") -> Choice:
         if largest > MAX_GROUP * len(images):
             return Choice(None, f"{name} takes one split, since {largest / len(images):.0%} are of one group")
     if has_own_split:
-        raise ThawError(
-            f"{name} and the split that was given with the photographs exclude one another: set split.folds: null to "
-            "test on that split, or split.keep_subsets: false to divide all photographs anew"
-        )
+        params.check_own_split()
     if largest > MAX_GROUP * len(images):
         raise ThawError(
             f"{name}: {largest / len(images):.0%} of the photographs are of one group, which is never divided: where "
@@ -89,11 +87,7 @@ def choose(images: pl.DataFrame, params: "Split") -> Choice:
 
 def _count_own_groups(images: pl.DataFrame) -> int:
     """Return the number of own groups that share no near-duplicates; raises ThawError if it makes no folds."""
-    if empty := int((images["own_group"] == "").sum()):
-        raise ThawError(
-            f"split.folds: groups: {empty:,} photographs are in no group: each needs one, in the column that "
-            "split.group names, or in the column group of a table"
-        )
+    check_each_is_in_a_group(images["own_group"].to_list())
     count = images["group"].n_unique()
     if count > MAX_OWN_GROUPS:
         raise ThawError(

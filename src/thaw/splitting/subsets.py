@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from thaw.core.errors import ThawError
 from thaw.splitting import times
 from thaw.splitting.splits import HELD_OUT
 
@@ -30,9 +29,6 @@ def read(images: pl.DataFrame, raw: Path, params: "Split") -> pl.Series:
     if params.after is None:
         return subset
     if subset.is_in(HELD_OUT).any():
-        raise ThawError(
-            "split.after and the split that was given with the photographs exclude one another: set split.after: null, "
-            "or split.keep_subsets: false"
-        )
+        params.check_own_split()
     newer = times.are_newer(images, raw, params.after, params.time)
     return pl.select(pl.when(newer).then(pl.lit("test")).otherwise(pl.lit(""))).to_series()
