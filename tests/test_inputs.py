@@ -15,6 +15,7 @@ from conftest import ROOT, Checkout
 from PIL import Image
 
 import fingerprints
+import inputs
 from thaw.core import files, paths
 from thaw.core.errors import ThawError
 from thaw.core.paths import named_path
@@ -306,6 +307,20 @@ def test_a_table_is_noticed_with_the_photographs_that_it_lists(folder, settled):
     assert of_table() not in (before, relabelled)
 
 
+def test_a_repository_without_a_commit_is_refused_by_the_first_stage(dvc_of_its_own, tmp_path, monkeypatch):
+    """As of the files that a browser downloads: `git init`, and no commit."""
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.chdir(tmp_path)
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copyfile(ROOT / name, tmp_path / name)
+    inputs.main()  # without Git there is nothing to commit to
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    with pytest.raises(ThawError, match="this Git repository has no commit"):
+        inputs.main()
+    commit(Checkout(tmp_path))
+    inputs.main()
+
+
 # --- Nothing is lost ---
 
 
@@ -521,6 +536,7 @@ def test_a_run_makes_no_repository_of_its_own_in_a_larger_one(fresh, tmp_path):
     shutil.copytree(fresh.path, outer.path / "sub", ignore=shutil.ignore_patterns(".git", ".dvc"))
     for command in (["git", "init", "--quiet"], [sys.executable, "-m", "dvc", "init", "--quiet"]):
         outer.run(*command, check=True)
+    commit(outer)
     assert Checkout(outer.path / "sub").repro("fingerprints") == ["inputs"]
     assert not (outer.path / "sub" / ".dvc").exists()
     assert list((outer.path / ".dvc" / "tmp" / "thaw").iterdir())

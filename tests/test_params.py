@@ -138,6 +138,7 @@ def test_folds_may_be(tmp_path, folds):
     ("changes", "words"),
     [
         ({"split.folds": 5, "split.after": "2024-05-01"}, "split.after needs split.folds: null"),
+        ({"fine_tune.keep": "head"}, "fine_tune.keep: head is for folds: set it to auto, or set split.folds"),
         ({"split.repeats": 3}, "split.repeats: 3 needs split.folds: auto or a number"),
         ({"split.repeats": 3, "split.folds": "groups"}, "split.repeats: 3 needs split.folds: auto or a number"),
     ],

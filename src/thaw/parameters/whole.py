@@ -74,6 +74,12 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _a_model_is_kept_by_what_folds_say(self):
+        if self.fine_tune.keep != "auto" and self.split.folds is None:
+            raise ValueError(f"fine_tune.keep: {self.fine_tune.keep} is for folds: set it to auto, or set split.folds")
+        return self
+
+    @model_validator(mode="after")
     def _image_size_fits_the_backbone(self):
         smallest = registry.input_size(self.backbone.name).smallest
         if self.image.size is not None and self.image.size < smallest:
