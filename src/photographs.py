@@ -19,7 +19,6 @@ import polars as pl
 from thaw.backbones import registry
 from thaw.core import params, progress, tables
 from thaw.core.errors import ThawError, run
-from thaw.core.files import write_text
 from thaw.core.paths import named_path
 from thaw.core.section import Section
 from thaw.experiments import params_edit
@@ -72,7 +71,7 @@ def prepare(text: str) -> None:
     lines += summary.chosen(decisions, changes, PARAMS.name) + summary.enlarged(photographs, size)
     print("\n".join([*lines, time_line(after, counts, photographs)]), flush=True)
     if changes:
-        write_text(PARAMS, params_edit.dump(values))
+        params_edit.write(PARAMS, params_edit.dump(values))
     elif is_same and after.download.bits is None and (changed := survey.changes_since(RAW, photographs)):
         what = ", ".join(f"{number:,} {kind}" for kind, number in changed.items())
         print(f"photographs: {what} since the last run: `dvc repro` copies them again", flush=True)

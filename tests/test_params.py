@@ -12,6 +12,8 @@ from dependencies import SRC
 
 from thaw.core import params
 from thaw.core.errors import ThawError
+from thaw.experiments import params_edit
+from thaw.inputs import outputs
 
 DEFAULTS = yaml.safe_load((Path(__file__).parent.parent / "params.yaml").read_text(encoding="utf-8"))
 
@@ -302,6 +304,35 @@ def test_text_that_begins_like_a_number_stays_text(tmp_path):
     path = write(tmp_path / "params.yaml", {"fine_tune.freeze_depth": "DEPTH"})
     path.write_text(path.read_text().replace("DEPTH", "1e5x"))
     assert params.load(path).fine_tune.freeze_depth == "1e5x"
+
+
+@pytest.mark.parametrize(("encoding", "ends"), [("utf-8-sig", "\n"), ("utf-8", "\r\n"), ("utf-8-sig", "\r\n")])
+def test_a_file_as_windows_saves_it_is_read(tmp_path, encoding, ends):
+    path = write(tmp_path / "params.yaml", {"download.folder.path": "Größe"})
+    path.write_bytes(path.read_text(encoding="utf-8").replace("\n", ends).encode(encoding))
+    assert params.load(path).download.folder.path == "Größe"
+    assert params_edit.read(path)["download"]["folder"]["path"] == "Größe"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "words"),
+    [("utf-16", "is in UTF-16: save it in UTF-8"), ("latin-1", r"is not in UTF-8 \(line \d+\): save it in UTF-8")],
+)
+@pytest.mark.parametrize("read", [params.load, params_edit.read, outputs.declared])
+def test_a_file_in_another_encoding_is_one_line_that_says_what_to_do(tmp_path, encoding, words, read):
+    path = write(tmp_path / "params.yaml", {"download.folder.path": "GRÖSSE"})
+    path.write_bytes(path.read_text(encoding="utf-8").replace("GR\\xD6SSE", "GRÖSSE").encode(encoding))
+    with pytest.raises(ThawError, match=f"params.yaml {words}"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "stages: [", "stages:\n\t- x", "stages: [a, b]", "other: 1", "stages: {a: {outs: [[]]}}"]
+)
+def test_a_pipeline_that_is_none_is_one_line(tmp_path, text):
+    (tmp_path / "dvc.yaml").write_text(text)
+    with pytest.raises(ThawError, match=r"dvc.yaml is not a pipeline of DVC: "):
+        outputs.declared(tmp_path / "dvc.yaml")
 
 
 def test_a_missing_file_is_one_line(tmp_path):

@@ -1,5 +1,6 @@
 """Files and folders that are complete or absent: written under a temporary name beside the final one, then renamed."""
 
+import codecs
 import contextlib
 import fcntl
 import json
@@ -16,6 +17,20 @@ def read_json(path: Path) -> dict | list:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise missing(path) from None
+
+
+def read_utf8(path: Path) -> str:
+    """Return the text of a file that a person may have saved, without a byte order mark; lines end in a line feed.
+
+    Raises FileNotFoundError; ThawError, one line, if it is in another encoding.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        if error.object.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise ThawError(f"{path} is in UTF-16: save it in UTF-8") from None
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ThawError(f"{path} is not in UTF-8 (line {line}): save it in UTF-8") from None
 
 
 def temporary_path(path: Path) -> Path:

@@ -16,17 +16,16 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from thaw.core.errors import ThawError, did_you_mean
+from thaw.core.files import read_utf8
 from thaw.core.section import Section
 
 
 def load(path: Path) -> Section:
     """Read and validate a parameter file; raises ThawError with one line that names every wrong key."""
     try:
-        return parse(path.read_text(encoding="utf-8"), str(path))
+        return parse(read_utf8(path), str(path))
     except FileNotFoundError:
         raise ThawError(f"{path} is missing: run from the folder that holds it") from None
-    except UnicodeDecodeError as error:
-        raise ThawError(f"{path} is not valid YAML: {error}") from error
 
 
 def parse(text: str, name: str) -> Section:

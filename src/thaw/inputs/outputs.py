@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from thaw.core.errors import ThawError
+from thaw.core.files import read_utf8
 from thaw.core.paths import project_folder
 from thaw.inputs.named import Named
 from thaw.sources import nearby
@@ -21,16 +22,18 @@ MAX_NAMES = 3  # of files, in a message
 def declared(pipeline: Path) -> list[Path]:
     """Return the paths that the stages of the pipeline file `pipeline`, dvc.yaml, write.
 
-    Raises ThawError if the file is missing.
+    Raises ThawError, one line, if the file is missing or is no pipeline.
     """
     try:
-        stages = yaml.safe_load(pipeline.read_text(encoding="utf-8"))["stages"]
+        stages = yaml.safe_load(read_utf8(pipeline))["stages"]
+        entries = [
+            entry for stage in stages.values() for kind in ("outs", "metrics", "plots") for entry in stage.get(kind, [])
+        ]
+        return [Path(entry if isinstance(entry, str) else next(iter(entry))) for entry in entries]
     except FileNotFoundError:
         raise ThawError(f"{pipeline} is missing: run from the folder that holds it") from None
-    entries = [
-        entry for stage in stages.values() for kind in ("outs", "metrics", "plots") for entry in stage.get(kind, [])
-    ]
-    return [Path(entry if isinstance(entry, str) else next(iter(entry))) for entry in entries]
+    except (yaml.YAMLError, LookupError, TypeError, AttributeError) as error:
+        raise ThawError(f"{pipeline} is not a pipeline of DVC: {error}; `git diff {pipeline}` shows changes") from None
 
 
 def check_apart(own: Iterable[Named], outputs: Iterable[Path]) -> None:
