@@ -32,17 +32,19 @@ def main() -> None:
     split = params.load(PARAMS).split
     table = tables.read_images(RAW)
     strata = read_json(RAW / "source.json")["strata"]
-    own, warnings = own_groups.read(table, split.group_columns)  # before near-duplicates, which take time
-    for warning in warnings:
-        print(f"split: warning: {warning}")
-    subset = subsets.read(table, RAW, split)
     image_ids, paths = table["image_id"].to_list(), [RAW / path for path in table["path"]]
+    own, warnings = own_groups.read(table, split.group_columns)  # before the work
+    subset = subsets.read(table, RAW, split)
+    if split.after is None and split.time != "exif":
+        warnings.append(f"split.time: {split.time} has no effect, since split.after is null")
     alike = image_ids
     if split.group_duplicates:
         small = thumbnails.read(paths, OUTPUT.parent)
         alike = duplicates.group_near_duplicates(image_ids, small, mirrored=split.mirrored_duplicates)
     for group, size in duplicates.oversized_groups(alike):
         print(f"split: warning: {size:,} photographs count as near-duplicates of {group}: check whether they are")
+    for warning in warnings:
+        print(f"split: warning: {warning}")
     table = table.with_columns(
         group=pl.Series(duplicates.connected(image_ids, alike, *own)),
         own_group=own[0] if own else pl.lit(""),

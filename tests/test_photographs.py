@@ -101,7 +101,7 @@ def test_it_says_what_it_found(project, capsys):
     mine = classes(project.parent / "mine", count=9, names=("cat", "dog"))
     classes(mine, count=7, names=("ant",), size=(224, 224))
     (mine / "cat" / "notes.txt").write_text("x")
-    (mine / "cat" / "a.heic").write_text("x")
+    (mine / "cat" / "a.log").write_text("x")
     draw(mine / "loose.png")
     photographs.prepare(str(mine))
     assert capsys.readouterr().out.splitlines()[:5] == [
@@ -109,7 +109,7 @@ def test_it_says_what_it_found(project, capsys):
         "  classes: ant 7, cat 9, dog 9",
         "  files: 25 PNG; smallest 40×30, median 40×30, largest 224×224 pixels (all were opened)",
         "  split: 5 folds of about 5, each of which tests once, drawn by Thaw (before near-duplicates are united)",
-        "  left out: 2 not an image by its content (1 .heic, 1 .txt); 1 in no folder of a class",
+        "  left out: 2 not an image by its content (1 .log, 1 .txt); 1 in no folder of a class",
     ]
 
 
@@ -298,7 +298,7 @@ BAD = {  # what there is, and what is said
     "an empty folder": (lambda f: f, "holds no photograph in a folder of its class"),
     "photographs in no folder": (lambda f: draw(f / "1.png").parent, "the 1 photographs in it need a folder for each"),
     "one class": (lambda f: classes(f, names=("cat",)), "holds one class, 'cat'"),
-    "one photograph of each class": (one_of_each, "has 1 photograph: too few for 3 folds; 3 or more are needed"),
+    "one photograph of each class": (one_of_each, "has 1 photograph: too few to train, validate and test"),
     "no file is a photograph": (unreadable, "none of the 16 photographs that were opened can be read"),
     "Git LFS has not fetched them": (pointers, "cat/0.png: a pointer of Git LFS: run git lfs pull"),
     "a photograph without an ending": (lambda f: draw(f / "1.jpg").rename(f / "1"), "is one photograph"),

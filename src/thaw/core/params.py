@@ -7,7 +7,7 @@ only: every key is required.
 
 import importlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -16,17 +16,16 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from thaw.core.errors import ThawError, did_you_mean
+from thaw.core.files import read_utf8
 from thaw.core.section import Section
 
 
 def load(path: Path) -> Section:
     """Read and validate a parameter file; raises ThawError with one line that names every wrong key."""
     try:
-        return parse(path.read_text(encoding="utf-8"), str(path))
+        return parse(read_utf8(path), str(path))
     except FileNotFoundError:
         raise ThawError(f"{path} is missing: run from the folder that holds it") from None
-    except UnicodeDecodeError as error:
-        raise ThawError(f"{path} is not valid YAML: {error}") from error
 
 
 def parse(text: str, name: str) -> Section:
@@ -57,9 +56,12 @@ def check_classes(path: Path, classes: Sequence[str]) -> None:
     load(path).check_classes(classes)
 
 
-def check_subsets(path: Path, subsets: Iterable[str]) -> None:
-    """Check the section `split` against the subset of each image; raises ThawError if they exclude one another."""
-    load(path).split.check_subsets(subsets)
+def check_photographs(path: Path, classes: Sequence[str], images: Mapping[str, Sequence[str]]) -> None:
+    """Check the parameters of all sections against the photographs, before any is read: as `check_classes` does.
+
+    `images`: their columns, see `Split.check_columns`. Raises ThawError, one line, if a parameter does not fit them.
+    """
+    load(path).check_photographs(classes, images)
 
 
 def check_folds(path: Path, are_folds: bool) -> None:

@@ -40,6 +40,11 @@ class Params(Section):
         if self.head.extend:
             protocol.check_negatives(classes)
 
+    def check_photographs(self, classes: Sequence[str], images: Mapping[str, Sequence[str]]) -> None:
+        """Raise ThawError if a parameter does not fit the photographs; see `Split.check_columns`."""
+        self.check_classes(classes)
+        self.split.check_columns(images)
+
     def check_folds(self, are_folds: bool) -> None:
         """Raise ThawError if a parameter does not fit folds, or one split."""
         if self.fine_tune.keep != "auto" and not are_folds:
@@ -79,7 +84,7 @@ class Params(Section):
     def _kept_model_fits_the_other_sections(self):
         keep = self.fine_tune.keep
         if keep != "auto" and self.split.folds is None:
-            raise ValueError(f"fine_tune.keep: {keep} needs split.folds; with one split it should be auto")
+            raise ValueError(f"fine_tune.keep: {keep} is for folds: set it to auto, or set split.folds")
         if keep != "auto" and self.head.extend:
             raise ValueError(f"fine_tune.keep: {keep} needs head.extend: null: an extended head is not fine-tuned")
         return self

@@ -19,7 +19,7 @@ from typing import Annotated
 from pydantic import Field
 
 from thaw.core.errors import ThawError, did_you_mean
-from thaw.core.files import named_path
+from thaw.core.paths import existing, named_path, without_parents
 from thaw.core.section import Section
 from thaw.sources import class_names, table_reading
 from thaw.sources.base import DatasetInfo, Listing, Source, SourceImage
@@ -74,7 +74,7 @@ def find(params: Table) -> Listing:
 
     The columns are those that `params.path_column` and `params.label_column` name and, where they are there, `split`
     (see `subset_of`; or empty: drawn by Thaw), `group`, `weight` (from 0; empty: 1) and `meta_…`. Upper and lower
-    case make no difference. A path is absolute, begins with `~`, or is relative to the folder of the table.
+    case make no difference. A path is absolute, or relative to the folder of the table; see `paths.existing`.
 
     Rows without a path, label or file are left out with that reason, and a photograph's second row. Classes are in
     numeric order if all are numbers, otherwise in alphabetical order; labels are in their composed Unicode form. The
@@ -86,7 +86,7 @@ def find(params: Table) -> Listing:
     no classes; UnreachableError if the disk or share fails.
     """
     name = f"download.table.path {params.path}"
-    table = Path(os.path.abspath(named_path(params.path, "download.table.path")))  # noqa: PTH100 - removes `..`
+    table = without_parents(named_path(params.path, "download.table.path"))
     content = table_reading.read(table, name)
     columns = _columns(content, params, name)
     rows = _rows(content, columns, name)
@@ -206,7 +206,8 @@ def _locate(rows: list[Row], root: Path) -> tuple[int, int]:
 
 
 def _status(root: Path, given_path: str) -> tuple[Path, os.stat_result | None]:
-    path = Path(os.path.normpath(root / os.path.expanduser(given_path)))  # noqa: PTH111 - an unknown `~user` stays
+    # A path with \ is of Windows, where it escapes nothing.
+    path = without_parents(root / (given_path if "\\" in given_path else existing(given_path, root)))
     return path, status(path)
 
 

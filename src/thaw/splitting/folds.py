@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import polars as pl
 
+from thaw.core.columns import check_each_is_in_a_group
 from thaw.core.errors import ThawError
 from thaw.parameters.split import HELD_OUT, MIN_FOLDS
 from thaw.splitting.own_groups import MAX_FRACTION, largest
@@ -84,11 +85,7 @@ def choose(images: pl.DataFrame, params: "Split") -> Choice:
 
 def _count_own_groups(images: pl.DataFrame) -> int:
     """Return the number of own groups that share no near-duplicates; raises ThawError if it makes no folds."""
-    if empty := int((images["own_group"] == "").sum()):
-        raise ThawError(
-            f"split.folds: groups: {empty:,} photographs are in no group: each needs one, in the column that "
-            "split.group names, or in the column group of a table"
-        )
+    check_each_is_in_a_group(images["own_group"].to_list())
     count = images["group"].n_unique()
     if count > MAX_OWN_GROUPS:
         raise ThawError(

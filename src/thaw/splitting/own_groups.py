@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from thaw.core.errors import ThawError, did_you_mean
+from thaw.core.columns import check_groups, check_name
 
 OWN = "meta_group"  # the column of groups that a source itself gives
 MAX_FRACTION = 0.5  # of the photographs in one group: a larger one is worth a warning, and cannot be a fold
@@ -38,25 +38,16 @@ def largest(images: pl.DataFrame) -> tuple[str, int]:
 
 
 def _column(images: pl.DataFrame, column: str) -> pl.Series:
-    if column not in images.columns:
-        others = [name for name in images.columns if name.startswith("meta_")]
-        hint = did_you_mean(column, others) if others else ""
-        raise ThawError(f"split.group: the photographs have no column {column}{hint}; a table's column needs that name")
-    values = images[column].fill_null("")
-    if (values == "").all():
-        raise ThawError(f"split.group: the column {column} is empty for all photographs: it groups nothing")
-    return values
+    check_name(column, images.columns, "split.group")
+    return images[column].fill_null("")
 
 
 def _warnings(values: pl.Series, is_named: bool) -> list[str]:
     name, filled = values.name, values.filter(values != "")
+    check_groups(name, values.to_list(), is_named)
     if filled.is_empty():
         return []
     value, size = filled.value_counts().sort("count", name, descending=[True, False]).row(0)
-    if size == len(values):
-        raise ThawError(
-            f"the column {name} is {value!r} for all photographs: a group is never divided, so nothing could be tested"
-        )
     found = []
     if size > MAX_FRACTION * len(values):
         found.append(f"{size / len(values):.0%} of the photographs have the {name} {value!r}: they are one group")
