@@ -18,7 +18,8 @@ if __name__ == "__main__" and "--list" not in sys.argv:  # --list times training
 from thaw.backbones import artifact, registry
 from thaw.core import params
 from thaw.core.errors import ThawError, run
-from thaw.core.files import atomic_files, named_path, read_json
+from thaw.core.files import atomic_files, read_json
+from thaw.core.paths import named_path
 from thaw.parameters.backbone import Backbone
 
 PARAMS = Path("params.yaml")

@@ -54,7 +54,7 @@ def main() -> None:
     if unfinished:
         print()
     for name, state in unfinished:
-        print(f"{name}: {state}, `dvc queue logs {name}`")
+        print(f"{name}: {state}" + ("" if state == runs.NO_RESULTS else f", `dvc queue logs {name}`"))
     if not options.md:
         left_out = len(rows) - len(ranked)
         note = f"{left_out} row{'s' if left_out > 1 else ''} on other test photographs not drawn" if left_out else ""

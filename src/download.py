@@ -22,7 +22,7 @@ from thaw.core.errors import run
 from thaw.core.files import atomic_entries, check_no_link, temporary_path
 from thaw.inputs import named, outputs
 from thaw.sources import remarks
-from thaw.sources.base import DatasetInfo
+from thaw.sources.base import DatasetInfo, known_columns
 from thaw.sources.collection import attribution, collect, collected
 from thaw.sources.registry import SOURCES
 
@@ -46,7 +46,7 @@ def main() -> None:
         outputs.check_own(RAW / "images", set().union(*filter(None, records)))
     with source.lock(section):
         listing = replace(source.find(section), bits=download.bits)
-        params.check_classes(PARAMS, listing.info.classes)  # before any photograph is copied
+        params.check_photographs(PARAMS, listing.info.classes, known_columns(listing.images))  # before one is copied
         outputs.check_apart(named.images(source.name, listing), written)
         with atomic_entries(RAW) as raw:
             images, missing = collect(listing, raw)

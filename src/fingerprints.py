@@ -10,9 +10,11 @@ from pathlib import Path
 from thaw.core import params
 from thaw.core.encodings import shown
 from thaw.core.errors import ThawError, run
-from thaw.core.files import project_folder, read_json, write_json
+from thaw.core.files import read_json, write_json
+from thaw.core.paths import project_folder, repository
 from thaw.core.section import Section
 from thaw.inputs import fingerprint, named, outputs
+from thaw.sources.base import known_columns
 from thaw.sources.registry import SOURCES
 
 PARAMS = Path("params.yaml")
@@ -21,7 +23,7 @@ EACH_TIME = Path("data/inputs/each_time.yaml")  # makes the stage run
 PHOTOGRAPHS = Path("data/inputs/photographs.json")
 WEIGHTS = Path("data/inputs/weights.json")
 MODEL = Path("data/inputs/model.json")
-MEMORY = project_folder() / ".dvc" / "tmp" / "thaw"  # what was read before; no output depends on it
+MEMORY = repository(project_folder()) / ".dvc" / "tmp" / "thaw"  # what was read before; no output depends on it
 
 
 def main() -> None:
@@ -59,6 +61,7 @@ def of_photographs(download: Section, old: str | None) -> str | None:
         if place or not old:
             raise
         return kept(old, str(error))
+    params.check_photographs(PARAMS, listing.info.classes, known_columns(listing.images))  # before one is read
     outputs.check_apart(named.images(source.name, listing), outputs.declared(PIPELINE))
     return fingerprint.of_listing(listing, place.path if place else None, memory)
 

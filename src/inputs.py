@@ -4,13 +4,14 @@ DVC sees changes of what lies in the project. Photographs, weights and a model t
 stage `fingerprints` has to look at them in every `dvc repro`. `each_time` makes it run: it is `.nan`, which is no
 number and not even equal to itself, so DVC finds it changed each time. Without such files it is 0.
 
-This stage runs before any other: it refuses what DVC would delete.
+This stage runs before any other: it refuses what DVC would delete, and a repository without a commit.
 """
 
+import subprocess
 from pathlib import Path
 
 from thaw.core import params
-from thaw.core.errors import run
+from thaw.core.errors import ThawError, run
 from thaw.core.files import write_text
 from thaw.inputs import named, outputs
 
@@ -21,12 +22,23 @@ OUTPUT = Path("data/inputs/each_time.yaml")
 
 def main() -> None:
     parameters = params.load(PARAMS)
+    check_commit()
     download, weights, extend = parameters.download, parameters.backbone.weights, parameters.head.extend
     own = (named.photographs(download), named.cache(download), named.weights(weights), named.model(extend))
     outputs.check_apart(filter(None, own), outputs.declared(PIPELINE))
     changeable = list(named.changeable(download, weights, extend))
     write_text(OUTPUT, f"each_time: {'.nan' if changeable else 0}\n")
     print(f"inputs: of your own: {', '.join(changeable) or 'nothing'}")
+
+
+def check_commit() -> None:
+    """Raise ThawError if Git's repository has no commit: DVCLive, which the training logs with, would refuse it."""
+    in_repository, has_commit = (
+        subprocess.run(["git", "rev-parse", *query], capture_output=True, check=False).returncode == 0
+        for query in (["--git-dir"], ["--verify", "HEAD"])
+    )
+    if in_repository and not has_commit:
+        raise ThawError("this Git repository has no commit, and the training needs one: run `git add .`, `git commit`")
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ import polars as pl
 
 from thaw.backbones import registry
 from thaw.core import params, progress, tables
-from thaw.core.errors import run
-from thaw.core.files import write_text
+from thaw.core.errors import ThawError, run
+from thaw.core.paths import named_path
 from thaw.core.section import Section
 from thaw.experiments import params_edit
 from thaw.guide import place, settings, summary, survey, time_needed
@@ -63,14 +63,16 @@ def prepare(text: str) -> None:
     changes = params_edit.apply(values, params_edit.nest(written))
     after = params.parse(params_edit.dump(values), f"{PARAMS} with {path}")
     after.check_classes(listing.info.classes)
+    after.split.check_columns(survey.as_table(photographs).to_dict(as_series=False))
     counts = count(photographs, after.split)
+    after.check_folds(are_folds=counts.folds > 0)
 
     size = after.image.size or registry.input_size(after.backbone.name).trained
     lines = summary.found(photographs, counts, after.split)
     lines += summary.chosen(decisions, changes, PARAMS.name) + summary.enlarged(photographs, size)
     print("\n".join([*lines, time_line(after, counts, photographs)]), flush=True)
     if changes:
-        write_text(PARAMS, params_edit.dump(values))
+        params_edit.write(PARAMS, params_edit.dump(values))
     elif is_same and after.download.bits is None and (changed := survey.changes_since(RAW, photographs)):
         what = ", ".join(f"{number:,} {kind}" for kind, number in changed.items())
         print(f"photographs: {what} since the last run: `dvc repro` copies them again", flush=True)
@@ -78,8 +80,8 @@ def prepare(text: str) -> None:
 
 def is_same_file(written: str | None, path: Path) -> bool:
     try:
-        return written is not None and Path(written).expanduser().samefile(path)
-    except (OSError, RuntimeError):
+        return written is not None and named_path(written, "the path").samefile(path)
+    except (OSError, ThawError):
         return False
 
 

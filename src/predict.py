@@ -34,7 +34,7 @@ if __name__ == "__main__":
     import thaw.engines.keras_without_tensorflow  # noqa: F401
 
 from thaw.core.errors import run
-from thaw.core.files import named_path
+from thaw.core.paths import named_path
 from thaw.engines import flips, inference
 from thaw.prediction import deployed_model, names, output, stream
 from thaw.prediction.sheet import ENDINGS, Sheet, is_sheet

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from thaw.core import params
 from thaw.core.errors import ThawError, did_you_mean, run
-from thaw.core.files import write_text
 from thaw.experiments import params_edit
 
 PARAMS = Path("params.yaml")
@@ -29,7 +28,7 @@ def main() -> None:
     changes = params_edit.apply(values, params_edit.read(RECIPES / f"{name}.yaml"))
     text = params_edit.dump(values)
     params.parse(text, f"{PARAMS} with {RECIPES}/{name}.yaml")
-    write_text(PARAMS, text)
+    params_edit.write(PARAMS, text)
     for key, old, new in changes:
         print(f"{key}: {format_value(old)} → {format_value(new)}")
     print(f"recipe: {len(changes)} changes in {PARAMS}" if changes else f"recipe: {PARAMS} has it all already")

@@ -1,14 +1,14 @@
 """Say in a line what a finished run has found and what to look at: the last line of `make repro`."""
 
-import subprocess
 from pathlib import Path
 
 import yaml
 
 from thaw.core import tables
-from thaw.core.errors import run
-from thaw.core.files import read_json
+from thaw.core.errors import ThawError, run
+from thaw.core.files import read_json, read_utf8
 from thaw.core.metrics_file import saved_model
+from thaw.experiments import programs
 from thaw.guide import outcome
 
 PARAMS = Path("params.yaml")
@@ -28,12 +28,13 @@ def main() -> None:
 
 def are_other_photographs() -> bool:
     """Return whether params.yaml names other photographs than in the last commit."""
-    command = ["git", "show", f"HEAD:./{PARAMS}"]
-    committed = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
-    if committed.returncode:  # there is no commit yet
+    try:
+        before = yaml.safe_load(programs.git("show", f"HEAD:./{PARAMS}"))["download"]
+        before = [before["source"], before.get(before["source"])]
+    except (ThawError, yaml.YAMLError, LookupError, TypeError, AttributeError):  # there is no commit, or no such file
         return False
-    before, now = (yaml.safe_load(text)["download"] for text in (committed.stdout, PARAMS.read_text(encoding="utf-8")))
-    return [before["source"], before.get(before["source"])] != [now["source"], now.get(now["source"])]
+    now = yaml.safe_load(read_utf8(PARAMS))["download"]
+    return before != [now["source"], now.get(now["source"])]
 
 
 if __name__ == "__main__":

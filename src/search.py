@@ -43,6 +43,7 @@ def main() -> None:
     trials.check(ranges, PARAMS, CUT_POINTS, SOURCE)
 
     finished, left_out = trials.read(options.name, ranges, PARAMS, LOSSES)
+    failed = []
     first = trials.next_number(options.name)
     for number in range(first, first + options.trials):
         history = list(finished.values())
@@ -59,13 +60,16 @@ def main() -> None:
             error = f"search: {name} came to an end, but `dvc exp show` has no result of it"
         if error:
             print(error, file=sys.stderr)
+            failed.append(name)
     if not finished:
         raise ThawError("no trial came to an end: the lines above say why")
     print(f"\n{trials.as_text(finished, ranges)}")
     if left_out:
         print(f"search: {left_out} earlier trial{'s' if left_out > 1 else ''} on other validation photographs left out")
     print(f"search: to use the best trial: `dvc exp apply {trials.ranked(finished)[0]}`, then set {runs.PRUNE} to [].")
-    print("Run `python src/sweep.py --seeds 5` to compare its gain with the spread over seeds.")
+    print("Run `python src/sweep.py --seeds 5` to compare its gain with the spread over seeds.", flush=True)
+    if failed:
+        raise ThawError(f"{len(failed)} of {options.trials} trials failed: {', '.join(failed)}; see the lines above")
 
 
 if __name__ == "__main__":

@@ -56,7 +56,10 @@ def push_experiments(experiments: dict[str, str], git_remote: str) -> None:
             "(what DVC says of them stands above); all else is on the remote"
         )
     if status:
-        raise ThawError(f"the outputs of experiments were not all pushed: {git_remote} has the experiments themselves")
+        raise ThawError(
+            f"the outputs of experiments were not all pushed ({programs.shown(command)} {programs.ended(status)}): "
+            f"{git_remote} has the experiments themselves"
+        )
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from thaw.core.errors import run
 from thaw.core.files import read_json
 from thaw.splitting import duplicates, folds, listing, own_groups, splits, subsets, thumbnails
 
+PARAMS = Path("params.yaml")
 RAW = Path("data/raw")
 OUTPUT = Path("data/split.csv")
 LISTING = Path("data/duplicates.csv")
@@ -28,26 +29,30 @@ SHEET = Path("reports/duplicates.jpg")
 
 
 def main() -> None:
-    split = params.load(Path("params.yaml")).split
+    split = params.load(PARAMS).split
     table = tables.read_images(RAW)
     strata = read_json(RAW / "source.json")["strata"]
     image_ids, paths = table["image_id"].to_list(), [RAW / path for path in table["path"]]
+    own, warnings = own_groups.read(table, split.group_columns)  # before the work
+    subset = subsets.read(table, RAW, split)
+    if split.after is None and split.time != "exif":
+        warnings.append(f"split.time: {split.time} has no effect, since split.after is null")
     alike = image_ids
     if split.group_duplicates:
         small = thumbnails.read(paths, OUTPUT.parent)
         alike = duplicates.group_near_duplicates(image_ids, small, mirrored=split.mirrored_duplicates)
     for group, size in duplicates.oversized_groups(alike):
         print(f"split: warning: {size:,} photographs count as near-duplicates of {group}: check whether they are")
-    own, warnings = own_groups.read(table, split.group_columns)
     for warning in warnings:
         print(f"split: warning: {warning}")
     table = table.with_columns(
         group=pl.Series(duplicates.connected(image_ids, alike, *own)),
         own_group=own[0] if own else pl.lit(""),
-        subset=subsets.read(table, RAW, split),
+        subset=subset,
         stratum=pl.concat_str("label", *strata, separator="/"),
     )
     choice = folds.choose(table, split)
+    params.check_folds(PARAMS, are_folds=choice.count is not None)
     if choice.count:
         drawn = folds.draw(table, choice.count, split)
         table = table.with_columns(*drawn, split=pl.lit("train"))

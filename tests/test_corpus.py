@@ -26,7 +26,8 @@ CASES = [case for path in sorted(CORPUS.glob("*.yaml")) for case in yaml.safe_lo
 
 DRAWN = {
     "JPEG": "JPEG", "PNG": "PNG", "WebP": "WEBP", "GIF": "GIF", "BMP": "BMP", "TIFF": "TIFF", "AVIF": "AVIF",
-    "JPEG 2000": "JPEG2000", "PPM": "PPM", "TGA": "TGA",
+    "JPEG 2000": "JPEG2000", "PPM": "PPM", "TGA": "TGA", "ICO": "ICO", "ICNS": "ICNS", "DDS": "DDS", "PCX": "PCX",
+    "SGI": "SGI", "XBM": "XBM",
 }  # fmt: skip
 BEGUN = {
     "HEIC": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic\0\0\0\x10meta",
@@ -48,7 +49,8 @@ def photograph(name: str, format: str) -> bytes:
     seed = int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:4], "big")
     pixels = cv2.resize(np.random.default_rng(seed).integers(0, 255, (4, 6, 3), np.uint8), (24, 16))
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format)
+    image = Image.fromarray(pixels)
+    (image.convert("1") if format == "XBM" else image).save(buffer, format)
     return buffer.getvalue()
 
 

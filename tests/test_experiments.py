@@ -18,7 +18,7 @@ from conftest import ROOT, SMALL, Checkout, scripts_run
 import search as search_script
 import share
 from thaw.core.errors import ThawError
-from thaw.experiments import params_edit, photographs, plot, ranking, runs, search, sweeps, table, trials
+from thaw.experiments import params_edit, photographs, plot, programs, ranking, runs, search, sweeps, table, trials
 from thaw.experiments.runs import Data, Experiment
 from thaw.experiments.search import Trial
 from thaw.experiments.sweeps import Choice, Interval
@@ -93,6 +93,25 @@ def test_what_is_not_finished_is_told_apart(state):
 def test_a_commit_without_results_is_left_out():
     empty = entry("workspace", 0.8) | {"data": {"params": {}, "metrics": {"reports/metrics.json": {"error": {}}}}}
     assert runs.parse([empty, empty | {"data": None}]) == ([], [])
+
+
+def test_a_run_that_is_asked_for_or_an_experiment_without_results_is_said():
+    commit = entry("a" * 40, 0.8) | {
+        "data": None, "experiments": [experiment_entry("half", "success", {"rev": "b" * 40, "data": None})]
+    }  # fmt: skip
+    assert runs.parse([commit], {"a" * 40: "HEAD~1"}) == ([], [("half", runs.NO_RESULTS), ("HEAD~1", runs.NO_RESULTS)])
+
+
+def test_what_belongs_to_another_project_of_the_repository_is_no_part_of_a_run():
+    run = entry("a" * 40, 0.9, epochs=4)
+    deps = {"sub/src/thaw/training": {"hash": "1"}, "src/other.py": {"hash": "2"}, "other/images.csv": {"hash": "3"}}
+    data = {kind: {f"sub/{path}": file for path, file in files.items()} for kind, files in run["data"].items()}
+    data["params"]["params.yaml"] = {"data": {"other": 1}}
+    data["metrics"]["other/metrics.json"] = {"data": {"head": {}}}
+    ((found,), _) = runs.parse([run | {"data": data | {"deps": deps}}], project="sub/")
+    assert found.parameters == {"fine_tune.epochs": 4}
+    assert found.code == repr([("src/thaw/training", "1")])
+    assert found.data == Data(None, None)
 
 
 def test_a_run_whose_test_labels_weigh_nothing_is_listed_all_the_same():
@@ -807,6 +826,22 @@ def test_a_trial_is_pruned_where_its_limit_ended_it(trial, was_pruned):
     assert Trial({"fine_tune.prune_above": [None, None, 0.3]}, *trial).was_pruned is was_pruned
 
 
+def test_with_folds_no_trial_has_limits_none_was_pruned_and_that_is_said():
+    early = {"losses": [1.0, 0.9, 0.9, 0.9], "epochs": 6, "accuracy": 0.8}
+    values = {"fine_tune.prune_above": [None, None, 0.3]}
+    folded, single = Trial(values, **early, has_folds=True), Trial(values, **early)
+    assert search.limits([single] * search.STARTUP_TRIALS) and search.limits([folded] * search.STARTUP_TRIALS) == []
+    assert single.was_pruned and not folded.was_pruned
+    assert "With folds no trial is pruned" in trials.as_text({"search-000": folded}, {})
+    assert "With folds" not in trials.as_text({"search-000": single}, {})
+
+
+def test_an_experiment_with_folds_is_known_by_its_metrics():
+    plain, folded = entry("abc", 0.9), entry("def", 0.9)
+    folded["data"]["metrics"]["reports/metrics.json"]["data"]["folds"] = {"count": 5, "kept": "fine_tuned"}
+    assert [experiment.has_folds for experiment in runs.parse([plain, folded])[0]] == [False, True]
+
+
 def test_what_is_searched_by_default_are_ranges_with_the_last_blocks_of_the_backbone(tmp_path):
     backbone = tmp_path / "backbone.json"
     layers = [f"block{i}a_add" for i in range(1, 7)] + ["features"]
@@ -1002,6 +1037,38 @@ def test_git_says_in_one_line_why_it_cannot_answer(tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     with pytest.raises(ThawError, match=r"^`git rev-parse --is-shallow-repository`: not a git repository"):
         runs.refuse_shallow_clone()
+
+
+@pytest.mark.parametrize("output", ["", "no changes", "[{]"])
+def test_an_answer_that_is_no_json_is_one_line_whatever_the_exit_status(output):
+    with pytest.raises(ThawError, match=r"ended without an error, but its answer is no JSON: '"):
+        programs.json_answer(["echo", output])
+
+
+def test_a_program_that_is_killed_or_not_there_is_said_to_be():
+    with pytest.raises(ThawError, match=r"^`sh -c .*`: was killed \(SIGKILL\), as where memory runs out$"):
+        programs.answer(["sh", "-c", "echo warning >&2; kill -9 $$"])
+    with pytest.raises(ThawError, match=r"^no-such-program is not installed, or not in PATH$"):
+        programs.answer(["no-such-program"])
+
+
+def test_an_experiment_whose_dvc_is_killed_has_failed_and_says_why(quick, monkeypatch):
+    monkeypatch.chdir(quick.path)
+    monkeypatch.setattr(programs, "dvc", lambda *arguments: ["sh", "-c", "kill -9 $$", "dvc", *arguments])
+    said = "`dvc exp run --temp --set-param evaluate.bins=70` was killed (SIGKILL), as where memory runs out"
+    assert runs.run({"evaluate.bins": "70"}) == said
+
+
+def test_a_search_with_a_trial_that_failed_says_so_at_its_end(tmp_path, monkeypatch):
+    Checkout(tmp_path).run("git", "init", "--quiet", check=True)
+    shutil.copyfile(DEFAULTS, tmp_path / "params.yaml")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(programs, "dvc", lambda *arguments: ["sh", "-c", "kill -9 $$", "dvc", *arguments])
+    finished = Trial({"evaluate.bins": 60, runs.PRUNE: []}, losses=[0.5, 0.4], epochs=1, accuracy=0.9)
+    monkeypatch.setattr(trials, "read", lambda *_: ({"search-old": finished}, 0))
+    monkeypatch.setattr(sys, "argv", ["search.py", "--trials", "2", "evaluate.bins=60,70,80"])
+    with pytest.raises(ThawError, match=r"^2 of 2 trials failed: search-000, search-001; "):
+        search_script.main()
 
 
 # What CI does

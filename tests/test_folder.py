@@ -273,7 +273,9 @@ def test_a_folder_whose_name_takes_two_lines(tmp_path):
         (lambda root: draw(root / "train/cat/0.png"), "one class, 'cat': at least two"),
         (lambda root: [draw(root / "cat/0.png"), (root / "dog").mkdir()], "one class, 'cat': at least two"),
         (
-            lambda root: [draw(root / "cat/0.png"), draw(root / "dog/0.png").write_bytes(b"")],
+            lambda root: [
+                draw(root / f"cat/{i}.png") and draw(root / f"dog/{i}.png").write_bytes(b"") for i in range(3)
+            ],
             "class 'dog' could be read",
         ),
     ],

@@ -208,7 +208,10 @@ def test_auto_takes_a_split_that_is_there_or_one_split_where_a_group_is_most_of_
     )
     one_group = photographs("ab" * 50, dict.fromkeys(range(90), "site"))
     choice = folds.choose(one_group, parameters(folds="auto"))
-    assert choice == (None, "split.folds: auto takes one split, since 90% are of one group")
+    assert choice == (
+        None,
+        "split.folds: auto takes one split, since 90% of the photographs are of one group ('site')",
+    )
 
 
 def test_without_folds_nothing_is_said():
@@ -229,13 +232,8 @@ REFUSED = {
         "the class 'b' has 2 photographs: too few for 3 folds; 3 or more are needed, 5 are better",
     ),
     "one group with 90 % of the data": (
-        photographs("ab" * 50, dict.fromkeys(range(90), "site")), {}, "90% of the photographs are of one group",
-    ),
-    "folds and a split of one's own": (
-        photographs("ab" * 50).with_columns(subset=pl.lit("test")), {}, "exclude one another: set split.folds: null",
-    ),
-    "groups and a split of one's own": (
-        photographs("ab" * 50).with_columns(subset=pl.lit("test")), {"folds": "groups"}, "exclude one another",
+        photographs("ab" * 50, dict.fromkeys(range(90), "site")), {},
+        "90% of the photographs are of one group ('site'), which is never divided",
     ),
     "groups without a group": (
         photographs("ab" * 50, {i: f"s{i % 5}" for i in range(90)}), {"folds": "groups"},
@@ -356,7 +354,7 @@ def test_dates_numbers_and_time_zones_are_compared_as_such():
         (
             ["2024-01-01", "yesterday"],
             "2024-05-01",
-            r"1 of 2 photographs have no date .* p1 \('yesterday' is no date\)",
+            r"1 of 2 photographs have no date .* p1 \('yesterday' is no date; dates are such as",
         ),
         (["2024-01-01", ""], "2024-05-01", r"1 of 2 photographs have no date in meta_date, .* p1 \(it is empty\)"),
         (["2024-13-01", "2024-01-01"], "2024-05-01", "'2024-13-01' is no date"),
@@ -425,6 +423,17 @@ def test_the_stage_writes_a_column_for_each_repeat_and_says_what_was_taken(run_s
     assert set(table["split"]) == {"train"} and set(table["fold"]) == set(range(5))
     line = "split: 5 folds of 8 photographs, drawn 2 times (split.folds: auto, for fewer than 1,000 photographs); "
     assert line in capsys.readouterr().out
+
+
+def test_a_column_that_is_missing_is_said_before_the_work(run_stage, monkeypatch):
+    monkeypatch.setattr(script.thumbnails, "read", lambda *_: pytest.fail("near-duplicates were looked for"))
+    with pytest.raises(ThawError, match=r"split.group: the photographs have no column meta_patient"):
+        run_stage(group="patient", group_duplicates=True)
+
+
+def test_a_column_of_times_that_has_no_effect_is_said(run_stage, capsys):
+    run_stage(time="date")
+    assert "split: warning: split.time: date has no effect, since split.after is null\n" in capsys.readouterr().out
 
 
 def test_without_folds_the_stage_writes_no_such_column(run_stage):

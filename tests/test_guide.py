@@ -150,6 +150,16 @@ def test_after_a_run_on_other_photographs_the_branch_is_advised(results):
     assert f"of the 1 test photographs are right (95% interval 75.0% to 84.4%); open {results}/reports" in lines[1]
 
 
+@pytest.mark.parametrize("committed", ["download: {source: elpv}".encode("utf-16"), b"download: [", b"", b"- x"])
+def test_a_commit_whose_parameters_cannot_be_read_brings_no_advice_about_git(results, committed):
+    text = (results / "params.yaml").read_text()
+    (results / "params.yaml").write_bytes(committed)
+    identity = ["-c", "user.name=x", "-c", "user.email=x"]
+    subprocess.run(["git", *identity, "commit", "-qam", "saved by an editor"], cwd=results, check=True)
+    (results / "params.yaml").write_text(text)
+    assert [line.split(":")[0] for line in result(results)] == ["result"]
+
+
 def test_outside_of_git_there_is_no_advice_about_git(results):
     (results / ".git").rename(results / "git")
     (results / "params.yaml").write_text("download: {source: folder, folder: {path: /mine}}\n")

@@ -3,18 +3,22 @@
 import json
 import os
 import shutil
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import polars as pl
 import pytest
-from conftest import Checkout
+import yaml
+from conftest import ROOT, Checkout
 from PIL import Image
 
 import fingerprints
-from thaw.core import files
+import inputs
+from thaw.core import files, paths
 from thaw.core.errors import ThawError
-from thaw.core.files import named_path
+from thaw.core.paths import named_path
 from thaw.inputs import fingerprint, named, outputs
 from thaw.sources.folder import Folder
 from thaw.sources.folder import find as find_folder
@@ -103,7 +107,8 @@ def test_in_a_clone_without_the_photographs_they_are_taken_as_unchanged_and_that
     assert project.lock == before
 
 
-def test_weights_and_a_model_that_changed_are_noticed_by_the_stages_that_read_them(project):
+def test_weights_and_a_model_that_changed_are_noticed_by_the_stages_that_read_them(project, mine):
+    (mine / "stripes").rename(mine / "not blobs")  # an extended head needs such a class
     weights, model = (project.path.parent / name for name in ("mine.weights.h5", "mine.keras"))
     weights.write_bytes(b"one")
     model.write_bytes(b"one")
@@ -128,7 +133,7 @@ def folder(tmp_path):
         for number in range(3):
             path = tmp_path / "mine" / label / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.new("RGB", (8, 8), (number * 20, len(label), 9)).save(path)
+            Image.new("RGB", (8, 8), (number * 20, ord(label[0]), 9)).save(path)
             os.utime(path, (OLD, OLD))
     return tmp_path / "mine"
 
@@ -152,6 +157,12 @@ def replace_keeping_size_and_date(path):
     os.utime(path, (OLD, OLD))
 
 
+def swap(one, other):
+    one.rename(one.with_name("aside"))
+    other.rename(one)
+    one.with_name("aside").rename(other)
+
+
 CHANGES = {
     "relabelled": lambda folder: (folder / "cat/0.png").rename(folder / "dog/00.png"),
     "added": lambda folder: shutil.copyfile(folder / "cat/0.png", folder / "dog/new.png"),
@@ -160,6 +171,7 @@ CHANGES = {
     "another class": lambda folder: shutil.copytree(folder / "cat", folder / "hen"),
     "renamed class": lambda folder: (folder / "cat").rename(folder / "kitten"),
     "edited": lambda folder: Image.new("RGB", (9, 9)).save(folder / "cat/0.png"),
+    "another folder has the name of a class": lambda folder: swap(folder / "cat", folder / "dog"),
     "edited, of the same size and date": lambda folder: replace_keeping_size_and_date(folder / "cat" / "1.png"),
 }
 
@@ -183,6 +195,61 @@ def test_a_link_that_leads_elsewhere_is_noticed(folder, settled):
     link.unlink()
     link.symlink_to(others / "new")
     assert taken(folder) != before
+
+
+@pytest.fixture
+def later(monkeypatch):
+    """The next look is a minute later: what was written in this test has settled, by the clock of this machine."""
+    now = time.time_ns()
+    monkeypatch.setattr(fingerprint.time, "time_ns", lambda: now + 60 * 10**9)
+
+
+def test_a_photograph_of_a_camera_whose_clock_is_ahead_is_read_once_and_its_change_is_noticed(
+    folder, later, monkeypatch
+):
+    next_year = time.time() + 365 * 24 * 3600
+    for path in folder.rglob("*.png"):
+        os.utime(path, (next_year, next_year))
+    before = taken(folder)
+    assert fingerprint.Memory(folder.parent / "memory.json").same() == before
+    content = bytearray((folder / "cat/0.png").read_bytes())
+    content[-20] ^= 1
+    (folder / "cat/0.png").write_bytes(content)
+    os.utime(folder / "cat/0.png", (next_year, next_year))  # of the same size and date
+    assert taken(folder) != before
+
+
+def test_a_file_system_whose_clock_is_ahead_has_its_files_read_again(folder, later, monkeypatch):
+    """Each may change once more within the resolution of a time that is still to come."""
+    state = fingerprint._state
+    ahead = 10**9 * 3600
+    monkeypatch.setattr(fingerprint, "_state", lambda p: (s := state(p)) and [s[0], s[1] + ahead, s[2] + ahead, s[3]])
+    taken(folder)
+    assert fingerprint.Memory(folder.parent / "memory.json").same() is None
+
+
+def test_a_file_that_comes_into_the_place_of_a_pointer_or_a_broken_link_is_noticed(folder, settled):
+    (folder / "cat/lfs.png").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 9\n")
+    (folder / "dog/link.png").symlink_to(folder.parent / "elsewhere.png")
+    first = taken(folder)
+    (folder / "cat/lfs.png").write_bytes((folder / "cat/0.png").read_bytes())
+    second = taken(folder)
+    shutil.copyfile(folder / "dog/0.png", folder.parent / "elsewhere.png")
+    third = taken(folder)
+    assert len({first, second, third}) == 3
+
+
+def test_a_parameter_that_does_not_fit_the_photographs_is_refused_before_one_is_read(folder, tmp_path, monkeypatch):
+    values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    values["download"] |= {"source": "folder", "folder": {"path": str(folder)}}
+    values["split"] |= {"group": "patient"}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+    shutil.copyfile(ROOT / "dvc.yaml", tmp_path / "dvc.yaml")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(fingerprints, "MEMORY", tmp_path / "memory")
+    monkeypatch.setattr(fingerprint, "of_file", lambda path: pytest.fail(f"{path} was read"))
+    with pytest.raises(ThawError, match=r"^split.group: the photographs have no column meta_patient; "):
+        fingerprints.main()
 
 
 def test_what_is_unchanged_is_neither_listed_nor_read_again(folder, settled, monkeypatch):
@@ -238,6 +305,20 @@ def test_a_table_is_noticed_with_the_photographs_that_it_lists(folder, settled):
     assert relabelled != before
     Image.new("RGB", (9, 9)).save(folder / "dog/1.png")
     assert of_table() not in (before, relabelled)
+
+
+def test_a_repository_without_a_commit_is_refused_by_the_first_stage(dvc_of_its_own, tmp_path, monkeypatch):
+    """As of the files that a browser downloads: `git init`, and no commit."""
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.chdir(tmp_path)
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copyfile(ROOT / name, tmp_path / name)
+    inputs.main()  # without Git there is nothing to commit to
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    with pytest.raises(ThawError, match="this Git repository has no commit"):
+        inputs.main()
+    commit(Checkout(tmp_path))
+    inputs.main()
 
 
 # --- Nothing is lost ---
@@ -300,6 +381,47 @@ def test_links_are_followed(tmp_path, monkeypatch, link):
         images.symlink_to(path.parent)
     with pytest.raises(ThawError, match="lies in data/raw"):
         outputs.check_apart(own(path), OUTPUTS)
+
+
+@pytest.mark.parametrize(("where", "said"), [("data/mine/..", "holds"), ("data/raw/images/..", "lies in")])
+def test_a_path_that_ends_with_dots_is_that_of_the_folder_around(tmp_path, monkeypatch, where, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / where).parent.mkdir(parents=True)
+    with pytest.raises(ThawError, match=f"{said} data/raw"):
+        outputs.check_apart(own(tmp_path / where), OUTPUTS)
+
+
+@pytest.mark.parametrize(
+    ("output", "where", "said"),
+    [("data/raw", "cat/1.png", "lies in"), ("data", "", "holds")],
+)
+def test_a_folder_that_is_mounted_at_a_second_place_too_is_found(tmp_path, output, where, said):
+    """As a container has the project and a folder in it."""
+    (tmp_path / "project" / "data" / "raw" / "images").mkdir(parents=True)
+    (tmp_path / "second").mkdir()
+    code = f"""
+import sys; sys.path.insert(0, {str(ROOT / "src")!r})
+from pathlib import Path
+from thaw.inputs import named, outputs
+mine = named.Named("the path", Path("../second").absolute() / {where!r}, "photographs")
+outputs.check_apart([mine], [Path("data/raw/images"), Path("models/model.keras")])
+"""
+    mount = f"mount --bind {tmp_path}/project/{output} {tmp_path}/second"
+    command = ["unshare", "--map-root-user", "--mount", "sh", "-c", f'{mount} && exec "$@"', "sh"]
+    if subprocess.run([*command, "true"], check=False, capture_output=True, cwd=tmp_path).returncode:
+        pytest.skip("this machine lets nobody mount a folder")
+    result = subprocess.run(
+        [*command, sys.executable, "-c", code], check=False, capture_output=True, text=True, cwd=tmp_path / "project"
+    )
+    assert f"{said} data/raw" in result.stderr
+
+
+def test_a_hard_link_to_an_output_is_a_file_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("models").mkdir()
+    Path("models/model.keras").touch()
+    Path("mine.keras").hardlink_to("models/model.keras")
+    outputs.check_apart(own(tmp_path / "mine.keras"), OUTPUTS)
 
 
 def test_files_that_the_stage_did_not_write_are_named(tmp_path):
@@ -387,12 +509,77 @@ def test_a_relative_path_begins_at_the_project_in_an_experiment_too(project, min
 
 def test_the_project_is_found_from_its_copy(tmp_path, monkeypatch):
     copy = tmp_path / "project" / ".dvc" / "tmp" / "exps" / "standalone" / "tmp1"
-    copy.mkdir(parents=True)
+    (copy / ".dvc").mkdir(parents=True)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "project"))
     monkeypatch.chdir(copy)
     assert named_path("../mine", "the path") == tmp_path / "project" / ".." / "mine"
     monkeypatch.chdir(tmp_path)  # a run of another project, inside of that one's stage
     assert named_path("mine", "the path") == tmp_path / "mine"
+
+
+@pytest.mark.parametrize("of_dvc", [".", "outer/sub"])
+def test_a_project_in_a_folder_of_a_larger_repository_is_found_from_its_copy(tmp_path, monkeypatch, of_dvc):
+    """`.`: DVC's repository is the larger one; `outer/sub`: DVC was initialised in a folder of Git's repository."""
+    original = tmp_path / of_dvc
+    copy = original / ".dvc" / "tmp" / "exps" / "standalone" / "tmp1"
+    for folder in (original / ".dvc", tmp_path / "outer" / "sub", copy / of_dvc / ".dvc", copy / "outer" / "sub"):
+        folder.mkdir(parents=True, exist_ok=True)
+    monkeypatch.setenv("DVC_ROOT", str(original))
+    monkeypatch.chdir(copy / "outer" / "sub")
+    assert paths.project_folder() == tmp_path / "outer" / "sub"
+    assert paths.repository(paths.project_folder()) == original.resolve()
+
+
+def test_a_run_makes_no_repository_of_its_own_in_a_larger_one(fresh, tmp_path):
+    """A folder `.dvc` in the project would be the repository of the next command, without cache and settings."""
+    outer = Checkout(tmp_path / "outer")
+    shutil.copytree(fresh.path, outer.path / "sub", ignore=shutil.ignore_patterns(".git", ".dvc"))
+    for command in (["git", "init", "--quiet"], [sys.executable, "-m", "dvc", "init", "--quiet"]):
+        outer.run(*command, check=True)
+    commit(outer)
+    assert Checkout(outer.path / "sub").repro("fingerprints") == ["inputs"]
+    assert not (outer.path / "sub" / ".dvc").exists()
+    assert list((outer.path / ".dvc" / "tmp" / "thaw").iterdir())
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["  mine ", "'mine'", '"mine"', "$HOME/mine", "${HOME}/mine", "~/mine", "file://{home}/mine", "file://{home}/m%69ne",
+     "my\\ own", "'~/my own'", "file://{home}/my%20own", "$MINE"],
+)  # fmt: skip
+def test_a_path_is_taken_as_people_write_and_paste_it(tmp_path, monkeypatch, written):
+    for name in ("mine", "my own"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("MINE", str(tmp_path / "mine"))
+    monkeypatch.chdir(tmp_path)
+    found = named_path(written.format(home=tmp_path) if "file" in written else written, "the path")
+    assert found == tmp_path / ("my own" if "own" in written else "mine")
+
+
+def test_a_path_that_is_there_as_it_is_written_is_taken_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    for name in ("$HOME", " a ", "'a'", "a", "~nobody-here"):
+        (tmp_path / name).mkdir()
+        assert named_path(name, "the path") == tmp_path / name
+    assert named_path("${HOME}/new", "the path") == tmp_path / "home" / "new"
+    with pytest.raises(ThawError, match=r"^the path ~nobody-else/mine: there is no such home$"):
+        named_path("~nobody-else/mine", "the path")
+
+
+@pytest.mark.parametrize("kind", ["table", "row"])
+def test_a_path_through_a_link_and_back_leads_where_the_system_leads(folder, kind):
+    """`link/..` is the folder around the target of the link, not the one that the link lies in."""
+    elsewhere = folder.parent / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "link").symlink_to(folder / "cat")
+    rows = [f"{path.relative_to(folder)},{path.parent.name}" for path in sorted(folder.rglob("*.png"))]
+    (folder / "labels.csv").write_text("\n".join(["path,label", *rows]))
+    (elsewhere / "labels.csv").write_text("\n".join(["path,label", *(f"link/../{row}" for row in rows)]))
+    path = elsewhere / ("link/../labels.csv" if kind == "table" else "labels.csv")
+    listing = find_table(Table(path=str(path), path_column="path", label_column="label"))
+    assert sorted(image.path for image in listing.images) == sorted(folder.rglob("*.png"))
 
 
 def test_a_table_that_is_not_there_is_named_in_full(tmp_path, monkeypatch):

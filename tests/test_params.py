@@ -1,6 +1,7 @@
 """All of params.yaml is checked before any work; a mistake is one line that names the key and its valid values."""
 
 import copy
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ from dependencies import SRC
 
 from thaw.core import params
 from thaw.core.errors import ThawError
+from thaw.experiments import params_edit
+from thaw.inputs import outputs
 
 DEFAULTS = yaml.safe_load((Path(__file__).parent.parent / "params.yaml").read_text(encoding="utf-8"))
 
@@ -137,6 +140,7 @@ def test_folds_may_be(tmp_path, folds):
     ("changes", "words"),
     [
         ({"split.folds": 5, "split.after": "2024-05-01"}, "split.after needs split.folds: null"),
+        ({"fine_tune.keep": "head"}, "fine_tune.keep: head is for folds: set it to auto, or set split.folds"),
         ({"split.repeats": 3}, "split.repeats: 3 needs split.folds: auto or a number"),
         ({"split.repeats": 3, "split.folds": "groups"}, "split.repeats: 3 needs split.folds: auto or a number"),
     ],
@@ -302,6 +306,33 @@ def test_text_that_begins_like_a_number_stays_text(tmp_path):
     assert params.load(path).fine_tune.freeze_depth == "1e5x"
 
 
+@pytest.mark.parametrize(("encoding", "ends"), [("utf-8-sig", "\n"), ("utf-8", "\r\n"), ("utf-8-sig", "\r\n")])
+def test_a_file_as_windows_saves_it_is_read(tmp_path, encoding, ends):
+    path = write(tmp_path / "params.yaml", {"download.folder.path": "Größe"})
+    path.write_bytes(path.read_text(encoding="utf-8").replace("\n", ends).encode(encoding))
+    assert params.load(path).download.folder.path == "Größe"
+    assert params_edit.read(path)["download"]["folder"]["path"] == "Größe"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "words"),
+    [("utf-16", "is in UTF-16: save it in UTF-8"), ("latin-1", r"is not in UTF-8 \(line \d+\): save it in UTF-8")],
+)
+@pytest.mark.parametrize("read", [params.load, params_edit.read, outputs.declared])
+def test_a_file_in_another_encoding_is_one_line_that_says_what_to_do(tmp_path, encoding, words, read):
+    path = write(tmp_path / "params.yaml", {"download.folder.path": "GRÖSSE"})
+    path.write_bytes(path.read_text(encoding="utf-8").replace("GR\\xD6SSE", "GRÖSSE").encode(encoding))
+    with pytest.raises(ThawError, match=f"params.yaml {words}"):
+        read(path)
+
+
+@pytest.mark.parametrize("text", ["", "stages: [", "stages:\n\t- x", "stages: [a, b]", "other: 1"])
+def test_a_pipeline_that_is_none_is_one_line(tmp_path, text):
+    (tmp_path / "dvc.yaml").write_text(text)
+    with pytest.raises(ThawError, match=r"dvc.yaml is not a pipeline of DVC: "):
+        outputs.declared(tmp_path / "dvc.yaml")
+
+
 def test_a_missing_file_is_one_line(tmp_path):
     with pytest.raises(ThawError, match="is missing"):
         params.load(tmp_path / "params.yaml")
@@ -460,6 +491,40 @@ def test_what_does_not_fit_the_classes_is_refused_before_a_photograph_is_copied(
     loaded.check_classes(("apple", "not apple"))
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"split.folds": 5},
+            "^split.folds: 5 and the split that was given .* exclude one another: set split.folds: null",
+        ),
+        ({"split.folds": "groups"}, "^split.folds: groups and the split that was given"),
+        ({"split.after": "2024-05-01"}, "^split.after and the split that was given .* exclude one another"),
+    ],
+)
+def test_a_split_of_ones_own_beside_another_division_is_refused_before_a_photograph_is_copied(tmp_path, changes, words):
+    path = tmp_path / "params.yaml"
+    split = params.load(write(path, changes)).split
+    for subset in ("validation", "test"):
+        with pytest.raises(ThawError, match=words):
+            split.check_subsets(["", "train", subset])
+    split.check_subsets(["train", "", None])
+    for others in (changes | {"split.keep_subsets": False}, {"split.folds": "auto"}):
+        params.load(write(path, others)).split.check_subsets(["train", "test"])
+
+
+@pytest.mark.parametrize("keep", ["head", "fine_tuned"])
+def test_the_model_to_keep_is_for_folds_and_for_what_is_fine_tuned(tmp_path, keep):
+    kept = {"fine_tune.keep": keep}
+    assert f"fine_tune.keep: {keep} is for folds: set it to auto, or set split.folds" in message(tmp_path, kept)
+    extended = {"head.extend": True, "fine_tune.freeze_depth": "all", "split.folds": 5}
+    assert f"fine_tune.keep: {keep} needs head.extend: null" in message(tmp_path, kept | extended)
+    path = write(tmp_path / "params.yaml", kept | {"split.folds": "auto"})
+    params.check_folds(path, are_folds=True)
+    with pytest.raises(ThawError, match=rf"^fine_tune\.keep: {keep} is for folds, and there is one split"):
+        params.check_folds(path, are_folds=False)
+
+
 def test_an_output_for_two_classes_does_not_concern_a_linear_head(tmp_path):
     params.load(write(tmp_path / "params.yaml", {"head.output": "sigmoid"})).check_classes(THREE)
 
@@ -484,3 +549,70 @@ def test_a_freeze_depth_is_checked_as_soon_as_there_is_a_backbone(tmp_path):
     with pytest.raises(ThawError, match="lies behind backbone"):
         params.load(write(tmp_path / "params.yaml", {"fine_tune.freeze_depth": "block2"})).check_backbone(backbone)
     params.load(write(tmp_path / "params.yaml", {"fine_tune.freeze_depth": "block1"})).check_backbone(backbone)
+
+
+IMAGES = {
+    "image_id": [f"p{i}" for i in range(6)],
+    "label": ["cat"] * 3 + ["dog"] * 3,
+    "meta_patient": ["a", "a", "b", "b", "", ""],
+    "meta_site": ["x"] * 6,
+    "meta_empty": [""] * 6,
+    "meta_date": [f"2024-0{month}-01" for month in range(1, 7)],
+    "meta_german": [f"01.0{month}.2024" for month in range(1, 7)],
+    "meta_number": [str(i) for i in range(6)],
+    "meta_group": ["", "", "", "u", "u", "v"],
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"split.group": "patients"}, "no column meta_patients (did you mean meta_patient"),
+        ({"split.group": ["patient", "empty"]}, "the column meta_empty is empty for all photographs"),
+        ({"split.group": "meta_site"}, "meta_site is 'x' for all photographs"),
+        ({"split.after": "2024-03-01", "split.time": "day"}, "split.time: the photographs have no column meta_day"),
+        ({"split.after": "2024-03-01", "split.time": "german"}, "p0 ('01.01.2024' is no date; dates are such as"),
+        (
+            {"split.after": "2024-03-01", "split.time": "number"},
+            "'0' is no date; split.after would have to be a num",
+        ),
+        ({"split.after": 3, "split.time": "date"}, "'2024-01-01' is no number; split.after would have to be a date"),
+        ({"split.after": "2025-03-01", "split.time": "date"}, "no photograph is newer than 2025-03-01; they are from"),
+        ({"split.folds": "groups"}, "split.folds: groups: 3 photographs are in no group"),
+        ({"split.after": -1, "split.time": "meta_number"}, "all photographs are newer than -1"),
+    ],
+)
+def test_a_column_that_does_not_fit_a_parameter_is_refused_before_a_photograph_is_read(tmp_path, changes, words):
+    split = params.load(write(tmp_path / "params.yaml", changes)).split
+    with pytest.raises(ThawError, match=re.escape(words)):
+        split.check_columns(IMAGES)
+
+
+@pytest.mark.parametrize("changes", [{"split.folds": 5}, {"split.folds": "groups"}, {"split.after": 3}])
+def test_a_split_of_ones_own_that_does_not_go_with_a_parameter_is_refused_before_a_photograph_is_read(
+    tmp_path, changes
+):
+    images = IMAGES | {"meta_subset": ["train", "train", "test"] * 2}
+    with pytest.raises(ThawError, match="and the split that was given with the photographs exclude one another"):
+        params.load(write(tmp_path / "params.yaml", changes)).split.check_columns(images)
+    kept = params.load(write(tmp_path / "params.yaml", {"split.keep_subsets": False, "split.folds": 5})).split
+    kept.check_columns(images)
+
+
+def test_columns_that_fit_are_taken(tmp_path):
+    changes = {"split.group": "patient", "split.after": "2024-03-01", "split.time": "date"}
+    params.load(write(tmp_path / "params.yaml", changes)).check_photographs(("cat", "dog"), IMAGES)
+
+
+@pytest.mark.parametrize(("count", "words"), [(1, "1 photograph: too few"), (2, "2 photographs: too few")])
+def test_a_class_with_too_few_photographs_for_any_split_is_refused_before_one_is_read(tmp_path, count, words):
+    path = write(tmp_path / "params.yaml", {})
+    images = {"image_id": ["a"] * 9, "label": ["cat"] * 3 + ["dog"] * count}
+    with pytest.raises(ThawError, match=f"^the class 'dog' has {words} to train, validate and test; 3 or more"):
+        params.check_photographs(path, ("cat", "dog"), images)
+
+
+@pytest.mark.parametrize("text", ["soon", "05/01/2024", "01.05.2024", "2024-13-01", "2024", "", float("nan")])
+def test_a_time_that_is_none_is_refused_by_the_first_stage(tmp_path, text):
+    with pytest.raises(ThawError, match=r"split.after should be a date in quotes, such as .*, or a number, not"):
+        params.load(write(tmp_path / "params.yaml", {"split.after": text}))

@@ -16,7 +16,7 @@ from conftest import ROOT
 from PIL import Image
 
 import photographs
-from thaw.core import params
+from thaw.core import params, tables
 from thaw.core.errors import ThawError
 from thaw.experiments import params_edit
 from thaw.guide import summary, survey, time_needed
@@ -86,11 +86,22 @@ def test_what_suits_the_photographs_is_written_and_comments_stay(project, capsys
     assert "(5 folds: it trains up to 6 times)" in output
 
 
+def test_a_model_to_keep_is_refused_where_there_will_be_no_folds(project):
+    edit(split__folds="auto", fine_tune__keep="head")
+    before = settings()
+    mine = project.parent / "mine"
+    for split in tables.SPLITS:
+        classes(mine / split)
+    with pytest.raises(ThawError, match=r"^fine_tune\.keep: head is for folds, and there is one split: set it to auto"):
+        photographs.prepare(str(mine))
+    assert settings() == before
+
+
 def test_it_says_what_it_found(project, capsys):
     mine = classes(project.parent / "mine", count=9, names=("cat", "dog"))
     classes(mine, count=7, names=("ant",), size=(224, 224))
     (mine / "cat" / "notes.txt").write_text("x")
-    (mine / "cat" / "a.heic").write_text("x")
+    (mine / "cat" / "a.log").write_text("x")
     draw(mine / "loose.png")
     photographs.prepare(str(mine))
     assert capsys.readouterr().out.splitlines()[:5] == [
@@ -98,7 +109,7 @@ def test_it_says_what_it_found(project, capsys):
         "  classes: ant 7, cat 9, dog 9",
         "  files: 25 PNG; smallest 40×30, median 40×30, largest 224×224 pixels (all were opened)",
         "  split: 5 folds of about 5, each of which tests once, drawn by Thaw (before near-duplicates are united)",
-        "  left out: 2 not an image by its content (1 .heic, 1 .txt); 1 in no folder of a class",
+        "  left out: 2 not an image by its content (1 .log, 1 .txt); 1 in no folder of a class",
     ]
 
 
@@ -287,7 +298,7 @@ BAD = {  # what there is, and what is said
     "an empty folder": (lambda f: f, "holds no photograph in a folder of its class"),
     "photographs in no folder": (lambda f: draw(f / "1.png").parent, "the 1 photographs in it need a folder for each"),
     "one class": (lambda f: classes(f, names=("cat",)), "holds one class, 'cat'"),
-    "one photograph of each class": (one_of_each, "has 1 photograph: too few for 3 folds; 3 or more are needed"),
+    "one photograph of each class": (one_of_each, "has 1 photograph: too few to train, validate and test"),
     "no file is a photograph": (unreadable, "none of the 16 photographs that were opened can be read"),
     "Git LFS has not fetched them": (pointers, "cat/0.png: a pointer of Git LFS: run git lfs pull"),
     "a photograph without an ending": (lambda f: draw(f / "1.jpg").rename(f / "1"), "is one photograph"),
@@ -360,7 +371,8 @@ def test_many_classes_are_counted_and_few_of_them_named(project, monkeypatch, ca
 def test_thirty_thousand_classes_take_seconds_to_count():
     """One photograph each, as where the label is a name of the photograph."""
     names = [str(number) for number in range(30_000)]
-    table = pl.DataFrame({"image_id": names, "label": names, "group": names, "stratum": names, "subset": ""})
+    table = pl.DataFrame({"image_id": names, "label": names, "group": names, "stratum": names})
+    table = table.with_columns(own_group=pl.lit(""), subset=pl.lit(""))
     start = time.thread_time()
     with pytest.raises(ThawError, match=r"too few images to split: 1, .*; 29,999 more classes have too few"):
         splits.draw(table, params.load(ROOT / "params.yaml").split)

@@ -53,6 +53,19 @@ def test_only_the_lines_that_change_change_and_comments_stay(folder):
     assert "class_weight: balanced" in after and after.count("#") == before.count("#")
 
 
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_the_line_breaks_of_windows_and_a_byte_order_mark_stay(folder, mark):
+    """Otherwise Git would show each line as changed."""
+    path = folder / "params.yaml"
+    before = mark + path.read_bytes().replace(b"\n", b"\r\n")
+    path.write_bytes(before)
+    assert recipe(folder, "alpaca").returncode == 0
+    after = path.read_bytes()
+    changed = [line for line in after.split(b"\r\n") if line not in before.split(b"\r\n")]
+    assert after.startswith(mark) and b"\n" not in after.replace(b"\r\n", b"")
+    assert 0 < len(changed) < 20
+
+
 def test_applied_twice_nothing_changes(folder):
     recipe(folder, "alpaca")
     before = (folder / "params.yaml").read_bytes()

@@ -263,7 +263,7 @@ def test_folders_that_are_no_subsets_alone_are_classes(tmp_path):
 
 def test_labels_of_fiftyone_have_one_unicode_form_and_tags_are_subsets_by_any_of_their_names():
     samples = [("/a/1.jpg", "caf\u00e9", ["Train"]), ("/a/2.jpg", "cafe\u0301", ["val"]), ("/a/3.jpg", "tea", ["new"])]
-    images = list(fiftyone_dataset._source_images(samples))
+    images = list(fiftyone_dataset._source_images([(*sample, {}) for sample in samples], "drinks"))
     assert [(image.label, image.meta["subset"]) for image in images] == [
         ("caf\u00e9", "train"), ("caf\u00e9", "validation"), ("tea", ""),
     ]  # fmt: skip
@@ -476,12 +476,13 @@ def run_with_own_source(folder: Path, path: Path | None) -> subprocess.Completed
 
 
 def test_a_new_source_needs_a_module_and_its_registration(tmp_path):
-    for seed, name in enumerate(("cat-a", "cat-b", "dog-a")):
+    names = ["cat-a", "cat-b", "cat-c", "dog-a", "dog-b", "dog-c"]
+    for seed, name in enumerate(names):
         draw(tmp_path / "mine" / f"{name}.png", seed)
     process = run_with_own_source(tmp_path, tmp_path / "mine")
-    assert (process.stdout, process.stderr) == ("download: 3 photographs from flat (CC0): 2 cat, 1 dog\n", "")
+    assert (process.stdout, process.stderr) == ("download: 6 photographs from flat (CC0): 3 cat, 3 dog\n", "")
     images = tables.read_images(tmp_path / "data/raw")
-    assert images["image_id"].to_list() == ["cat-a", "cat-b", "dog-a"]
+    assert images["image_id"].to_list() == names
     assert set(images["license"]) == {"CC0"}
 
 
@@ -502,7 +503,7 @@ def test_the_photographs_of_many_classes_are_not_counted_one_by_one():
 
 
 def test_the_stage_says_what_it_left_out_what_it_ignored_and_what_may_be_wrong(pets, tmp_path, monkeypatch, capsys):
-    for path in ("new.jpg", "Cat/c.jpg", "dog/.hidden.jpg"):
+    for path in ("new.jpg", "Cat/1.jpg", "Cat/2.jpg", "Cat/3.jpg", "cat/x.jpg", "dog/x.jpg", "dog/.hidden.jpg"):
         draw(pets / path)
     (pets / "annotations").mkdir()
     (pets / "annotations" / "1.xml").write_text("<annotation/>")
@@ -513,7 +514,7 @@ def test_the_stage_says_what_it_left_out_what_it_ignored_and_what_may_be_wrong(p
     monkeypatch.chdir(tmp_path)
     download.main()
     assert capsys.readouterr().out == (
-        "download: 5 photographs from folder: 1 Cat, 2 cat, 2 dog; 2 left out (1 in no folder of a class; "
+        "download: 9 photographs from folder: 3 Cat, 3 cat, 3 dog; 2 left out (1 in no folder of a class; "
         "1 not an image by its content), listed in data/raw/missing.csv; warning: classes that differ in little: "
         "'Cat' and 'cat'; folders left out as a whole: annotations (1 file); ignored leftovers: .hidden.jpg\n"
     )

@@ -125,6 +125,14 @@ def test_paths_may_be_absolute_or_from_home_or_written_on_windows(mine, tmp_path
     assert listing.notes == ("8 paths with \\ are read with /",)
 
 
+def test_paths_may_be_addresses_of_files_have_variables_or_quotes(mine, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    forms = [f"file://{mine}/{{}}", "$HOME/mine/{}", "'{}'", "${{HOME}}/mine/{}"]
+    rows = [(forms[i % len(forms)].format(path), label) for i, (path, label) in enumerate(ROWS)]
+    images, _ = take(mine, as_csv(rows))
+    assert sorted(images["image_id"]) == sorted(image_id for image_id, _ in ids(ROWS))
+
+
 def test_photographs_elsewhere_have_ids_without_the_path_of_this_machine(mine, tmp_path):
     (tmp_path / "tables").mkdir()
     rows = [("../mine/" + path, label) for path, label in [*ROWS, ("cat/gone.png", "cat")]]

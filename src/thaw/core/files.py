@@ -1,34 +1,14 @@
 """Files and folders that are complete or absent: written under a temporary name beside the final one, then renamed."""
 
+import codecs
 import contextlib
 import fcntl
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from thaw.core.errors import ThawError, missing
-
-
-def named_path(path: str, name: str) -> Path:
-    """Return the absolute path of a file or folder that a person named, in params.yaml or on the command line.
-
-    `~` and `~user` are expanded. A relative path begins at the current folder, also in an experiment that DVC runs in a
-    temporary copy of the project: there it begins at the project itself, since the copy has only what Git tracks.
-
-    Raises ThawError, which calls the path `name`, if there is no such user.
-    """
-    try:
-        return project_folder() / Path(path).expanduser()
-    except RuntimeError:
-        raise ThawError(f"{name} {path}: there is no such home") from None
-
-
-def project_folder() -> Path:
-    """Return the folder that a person works in: the current one, unless DVC has copied it for an experiment."""
-    here, project = Path.cwd(), os.environ.get("DVC_ROOT")
-    return Path(project) if project and Path(project).resolve() / ".dvc" / "tmp" in here.resolve().parents else here
 
 
 def read_json(path: Path) -> dict | list:
@@ -37,6 +17,20 @@ def read_json(path: Path) -> dict | list:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise missing(path) from None
+
+
+def read_utf8(path: Path) -> str:
+    """Return the text of a file that a person may have saved, without a byte order mark; lines end in a line feed.
+
+    Raises FileNotFoundError; ThawError, one line, if it is in another encoding.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        if error.object.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise ThawError(f"{path} is in UTF-16: save it in UTF-8") from None
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ThawError(f"{path} is not in UTF-8 (line {line}): save it in UTF-8") from None
 
 
 def temporary_path(path: Path) -> Path:

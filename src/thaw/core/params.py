@@ -16,17 +16,16 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from thaw.core.errors import ThawError, did_you_mean
+from thaw.core.files import read_utf8
 from thaw.core.section import Section
 
 
 def load(path: Path) -> Section:
     """Read and validate a parameter file; raises ThawError with one line that names every wrong key."""
     try:
-        return parse(path.read_text(encoding="utf-8"), str(path))
+        return parse(read_utf8(path), str(path))
     except FileNotFoundError:
         raise ThawError(f"{path} is missing: run from the folder that holds it") from None
-    except UnicodeDecodeError as error:
-        raise ThawError(f"{path} is not valid YAML: {error}") from error
 
 
 def parse(text: str, name: str) -> Section:
@@ -55,6 +54,22 @@ def check_classes(path: Path, classes: Sequence[str]) -> None:
     into its output. Raises ThawError, one line, if a parameter does not fit the classes.
     """
     load(path).check_classes(classes)
+
+
+def check_photographs(path: Path, classes: Sequence[str], images: Mapping[str, Sequence[str]]) -> None:
+    """Check the parameters of all sections against the photographs, before any is read: as `check_classes` does.
+
+    `images`: their columns, see `Split.check_columns`. Raises ThawError, one line, if a parameter does not fit them.
+    """
+    load(path).check_photographs(classes, images)
+
+
+def check_folds(path: Path, are_folds: bool) -> None:
+    """Check the parameters of all sections against how the images were divided: in folds, or in one split.
+
+    Raises ThawError, one line, if a parameter does not fit it.
+    """
+    load(path).check_folds(are_folds)
 
 
 def check_backbone(path: Path, backbone: Mapping) -> None:

@@ -1,5 +1,6 @@
-"""Edit a parameter file: its comments, quotes and order stay, and the result is valid."""
+"""Edit a parameter file: its comments, quotes, order and line breaks stay, and the result is valid."""
 
+import codecs
 import copy
 import io
 from pathlib import Path
@@ -10,7 +11,7 @@ from ruamel.yaml.error import YAMLError
 from thaw.backbones.cut_points import resolve_depths
 from thaw.core import params
 from thaw.core.errors import ThawError, did_you_mean
-from thaw.core.files import read_json
+from thaw.core.files import read_json, read_utf8, write_text
 
 
 def apply(values: dict, changes: dict, prefix: str = "") -> list[tuple[str, object, object]]:
@@ -78,10 +79,10 @@ def check(path: Path, changes: dict[str, object], cut_points: Path, source: Path
 def read(path: Path) -> dict:
     """Read a YAML file with its comments; raises ThawError if it is missing or no such file."""
     try:
-        values = _yaml().load(path.read_text(encoding="utf-8"))
+        values = _yaml().load(read_utf8(path))
     except FileNotFoundError:
         raise ThawError(f"{path} is missing: run from the folder that holds it") from None
-    except (YAMLError, UnicodeDecodeError) as error:
+    except YAMLError as error:
         raise ThawError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(values, dict):
         raise ThawError(f"{path} holds no parameters")
@@ -93,6 +94,13 @@ def dump(values: dict) -> str:
     text = io.StringIO()
     _yaml().dump(values, text)
     return text.getvalue()
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file of parameters with the line breaks, and the byte order mark, that it has."""
+    before = path.read_bytes()
+    mark = "\ufeff" if before.startswith(codecs.BOM_UTF8) else ""
+    write_text(path, mark + (text.replace("\n", "\r\n") if b"\r\n" in before else text))
 
 
 def _yaml() -> YAML:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from thaw.core.errors import ThawError
+from thaw.core.paths import repository
 from thaw.experiments import programs
 
 BLOCK_BYTES = 1 << 20
@@ -50,7 +51,7 @@ def push_run_cache() -> tuple[int, int]:
 
 def knows_remote(commit: str) -> bool:
     """Return whether a remote was committed when an experiment ran: if not, its models are not pushed with it."""
-    config = f"{commit}:.dvc/config"
+    config = f"{commit}:./{os.path.relpath(repository(Path.cwd()) / '.dvc' / 'config')}"
     if not programs.succeeds("cat-file", "-e", config):  # the commit has no such file, or is not here
         return False
     return any(line.strip().startswith("remote =") for line in programs.git("show", config).splitlines())

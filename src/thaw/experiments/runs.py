@@ -1,21 +1,22 @@
 """Experiments of DVC: what was run with which parameters, what came out, what it cost; and how one is run."""
 
-import json
 import re
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from thaw.core.errors import ThawError
 from thaw.core.metrics_file import saved_model
 from thaw.core.params import flatten
+from thaw.core.paths import repository
 from thaw.core.tables import EVALUATED
 from thaw.experiments import programs
 from thaw.report.estimate import Estimate
 
+NO_RESULTS = "without results"
 WORKSPACE = "workspace"  # DVC's name of what is not committed
 SOURCE = "src/"  # where the code of all stages is, as files and packages
 IMAGES = ("images.csv", "raw")  # the artifact that defines the photographs of a run: a table; before, a folder with it
@@ -50,13 +51,14 @@ class Experiment:
     training_cost: float | None = None  # 10^12 multiply-adds of fine-tuning
     code: str = ""  # differs between runs of different code
     data: Data = UNKNOWN_DATA
+    has_folds: bool = False
     other_validation: bool = False  # whether it has other validation photographs than what it is compared with
     repeats: tuple["Experiment", ...] = field(default=(), repr=False)  # the runs that this is the mean of
 
 
 class Unfinished(NamedTuple):
     name: str
-    state: str  # queued, running or failed
+    state: str  # queued, running or failed; or NO_RESULTS
 
 
 def read(revisions: Sequence[str] = (), all_commits: bool = False) -> tuple[list[Experiment], list[Unfinished]]:
@@ -67,13 +69,15 @@ def read(revisions: Sequence[str] = (), all_commits: bool = False) -> tuple[list
         all_commits: whether to read the experiments of all commits.
 
     Raises:
-        ThawError: if `dvc exp show` fails.
+        ThawError: if `dvc exp show` fails, or answers without JSON.
     """
     command = programs.dvc("exp", "show", "--json", *(["--all-commits"] if all_commits else []))
     for revision in revisions:
         command += ["--rev", revision]
-    output = programs.answer(command)
-    return parse(json.loads(output), {commit_of(revision): revision for revision in revisions})
+    here = Path.cwd()
+    project = here.relative_to(repository(here)).as_posix()
+    requested = {commit_of(revision): revision for revision in revisions}
+    return parse(programs.json_answer(command), requested, "" if project == "." else f"{project}/")
 
 
 def commit_of(revision: str) -> str:
@@ -112,11 +116,12 @@ def refuse_shallow_clone() -> None:
 
 
 def parse(
-    commits: Sequence[Mapping], requested: Mapping[str, str] | None = None
+    commits: Sequence[Mapping], requested: Mapping[str, str] | None = None, project: str = ""
 ) -> tuple[list[Experiment], list[Unfinished]]:
     """Return what `read` does, from the output of `dvc exp show --json`.
 
     The experiments come first, then the workspace, then the commits. `requested`: hash of a commit → name to show.
+    `project`: the folder of the project in DVC's repository, with a `/`. What lies outside belongs to other projects.
     """
     requested = requested or {}
     experiments, baselines, unfinished = [], [], []
@@ -124,19 +129,27 @@ def parse(
         for entry in commit["experiments"] or []:
             last, executor = entry["revs"][0], entry["executor"] or {"state": "success"}
             name, state = entry["name"] or last["rev"][:9], executor["state"]
-            if state == "success":
-                experiments.append(_experiment(name, last))
+            experiment = _experiment(name, last, project) if state == "success" else None
+            if experiment:
+                experiments.append(experiment)
             else:
-                unfinished.append(Unfinished(name, state))
+                unfinished.append(Unfinished(name, NO_RESULTS if state == "success" else state))
         if not requested or commit["rev"] != WORKSPACE:
             name = requested.get(commit["rev"], commit["name"] or commit["rev"][:9])
-            baselines.append(_experiment(name, commit))
-    return [experiment for experiment in (*experiments, *baselines) if experiment], unfinished
+            if experiment := _experiment(name, commit, project):
+                baselines.append(experiment)
+            elif commit["rev"] in requested:
+                unfinished.append(Unfinished(name, NO_RESULTS))
+    return experiments + baselines, unfinished
 
 
-def _experiment(name: str, entry: Mapping) -> Experiment | None:
+def _experiment(name: str, entry: Mapping, project: str) -> Experiment | None:
     """Return a commit as an experiment, or None if it has no accuracies."""
-    results = entry["data"] or {}
+    results = {
+        kind: {path.removeprefix(project): file for path, file in (files or {}).items() if path.startswith(project)}
+        for kind, files in (entry["data"] or {}).items()
+        if kind in ("metrics", "params", "deps")
+    }
     metrics = {key: value for content in _contents(results.get("metrics")) for key, value in content.items()}
     try:
         (parameters,) = (content for content in _contents(results.get("params")) if EACH_TIME not in content)
@@ -153,7 +166,8 @@ def _experiment(name: str, entry: Mapping) -> Experiment | None:
     images = next((by_name[name] for name in IMAGES if name in by_name), {})
     data = Data(images.get("hash"), by_name.get(SPLIT, {}).get("hash"))
     cost = metrics.get("tera_multiply_adds")
-    return Experiment(name, entry["rev"], dict(flatten(parameters)), accuracies, cost, repr(code), data)
+    has_folds = "folds" in metrics
+    return Experiment(name, entry["rev"], dict(flatten(parameters)), accuracies, cost, repr(code), data, has_folds)
 
 
 def _contents(files: Mapping | None) -> list[Mapping]:
@@ -189,9 +203,9 @@ def run(changes: Mapping[str, str], name: str | None = None) -> str | None:
             for stage in stages_started(line):
                 print(f"  {stage}", end="", flush=True)
     print(f"  {time.monotonic() - start:.0f} s")
-    shown = f"`{' '.join(command[2:])}`"
+    shown = programs.shown(command)
     if process.returncode:
-        return next(_errors(lines), f"{shown} ended with exit status {process.returncode}")
+        return next(_errors(lines), f"{shown} {programs.ended(process.returncode)}")
     if finished_commits() == before:  # as in a shallow clone, whatever the exit status says
         said = next(_errors(lines), lines[-1] if lines else "nothing")
         return f"{shown} ended without an error, but kept no experiment; its last word: {said}"

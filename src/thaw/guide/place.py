@@ -1,12 +1,11 @@
 """Where a person's photographs are: which source reads them, and which path params.yaml gets."""
 
-import os
 import stat
 from pathlib import Path
 
 from thaw.core.encodings import printable
 from thaw.core.errors import ThawError
-from thaw.core.files import named_path
+from thaw.core.paths import named_path, without_parents
 from thaw.sources import formats, nearby
 from thaw.sources.base import is_one_line
 from thaw.sources.own_files import raise_if_lost
@@ -25,7 +24,7 @@ def find(text: str) -> tuple[str, Path]:
     """
     if not text.strip():
         raise ThawError("the path of the photographs is empty: make repro PHOTOS=path")
-    path = _absolute(named_path(text, "the path"))
+    path = without_parents(named_path(text, "the path"))
     if printable(path) != str(path) or not is_one_line(str(path)):
         raise ThawError(f"the path {printable(path)!r} has characters that cannot be written to params.yaml: rename it")
     try:
@@ -44,14 +43,3 @@ def find(text: str) -> tuple[str, Path]:
     if path.suffix.lower() in formats.ENDINGS or formats.kind(path).name in formats.OWN_ENDINGS:
         raise ThawError(f"{path} is one photograph: name the folder with a folder of photographs for each class")
     return "table", path
-
-
-def _absolute(path: Path) -> Path:
-    """Return an absolute path without `..`, which means another folder where a link stands before it."""
-    short = Path(os.path.abspath(path))  # noqa: PTH100 - removes `..` without following links
-    if not os.path.lexists(path):  # the error names what was meant
-        return short
-    try:
-        return short if short.samefile(path) else path.resolve()
-    except OSError:
-        return path.resolve() if path.exists() else short

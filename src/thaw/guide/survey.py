@@ -16,7 +16,7 @@ from thaw.core.encodings import printable
 from thaw.core.errors import ThawError
 from thaw.images import decoding
 from thaw.sources import formats
-from thaw.sources.base import Listing, SourceImage, UnreachableError
+from thaw.sources.base import Listing, SourceImage, UnreachableError, known_columns
 from thaw.sources.own_files import raise_if_lost
 from thaw.sources.registry import SOURCES
 
@@ -147,14 +147,7 @@ def changes_since(raw: Path, survey: Survey) -> dict[str, int]:
 
 def as_table(survey: Survey) -> pl.DataFrame:
     """Return the columns of images.csv that a split depends on, but for the times in the files."""
-    used = survey.used
-    meta = sorted({key for image in used for key in image.meta})
-    columns = {
-        "image_id": [image.image_id for image in used],
-        "label": [image.label for image in used],
-        "weight": [image.weight for image in used],
-    }
-    return pl.DataFrame(columns | {f"meta_{key}": [image.meta.get(key, "") for image in used] for key in meta})
+    return pl.DataFrame(known_columns(survey.used) | {"weight": [image.weight for image in survey.used]})
 
 
 def _evenly(items: Sequence[Path], count: int) -> list[Path]:

@@ -20,7 +20,8 @@ from scipy.special import log_softmax
 from threadpoolctl import threadpool_limits
 
 from thaw.core.errors import ThawError
-from thaw.core.files import named_path, read_json, write_json
+from thaw.core.files import read_json, write_json
+from thaw.core.paths import named_path
 from thaw.features.linear_probe import MAX_ITERATIONS, Samples, standardised
 from thaw.heads import linear
 from thaw.heads.linear import LinearHead

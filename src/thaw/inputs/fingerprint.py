@@ -52,10 +52,19 @@ class Memory:
         files = []
         for path in sorted({os.fspath(path) for path in paths}):
             state, sha = self.known.get(path) or (_state(path), "")
-            recent = state is not None and max(state[1:3]) > self.started - RECENT_NS
+            recent = state is not None and self._is_recent(state)
             files.append([path, state, None if recent else sha])
         with contextlib.suppress(OSError):  # without it, the next run reads all files again
             write_text(self.path, json.dumps({"value": value, "files": files}))
+
+    def _is_recent(self, state: list[int]) -> bool:
+        """Return whether a file may change once more and keep its times.
+
+        A date of last change in the future, as a camera's wrong clock gives it, says nothing of this. The time of the
+        inode is set by the file system: if it is in the future, the clock of that is ahead, and the file may be new.
+        """
+        _, modified, changed, _ = state
+        return changed > self.started - RECENT_NS or abs(modified - self.started) < RECENT_NS
 
 
 def of_listing(listing: Listing, root: Path | None, memory: Memory) -> str:

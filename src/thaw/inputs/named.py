@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from thaw.core.files import named_path
+from thaw.core.paths import named_path
 from thaw.core.section import Section
 from thaw.sources.base import Listing
 from thaw.sources.registry import SOURCES

@@ -2,13 +2,15 @@
 
 import filecmp
 import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
 
 from thaw.core.errors import ThawError
-from thaw.core.files import project_folder
+from thaw.core.files import read_utf8
+from thaw.core.paths import project_folder
 from thaw.inputs.named import Named
 from thaw.sources import nearby
 from thaw.sources.leftovers import is_leftover
@@ -20,16 +22,18 @@ MAX_NAMES = 3  # of files, in a message
 def declared(pipeline: Path) -> list[Path]:
     """Return the paths that the stages of the pipeline file `pipeline`, dvc.yaml, write.
 
-    Raises ThawError if the file is missing.
+    Raises ThawError, one line, if the file is missing or is no pipeline.
     """
     try:
-        stages = yaml.safe_load(pipeline.read_text(encoding="utf-8"))["stages"]
+        stages = yaml.safe_load(read_utf8(pipeline))["stages"]
+        entries = [
+            entry for stage in stages.values() for kind in ("outs", "metrics", "plots") for entry in stage.get(kind, [])
+        ]
+        return [Path(entry if isinstance(entry, str) else next(iter(entry))) for entry in entries]
     except FileNotFoundError:
         raise ThawError(f"{pipeline} is missing: run from the folder that holds it") from None
-    entries = [
-        entry for stage in stages.values() for kind in ("outs", "metrics", "plots") for entry in stage.get(kind, [])
-    ]
-    return [Path(entry if isinstance(entry, str) else next(iter(entry))) for entry in entries]
+    except (yaml.YAMLError, LookupError, TypeError, AttributeError) as error:
+        raise ThawError(f"{pipeline} is not a pipeline of DVC: {error}; `git diff {pipeline}` shows changes") from None
 
 
 def check_apart(own: Iterable[Named], outputs: Iterable[Path]) -> None:
@@ -48,20 +52,57 @@ def check_apart(own: Iterable[Named], outputs: Iterable[Path]) -> None:
     paths = [path for output in outputs for path in (*output.parents[:-2], output)]
     projects = (Path(), project_folder())  # the second is another one in an experiment
     written = {os.path.realpath(project / path): path for project in projects for path in paths}
-    folders: dict[Path, str] = {}  # each is followed once: they hold many files
+    inside_of = _by_place((target, output) for target, output in written.items())
+    around = _by_place((folder, output) for target, output in written.items() for folder in _parents(target))
+    folders: dict[Path, tuple[str, Path | None]] = {}  # each is looked at once: they hold many files
     for named in own:
-        path, parent = named.path, named.path.parent
-        if parent not in folders:
-            folders[parent] = os.path.realpath(parent)
-        real = os.path.realpath(path) if path.is_symlink() or not path.name else f"{folders[parent]}/{path.name}"
-        for target, output in written.items():
-            inside, around = f"{real}/".startswith(f"{target}/"), f"{target}/".startswith(f"{real}/")
-            if inside or around:
-                remedy = "copy it elsewhere first" if inside else _inside(path, written)
-                raise ThawError(
-                    f"{named.parameter}: {path} {'lies in' if inside else 'holds'} {output}, which this pipeline "
-                    f"writes: DVC would delete {named.what} there; {remedy}"
-                )
+        path = named.path
+        if path.is_symlink() or path.name == "..":
+            path = Path(os.path.realpath(path))
+        if path.parent not in folders:
+            real = os.path.realpath(path.parent)
+            folders[path.parent] = real, next(filter(None, (_at(p, inside_of) for p in (real, *_parents(real)))), None)
+        folder, holder = folders[path.parent]
+        real = os.path.join(folder, path.name)  # noqa: PTH118 - of many thousand paths
+        holder = holder or _at(real, inside_of)
+        if output := holder or _at(real, around):
+            remedy = "copy it elsewhere first" if holder else _inside(named.path, written)
+            raise ThawError(
+                f"{named.parameter}: {named.path} {'lies in' if holder else 'holds'} {output}, which this pipeline "
+                f"writes: DVC would delete {named.what} there; {remedy}"
+            )
+
+
+def _parents(path: str) -> list[str]:
+    return [str(folder) for folder in Path(path).parents]
+
+
+Places = dict[str | tuple[int, int], Path]
+
+
+def _by_place(outputs: Iterable[tuple[str, Path]]) -> Places:
+    """Return outputs by real path and, of folders that are there, by device and inode.
+
+    A folder that is mounted at two places, or whose name may be written in capitals, has several paths.
+    """
+    found: Places = {}
+    for path, output in outputs:
+        for key in filter(None, (path, _folder_id(path))):
+            found.setdefault(key, output)
+    return found
+
+
+def _at(path: str, outputs: Places) -> Path | None:
+    """Return the output at a real path, or None."""
+    return outputs.get(path) or outputs.get(_folder_id(path) or path)
+
+
+def _folder_id(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)  # noqa: PTH116 - of many thousand paths
+    except (OSError, ValueError):
+        return None
+    return (status.st_dev, status.st_ino) if stat.S_ISDIR(status.st_mode) else None
 
 
 def _inside(folder: Path, written: Iterable[str]) -> str:

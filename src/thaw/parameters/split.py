@@ -1,11 +1,18 @@
 """The section `split`: folds, or the fractions of validation and test; and which photographs stay together."""
 
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from thaw.core import columns, dates
+from thaw.core.errors import ThawError
 from thaw.core.section import Fraction, Section, Seed
 
+HELD_OUT = ("test", "validation")  # splits, and subsets of a source, that are not trained on
+MIN_IMAGES = 3  # of a class: one trains, one validates, one tests
 MIN_FOLDS = 3  # in each round, one fold tests, one validates, and at least one trains
 
 
@@ -35,7 +42,8 @@ class Split(Section):
     @field_validator("after", mode="before")
     @classmethod
     def _after_is_a_time(cls, value: object) -> object:
-        if value is None or (isinstance(value, str | int | float) and not isinstance(value, bool)):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if value is None or is_number or (isinstance(value, str) and dates.parse_date(value)):
             return value
         raise ValueError(f'split.after should be a date in quotes, such as "2024-05-01", or a number, not {value!s}')
 
@@ -63,8 +71,51 @@ class Split(Section):
             )
         return self
 
+    def check_subsets(self, subsets: Iterable[str]) -> None:
+        """Raise ThawError if images have a subset that is kept, and folds or a time divide them too."""
+        if not self.keep_subsets or set(HELD_OUT).isdisjoint(subsets):
+            return
+        if self.folds not in (None, "auto"):
+            raise ThawError(
+                f"split.folds: {self.folds} and the split that was given with the photographs exclude one another: set "
+                "split.folds: null to test on that split, or split.keep_subsets: false to divide all photographs anew"
+            )
+        if self.after is not None:
+            raise ThawError(
+                "split.after and the split that was given with the photographs exclude one another: set split.after: "
+                "null, or split.keep_subsets: false"
+            )
+
     @property
     def group_columns(self) -> list[str]:
         """The columns of images.csv that `group` names, with or without their prefix."""
         names = [self.group] if isinstance(self.group, str) else self.group or []
         return [f"meta_{name.removeprefix('meta_')}" for name in names]
+
+    def check_columns(self, images: Mapping[str, Sequence[str]]) -> None:
+        """Check what can be known of the photographs before any is read.
+
+        Args:
+            images: by the name of the column, as in images.csv: `image_id`, `label`, and all `meta_…`.
+
+        Raises:
+            ThawError: A class has too few photographs for any split, or `folds`, `group`, `time` or
+                `after` does not fit them.
+        """
+        label, count = min(Counter(images["label"]).items(), key=lambda item: (item[1], item[0]))
+        if count < MIN_IMAGES:
+            raise ThawError(
+                f"the class {label!r} has {count} photograph{'s' if count > 1 else ''}: too few to train, validate and "
+                f"test; {MIN_IMAGES} or more are needed"
+            )
+        self.check_subsets(images.get("meta_subset", []))
+        groups = list(dict.fromkeys([*self.group_columns, *(["meta_group"] if "meta_group" in images else [])]))
+        for column in groups:
+            columns.check_name(column, images, "split.group")
+            columns.check_groups(column, images[column], column in self.group_columns)
+        if self.folds == "groups":
+            columns.check_each_is_in_a_group(images[groups[0]] if groups else [""] * len(images["label"]))
+        if self.after is not None and self.time != "exif":
+            column = f"meta_{self.time.removeprefix('meta_')}"
+            columns.check_name(column, images, "split.time", ["exif"])
+            dates.newer(images[column], images["image_id"], self.after, column)

@@ -40,6 +40,18 @@ class Params(Section):
         if self.head.extend:
             protocol.check_negatives(classes)
 
+    def check_photographs(self, classes: Sequence[str], images: Mapping[str, Sequence[str]]) -> None:
+        """Raise ThawError if a parameter does not fit the photographs; see `Split.check_columns`."""
+        self.check_classes(classes)
+        self.split.check_columns(images)
+
+    def check_folds(self, are_folds: bool) -> None:
+        """Raise ThawError if a parameter does not fit folds, or one split."""
+        if self.fine_tune.keep != "auto" and not are_folds:
+            raise ThawError(
+                f"fine_tune.keep: {self.fine_tune.keep} is for folds, and there is one split: set it to auto"
+            )
+
     def check_backbone(self, backbone: Mapping) -> None:
         """Raise ThawError if the content of backbone.json has not the layers that a parameter names."""
         resolve_depths(self.fine_tune.freeze_depth, backbone)
@@ -66,6 +78,15 @@ class Params(Section):
             )
         if self.head.extend and self.evaluate.threshold != 0.5:
             raise ValueError("evaluate.threshold must be 0.5 with head.extend: another one needs two classes")
+        return self
+
+    @model_validator(mode="after")
+    def _kept_model_fits_the_other_sections(self):
+        keep = self.fine_tune.keep
+        if keep != "auto" and self.split.folds is None:
+            raise ValueError(f"fine_tune.keep: {keep} is for folds: set it to auto, or set split.folds")
+        if keep != "auto" and self.head.extend:
+            raise ValueError(f"fine_tune.keep: {keep} needs head.extend: null: an extended head is not fine-tuned")
         return self
 
     @model_validator(mode="after")

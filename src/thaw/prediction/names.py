@@ -2,22 +2,18 @@
 
 import io
 import os
-import re
-import shlex
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
-from urllib.parse import unquote_to_bytes, urlsplit
 
 from PIL import Image
 
+from thaw.core.paths import existing
 from thaw.prediction.stream import LoadedImage
 
 STDIN = "-"
 BLOCK_BYTES = 1 << 16  # what is looked at to tell how a list is written
 MAX_NAME_BYTES = 1 << 14  # four times the longest path that Linux takes
 SHOWN_BYTES = 100  # of an entry that is no name
-COLOUR = re.compile(r"\x1b\[[0-9;]*[mK]")  # as `ls --color=always` writes it
-ESCAPES = {b"a": b"\a", b"b": b"\b", b"t": b"\t", b"n": b"\n", b"v": b"\v", b"f": b"\f", b"r": b"\r"}  # of Git, as of C
 BOMS = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be", b"\xef\xbb\xbf": "utf-8"}
 
 
@@ -33,7 +29,7 @@ def read(arguments: Iterable[str], stdin: BinaryIO, null: bool = False) -> Itera
         if argument == STDIN:
             yield from map(_as_name, _entries(stdin, null))
         else:
-            yield _existing(argument)
+            yield existing(argument)
 
 
 def _entries(stdin: BinaryIO, null: bool) -> Iterator[bytes | LoadedImage]:
@@ -87,40 +83,7 @@ def _as_name(entry: bytes | LoadedImage) -> str | LoadedImage:
         why = "it holds a zero byte (-0 separates names by these)" if b"\0" in entry else "it is too long"
         shown = os.fsdecode(entry[:SHOWN_BYTES].replace(b"\0", b"\\0"))
         return LoadedImage(shown, error=f"not the name of a file: {why}")
-    return _existing(os.fsdecode(entry))
-
-
-def _existing(name: str) -> str:
-    """Return the name; or without what a shell, a desktop or an editor puts around it, if only that is there."""
-    if os.path.lexists(name):
-        return name
-    return next((other for other in _unwrapped(name) if os.path.lexists(other)), name)
-
-
-def _unwrapped(name: str) -> Iterator[str]:
-    stripped = name.strip()
-    yield stripped
-    yield COLOUR.sub("", stripped)
-    if stripped.startswith('"') and stripped.endswith('"'):
-        yield _without_git_quotes(stripped[1:-1])
-    if stripped.startswith("file://"):
-        yield os.fsdecode(unquote_to_bytes(urlsplit(stripped).path))
-    try:
-        words = shlex.split(stripped)
-    except ValueError:  # a quote that does not end
-        return
-    if len(words) == 1:
-        yield words[0]
-
-
-def _without_git_quotes(name: str) -> str:
-    """Return a name that Git has quoted, as `git ls-files` prints one that is not ASCII: `"caf\\303\\251.jpg"`."""
-
-    def character(match: re.Match[bytes]) -> bytes:
-        escaped = match[1]
-        return bytes([int(escaped, 8) & 255]) if escaped.isdigit() else ESCAPES.get(escaped, escaped)
-
-    return os.fsdecode(re.sub(rb"\\([0-7]{3}|.)", character, os.fsencode(name), flags=re.DOTALL))
+    return existing(os.fsdecode(entry))
 
 
 def _is_image(block: bytes) -> bool:

@@ -6,7 +6,7 @@ imports heavy packages (NumPy, polars, Pillow, requests) only inside its functio
 """
 
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,6 +91,14 @@ class Listing:
     seen: bool = False
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+
+
+def known_columns(images: Iterable[SourceImage]) -> dict[str, list[str]]:
+    """Return the columns of images.csv that are known before the images are read, of those that are used."""
+    used = [image for image in images if not image.left_out]
+    keys = sorted({key for image in used for key in image.meta})
+    meta = {f"meta_{key}": [image.meta.get(key, "") for image in used] for key in keys}
+    return {"image_id": [image.image_id for image in used], "label": [image.label for image in used]} | meta
 
 
 @dataclass(frozen=True)

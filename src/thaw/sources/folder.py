@@ -9,7 +9,7 @@ from pathlib import Path
 
 from thaw.core.encodings import printable, shown
 from thaw.core.errors import ThawError
-from thaw.core.files import named_path
+from thaw.core.paths import named_path
 from thaw.core.section import Section
 from thaw.sources import class_names, formats, layout, nearby
 from thaw.sources.base import DatasetInfo, Listing, Source, SourceImage
@@ -187,9 +187,14 @@ def _source_image(file: File, label: str, meta: dict[str, str], reason: str = ""
 
 
 def _check_every_class(files: dict[str, list[tuple[File, SourceImage]]], classes: Iterable[str], what: str) -> None:
-    """Raise ThawError if all pictures of a class are left out: the class would vanish."""
+    """Raise ThawError if all pictures of a class are left out: the class would vanish.
+
+    A folder of nothing but files that are neither pictures nor text, such as arrays, may be a class, too.
+    """
     for label in sorted(files.keys() - set(classes)):
         pictures = [image for file, image in files[label] if file.kind.is_picture]
+        if not pictures and not any(file.kind.is_text for file, _ in files[label]):
+            pictures = [image for _, image in files[label]]
         if pictures:
             (reason, count), *_ = Counter(image.left_out for image in pictures).most_common()
             raise ThawError(

@@ -8,7 +8,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 HEAD = 512  # bytes that are read of a file: an SVG may begin with a comment, and DICOM has its mark at byte 128
@@ -17,11 +17,17 @@ HEAD = 512  # bytes that are read of a file: an SVG may begin with a comment, an
 # one which is empty or damaged is one that cannot be read, not another file.
 ENDINGS = {
     ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff",
-    ".avif", ".jp2", ".j2k", ".jpx", ".jpf", ".pbm", ".pgm", ".ppm", ".pnm", ".tga", ".qoi",
+    ".avif", ".avifs", ".jp2", ".j2k", ".jpx", ".jpf", ".jpc", ".j2c", ".pbm", ".pgm", ".ppm", ".pnm", ".pfm", ".pam",
+    ".tga", ".icb", ".vda", ".vst", ".qoi", ".ico", ".cur", ".icns", ".dds", ".blp", ".pcx", ".dcx", ".sgi", ".ras",
+    ".xbm", ".xpm", ".msp", ".pcd", ".im",
+    # Of these Pillow reads none, or few.
+    ".heic", ".heif", ".jxl", ".jxr", ".wdp", ".hdp", ".bpg", ".flif", ".psd", ".psb", ".xcf", ".exr", ".hdr", ".dpx",
+    ".cin", ".pct", ".pict", ".wmf", ".emf", ".djvu", ".ecw", ".sid", ".fits", ".dcm", ".dicom", ".nii", ".nrrd",
+    ".mha", ".mrc", ".czi", ".lif", ".nd2", ".oib", ".vsi", ".svs", ".raw",
 }  # fmt: skip
 RAW_ENDINGS = {  # of cameras whose files begin like TIFF; as such, most hold no more than a small preview
     ".3fr", ".arw", ".cr2", ".dcr", ".dng", ".erf", ".fff", ".iiq", ".k25", ".kdc", ".mef", ".mos", ".nef", ".nrw",
-    ".pef", ".ptx", ".rwl", ".sr2", ".srf", ".srw",
+    ".crw", ".mrw", ".orf", ".pef", ".ptx", ".raf", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f",
 }  # fmt: skip
 
 
@@ -34,12 +40,14 @@ class Kind:
         problem: why it cannot be used as a photograph; empty if it can.
         is_picture: a picture, a film or an archive of some: a person may have meant it as a photograph.
         is_broken: an image by its ending alone: it cannot be read, and the decoder may know more.
+        is_text: notes, tables, annotations or code.
     """
 
     name: str
     problem: str = ""
     is_picture: bool = True
     is_broken: bool = False
+    is_text: bool = False
 
 
 NO_FILE = Kind("", "not a file", is_picture=False)
@@ -58,6 +66,14 @@ PROBLEMS = {  # of formats that are known and not read, with what helps
     "EXR": "OpenEXR, which is not read: save it as PNG",
     "HDR": "Radiance HDR, which is not read: save it as PNG",
     "FITS": "FITS, which is not read: save it as PNG",
+    "PAM": "PAM, which is not read: save it as PNG",
+    "BPG": "BPG, which is not read: save it as PNG",
+    "FLIF": "FLIF, which is not read: save it as PNG",
+    "DPX": "DPX, which is not read: save it as PNG",
+    "Cineon": "Cineon, which is not read: save it as PNG",
+    "metafile": "a drawing of Windows (WMF, EMF): save it as PNG",
+    "DjVu": "DjVu, which is not read: save its pictures as PNG",
+    "volume": "a volume of several slices: save each slice as PNG",
     "array": "an array: save each picture as PNG",
     "archive": "an archive: unpack it",
     "compressed": "compressed: unpack it",
@@ -94,8 +110,31 @@ BEGINNINGS = {
     b"\0\0\0\x0cjP  \r\n\x87\n": "JPEG 2000",
     b"\xff\x4f\xff\x51": "JPEG 2000",
     b"qoif": "QOI",
+    b"\n\0\1": "PCX",
+    b"\n\2\1": "PCX",
+    b"\n\3\1": "PCX",
     b"\n\5\1": "PCX",
+    b"\xb1\x68\xde\x3a": "PCX",  # several of them: DCX
+    b"\1\xda\0": "SGI",
     b"\1\xda\1": "SGI",
+    b"DDS |\0\0\0": "DDS",
+    b"icns": "ICNS",
+    b"BLP1": "BLP",
+    b"BLP2": "BLP",
+    b"/* XPM */": "XPM",
+    b"\x59\xa6\x6a\x95": "Sun raster",
+    b"P7\n": "PAM",
+    b"BPG\xfb": "BPG",
+    b"FLIF": "FLIF",
+    b"SDPX": "DPX",
+    b"XPDS": "DPX",
+    b"\x80\x2a\x5f\xd7": "Cineon",
+    b"\xd7\xcd\xc6\x9a": "metafile",
+    b"AT&TFORM": "DjVu",
+    b"NRRD000": "volume",
+    b"ObjectType = Image": "volume",  # MetaImage
+    b"ZISRAWFILE": "volume",  # Zeiss
+    b"\xda\xce\xbe\x0a": "volume",  # Nikon
     b"\0\0\0\x0cJXL \r\n\x87\n": "JPEG XL",
     b"\xff\x0a": "JPEG XL",
     b"II\xbc": "JPEG XR",
@@ -155,7 +194,10 @@ def kind(path: Path) -> Kind:
         head = os.read(file, HEAD)
     finally:
         os.close(file)
-    return kind_of(head, path.suffix.lower())
+    found = kind_of(head, path.suffix.lower())
+    if found.name == "compressed" and Path(path.stem).suffix.lower() in ENDINGS | RAW_ENDINGS:  # 1.nii.gz, 1.pgm.gz
+        return replace(found, is_picture=True)
+    return found
 
 
 def kind_of(head: bytes, ending: str) -> Kind:
@@ -174,12 +216,12 @@ def kind_of(head: bytes, ending: str) -> Kind:
         problem = PROBLEMS.get(name, "")
         is_broken = ending in ENDINGS and name in ("Git LFS", "git-annex", "DVC")
         return Kind(name, problem, is_picture=name not in BESIDE, is_broken=is_broken)
-    meant = ending in ENDINGS
+    meant = ending in ENDINGS | RAW_ENDINGS
     if not head.strip(b"\0"):
-        return Kind("", ZEROS if head else EMPTY, is_picture=meant or not ending, is_broken=meant)
+        return Kind("", ZEROS if head else EMPTY, is_picture=meant or not ending, is_broken=meant, is_text=not head)
     if _is_web_page(head) and meant:
         return Kind("", WEB_PAGE, is_broken=True)
-    return Kind("", UNREADABLE if meant else NO_IMAGE, is_picture=meant, is_broken=meant)
+    return Kind("", UNREADABLE if meant else NO_IMAGE, is_picture=meant, is_broken=meant, is_text=_is_text(head))
 
 
 def is_misnamed(name: str, ending: str) -> bool:
@@ -214,12 +256,24 @@ def _box(head: bytes) -> str:
 
 
 def _is_netpbm(head: bytes) -> bool:
-    return head[:1] == b"P" and head[1:2] in b"123456" and head[2:3] in (b" ", b"\t", b"\n", b"\r", b"#")
+    return head[:1] == b"P" and head[1:2] in b"123456fF" and head[2:3] in (b" ", b"\t", b"\n", b"\r", b"#")
 
 
 def _is_bmp(head: bytes) -> bool:
     """A BMP says how long its header is; text that begins with BM does not."""
     return head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in (12, 16, 40, 52, 56, 64, 108, 124)
+
+
+def _is_ico(head: bytes) -> bool:
+    """An icon or a cursor says how many images it holds; the first one lies behind the list of them."""
+    count = int.from_bytes(head[4:6], "little")
+    is_listed = len(head) > 21 and head[9] == 0 and int.from_bytes(head[18:22], "little") >= 6 + 16 * count
+    return head[:4] in (b"\0\0\1\0", b"\0\0\2\0") and 0 < count < 256 and is_listed
+
+
+def _is_text(head: bytes) -> bool:
+    """In UTF-8, or in an encoding of one byte without control characters, or in UTF-16 with its mark."""
+    return head[:2] in (b"\xff\xfe", b"\xfe\xff") or not any(b < 32 and b not in b"\t\n\f\r\x1b" for b in head)
 
 
 def _is_tga(head: bytes) -> bool:
@@ -245,5 +299,9 @@ RULES: list[tuple[Callable[[bytes], bool], str]] = [
     (lambda head: head[257:262] == b"ustar", "archive"),
     (_is_netpbm, "PNM"),
     (_is_bmp, "BMP"),
+    (_is_ico, "ICO"),
+    (lambda head: head[:4] == b"\1\0\0\0" and head[40:44] == b" EMF", "metafile"),
+    (lambda head: head[344:348] in (b"n+1\0", b"ni1\0"), "volume"),  # NIfTI
+    (lambda head: head[6:14] == b"HEAPCCDR", "RAW"),  # Canon
     (_is_svg, "SVG"),
 ]

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from thaw.core.errors import ThawError
-from thaw.core.files import atomic_file, named_path
+from thaw.core.files import atomic_file
+from thaw.core.paths import named_path
 from thaw.core.section import Section, Seed
 from thaw.sources import class_names
 from thaw.sources.base import DatasetInfo, Listing, Source, SourceImage

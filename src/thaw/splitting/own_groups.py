@@ -2,10 +2,10 @@
 
 import polars as pl
 
-from thaw.core.errors import ThawError, did_you_mean
+from thaw.core.columns import check_groups, check_name
 
 OWN = "meta_group"  # the column of groups that a source itself gives
-MAX_FRACTION = 0.5  # of the photographs in one group: a larger one is worth a warning
+MAX_FRACTION = 0.5  # of the photographs in one group: a larger one is worth a warning, and cannot be a fold
 
 
 def read(images: pl.DataFrame, columns: list[str]) -> tuple[list[pl.Series], list[str]]:
@@ -26,26 +26,28 @@ def read(images: pl.DataFrame, columns: list[str]) -> tuple[list[pl.Series], lis
     return named, [warning for values in named for warning in _warnings(values, values.name in columns)]
 
 
+def largest(images: pl.DataFrame) -> tuple[str, int]:
+    """Return what names the largest group of images, and its size: the value of an own group, else one of its images.
+
+    images: `image_id`, `group` and `own_group`.
+    """
+    group = images["group"].value_counts().sort("count", "group", descending=[True, False])["group"][0]
+    members = images.filter(pl.col("group") == group)
+    values = members.filter(pl.col("own_group") != "")["own_group"]
+    return repr(values.mode().min()) if len(values) else f"near-duplicates of {members['image_id'].min()}", len(members)
+
+
 def _column(images: pl.DataFrame, column: str) -> pl.Series:
-    if column not in images.columns:
-        others = [name for name in images.columns if name.startswith("meta_")]
-        hint = did_you_mean(column, others) if others else ""
-        raise ThawError(f"split.group: the photographs have no column {column}{hint}; a table's column needs that name")
-    values = images[column].fill_null("")
-    if (values == "").all():
-        raise ThawError(f"split.group: the column {column} is empty for all photographs: it groups nothing")
-    return values
+    check_name(column, images.columns, "split.group")
+    return images[column].fill_null("")
 
 
 def _warnings(values: pl.Series, is_named: bool) -> list[str]:
     name, filled = values.name, values.filter(values != "")
+    check_groups(name, values.to_list(), is_named)
     if filled.is_empty():
         return []
     value, size = filled.value_counts().sort("count", name, descending=[True, False]).row(0)
-    if size == len(values):
-        raise ThawError(
-            f"the column {name} is {value!r} for all photographs: a group is never divided, so nothing could be tested"
-        )
     found = []
     if size > MAX_FRACTION * len(values):
         found.append(f"{size / len(values):.0%} of the photographs have the {name} {value!r}: they are one group")
