@@ -706,7 +706,7 @@ def test_sections_that_are_laid_over_one_another_stay_as_they_were():
 
 
 def test_true_is_not_1():
-    with pytest.raises(ThawError, match=r"split\.seed should be a whole number, not True"):
+    with pytest.raises(ThawError, match=r"split\.seed should be a whole number, not true"):
         params_edit.check(DEFAULTS, {"split.seed": True}, Path("nowhere.json"))
     with pytest.raises(ThawError, match=r"augment\.flip_horizontal"):
         params_edit.check(DEFAULTS, {"augment.flip_horizontal": 1}, Path("nowhere.json"))

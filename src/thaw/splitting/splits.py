@@ -99,7 +99,8 @@ def _check_every_class(images: pl.DataFrame, kept: Collection[str], params: "Spl
     if incomplete.is_empty():
         return
     label = incomplete.min()
-    others = f"; {len(incomplete) - 1:,} more classes have too few" if len(incomplete) > 1 else ""
+    more = len(incomplete) - 1
+    others = f"; so it is with {more:,} more {'class' if more == 1 else 'classes'}" if more else ""
     class_counts = counts.filter(label=label)
     missing = [split for split in SPLITS if split not in class_counts["split"]]
     if params.after is not None and missing != ["validation"]:
