@@ -12,6 +12,7 @@ from dependencies import SRC
 
 from thaw.core import params
 from thaw.core.errors import ThawError
+from thaw.core.section import as_written
 from thaw.experiments import params_edit
 from thaw.inputs import outputs
 
@@ -121,8 +122,11 @@ def test_a_value_of_the_wrong_type_names_the_key_the_value_and_what_it_may_be(tm
     text = message(tmp_path, {key: value})
     assert f"{key} should be" in text
     assert allowed in text
-    written = {None: "null", True: "true"}.get(value, repr(value)) if not isinstance(value, list) else repr(value)
-    assert f"not {written}" in text
+    assert f"not {as_written(value)}" in text
+
+
+def test_a_message_has_null_true_and_false_as_params_yaml_has_them():
+    assert [as_written(value) for value in (None, True, False, 1, "no")] == ["null", "true", "false", "1", "'no'"]
 
 
 def test_a_date_without_quotes_says_that_it_needs_them(tmp_path):

@@ -17,7 +17,7 @@ from ruamel.yaml.error import YAMLError
 
 from thaw.core.errors import ThawError, did_you_mean
 from thaw.core.files import read_utf8
-from thaw.core.section import Section
+from thaw.core.section import Section, as_written
 
 
 def load(path: Path) -> Section:
@@ -107,7 +107,7 @@ def _describe(error: dict, model: type[Section]) -> str:
     if error["type"] == "value_error":  # a rule about several keys: its message names them
         return str(error["ctx"]["error"])
     if error["type"] == "model_type":
-        return f"{key} should be a section with parameters of its own, not {_as_written(error['input'])}"
+        return f"{key} should be a section with parameters of its own, not {as_written(error['input'])}"
     message = error["msg"].replace("a valid integer", "a whole number").replace(" None", " null")
     message = re.sub(r"^(Input|List) |valid | after validation.*", "", message)
     hint = ""
@@ -121,12 +121,7 @@ def _describe(error: dict, model: type[Section]) -> str:
     if error["type"] == "bool_type":
         hint = " (true or false)"
     or_null = ", or null" if _nullable(error["loc"], model) else ""
-    return f"{key} {message}{or_null}, not {_as_written(error['input'])}{hint}"
-
-
-def _as_written(value: object) -> str:
-    """A value as params.yaml has it."""
-    return str(value).lower().replace("none", "null") if value is None or isinstance(value, bool) else repr(value)
+    return f"{key} {message}{or_null}, not {as_written(error['input'])}{hint}"
 
 
 def _nullable(location: Sequence[str | int], model: type[Section]) -> bool:

@@ -1,5 +1,6 @@
 """What a section of params.yaml is made of: its base class, and numbers with a range."""
 
+from datetime import date
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,3 +15,9 @@ class Section(BaseModel):
     """One section of params.yaml: an unknown key, a wrong type or a value out of range is an error."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+def as_written(value: object) -> str:
+    """Return a value for a message: null, true, false and dates as params.yaml has them."""
+    text = str(value) if isinstance(value, date) else repr(value)
+    return {"None": "null", "True": "true", "False": "false"}.get(text, text)

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import field_validator
 
 from thaw.backbones.registry import BACKBONES, WEIGHT_FILES
-from thaw.core.section import Section, Seed
+from thaw.core.section import Section, Seed, as_written
 
 
 class Backbone(Section):
@@ -19,7 +19,9 @@ class Backbone(Section):
     @classmethod
     def _cut_is_a_layer(cls, value: str | None) -> str | None:
         if value in ("all", "none"):
-            raise ValueError(f"backbone.cut should be a layer, a block, or null for all of the network, not {value!r}")
+            raise ValueError(
+                f"backbone.cut should be a layer, a block, or null for all of the network, not {as_written(value)}"
+            )
         return value
 
     @field_validator("weights", mode="before")
@@ -29,5 +31,5 @@ class Backbone(Section):
             return value
         raise ValueError(
             f"backbone.weights should be imagenet, null, or a file that ends in {', '.join(WEIGHT_FILES[:-1])} or "
-            f"{WEIGHT_FILES[-1]}, not {value!r}"
+            f"{WEIGHT_FILES[-1]}, not {as_written(value)}"
         )

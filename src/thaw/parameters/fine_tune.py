@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from thaw.core.section import Fraction, Positive
+from thaw.core.section import Fraction, Positive, as_written
 from thaw.parameters.training import Training
 
 
@@ -25,7 +25,7 @@ class FineTune(Training):
     def _depths_are_names(cls, value: object) -> object:
         if isinstance(value, str) or (isinstance(value, list) and value and all(isinstance(d, str) for d in value)):
             return value
-        raise ValueError(f"fine_tune.freeze_depth should be a string or a list of strings, not {value!r}")
+        raise ValueError(f"fine_tune.freeze_depth should be a string or a list of strings, not {as_written(value)}")
 
     @model_validator(mode="after")
     def _every_depth_has_an_epoch(self):

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from thaw.core.section import Amplitude, Positive
+from thaw.core.section import Amplitude, Positive, as_written
 from thaw.heads import registry
 from thaw.parameters.training import Training
 
@@ -36,18 +36,18 @@ class Head(Training):
     def _extends_a_model(cls, value: object) -> object:
         if value is None or isinstance(value, bool) or (isinstance(value, str) and value.endswith(".keras")):
             return value
-        raise ValueError(f"head.extend should be true, null, or a .keras file that Thaw wrote, not {value!r}")
+        raise ValueError(f"head.extend should be true, null, or a .keras file that Thaw wrote, not {as_written(value)}")
 
     @field_validator("augmented")
     @classmethod
     def _variants_are_different(cls, value: list[bool]) -> list[bool]:
         if len(set(value)) < len(value):
-            raise ValueError(f"head.augmented should be [false], [true] or [false, true], not {value!r}")
+            raise ValueError(f"head.augmented should be [false], [true] or [false, true], not {as_written(value)}")
         return value
 
     @field_validator("probes")
     @classmethod
     def _probes_are_different(cls, value: list[str]) -> list[str]:
         if len(set(value)) < len(value):
-            raise ValueError(f"head.probes should name each probe once, not {value!r}")
+            raise ValueError(f"head.probes should name each probe once, not {as_written(value)}")
         return value

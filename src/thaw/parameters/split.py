@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from thaw.core import columns, dates
 from thaw.core.errors import ThawError
-from thaw.core.section import Fraction, Section, Seed
+from thaw.core.section import Fraction, Section, Seed, as_written
 
 HELD_OUT = ("test", "validation")  # splits, and subsets of a source, that are not trained on
 MIN_IMAGES = 3  # of a class: one trains, one validates, one tests
@@ -37,7 +37,9 @@ class Split(Section):
         is_number = isinstance(value, int) and not isinstance(value, bool)
         if value in (None, "auto", "groups") or (is_number and value >= MIN_FOLDS):
             return value
-        raise ValueError(f"split.folds should be null, auto, groups or a whole number from {MIN_FOLDS}, not {value!r}")
+        raise ValueError(
+            f"split.folds should be null, auto, groups or a whole number from {MIN_FOLDS}, not {as_written(value)}"
+        )
 
     @field_validator("after", mode="before")
     @classmethod
@@ -45,7 +47,9 @@ class Split(Section):
         is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         if value is None or is_number or (isinstance(value, str) and dates.parse_date(value)):
             return value
-        raise ValueError(f'split.after should be a date in quotes, such as "2024-05-01", or a number, not {value!s}')
+        raise ValueError(
+            f'split.after should be a date in quotes, such as "2024-05-01", or a number, not {as_written(value)}'
+        )
 
     @field_validator("group", mode="before")
     @classmethod
@@ -53,7 +57,9 @@ class Split(Section):
         names = value if isinstance(value, list) else [value]
         if value is None or (names and all(isinstance(name, str) and name for name in names)):
             return value
-        raise ValueError(f"split.group should be the name of a column, a list of such names, or null, not {value!r}")
+        raise ValueError(
+            f"split.group should be the name of a column, a list of such names, or null, not {as_written(value)}"
+        )
 
     @model_validator(mode="after")
     def _training_images_remain(self):
