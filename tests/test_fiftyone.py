@@ -106,13 +106,14 @@ def test_a_sample_that_is_relabelled_tagged_or_removed_is_noticed(photographs, t
     import fiftyone as fo
 
     changing = fo.Dataset("changing", persistent=True)
-    for number in range(6):
+    for number in range(8):
         path = str(photographs / f"{number % 2}/{number}.png")
-        label = fo.Classification(label="cat" if number < 3 else "dog")
+        label = fo.Classification(label="cat" if number < 4 else "dog")
         changing.add_sample(fo.Sample(filepath=path, ground_truth=label))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(fingerprints, "MEMORY", tmp_path / "memory")
-    Path("dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
+    for name in ("dvc.yaml", "params.yaml"):
+        Path(name).write_text((ROOT / name).read_text())
     section = FiftyOne(dataset="changing", label_field="ground_truth")
     download = SimpleNamespace(source="fiftyone", fiftyone=section)
     hashes = [fingerprints.of_photographs(download, None) for _ in range(2)]
