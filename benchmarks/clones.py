@@ -36,13 +36,18 @@ def fresh(path: Path, **sections: dict) -> Path:
         ThawError: If params.yaml has no such key.
     """
     clone(path)
-    values = params_edit.read(path / "params.yaml")
-    params_edit.apply(values, sections)
-    (path / "params.yaml").write_text(params_edit.dump(values), encoding="utf-8")
+    change(path, **sections)
     (path / "dvc.lock").unlink(missing_ok=True)
     unsigned = ("-c", "commit.gpgsign=false", "-c", "core.hooksPath=/dev/null")
     run(path, "git", *unsigned, "commit", "--quiet", "--allow-empty", "--all", "--message", "nothing is done")
     return path
+
+
+def change(clone: Path, **sections: dict) -> None:
+    """Change keys of sections of params.yaml. Raises ThawError if there is no such key."""
+    values = params_edit.read(clone / "params.yaml")
+    params_edit.apply(values, sections)
+    (clone / "params.yaml").write_text(params_edit.dump(values), encoding="utf-8")
 
 
 def dvc(clone: Path, *arguments: str) -> str:

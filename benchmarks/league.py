@@ -6,7 +6,8 @@ Each contender gets the same photographs, the same split (Thaw's `data/split.csv
 EfficientNet-Lite0.
 
 - `Thaw` is `make repro PHOTOS=FOLDER` on the last commit, in a new clone with an empty cache (for the solar cells
-  `make repro`). The environment is already installed.
+  `make repro`), but with one split, also where it would choose folds: the others know none. The environment is already
+  installed.
 - `Keras` is `peers/keras_tutorial.py`. It thaws the same blocks as Thaw does by default.
 - `timm` is the same in PyTorch, `peers/timm_script.py`.
 - `fastai` is `peers/fastai_script.py`, `AutoGluon` is `peers/autogluon_script.py`. Both are used as they teach.
@@ -182,11 +183,14 @@ def prepare(name: str, source: Path | None, results: Path) -> Contest:
     return Contest(name, source, prepared, photographs, labels, ids)
 
 
-def ask_for(clone: Path, source: Path) -> None:
-    """Write the settings for photographs into params.yaml, as `make repro PHOTOS=` does before it runs the stages."""
+def ask_for(clone: Path, source: Path) -> tuple[float, float]:
+    """Write the settings for photographs into params.yaml, as `make repro PHOTOS=` does before it runs the stages, but
+    with one split. Return the seconds and the CPU seconds that it took."""
     if not (clone / "src" / "photographs.py").exists():
         raise ThawError("the last commit has no src/photographs.py: commit it first")
-    execute([sys.executable, "src/photographs.py", source], clone, clone / "photographs.log")
+    spent = execute([sys.executable, "src/photographs.py", source], clone, clone / "photographs.log")
+    clones.change(clone, split={"folds": None})
+    return spent
 
 
 def head() -> str:
@@ -245,8 +249,9 @@ def thaw(contender: str, contest: Contest, seed: int, options: argparse.Namespac
     if options.try_out:
         changes["fine_tune"] |= {"epochs": 1, "warmup_epochs": 0}
     fresh(clone, **changes)
-    photographs = [f"PHOTOS={contest.source}"] if contest.source else []
-    seconds, cpu_seconds = execute(["make", "--old-file", "setup", "repro", *photographs], clone, log)
+    asked = ask_for(clone, contest.source) if contest.source else (0, 0)
+    ran = execute(["make", "--old-file", "setup", "repro"], clone, log)
+    seconds, cpu_seconds = (before + after for before, after in zip(asked, ran, strict=True))
     if (clone / "data/split.csv").read_bytes() != (contest.prepared / "data/split.csv").read_bytes():
         raise ThawError(f"the split of {contest.name} has changed: remove {contest.prepared.parent}")
     table = pl.read_csv(clone / "data/predictions/predictions.csv", infer_schema=False)

@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 
 from thaw.core.errors import run
+from thaw.core.metrics_file import MODELS
 from thaw.exploration import analysis, app, finished_run, samples, saved_views
-from thaw.exploration.finished_run import MODELS, Run
+from thaw.exploration.finished_run import Run
 from thaw.sources import fiftyone_setup
 
 RAW = Path("data/raw")

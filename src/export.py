@@ -56,7 +56,10 @@ def main() -> None:
     table.print_row("keras", options.model.name, table.megabytes(options.model), "", f"{reference.rate:.0f}")
     has_failed, notes = False, []
     if is_quantised and images.trained:
-        notes.append("with split.folds the model was trained on these photographs too: --photographs names others")
+        notes.append(
+            "with split.folds the model was trained on these photographs too, and 8 bits may cost more on new ones: "
+            "--photographs names others"
+        )
     for export_format in options.formats:
         name, path = export_format.name, options.output / export_format.path
         try:

@@ -23,7 +23,7 @@ import numpy as np
 
 from thaw.backbones import costs
 from thaw.core import archive, params
-from thaw.core.errors import ThawError, run
+from thaw.core.errors import run
 from thaw.core.files import read_json, write_json
 from thaw.core.metrics_file import FINE_TUNED
 from thaw.core.metrics_file import HEAD as HEAD_ALONE
@@ -38,6 +38,7 @@ from thaw.training.out_of_fold import mean_scores
 if TYPE_CHECKING:
     from thaw.engines.keras_setup import keras
 
+PARAMS = Path("params.yaml")
 RAW = Path("data/raw")
 SPLIT = Path("data/split.csv")
 AUGMENTATIONS = Path("data/augmentations.csv")
@@ -68,11 +69,12 @@ class Outcome:
 
 def main() -> None:
     loop.share_cores()
-    fine_tune = params.load(Path("params.yaml")).fine_tune
+    fine_tune = params.load(PARAMS).fine_tune
     cut = read_json(ACTIVATIONS / "cut.json")
     frozen_layer, depths = cut["layer"], tuple(cut["thaw"])
     activations = extraction.open_activations(ACTIVATIONS, extraction.Dataset(RAW, SPLIT, AUGMENTATIONS), BACKBONE)
     images = examples.read(ACTIVATIONS, SPLIT)
+    params.check_folds(PARAMS, are_folds=images.folds is not None)
     tuning = FineTuning(BACKBONE, activations, frozen_layer, depths, fine_tune)
     with metrics_folder.replace(REPORT, CURVES) as live, archive.pack(FOLDS) as folder:
 
@@ -99,13 +101,12 @@ def main() -> None:
     settings = {"image": cut["image"], "fine_tune": fine_tune.model_dump(exclude={"keep"})}
     metadata = {"class_names": outcome.outputs} | settings | {"cut": frozen_layer, "best_epoch": epochs}
     model_files.save(outcome.model, OUTPUT, metadata)
-    print(f"fine_tune: {outcome.text}")
+    unused = images.folds is not None and fine_tune.prune_above
+    print(f"fine_tune: {outcome.text}{'; fine_tune.prune_above has no effect with folds' if unused else ''}")
 
 
 def train_split(tuning: FineTuning, images: Examples, log: Log) -> Outcome:
     """Train on the training split; validation chooses the epoch. No model of a fold is written."""
-    if tuning.params.keep != "auto":
-        raise ThawError(f"fine_tune.keep: {tuning.params.keep} is for folds, and there is one split: set it to auto")
     head = registry.load_packed(HEAD, START)
     model, history = tuning.fit(head, images, log)
     text = extended_text(head.outputs)

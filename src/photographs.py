@@ -65,6 +65,7 @@ def prepare(text: str) -> None:
     after.check_classes(listing.info.classes)
     after.split.check_columns(survey.as_table(photographs).to_dict(as_series=False))
     counts = count(photographs, after.split)
+    after.check_folds(are_folds=counts.folds > 0)
 
     size = after.image.size or registry.input_size(after.backbone.name).trained
     lines = summary.found(photographs, counts, after.split)

@@ -21,6 +21,7 @@ from thaw.core.errors import run
 from thaw.core.files import read_json
 from thaw.splitting import duplicates, folds, listing, own_groups, splits, subsets, thumbnails
 
+PARAMS = Path("params.yaml")
 RAW = Path("data/raw")
 OUTPUT = Path("data/split.csv")
 LISTING = Path("data/duplicates.csv")
@@ -28,7 +29,7 @@ SHEET = Path("reports/duplicates.jpg")
 
 
 def main() -> None:
-    split = params.load(Path("params.yaml")).split
+    split = params.load(PARAMS).split
     table = tables.read_images(RAW)
     strata = read_json(RAW / "source.json")["strata"]
     image_ids, paths = table["image_id"].to_list(), [RAW / path for path in table["path"]]
@@ -51,6 +52,7 @@ def main() -> None:
         stratum=pl.concat_str("label", *strata, separator="/"),
     )
     choice = folds.choose(table, split)
+    params.check_folds(PARAMS, are_folds=choice.count is not None)
     if choice.count:
         drawn = folds.draw(table, choice.count, split)
         table = table.with_columns(*drawn, split=pl.lit("train"))

@@ -1,13 +1,15 @@
 """Where a model looked: the map adds up to the difference of the logits, and is not made up where there is none."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from thaw.evaluation import review
+from thaw.evaluation import models, review
 from thaw.evaluation.predictions import Predictions
 from thaw.features.examples import Examples
+from thaw.heads.linear import LinearHead
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +149,23 @@ def test_a_network_whose_logits_are_no_mean_over_places_has_no_map(class_activat
     assert class_activation.averaged_map(model) is None
 
 
+def finished_run(model, cut: str | None, activations: np.ndarray, **others) -> models.TrainedModels:
+    """A run of the images of PIXELS; image i stands in row 19 - i of the activations."""
+    ids = np.array([f"p{i:02}" for i in range(20)])
+    rows = np.arange(20)[::-1]
+    fields = {
+        "head": LinearHead(np.zeros((5, 3), np.float32), np.zeros(3, np.float32), ("a", "b", "c"), C=1.0),
+        "full_model": model,
+        "metadata": {"cut": cut},
+        "examples": Examples(ids, np.full(20, "test"), rows[:, None], RIVALS, np.ones(20), ids),
+        "inputs": (models.Inputs(None, activations),),
+        "activation_rows": rows,
+        "decided": {"kept": "fine_tuned"},
+    }
+    unused = dict.fromkeys(field.name for field in dataclasses.fields(models.TrainedModels))
+    return models.TrainedModels(**unused | fields | others)
+
+
 @pytest.mark.parametrize("cut", [None, "block1", "features"])
 def test_the_report_maps_cached_activations_or_pixels_and_leaves_out_what_is_gone(class_activation, keras, build, cut):
     model = build()
@@ -154,18 +173,48 @@ def test_the_report_maps_cached_activations_or_pixels_and_leaves_out_what_is_gon
     if cut:
         frozen = keras.Model(model.input, model.get_layer(cut).output)
         activations = np.asarray(frozen(PIXELS.astype(np.float32)))
-    rows = np.arange(20)[::-1]  # image i stands in row 19 - i
-    ids = np.array([f"p{i:02}" for i in range(20)])
-    examples = Examples(ids, np.full(20, "test"), rows[:, None], RIVALS, np.ones(20), ids)
-    head = SimpleNamespace(outputs_for_labels=lambda labels, output_probabilities: labels)
-    inputs = [SimpleNamespace(activations=activations)]
-    models = SimpleNamespace(
-        full_model=model, metadata={"cut": cut}, head=head, inputs=inputs, examples=examples, activation_rows=rows
-    )
+    run = finished_run(model, cut, activations)
     probabilities = np.eye(3)[PREDICTED]
-    predictions = Predictions(examples, ("a", "b", "c"), {"fine_tuned": probabilities}, np.ones(20), np.zeros(20, int))
+    answers = {"fine_tuned": probabilities}
+    predictions = Predictions(run.examples, run.head.classes, answers, np.ones(20), np.zeros(20, int))
     pixels = {3: PIXELS[16], 5: None, 7: PIXELS[12]}
-    maps = review.compute_activation_maps(models, predictions, probabilities, pixels)
+    maps = review.compute_activation_maps(run, predictions, probabilities, pixels)
     assert list(maps) == [3, 7]
     expected = class_activation.activation_maps(model, None, PIXELS[[16, 12]], PREDICTED[[3, 7]], RIVALS[[3, 7]])
     assert np.stack(list(maps.values())) == pytest.approx(expected, rel=1e-3, abs=1e-3)
+
+
+@pytest.mark.parametrize("cut", ["block1", "features"])
+@pytest.mark.parametrize("kept", ["head", "fine_tuned"])
+def test_with_folds_a_map_is_of_the_model_that_answers(class_activation, keras, build, tmp_path, kept, cut):
+    """The mean of a map and the biases are the difference of the logits of the round that tests the image."""
+    from thaw.engines import model_files
+
+    generator = np.random.default_rng(2)
+    final, pixels = build(), PIXELS.astype(np.float32)
+    network = keras.Model(final.input, final.get_layer("features").output)
+    model_files.save(final, tmp_path / "model.keras", {"cut": cut})
+    activations = np.asarray(keras.Model(final.input, final.get_layer(cut).output)(pixels))
+    rounds, answers, biases = [], [], []
+    for _ in range(3):
+        head = LinearHead(*(generator.normal(size=s).astype(np.float32) for s in ((5, 3), 3)), ("a", "b", "c"), C=1.0)
+        thawed = keras.models.clone_model(model_files.thawed_part(final, cut))
+        thawed.set_weights([w + generator.normal(0, 0.1, w.shape) for w in final.get_weights()[-len(thawed.weights) :]])
+        rounds.append(models.Trained(head, thawed, run_thawed=None))
+        is_head = kept == "head"
+        answers.append(head.probabilities(np.asarray(network(pixels))) if is_head else np.asarray(thawed(activations)))
+        biases.append(head.bias if is_head else thawed.get_weights()[-1])
+    files = SimpleNamespace(model=tmp_path / "model.keras")
+    run = finished_run(final, cut, activations[::-1], rounds=rounds, files=files, decided={"kept": kept})
+    numbers = np.arange(20) % 3
+    run = dataclasses.replace(run, examples=dataclasses.replace(run.examples, folds=numbers[:, None]))
+    probabilities = np.stack([answers[number][i] for i, number in enumerate(numbers)]).astype(float)
+    predictions = Predictions(run.examples, run.head.classes, {kept: probabilities}, np.ones(20), numbers, kept)
+    maps = review.compute_activation_maps(run, predictions, probabilities, dict(enumerate(PIXELS)))
+    assert list(maps) == list(range(20))
+    predicted, rivals = review.predicted_and_rivals(probabilities, run.examples.labels)
+    every = np.arange(20)
+    difference = np.log(probabilities[every, predicted] / probabilities[every, rivals])
+    bias = np.stack(biases)[numbers]
+    difference -= bias[every, predicted] - bias[every, rivals]
+    assert np.stack(list(maps.values())).mean(axis=(1, 2)) == pytest.approx(difference, rel=1e-3, abs=1e-3)

@@ -718,7 +718,7 @@ def test_sections_that_are_laid_over_one_another_stay_as_they_were():
 
 
 def test_true_is_not_1():
-    with pytest.raises(ThawError, match=r"split\.seed should be a whole number, not True"):
+    with pytest.raises(ThawError, match=r"split\.seed should be a whole number, not true"):
         params_edit.check(DEFAULTS, {"split.seed": True}, Path("nowhere.json"))
     with pytest.raises(ThawError, match=r"augment\.flip_horizontal"):
         params_edit.check(DEFAULTS, {"augment.flip_horizontal": 1}, Path("nowhere.json"))
@@ -836,6 +836,22 @@ def test_a_trial_that_keeps_its_last_epoch_is_as_good_as_that():
 )
 def test_a_trial_is_pruned_where_its_limit_ended_it(trial, was_pruned):
     assert Trial({"fine_tune.prune_above": [None, None, 0.3]}, *trial).was_pruned is was_pruned
+
+
+def test_with_folds_no_trial_has_limits_none_was_pruned_and_that_is_said():
+    early = {"losses": [1.0, 0.9, 0.9, 0.9], "epochs": 6, "accuracy": 0.8}
+    values = {"fine_tune.prune_above": [None, None, 0.3]}
+    folded, single = Trial(values, **early, has_folds=True), Trial(values, **early)
+    assert search.limits([single] * search.STARTUP_TRIALS) and search.limits([folded] * search.STARTUP_TRIALS) == []
+    assert single.was_pruned and not folded.was_pruned
+    assert "With folds no trial is pruned" in trials.as_text({"search-000": folded}, {})
+    assert "With folds" not in trials.as_text({"search-000": single}, {})
+
+
+def test_an_experiment_with_folds_is_known_by_its_metrics():
+    plain, folded = entry("abc", 0.9), entry("def", 0.9)
+    folded["data"]["metrics"]["reports/metrics.json"]["data"]["folds"] = {"count": 5, "kept": "fine_tuned"}
+    assert [experiment.has_folds for experiment in runs.parse([plain, folded])[0]] == [False, True]
 
 
 def test_what_is_searched_by_default_are_ranges_with_the_last_blocks_of_the_backbone(tmp_path):

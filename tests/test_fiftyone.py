@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import date
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -133,7 +134,7 @@ def test_a_sample_that_lies_elsewhere_renames_no_other():
     paths = [f"/data/pets/{label}/{number}.jpg" for label in ("cat", "dog") for number in range(3)]
 
     def ids(paths: list[str]) -> dict[str, str]:
-        images = fiftyone_dataset._source_images((path, "cat", None) for path in paths)
+        images = fiftyone_dataset._source_images(((path, "cat", None, {}) for path in paths), "pets")
         return {str(image.path): image.image_id for image in images}
 
     alone = ids(paths)
@@ -155,9 +156,87 @@ def test_labels_and_tags_become_classes_and_subsets(photographs, tmp_path):
     }  # fmt: skip
     assert dict(missing.select("file", "reason").iter_rows()) == {
         "0/6.png": "no label in the dataset",
-        "1/7.png": "tagged with two subsets",
+        "1/7.png": "in two subsets",
         "0/gone.png": "no such file",
     }
+
+
+def test_fields_of_samples_mean_what_columns_of_a_table_mean():
+    """An empty one is as none: the split is left to Thaw, and the weight is 1."""
+    samples = [
+        ("/a/0.png", "cat", ["train"], {"split": "", "group": "house 1", "weight": "0.5", "meta_site": "north"}),
+        ("/a/1.png", "dog", [], {"split": "Test", "group": "", "weight": "", "meta_site": ""}),
+        ("/a/2.png", "dog", ["train"], {"split": "val", "group": "", "weight": "2", "meta_site": ""}),
+    ]
+    first, second, third = fiftyone_dataset._source_images(samples, "pets")
+    assert first.meta == {"subset": "train", "group": "house 1", "site": "north"} and first.weight == 0.5
+    assert second.meta == {"subset": "test", "group": "", "site": ""} and second.weight == 1
+    assert not first.left_out and not second.left_out and third.left_out == "in two subsets"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"split": "fold 1"}, "^pets: a/0.png: split should be train, validation, test or empty, not 'fold 1'"),
+        ({"weight": "-1"}, "^pets: a/0.png: weight should be a number from 0, not '-1'"),
+    ],
+)
+def test_a_field_with_another_value_names_the_sample(given, message):
+    with pytest.raises(ThawError, match=message):
+        list(fiftyone_dataset._source_images([("/a/0.png", "cat", [], given)], "pets"))
+
+
+def labelled_dataset(name: str, photographs: Path, **fields: list):
+    """A dataset of six samples, with the values of further fields; None: the sample has none."""
+    import fiftyone as fo
+
+    dataset = fo.Dataset(name, persistent=True)
+    for number in range(6):
+        path = str(photographs / f"{number % 2}/{number}.png")
+        values = {field: each[number] for field, each in fields.items() if each[number] is not None}
+        label = fo.Classification(label="cat" if number < 3 else "dog")
+        dataset.add_sample(fo.Sample(filepath=path, ground_truth=label, **values))
+    return FiftyOne(dataset=name, label_field="ground_truth")
+
+
+@installed
+def test_fields_of_a_dataset_become_columns(photographs, tmp_path):
+    section = labelled_dataset(
+        "columns",
+        photographs,
+        split=["train", "validation", "test", "train", None, "test"],
+        group=["a", "a", None, "b", "b", "b"],
+        Weight=[0.5, 1.0, 2.0, None, 1.0, 1.0],
+        meta_site=[1, 2, None, 1, 2, 2],
+        meta_night=[True, False, None, True, True, True],
+        meta_date=[date(2024, 5, day) for day in range(1, 7)],
+        boxes=[["not", "read"]] * 6,
+    )
+    listing = fiftyone_dataset.find(section)
+    assert "fields that are read: Weight, group, meta_date, meta_night, meta_site, split" in listing.notes
+    table, _ = collect(listing, tmp_path / "raw")
+    table = table.sort("image_id")
+    assert table["meta_subset"].to_list() == ["train", "validation", "test", "train", "", "test"]
+    assert table["meta_group"].to_list() == ["a", "a", "", "b", "b", "b"]
+    assert table["weight"].to_list() == [0.5, 1, 2, 1, 1, 1]
+    assert table["meta_site"].to_list() == ["1", "2", "", "1", "2", "2"]
+    assert table["meta_night"].to_list() == ["true", "false", "", "true", "true", "true"]
+    assert table["meta_date"].to_list() == [f"2024-05-0{day}" for day in range(1, 7)]
+
+
+@installed
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("group", ["a"], "^the field 'group' of the FiftyOne dataset 'odd group' holds values of the kind .*[lL]ist"),
+        ("meta_subset", "a", "dataset 'odd meta_subset': the field meta_subset means something else .*: call it split"),
+        ("split", "late", r"dataset 'odd split': 0/0\.png: split should be train, validation, test or empty"),
+    ],
+)
+def test_a_field_that_is_no_column_is_one_line(field, value, message, photographs):
+    section = labelled_dataset(f"odd {field}", photographs, **{field: [value] * 6})
+    with pytest.raises(ThawError, match=message):
+        fiftyone_dataset.find(section)
 
 
 @installed

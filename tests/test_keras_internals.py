@@ -3,6 +3,7 @@ Keras, TensorFlow or OpenVINO."""
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -82,10 +83,14 @@ def defined_names(tree: ast.Module) -> set[str]:
     return names
 
 
+@cache
+def own_names() -> set[str]:
+    return set().union(*(defined_names(parse(path)) for path in OUTSIDE))
+
+
 @pytest.mark.parametrize("module", OUTSIDE, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_no_module_outside_engines_uses_a_private_interface(module):
-    own = set().union(*(defined_names(parse(path)) for path in OUTSIDE))
-    assert not list(private_names(parse(module), own)), "a function of thaw.engines should do this"
+    assert not list(private_names(parse(module), own_names())), "a function of thaw.engines should do this"
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,15 @@ def test_a_model_among_the_layers_and_one_cut_out_of_another(keras):
         np.testing.assert_allclose(outputs, np.asarray(model(x)), rtol=1e-5)
 
 
+def test_no_part_of_a_model_is_a_matrix_product_whose_bytes_depend_on_the_processors_caches(keras):
+    from thaw.engines.keras_to_openvino import convert
+
+    image = keras.Input((5, 6, 4))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Dense(8)(image))
+    model = keras.Model(image, keras.layers.Dense(2)(keras.layers.Dense(3, "relu")(x)))
+    assert "MatMul" not in [node.get_type_name() for node in convert(model).get_ops()]
+
+
 def test_bare_sums_and_products_with_a_number_or_one_for_each_channel(keras):
     image = keras.Input((None, None, 3))
     x = 2.0 * (image + np.float32([1, 2, 3])) * image + 3

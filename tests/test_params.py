@@ -121,7 +121,8 @@ def test_a_value_of_the_wrong_type_names_the_key_the_value_and_what_it_may_be(tm
     text = message(tmp_path, {key: value})
     assert f"{key} should be" in text
     assert allowed in text
-    assert f"not {value!r}" in text
+    written = {None: "null", True: "true"}.get(value, repr(value)) if not isinstance(value, list) else repr(value)
+    assert f"not {written}" in text
 
 
 def test_a_date_without_quotes_says_that_it_needs_them(tmp_path):
@@ -489,6 +490,40 @@ def test_what_does_not_fit_the_classes_is_refused_before_a_photograph_is_copied(
     with pytest.raises(ThawError, match=words):
         loaded.check_classes(classes)
     loaded.check_classes(("apple", "not apple"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"split.folds": 5},
+            "^split.folds: 5 and the split that was given .* exclude one another: set split.folds: null",
+        ),
+        ({"split.folds": "groups"}, "^split.folds: groups and the split that was given"),
+        ({"split.after": "2024-05-01"}, "^split.after and the split that was given .* exclude one another"),
+    ],
+)
+def test_a_split_of_ones_own_beside_another_division_is_refused_before_a_photograph_is_copied(tmp_path, changes, words):
+    path = tmp_path / "params.yaml"
+    split = params.load(write(path, changes)).split
+    for subset in ("validation", "test"):
+        with pytest.raises(ThawError, match=words):
+            split.check_subsets(["", "train", subset])
+    split.check_subsets(["train", "", None])
+    for others in (changes | {"split.keep_subsets": False}, {"split.folds": "auto"}):
+        params.load(write(path, others)).split.check_subsets(["train", "test"])
+
+
+@pytest.mark.parametrize("keep", ["head", "fine_tuned"])
+def test_the_model_to_keep_is_for_folds_and_for_what_is_fine_tuned(tmp_path, keep):
+    kept = {"fine_tune.keep": keep}
+    assert f"fine_tune.keep: {keep} is for folds: set it to auto, or set split.folds" in message(tmp_path, kept)
+    extended = {"head.extend": True, "fine_tune.freeze_depth": "all", "split.folds": 5}
+    assert f"fine_tune.keep: {keep} needs head.extend: null" in message(tmp_path, kept | extended)
+    path = write(tmp_path / "params.yaml", kept | {"split.folds": "auto"})
+    params.check_folds(path, are_folds=True)
+    with pytest.raises(ThawError, match=rf"^fine_tune\.keep: {keep} is for folds, and there is one split"):
+        params.check_folds(path, are_folds=False)
 
 
 def test_an_output_for_two_classes_does_not_concern_a_linear_head(tmp_path):

@@ -16,7 +16,7 @@ from conftest import ROOT
 from PIL import Image
 
 import photographs
-from thaw.core import params
+from thaw.core import params, tables
 from thaw.core.errors import ThawError
 from thaw.experiments import params_edit
 from thaw.guide import summary, survey, time_needed
@@ -84,6 +84,17 @@ def test_what_suits_the_photographs_is_written_and_comments_stay(project, capsys
     assert resize in output
     assert "  split.folds: null → auto (each photograph is tested once, by a model that has not seen it)\n" in output
     assert "(5 folds: it trains up to 6 times)" in output
+
+
+def test_a_model_to_keep_is_refused_where_there_will_be_no_folds(project):
+    edit(split__folds="auto", fine_tune__keep="head")
+    before = settings()
+    mine = project.parent / "mine"
+    for split in tables.SPLITS:
+        classes(mine / split)
+    with pytest.raises(ThawError, match=r"^fine_tune\.keep: head is for folds, and there is one split: set it to auto"):
+        photographs.prepare(str(mine))
+    assert settings() == before
 
 
 def test_it_says_what_it_found(project, capsys):
@@ -360,9 +371,10 @@ def test_many_classes_are_counted_and_few_of_them_named(project, monkeypatch, ca
 def test_thirty_thousand_classes_take_seconds_to_count():
     """One photograph each, as where the label is a name of the photograph."""
     names = [str(number) for number in range(30_000)]
-    table = pl.DataFrame({"image_id": names, "label": names, "group": names, "stratum": names, "subset": ""})
+    table = pl.DataFrame({"image_id": names, "label": names, "group": names, "stratum": names})
+    table = table.with_columns(own_group=pl.lit(""), subset=pl.lit(""))
     start = time.thread_time()
-    with pytest.raises(ThawError, match=r"too few images to split: 1, .*; 29,999 more classes have too few"):
+    with pytest.raises(ThawError, match=r"too few images to split: 1, .*; so it is with 29,999 more classes"):
         splits.draw(table, params.load(ROOT / "params.yaml").split)
     assert time.thread_time() - start < 20
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import polars as pl
 import pytest
+from conftest import scripts_run
 
 from thaw.core import archive
 from thaw.features import examples
@@ -66,8 +67,10 @@ def test_the_head_is_saved_where_a_person_says_so_and_the_rounds_are_as_before(f
     with archive.unpack(rounds) as folder:
         before = {path.name: path.read_bytes() for path in folder.glob("*.keras")}
     accuracy = metrics(folded)["fine_tuned"]["test"]
-    folded.set(fine_tune__keep="head")
-    assert folded.repro() == ["fine_tune", "evaluate"]
+    folded.set(fine_tune__keep="head", fine_tune__prune_above=[1e-9])
+    result = folded.dvc("repro")
+    assert scripts_run(result.stdout) == ["fine_tune", "evaluate"], result.stderr
+    assert "; fine_tune.prune_above has no effect with folds\n" in result.stdout
     with archive.unpack(rounds) as folder:
         after = {path.name: path.read_bytes() for path in folder.glob("*.keras")}
     assert after == before and metrics(folded)["fine_tuned"]["test"] == accuracy

@@ -26,7 +26,7 @@ from thaw.evaluation.predictions import Predictions
 from thaw.evaluation.resampling import resample
 from thaw.features.examples import Examples
 from thaw.parameters.evaluate import Evaluate
-from thaw.report import axes, charts, data, elements, health, model_card, page, provenance, quality, sets, trust
+from thaw.report import axes, charts, data, elements, health, model_card, page, provenance, quality, sets, sheets, trust
 from thaw.report.charts import IntervalRow, Plane, Point
 from thaw.report.estimate import Estimate
 from thaw.report.results import Duplicates, PresetChoice, Results
@@ -359,6 +359,14 @@ def test_a_card_shows_its_photograph_the_map_the_answers_and_the_neighbours():
     assert len(re.findall("<img", html)) == 2 + review.NEIGHBOURS
     assert f"{100 * card.predicted['fine_tuned'][1]:.1f}" in html
     assert all(neighbour.image_id in html for neighbour in card.neighbours)
+
+
+def test_with_folds_the_map_is_said_to_be_of_the_model_that_answers():
+    kept = {"folds": {"count": 5, "kept": "fine_tuned"}}
+    measured = dataclasses.replace(usual().measured, metrics=usual().measured.metrics | kept)
+    said = "The colours are of the model that answers, which had not seen the photograph."
+    assert said in sheets.write_sheets(dataclasses.replace(usual(), measured=measured))
+    assert said not in sheets.write_sheets(usual())
 
 
 def test_photographs_that_cannot_be_read_are_a_line_and_a_frame():

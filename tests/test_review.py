@@ -1,5 +1,6 @@
 """Which images are shown, and how; what is gone since the run is shown as gone."""
 
+import dataclasses
 import io
 
 import numpy as np
@@ -66,6 +67,15 @@ def test_the_neighbours_are_training_images_but_never_itself():
     features = np.array([[1, 0], [1, 0.1], [1, 0.2], [0, 1], [1, 0.3], [1, 0.04]], np.float16)
     images = examples(["train", "train", "train", "train", "train", "test"])
     assert review.nearest_training_images(features, images, np.zeros(6, int), [0, 5]) == {0: [1, 2, 4], 5: [0, 1, 2]}
+
+
+def test_a_card_names_the_split_of_its_image_or_the_fold_that_tests_it():
+    images, answers = examples(["test", "validation", "test"]), {"fine_tuned": PROBABILITIES[:3]}
+    predictions = Predictions(images, ("a", "b"), answers, np.ones(3), np.array([2, 0, 1]))
+    folded = dataclasses.replace(predictions, examples=dataclasses.replace(images, folds=np.array([[2], [0], [1]])))
+    for given, expected in ((predictions, ["test", "validation", "test"]), (folded, ["fold 2", "fold 0", "fold 1"])):
+        cards = review.make_cards(given, {i: [] for i in range(3)}, dict.fromkeys(range(3)), {})
+        assert [cards[i].split for i in range(3)] == expected
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no image"])

@@ -1,12 +1,15 @@
 """Folds: which images train, validate and test in each round, and what is concluded from the answers of all rounds."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from thaw.evaluation import measure
+from thaw.evaluation import measure, models
 from thaw.evaluation.predictions import Predictions
 from thaw.features.examples import Examples
 from thaw.heads import selection
+from thaw.heads.linear import LinearHead
 from thaw.heads.protocol import Setting, Trained
 from thaw.training import out_of_fold
 from thaw.training.temperature import apply_temperature, fit_temperature
@@ -49,6 +52,24 @@ def test_repeats_are_further_rounds_and_take_keeps_the_folds_of_its_images():
     asked, answering = images.asked(repeat=1)
     assert answering.tolist() == [2, 1, 0, 1, *[1, 0, 2, 0]]
     assert asked.image_ids.tolist() == [*images.image_ids, *images.image_ids]
+
+
+def test_models_of_further_repeats_are_asked_about_what_they_test_alone():
+    """Nothing is chosen with them: their answers for validation would be thrown away."""
+    images = images_of([[0, 2], [1, 1], [2, 0], [0, 1]])
+    features = np.random.default_rng(1).normal(size=(4, 3)).astype(np.float32)
+    heads = [LinearHead(np.eye(3, 2, -i, np.float32), np.zeros(2, np.float32), ("a", "b"), C=1.0) for i in range(6)]
+    rounds = [models.Trained(head, None, lambda rows, inputs, h=head: h.probabilities(inputs[rows])) for head in heads]
+    unused = dict.fromkeys(field.name for field in dataclasses.fields(models.TrainedModels))
+    run = models.TrainedModels(
+        **unused
+        | {"head": heads[0], "examples": images, "rounds": rounds, "activation_rows": np.arange(4)}
+        | {"inputs": (models.Inputs(features, features),), "decided": {"kept": "head"}}
+    )
+    assert len(run.output_probabilities()["head"]) == 8  # as those of test, then as those of validation
+    expected = [heads[3 + fold].probabilities(features[[i]])[0] for i, fold in enumerate((2, 1, 0, 1))]
+    for answers in run.output_probabilities(repeat=1).values():
+        np.testing.assert_allclose(answers, expected, rtol=1e-6)
 
 
 def test_without_folds_there_is_one_round_with_the_splits_as_they_are():

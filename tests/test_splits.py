@@ -33,6 +33,7 @@ def photographs(labels: str, groups: dict[int, str] | None = None, subsets: dict
             "label": list(labels),
             "stratum": list(labels),
             "group": [(groups or {}).get(i, image_id) for i, image_id in enumerate(ids)],
+            "own_group": [(groups or {}).get(i, "") for i in range(len(ids))],
             "subset": [(subsets or {}).get(i, "") for i in range(len(ids))],
         }
     )
@@ -244,8 +245,11 @@ def test_the_number_of_images_that_the_error_names_is_enough(validation, test):
 
 
 def test_a_class_in_one_group_is_too_small():
-    with pytest.raises(ThawError, match="near-duplicates"):
-        draw(photographs("a" * 100 + "b" * 50, dict.fromkeys(range(100, 150), "same")))
+    table = photographs("a" * 100 + "b" * 50, dict.fromkeys(range(100, 145), "same"))
+    with pytest.raises(ThawError, match=r"'b' has too few images .*; 45 are of one group \('same'\), which is never"):
+        draw(table)
+    with pytest.raises(ThawError, match=r"45 are of one group \(near-duplicates of photograph-0100\), which is never"):
+        draw(table.with_columns(own_group=pl.lit("")))
 
 
 def test_a_class_that_a_kept_subset_lacks_is_named():

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 FINE_TUNED, HEAD = "fine_tuned", "head"
-MODELS = (HEAD, FINE_TUNED)  # that are measured
+MODELS = {HEAD: "head", FINE_TUNED: "fine-tuned model"}  # that are measured: name in files → name in text
 
 
 def saved_model(metrics: Mapping[str, Mapping]) -> str:

@@ -64,6 +64,14 @@ def check_photographs(path: Path, classes: Sequence[str], images: Mapping[str, S
     load(path).check_photographs(classes, images)
 
 
+def check_folds(path: Path, are_folds: bool) -> None:
+    """Check the parameters of all sections against how the images were divided: in folds, or in one split.
+
+    Raises ThawError, one line, if a parameter does not fit it.
+    """
+    load(path).check_folds(are_folds)
+
+
 def check_backbone(path: Path, backbone: Mapping) -> None:
     """Check the parameters of all sections against the backbone; it is the content of backbone.json.
 
@@ -99,7 +107,7 @@ def _describe(error: dict, model: type[Section]) -> str:
     if error["type"] == "value_error":  # a rule about several keys: its message names them
         return str(error["ctx"]["error"])
     if error["type"] == "model_type":
-        return f"{key} should be a section with parameters of its own, not {error['input']!r}"
+        return f"{key} should be a section with parameters of its own, not {_as_written(error['input'])}"
     message = error["msg"].replace("a valid integer", "a whole number").replace(" None", " null")
     message = re.sub(r"^(Input|List) |valid | after validation.*", "", message)
     hint = ""
@@ -113,7 +121,12 @@ def _describe(error: dict, model: type[Section]) -> str:
     if error["type"] == "bool_type":
         hint = " (true or false)"
     or_null = ", or null" if _nullable(error["loc"], model) else ""
-    return f"{key} {message}{or_null}, not {error['input']!r}{hint}"
+    return f"{key} {message}{or_null}, not {_as_written(error['input'])}{hint}"
+
+
+def _as_written(value: object) -> str:
+    """A value as params.yaml has it."""
+    return str(value).lower().replace("none", "null") if value is None or isinstance(value, bool) else repr(value)
 
 
 def _nullable(location: Sequence[str | int], model: type[Section]) -> bool:

@@ -125,11 +125,21 @@ def _filter(layer, x: Node, kernel: np.ndarray) -> Node:
 
 
 def _dense(layer, x: Node) -> Node:
-    kernel = _array(layer.kernel)
-    if not _is_map(x):
-        return _with_bias_and_activation(layer, opset13.matmul(x, _constant(kernel), False, False))
-    kernel = _constant(kernel.T[:, :, None, None])
-    return _with_bias_and_activation(layer, opset13.convolution(x, kernel, [1, 1], [0, 0], [0, 0], [1, 1]))
+    kernel = _constant(_array(layer.kernel).T[:, :, None, None])
+
+    def dense(x: Node) -> Node:
+        return _with_bias_and_activation(layer, opset13.convolution(x, kernel, [1, 1], [0, 0], [0, 0], [1, 1]))
+
+    return _on_a_map(dense, x)
+
+
+def _on_a_map(operation: Callable[[Node], Node], x: Node) -> Node:
+    """Apply an operation on maps; features are maps of one point meanwhile.
+
+    On features, OpenVINO's matrix product adds in an order that the sizes of the processor's caches decide, and its
+    normalisation crashes on a processor with AVX-512 that is limited to AVX2 (2026.4, features not a multiple of 16).
+    """
+    return operation(x) if _is_map(x) else opset13.squeeze(operation(opset13.unsqueeze(x, [2, 3])), [2, 3])
 
 
 def _with_bias_and_activation(layer, x: Node) -> Node:
@@ -196,10 +206,13 @@ def _batch_norm(layer, x: Node) -> Node:
 
 
 def _layer_norm(layer, x: Node) -> Node:
-    x = opset13.mvn(x, np.array([1]), True, layer.epsilon, "inside_sqrt")
-    if layer.scale:
-        x = opset13.multiply(x, _channels(_array(layer.gamma), x))
-    return opset13.add(x, _channels(_array(layer.beta), x)) if layer.center else x
+    def norm(x: Node) -> Node:
+        x = opset13.mvn(x, np.array([1]), True, layer.epsilon, "inside_sqrt")
+        if layer.scale:
+            x = opset13.multiply(x, _channels(_array(layer.gamma), x))
+        return opset13.add(x, _channels(_array(layer.beta), x)) if layer.center else x
+
+    return _on_a_map(norm, x)
 
 
 def _normalization(layer, x: Node) -> Node:

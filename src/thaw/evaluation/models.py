@@ -11,7 +11,7 @@ import polars as pl
 from thaw.backbones.cut_points import FEATURES
 from thaw.core import archive, arrays, tables
 from thaw.core.files import read_json
-from thaw.core.metrics_file import MODELS
+from thaw.core.metrics_file import HEAD, MODELS
 from thaw.engines import flips
 from thaw.evaluation.label_errors import self_confidence
 from thaw.evaluation.predictions import Predictions
@@ -54,6 +54,7 @@ class Trained:
     """The models of one training."""
 
     head: "Head"
+    thawed: "keras.Model"  # the layers behind the cut
     run_thawed: RunThawed
 
 
@@ -84,9 +85,11 @@ class TrainedModels:
     def output_probabilities(self, repeat: int = 0) -> dict[str, np.ndarray]:
         """Return model → (m, outputs) float64 for the images that are asked about.
 
-        They are means over an image and its mirror images. `repeat`: of the folds.
+        They are means over an image and its mirror images. `repeat`: of the folds; a further one than the first, with
+        which nothing is chosen, is asked about the images of test alone.
         """
         _, answering = self.examples.asked(repeat)
+        answering = answering[: len(self.examples)] if repeat else answering
         image = np.arange(len(answering)) % len(self.examples)
         first = repeat * (answering.max() + 1)
         outputs = {name: np.empty((len(answering), len(self.head.outputs))) for name in MODELS}
@@ -98,6 +101,21 @@ class TrainedModels:
             answers = [_normalised(trained.run_thawed(thawed_rows, inputs.activations)) for inputs in self.inputs]
             outputs["fine_tuned"][asked] = np.mean(answers, axis=0)
         return outputs
+
+    def full_model_of(self, number: int) -> "keras.Model":
+        """Return the model of a round that is measured as the saved one: from pixels to probabilities."""
+        if self.examples.folds is None:
+            return self.full_model
+        trained = self.rounds[number]
+        if self.kept == HEAD:
+            return trained.head.attach(self.full_model, FEATURES)
+        from thaw.engines import model_files
+
+        full_model, _ = model_files.load(self.files.model)
+        for layer in trained.thawed.layers:
+            if layer.weights:
+                full_model.get_layer(layer.name).set_weights(layer.get_weights())
+        return full_model
 
     def mean_of_features(self, function: Callable[[np.ndarray], np.ndarray], rows: np.ndarray) -> np.ndarray:
         """Return the mean, over the images of these rows and their mirror images, of `function` of the features."""
@@ -155,7 +173,7 @@ def load(files: RunFiles, test_time_flips: str | None) -> TrainedModels:
         features=arrays.pooled(features),
         inputs=(Inputs(features, activations), *_mirrored(files, cut, test_time_flips)),
         activation_rows=examples.read(files.activations, files.dataset.split).rows,
-        rounds=[Trained(of_round, predictor(part, activations)) for of_round, part in parts],
+        rounds=[Trained(of_round, part, predictor(part, activations)) for of_round, part in parts],
     )
 
 

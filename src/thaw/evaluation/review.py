@@ -44,7 +44,7 @@ class ReviewCard:
     """An image on a contact sheet of the report."""
 
     image_id: str
-    split: str
+    split: str  # with folds, the fold that tests it
     label: str
     weight: float
     predicted: dict[str, tuple[str, float]]  # model → the likeliest class and its probability
@@ -190,7 +190,7 @@ def load_pixels(models: TrainedModels, positions: Iterable[int]) -> Pixels:
 def compute_activation_maps(
     models: TrainedModels, predictions: Predictions, outputs: np.ndarray, pixels: Pixels
 ) -> dict[int, np.ndarray]:
-    """Compute the activation maps of images; none where the model has none.
+    """Compute the activation maps of images, by the models that answer; none where the model has none.
 
     A map shows what speaks for the predicted class and against its rival: see `predicted_and_rivals`.
 
@@ -219,8 +219,12 @@ def compute_activation_maps(
         models.head.outputs_for_labels(labels, outputs[positions])
         for labels in predicted_and_rivals(probabilities, examples.labels[positions])
     )
-    maps = class_activation.activation_maps(models.full_model, layer, inputs, predicted, rivals)
-    return dict(zip(positions, maps, strict=True))
+    maps = {}
+    for number in np.unique(answering := predictions.rounds[positions]):
+        asked = np.flatnonzero(answering == number)
+        model, of_round = models.full_model_of(number), (inputs[asked], predicted[asked], rivals[asked])
+        maps |= zip(asked, class_activation.activation_maps(model, layer, *of_round), strict=True)
+    return {position: maps[i] for i, position in enumerate(positions)}
 
 
 def make_cards(
@@ -238,6 +242,7 @@ def make_cards(
         position → card.
     """
     examples, classes = predictions.examples, predictions.classes
+    splits = examples.splits if examples.folds is None else [f"fold {number}" for number in predictions.rounds]
 
     def neighbour(position: int) -> Neighbour:
         label = classes[examples.labels[position]]
@@ -249,7 +254,7 @@ def make_cards(
         shown = heatmap(pixels[position], maps[position]) if position in maps else None
         cards[position] = ReviewCard(
             image_id=str(examples.image_ids[position]),
-            split=str(examples.splits[position]),
+            split=str(splits[position]),
             label=classes[examples.labels[position]],
             weight=float(examples.weights[position]),
             shown=predictions.saved,

@@ -51,6 +51,7 @@ class Experiment:
     training_cost: float | None = None  # 10^12 multiply-adds of fine-tuning
     code: str = ""  # differs between runs of different code
     data: Data = UNKNOWN_DATA
+    has_folds: bool = False
     other_validation: bool = False  # whether it has other validation photographs than what it is compared with
     repeats: tuple["Experiment", ...] = field(default=(), repr=False)  # the runs that this is the mean of
 
@@ -165,7 +166,8 @@ def _experiment(name: str, entry: Mapping, project: str) -> Experiment | None:
     images = next((by_name[name] for name in IMAGES if name in by_name), {})
     data = Data(images.get("hash"), by_name.get(SPLIT, {}).get("hash"))
     cost = metrics.get("tera_multiply_adds")
-    return Experiment(name, entry["rev"], dict(flatten(parameters)), accuracies, cost, repr(code), data)
+    has_folds = "folds" in metrics
+    return Experiment(name, entry["rev"], dict(flatten(parameters)), accuracies, cost, repr(code), data, has_folds)
 
 
 def _contents(files: Mapping | None) -> list[Mapping]:

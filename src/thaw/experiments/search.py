@@ -22,6 +22,7 @@ class Trial(NamedTuple):
     epochs: int  # planned
     keeps_last: bool = False  # whether the model of the last epoch is kept, rather than that of the best
     accuracy: float | None = None  # on validation, weighted
+    has_folds: bool = False  # whether the losses are means of folds, which limits do not end
 
     @property
     def loss(self) -> float:
@@ -32,7 +33,7 @@ class Trial(NamedTuple):
     def was_pruned(self) -> bool:
         """Whether a limit ended the trial before its last epoch."""
         limits, epoch = self.values[PRUNE], len(self.losses) - 1
-        if not 0 < epoch < self.epochs or epoch > len(limits) or limits[epoch - 1] is None:
+        if self.has_folds or not 0 < epoch < self.epochs or epoch > len(limits) or limits[epoch - 1] is None:
             return False
         return min(self.losses) > limits[epoch - 1]
 
@@ -42,9 +43,9 @@ def limits(history: Sequence[Trial]) -> list[float | None]:
 
     A limit is the median, over the trials before, of the lowest loss up to that epoch. A trial that ended early counts
     with the lowest loss that it reached. The first GRACE_EPOCHS have no limit, nor has an epoch whose median is 0. With
-    fewer than STARTUP_TRIALS the list is empty.
+    fewer than STARTUP_TRIALS, or with folds, the list is empty.
     """
-    if len(history) < STARTUP_TRIALS:
+    if len(history) < STARTUP_TRIALS or any(trial.has_folds for trial in history):
         return []
     last = max(trial.epochs for trial in history)
     medians = [

@@ -108,6 +108,7 @@ def _trial(experiment: runs.Experiment, losses: Path) -> Trial:
         epochs=int(parameters["fine_tune.epochs"]),
         keeps_last=parameters["fine_tune.patience"] is None,
         accuracy=experiment.accuracies["validation"].value,
+        has_folds=experiment.has_folds,
     )
 
 
@@ -117,11 +118,13 @@ def ranked(trials: Mapping[str, Trial]) -> list[str]:
 
 
 def as_text(trials: Mapping[str, Trial], ranges: Mapping[str, Range]) -> str:
-    """Return the trials as a table, the best first."""
+    """Return the trials as a table, the best first, and a line where none can be pruned."""
     lines = ["trial          loss  accuracy, both on validation"]
     for name in ranked(trials):
         trial = trials[name]
         values = sweeps.as_line(sweeps.set_param_texts({key: trial.values[key] for key in ranges}))
         pruned = f" (pruned after epoch {len(trial.losses) - 1})" if trial.was_pruned else ""
         lines.append(f"{name:12} {trial.loss:.4f}  {trial.accuracy:8.1%}  {values}{pruned}")
+    if any(trial.has_folds for trial in trials.values()):
+        lines.append("With folds no trial is pruned: a loss is known once all folds are trained.")
     return "\n".join(lines)

@@ -1,7 +1,8 @@
 """What FiftyOne computes from a run: near-duplicates and similarity of features, evaluations, mistakenness."""
 
+from thaw.core.metrics_file import MODELS
 from thaw.core.tables import EVALUATED
-from thaw.exploration.finished_run import MODELS, Run
+from thaw.exploration.finished_run import Run
 from thaw.exploration.samples import FEATURES, NEAR_DUPLICATES, set_state, state
 
 SIMILARITY = "features_similarity"

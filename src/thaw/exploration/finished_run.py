@@ -10,6 +10,7 @@ import polars as pl
 
 from thaw.core import arrays, tables
 from thaw.core.errors import ThawError
+from thaw.core.metrics_file import MODELS
 from thaw.features import examples
 
 PREDICTIONS = {
@@ -22,7 +23,6 @@ PREDICTIONS = {
     "fine_tuned_probability": pl.Float64,
     "self_confidence": pl.Float64,
 }
-MODELS = {"head": "head", "fine_tuned": "fine-tuned model"}  # name in files → name in text
 BLOCK_IMAGES = 1_000  # images whose features are hashed at a time
 
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from thaw.core import tables
 from thaw.core.errors import ThawError
-from thaw.exploration.finished_run import MODELS, Run
+from thaw.core.metrics_file import MODELS
+from thaw.exploration.finished_run import Run
 
 FEATURES = "features"
 NEAR_DUPLICATES = "near_duplicate_of"

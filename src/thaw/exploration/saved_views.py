@@ -1,8 +1,8 @@
 """The saved views of a run's FiftyOne dataset: each split, its mistakes, suspicious labels and near-duplicates."""
 
 from thaw.core import tables
+from thaw.core.metrics_file import MODELS
 from thaw.exploration.analysis import MAX_DUPLICATE_DISTANCE
-from thaw.exploration.finished_run import MODELS
 from thaw.exploration.samples import NEAR_DUPLICATES
 
 SUSPICIOUS_FRACTION = 0.05  # of all photographs, in the view of suspicious labels

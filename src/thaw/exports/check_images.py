@@ -47,7 +47,7 @@ def from_split(
 ) -> tuple[NDArray[np.uint8] | None, CheckImages]:
     """Draw the images that calibrate from the training split, and those that check from the test split.
 
-    With folds, the model was trained on all images: those that check are of the first fold, the others calibrate.
+    With folds, the model was trained on all images: half of them, at most MAX_CALIBRATION, calibrate; the others check.
 
     Args:
         raw: Folder of the images and their table.
@@ -107,15 +107,17 @@ def read_split(raw: Path, split: Path, part: str, description: Description, limi
         ThawError: An image is missing or cannot be read, or the model does not have its class.
     """
     table = tables.read(split, tables.SPLIT).sort("image_id")
-    trained = part == "train" or "fold" in table.columns
-    if "fold" in table.columns:
-        table = table.filter((pl.col("fold") == 0) == (part != "train"))
-    else:
-        table = table.filter(split=part)
+    has_folds = "fold" in table.columns
+    table = table if has_folds else table.filter(split=part)
     other_labels = set(table["label"]) - set(description.classes)
     if unknown := sorted(label for label in other_labels if not is_negative(label)):
         raise ThawError(f"{split} has the class {unknown[0]!r}, which the model does not know")
-    table = table[np.random.default_rng(SEED).permutation(len(table))[:limit]]
+    table = table[np.random.default_rng(SEED).permutation(len(table))]
+    if has_folds:
+        place = pl.int_range(pl.len())
+        calibrates = (place % 2 == 1) & (place < 2 * MAX_CALIBRATION)
+        table = table.filter(calibrates == (part == "train"))
+    table = table[:limit]
     paths = tables.read_images(raw).select("image_id", "path")
     table = table.join(paths, on="image_id", how="left", maintain_order="left")
     if lost := table.filter(pl.col("path").is_null())["image_id"].to_list():
@@ -127,6 +129,7 @@ def read_split(raw: Path, split: Path, part: str, description: Description, limi
     if not images:
         raise ThawError(f"{split} has no photograph of {part}")
     views = np.stack([image.view for image in images])
+    trained = has_folds or part == "train"
     if other_labels:
         return CheckImages(views, trained=trained)
     labels = np.array([description.classes.index(label) for label in table["label"]])

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from thaw.core.section import Section
 from thaw.guide.survey import Survey
 from thaw.parameters.augment import AUTO, CANDIDATES
+from thaw.parameters.split import HELD_OUT
 from thaw.splitting import folds
-from thaw.splitting.splits import HELD_OUT
 
 SQUARE = 1.05  # up to this ratio of the sides, all ways to a square are nearly the same
 

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -11,6 +11,7 @@ from thaw.core import columns, dates
 from thaw.core.errors import ThawError
 from thaw.core.section import Fraction, Section, Seed
 
+HELD_OUT = ("test", "validation")  # splits, and subsets of a source, that are not trained on
 MIN_IMAGES = 3  # of a class: one trains, one validates, one tests
 MIN_FOLDS = 3  # in each round, one fold tests, one validates, and at least one trains
 
@@ -70,14 +71,10 @@ class Split(Section):
             )
         return self
 
-    @property
-    def group_columns(self) -> list[str]:
-        """The columns of images.csv that `group` names, with or without their prefix."""
-        names = [self.group] if isinstance(self.group, str) else self.group or []
-        return [f"meta_{name.removeprefix('meta_')}" for name in names]
-
-    def check_own_split(self) -> None:
-        """Raise ThawError if `folds` or `after` does not go with a split that was given with the photographs."""
+    def check_subsets(self, subsets: Iterable[str]) -> None:
+        """Raise ThawError if images have a subset that is kept, and folds or a time divide them too."""
+        if not self.keep_subsets or set(HELD_OUT).isdisjoint(subsets):
+            return
         if self.folds not in (None, "auto"):
             raise ThawError(
                 f"split.folds: {self.folds} and the split that was given with the photographs exclude one another: set "
@@ -88,6 +85,12 @@ class Split(Section):
                 "split.after and the split that was given with the photographs exclude one another: set split.after: "
                 "null, or split.keep_subsets: false"
             )
+
+    @property
+    def group_columns(self) -> list[str]:
+        """The columns of images.csv that `group` names, with or without their prefix."""
+        names = [self.group] if isinstance(self.group, str) else self.group or []
+        return [f"meta_{name.removeprefix('meta_')}" for name in names]
 
     def check_columns(self, images: Mapping[str, Sequence[str]]) -> None:
         """Check what can be known of the photographs before any is read.
@@ -105,8 +108,7 @@ class Split(Section):
                     f"the class {label!r} has {count} photograph{'s' if count > 1 else ''}: too few to train, validate "
                     f"and test; {MIN_IMAGES} or more are needed"
                 )
-        if self.keep_subsets and not {"validation", "test"}.isdisjoint(images.get("meta_subset", [])):
-            self.check_own_split()
+        self.check_subsets(images.get("meta_subset", []))
         groups = list(dict.fromkeys([*self.group_columns, *(["meta_group"] if "meta_group" in images else [])]))
         for column in groups:
             columns.check_name(column, images, "split.group")

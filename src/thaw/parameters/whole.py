@@ -45,6 +45,13 @@ class Params(Section):
         self.check_classes(classes)
         self.split.check_columns(images)
 
+    def check_folds(self, are_folds: bool) -> None:
+        """Raise ThawError if a parameter does not fit folds, or one split."""
+        if self.fine_tune.keep != "auto" and not are_folds:
+            raise ThawError(
+                f"fine_tune.keep: {self.fine_tune.keep} is for folds, and there is one split: set it to auto"
+            )
+
     def check_backbone(self, backbone: Mapping) -> None:
         """Raise ThawError if the content of backbone.json has not the layers that a parameter names."""
         resolve_depths(self.fine_tune.freeze_depth, backbone)
@@ -74,9 +81,12 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
-    def _a_model_is_kept_by_what_folds_say(self):
-        if self.fine_tune.keep != "auto" and self.split.folds is None:
-            raise ValueError(f"fine_tune.keep: {self.fine_tune.keep} is for folds: set it to auto, or set split.folds")
+    def _kept_model_fits_the_other_sections(self):
+        keep = self.fine_tune.keep
+        if keep != "auto" and self.split.folds is None:
+            raise ValueError(f"fine_tune.keep: {keep} is for folds: set it to auto, or set split.folds")
+        if keep != "auto" and self.head.extend:
+            raise ValueError(f"fine_tune.keep: {keep} needs head.extend: null: an extended head is not fine-tuned")
         return self
 
     @model_validator(mode="after")

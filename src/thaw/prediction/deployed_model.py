@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from thaw.core import hashes
 from thaw.core.errors import ThawError, missing
+from thaw.core.metrics_file import FINE_TUNED
 from thaw.engines.flips import AXES
 from thaw.training.temperature import apply_temperature
 
@@ -117,7 +118,7 @@ def read_decision(model: Path, classes: tuple[str, ...]) -> Decision | None:
         content = json.loads(path.read_text(encoding="utf-8"))
         if tuple(content["class_names"]) != classes:
             raise ThawError(f"{path} was chosen for another model, of {', '.join(content['class_names'])}: `dvc repro`")
-        chosen = content["models"][content.get("model", "fine_tuned")]
+        chosen = content["models"][content.get("model", FINE_TUNED)]
         flips = content.get("test_time_flips")
         if flips not in list(AXES):  # a list: the value may be of a type without a hash
             raise ThawError(f"{path} asks for the test-time flips {flips!r}, which do not exist: `dvc repro`")

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 from markupsafe import Markup
 
+from thaw.core.metrics_file import FINE_TUNED, HEAD
 from thaw.report.estimate import Estimate
 
-MODELS = {"head": "Head", "fine_tuned": "Fine-tuned"}  # key in metrics.json, which is also its colour's class → name
+MODELS = {HEAD: "Head", FINE_TUNED: "Fine-tuned"}  # key in metrics.json, which is also its colour's class → name
 NARROW_SPACE = "\u202f"  # between a number and its unit; no line break falls there
 UNDEFINED = "–"
 

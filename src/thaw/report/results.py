@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from thaw.core.metrics_file import FINE_TUNED, HEAD, saved_model
+from thaw.core.metrics_file import FINE_TUNED, HEAD, MODELS, saved_model
 from thaw.evaluation.measure import Measured
 from thaw.evaluation.review import ConfusedPair, ReviewCard
 from thaw.report.health import Health
@@ -51,7 +51,7 @@ class Results:
     @property
     def saved_name(self) -> str:
         """Its name in a sentence, after "the"."""
-        return "fine-tuned model" if self.saved == FINE_TUNED else "head"
+        return MODELS[self.saved]
 
     @property
     def other(self) -> str:

@@ -62,7 +62,7 @@ def _legend(results: Results, cards: Sequence[ReviewCard]) -> str:
     whose = (
         ""
         if results.folds is None
-        else " The colours are of the model that is saved, which was trained on all photographs."
+        else " The colours are of the model that answers, which had not seen the photograph."
     )
     return (
         f"Left, what the network saw; right, where it looked{' in the photograph itself' if flips else ''}: what is "

@@ -1,7 +1,8 @@
-"""What the sources of one's own files share: names of subsets, ids from paths, and files that can no longer be read."""
+"""What the sources of one's own files share: values that are given, ids from paths, and files that cannot be read."""
 
 import errno
 import hashlib
+import math
 import os
 import re
 import stat
@@ -12,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from thaw.core.encodings import printable
+from thaw.core.errors import ThawError
 from thaw.sources.base import SourceImage, UnreachableError
 
 SUBSETS = {  # as people name them
@@ -25,6 +27,7 @@ FILLERS = {  # words in the name of a subset's folder that say nothing: train_se
     "set", "sets", "data", "dataset", "split", "image", "images", "imgs", "img", "photos", "pictures", "folder",
 }  # fmt: skip
 ENDS = re.compile(r"(?<=.)(set|data|images|imgs)$")  # as in trainset
+OWN_META = {"subset": "split", "group": "group"}  # columns `meta_…` of images.csv → what a person calls them
 UNLABELLED = {"unlabelled", "unlabeled", "unsup", "unsupervised", "unlab", "nolabel"}
 UNPREDICTED = {"pred", "predict", "prediction", "predictions", "inference", "submission"}  # beside a split
 
@@ -82,6 +85,33 @@ def subset_of(name: str) -> tuple[str, str]:
         subsets = {"train"}
     rest = " ".join(word for word in words if word not in SUBSETS and word not in FILLERS)
     return (subsets.pop(), rest) if len(subsets) == 1 else ("", rest)
+
+
+def given_subset(text: str, where: str) -> str:
+    """Return the subset that a value of `split` stands for, "" for ""; raises ThawError, which names `where`."""
+    subset, rest = subset_of(text)
+    if text and (not subset or rest):
+        raise ThawError(f"{where}: split should be train, validation, test or empty, not {text!r}")
+    return subset
+
+
+def given_weight(text: str, where: str) -> float:
+    """Return the number that a value of `weight` stands for, 1 for ""; raises ThawError, which names `where`."""
+    if not text:
+        return 1.0
+    try:
+        weight = float(text.replace(",", "."))  # spreadsheets write the decimal sign of their language
+    except ValueError:
+        weight = math.nan
+    if not 0 <= weight < math.inf:
+        raise ThawError(f"{where}: weight should be a number from 0, not {text!r}")
+    return weight
+
+
+def check_meta(key: str, name: str) -> None:
+    """Raise ThawError if Thaw itself writes the column `meta_{key}`, which a person's column `name` would become."""
+    if key in OWN_META:
+        raise ThawError(f"{name} means something else in Thaw: call it {OWN_META[key]}")
 
 
 def is_unlabelled(name: str, split: bool = False) -> bool:

@@ -7,7 +7,6 @@ A row names a photograph:
     dogs/1.jpg,dog,test
 """
 
-import math
 import os
 import re
 import stat
@@ -24,7 +23,17 @@ from thaw.core.paths import existing, named_path, without_parents
 from thaw.core.section import Section
 from thaw.sources import class_names, table_reading
 from thaw.sources.base import DatasetInfo, Listing, Source, SourceImage
-from thaw.sources.own_files import PLAIN_SUBSETS, image_id, status, subset_of, unique_ends, with_unique_ids
+from thaw.sources.own_files import (
+    PLAIN_SUBSETS,
+    check_meta,
+    given_subset,
+    given_weight,
+    image_id,
+    status,
+    subset_of,
+    unique_ends,
+    with_unique_ids,
+)
 
 NO_PATH = "no path in the table"
 NO_LABEL = "no label in the table"
@@ -35,7 +44,6 @@ INTEGER = re.compile(r"[-+]?\d+")
 WHOLE = re.compile(r"([-+]?\d+)\.0+")  # as tables have whole numbers in a column with empty cells
 NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?")
 MAX_FRACTIONAL_CLASSES = 20  # grades such as 0.5, 1 and 1.5 name classes; more fractions are a measurement
-OWN_META = {"subset": "split", "group": "group"}  # columns of images.csv that other columns of the table become
 MAX_NAMES = 12  # of columns, in a message
 
 
@@ -124,8 +132,7 @@ def _columns(content: table_reading.Table, params: Table, name: str) -> dict[str
     for column in content.columns:
         key = column[len("meta_") :]
         if column.lower().startswith("meta_") and key and column not in columns.values():
-            if key in OWN_META:
-                raise ThawError(f"{name}: the column {column} means something else in Thaw: call it {OWN_META[key]}")
+            check_meta(key, f"{name}: the column {column}")
             columns[f"meta_{key}"] = column
     for column in columns.values():
         if content.columns[column] is None:
@@ -154,9 +161,9 @@ def _rows(content: table_reading.Table, columns: dict[str, str], name: str) -> l
             place=place,
             given_path=paths[i],
             label=labels[i],
-            subset=_subset(splits[i], f"{name}: {place}"),
+            subset=given_subset(splits[i], f"{name}: {place}"),
             group=class_names.composed(groups[i]),
-            weight=_weight(weights[i], f"{name}: {place}"),
+            weight=given_weight(weights[i], f"{name}: {place}"),
             meta={key: values[i] for key, values in meta.items()},
             left_out="" if paths[i] and labels[i] else NO_LABEL if paths[i] else NO_PATH,
         )
@@ -164,29 +171,10 @@ def _rows(content: table_reading.Table, columns: dict[str, str], name: str) -> l
     return rows
 
 
-def _subset(text: str, where: str) -> str:
-    subset, rest = subset_of(text)
-    if text and (not subset or rest):
-        raise ThawError(f"{where}: split should be train, validation, test or empty, not {text!r}")
-    return subset
-
-
 def _split_notes(content: table_reading.Table, columns: dict[str, str]) -> list[str]:
     values = sorted(set(content.columns[columns["split"]]) - {""}) if "split" in columns else []
     renamed = [f"{value} as {subset_of(value)[0]}" for value in values if value.lower() not in PLAIN_SUBSETS]
     return [f"values that count as a split: {class_names.listed(renamed)}"] if renamed else []
-
-
-def _weight(text: str, where: str) -> float:
-    if not text:
-        return 1.0
-    try:
-        weight = float(text.replace(",", "."))  # spreadsheets write the decimal sign of their language
-    except ValueError:
-        weight = math.nan
-    if not 0 <= weight < math.inf:
-        raise ThawError(f"{where}: weight should be a number from 0, not {text!r}")
-    return weight
 
 
 def _locate(rows: list[Row], root: Path) -> tuple[int, int]:

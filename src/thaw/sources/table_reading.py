@@ -113,11 +113,12 @@ def _read_json_lines(content: bytes, name: str) -> Table:
     for key in dict.fromkeys(key for record in records for key in record):
         values = [record.get(key) for record in records]
         nested = any(isinstance(value, dict | list) for value in values)
-        columns[key] = None if nested else [_json_text(value) for value in values]
+        columns[key] = None if nested else [as_text(value) for value in values]
     return Table(columns, lines)
 
 
-def _json_text(value: str | float | bool | None) -> str:
+def as_text(value: str | float | bool | None) -> str:
+    """Return a value as a table has it, "" for None and NaN."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     return value.strip() if isinstance(value, str) else json.dumps(value)

@@ -13,8 +13,8 @@ import polars as pl
 
 from thaw.core.columns import check_each_is_in_a_group
 from thaw.core.errors import ThawError
-from thaw.parameters.split import MIN_FOLDS
-from thaw.splitting.splits import HELD_OUT
+from thaw.parameters.split import HELD_OUT, MIN_FOLDS
+from thaw.splitting.own_groups import MAX_FRACTION, largest
 
 if TYPE_CHECKING:
     from thaw.parameters.split import Split
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 AUTO_FOLDS = 5  # the usual number: 3/5 of the photographs train in each round, as with one split
 FOLDS_BELOW = 1000  # photographs: `auto` takes folds; from as many on, one split
 MAX_OWN_GROUPS = 20  # of `groups`: each costs a training
-MAX_GROUP = 0.5  # of all images, in one group: where it tests, less than half would train
 FEW_GROUPS = 10  # of a class: below, what is measured of it is uncertain
 MAX_NAMED = 5  # classes, in a message
 
@@ -42,28 +41,27 @@ def choose(images: pl.DataFrame, params: "Split") -> Choice:
         params: The section `split`.
 
     Raises:
-        ThawError: The photographs have a split of their own, a class has fewer groups than there are folds, one group
-            has over half of the images, or own groups are missing, too few or too many.
+        ThawError: A class has fewer groups than there are folds, one group has over half of the images, or own groups
+            are missing, too few or too many.
     """
     if params.folds is None:
         return Choice(None, "")
     name = f"split.folds: {params.folds}"
-    has_own_split = images["subset"].is_in(HELD_OUT).any()
     label, fewest = images.group_by("label").agg(pl.col("group").n_unique()).sort("group", "label").row(0)
-    largest = images["group"].value_counts()["count"].max()
+    group, size = largest(images)
+    too_large = size > MAX_FRACTION * len(images)  # where it tests, less than half would train
+    of_one_group = f"{size / len(images):.0%} of the photographs are of one group ({group})"
     if params.folds == "auto":
-        if has_own_split:
+        if images["subset"].is_in(HELD_OUT).any():
             return Choice(None, f"{name} keeps the split that was given with the photographs")
         if len(images) >= FOLDS_BELOW:
             return Choice(None, f"{name} takes one split from {FOLDS_BELOW:,} photographs on")
-        if largest > MAX_GROUP * len(images):
-            return Choice(None, f"{name} takes one split, since {largest / len(images):.0%} are of one group")
-    if has_own_split:
-        params.check_own_split()
-    if largest > MAX_GROUP * len(images):
+        if too_large:
+            return Choice(None, f"{name} takes one split, since {of_one_group}")
+    if too_large:
         raise ThawError(
-            f"{name}: {largest / len(images):.0%} of the photographs are of one group, which is never divided: where "
-            "it tests, too few would train; set split.folds: null, or divide the group"
+            f"{name}: {of_one_group}, which is never divided: where it tests, too few would train; set split.folds: "
+            "null, or divide the group"
         )
     if params.folds == "groups":
         return Choice(_count_own_groups(images), f"{name}: each group is tested by a model of the others")

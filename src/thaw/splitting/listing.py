@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from thaw.images import contact_sheet, decoding
-from thaw.splitting.splits import HELD_OUT
+from thaw.parameters.split import HELD_OUT
 
 MAX_GROUPS, MAX_IMAGES = 16, 8  # on the sheet: a row for each group
 SHEET_SIZE = 112  # pixels of each image

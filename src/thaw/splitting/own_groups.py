@@ -5,7 +5,7 @@ import polars as pl
 from thaw.core.columns import check_groups, check_name
 
 OWN = "meta_group"  # the column of groups that a source itself gives
-MAX_FRACTION = 0.5  # of the photographs in one group: a larger one is worth a warning
+MAX_FRACTION = 0.5  # of the photographs in one group: a larger one is worth a warning, and cannot be a fold
 
 
 def read(images: pl.DataFrame, columns: list[str]) -> tuple[list[pl.Series], list[str]]:
@@ -24,6 +24,17 @@ def read(images: pl.DataFrame, columns: list[str]) -> tuple[list[pl.Series], lis
     if OWN in images.columns and OWN not in columns:
         named.append(images[OWN].fill_null(""))
     return named, [warning for values in named for warning in _warnings(values, values.name in columns)]
+
+
+def largest(images: pl.DataFrame) -> tuple[str, int]:
+    """Return what names the largest group of images, and its size: the value of an own group, else one of its images.
+
+    images: `image_id`, `group` and `own_group`.
+    """
+    group = images["group"].value_counts().sort("count", "group", descending=[True, False])["group"][0]
+    members = images.filter(pl.col("group") == group)
+    values = members.filter(pl.col("own_group") != "")["own_group"]
+    return repr(values.mode().min()) if len(values) else f"near-duplicates of {members['image_id'].min()}", len(members)
 
 
 def _column(images: pl.DataFrame, column: str) -> pl.Series:

@@ -8,11 +8,11 @@ import polars as pl
 
 from thaw.core.errors import ThawError
 from thaw.core.tables import SPLITS
+from thaw.parameters.split import HELD_OUT
+from thaw.splitting.own_groups import MAX_FRACTION, largest
 
 if TYPE_CHECKING:
     from thaw.parameters.split import Split
-
-HELD_OUT = ("test", "validation")  # assigned first, in this order; the rest trains
 
 
 def draw(images: pl.DataFrame, params: "Split") -> pl.Series:
@@ -31,7 +31,7 @@ def draw(images: pl.DataFrame, params: "Split") -> pl.Series:
     without such an image.
 
     Args:
-        images: The columns `image_id`, `label`, `group`, `stratum` and `subset`.
+        images: The columns `image_id`, `label`, `group`, `own_group`, `stratum` and `subset`.
         params: The section `split`.
 
     Returns:
@@ -53,7 +53,7 @@ def draw(images: pl.DataFrame, params: "Split") -> pl.Series:
     images = images.with_columns(split=pl.when(is_kept).then("subset").otherwise("split"))
     if params.duplicates_across == "keep":
         images = images.with_columns(pl.col("split").fill_null("train"))
-    _check_every_class(images["label"], images["split"], kept, params)
+    _check_every_class(images, kept, params)
     return images["split"]
 
 
@@ -83,9 +83,9 @@ def _hash(seed: int, image_id: str) -> str:
     return hashlib.sha256(f"{seed}/{image_id}".encode()).hexdigest()
 
 
-def _check_every_class(labels: pl.Series, split: pl.Series, kept: Collection[str], params: "Split") -> None:
+def _check_every_class(images: pl.DataFrame, kept: Collection[str], params: "Split") -> None:
     """Raise ThawError if a split has no image of a class; `kept` are the splits that are subsets of the source."""
-    counts = pl.DataFrame({"label": labels, "split": split}).group_by("label", "split").len()
+    counts = images.group_by("label", "split").len()
     left_out = counts.filter(pl.col("split").is_null())
     counts = counts.filter(pl.col("split").is_not_null())
     held_out = "of the source's own validation or test" if params.after is None else f"newer than {params.after}"
@@ -99,7 +99,8 @@ def _check_every_class(labels: pl.Series, split: pl.Series, kept: Collection[str
     if incomplete.is_empty():
         return
     label = incomplete.min()
-    others = f"; {len(incomplete) - 1:,} more classes have too few" if len(incomplete) > 1 else ""
+    more = len(incomplete) - 1
+    others = f"; so it is with {more:,} more {'class' if more == 1 else 'classes'}" if more else ""
     class_counts = counts.filter(label=label)
     missing = [split for split in SPLITS if split not in class_counts["split"]]
     if params.after is not None and missing != ["validation"]:
@@ -111,10 +112,14 @@ def _check_every_class(labels: pl.Series, split: pl.Series, kept: Collection[str
             f"the class {label!r} has no image in the source's own {' and '.join(missing_subsets)}; "
             f"with split.keep_subsets: false the splits are drawn anew{others}"
         )
+    group, size = largest(images.filter(label=label))
+    number = class_counts["len"].sum()
+    is_most = size > 1 and size > MAX_FRACTION * number
+    of_one_group = f"; {size:,} are of one group ({group}), which is never divided" if is_most else ""
     raise ThawError(
-        f"the class {label!r} has too few images to split: {class_counts['len'].sum()}, of which none are in "
-        f"{' and '.join(missing)}; at split.validation {params.validation} and split.test {params.test} a "
-        f"class needs at least {_min_images(params)} that share no group, nor are near-duplicates{others}"
+        f"the class {label!r} has too few images to split: {number}, of which none are in "
+        f"{' and '.join(missing)}{of_one_group}; at split.validation {params.validation} and split.test {params.test} "
+        f"a class needs at least {_min_images(params)} that share no group, nor are near-duplicates{others}"
     )
 
 

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from thaw.splitting import times
-from thaw.splitting.splits import HELD_OUT
 
 if TYPE_CHECKING:
     from thaw.parameters.split import Split
@@ -21,14 +20,13 @@ def read(images: pl.DataFrame, raw: Path, params: "Split") -> pl.Series:
         params: The section `split`.
 
     Raises:
-        ThawError: A time is missing or is none, or there is a split of one's own beside `split.after`.
+        ThawError: A time is missing or is none, or there is a split of one's own beside folds or `split.after`.
     """
     subset = pl.repeat("", len(images), dtype=pl.String, eager=True)
     if params.keep_subsets and "meta_subset" in images.columns:
         subset = images["meta_subset"].fill_null("")
+    params.check_subsets(subset)
     if params.after is None:
         return subset
-    if subset.is_in(HELD_OUT).any():
-        params.check_own_split()
     newer = times.are_newer(images, raw, params.after, params.time)
     return pl.select(pl.when(newer).then(pl.lit("test")).otherwise(pl.lit(""))).to_series()
