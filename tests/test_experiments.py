@@ -18,7 +18,19 @@ from conftest import ROOT, SMALL, Checkout, scripts_run
 import search as search_script
 import share
 from thaw.core.errors import ThawError
-from thaw.experiments import params_edit, photographs, plot, programs, ranking, runs, search, sweeps, table, trials
+from thaw.experiments import (
+    params_edit,
+    photographs,
+    plot,
+    programs,
+    ranking,
+    remote,
+    runs,
+    search,
+    sweeps,
+    table,
+    trials,
+)
 from thaw.experiments.runs import Data, Experiment
 from thaw.experiments.search import Trial
 from thaw.experiments.sweeps import Choice, Interval
@@ -1030,6 +1042,20 @@ def test_experiments_that_did_not_arrive_at_the_remote_are_named(quick, tmp_path
         share.push_experiments(experiments, "team")
     assert runs.commits_on("team")["one"] == experiments["one"]
     share.push_experiments({"one": experiments["one"]}, "team")
+
+
+@pytest.mark.parametrize("of_dvc", [".", "sub"])
+def test_the_remote_of_a_project_in_a_folder_of_a_larger_repository_is_found(
+    dvc_of_its_own, tmp_path, monkeypatch, of_dvc
+):
+    outer = Checkout(tmp_path)
+    for folder in (tmp_path / of_dvc / ".dvc", tmp_path / "sub"):
+        folder.mkdir(parents=True, exist_ok=True)
+    (tmp_path / of_dvc / ".dvc" / "config").write_text("[core]\n    remote = team\n")
+    for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "remote"]):
+        outer.run("git", *command, check=True)
+    monkeypatch.chdir(tmp_path / "sub")
+    assert remote.knows_remote("HEAD")
 
 
 def test_git_says_in_one_line_why_it_cannot_answer(tmp_path, monkeypatch):

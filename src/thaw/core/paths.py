@@ -16,9 +16,9 @@ ESCAPES = {b"a": b"\a", b"b": b"\b", b"t": b"\t", b"n": b"\n", b"v": b"\v", b"f"
 def named_path(path: str, name: str) -> Path:
     """Return the absolute path of a file or folder that a person named, in params.yaml or on the command line.
 
-    It is `existing`; a path that is not there yet is taken in its first form that is absolute. A relative path begins
-    at the current folder, also in an experiment that DVC runs in a temporary copy of the project: there it begins at
-    the project itself, since the copy has only what Git tracks.
+    A path is taken as `existing` finds it; one that is not there yet, in its first form that is absolute. A relative
+    path begins at the current folder, also in an experiment that DVC runs in a temporary copy of the project: there it
+    begins at the project itself, since the copy has only what Git tracks.
 
     Raises ThawError, which calls the path `name`, if it begins with `~user` and there is no such user.
     """

@@ -108,12 +108,12 @@ class Split(Section):
             ThawError: A class has too few photographs for any split, or `folds`, `group`, `time` or
                 `after` does not fit them.
         """
-        label, count = min(Counter(images["label"]).items(), key=lambda item: (item[1], item[0]))
-        if count < MIN_IMAGES:
-            raise ThawError(
-                f"the class {label!r} has {count} photograph{'s' if count > 1 else ''}: too few to train, validate and "
-                f"test; {MIN_IMAGES} or more are needed"
-            )
+        for label, count in sorted(Counter(images["label"]).items(), key=lambda item: (item[1], item[0])):
+            if count < MIN_IMAGES:
+                raise ThawError(
+                    f"the class {label!r} has {count} photograph{'s' if count > 1 else ''}: too few to train, validate "
+                    f"and test; {MIN_IMAGES} or more are needed"
+                )
         self.check_subsets(images.get("meta_subset", []))
         groups = list(dict.fromkeys([*self.group_columns, *(["meta_group"] if "meta_group" in images else [])]))
         for column in groups:

@@ -22,8 +22,7 @@ def read(arguments: Iterable[str], stdin: BinaryIO, null: bool = False) -> Itera
 
     A list has a name in each line, in UTF-8, UTF-16, or any bytes. With `null`, or if its first name ends in a zero
     byte (`find -print0`), zero bytes separate the names, and line breaks belong to them. A name that is no file is
-    taken without the quotes, backslashes, colours, spaces or `file://` around it, if that is one. An entry that is no
-    name is a LoadedImage with an error.
+    taken as `paths.existing` finds it. An entry that is no name is a LoadedImage with an error.
     """
     for argument in arguments:
         if argument == STDIN:

@@ -206,9 +206,12 @@ def _locate(rows: list[Row], root: Path) -> tuple[int, int]:
 
 
 def _status(root: Path, given_path: str) -> tuple[Path, os.stat_result | None]:
-    # A path with \ is of Windows, where it escapes nothing.
-    path = without_parents(root / (given_path if "\\" in given_path else existing(given_path, root)))
-    return path, status(path)
+    path = without_parents(root / given_path)
+    found = status(path)
+    if found is None and "\\" not in given_path:  # one with \ is of Windows, where it escapes nothing
+        path = without_parents(root / existing(given_path, root))
+        found = status(path)
+    return path, found
 
 
 def _in_another_form(root: Path, given_path: str) -> tuple[Path, os.stat_result | None]:
