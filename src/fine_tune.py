@@ -70,6 +70,7 @@ class Outcome:
 def main() -> None:
     loop.share_cores()
     fine_tune = params.load(PARAMS).fine_tune
+    params.check_kernels(PARAMS)
     cut = read_json(ACTIVATIONS / "cut.json")
     frozen_layer, depths = cut["layer"], tuple(cut["thaw"])
     activations = extraction.open_activations(ACTIVATIONS, extraction.Dataset(RAW, SPLIT, AUGMENTATIONS), BACKBONE)

@@ -4,7 +4,8 @@ DVC sees changes of what lies in the project. Photographs, weights and a model t
 stage `fingerprints` has to look at them in every `dvc repro`. `each_time` makes it run: it is `.nan`, which is no
 number and not even equal to itself, so DVC finds it changed each time. Without such files it is 0.
 
-This stage runs before any other: it refuses what DVC would delete, and a repository without a commit.
+This stage runs before any other: it refuses what DVC would delete, a repository without a commit, and gradients that
+these kernels cannot compute.
 """
 
 import subprocess
@@ -23,6 +24,7 @@ OUTPUT = Path("data/inputs/each_time.yaml")
 def main() -> None:
     parameters = params.load(PARAMS)
     check_commit()
+    params.check_kernels(PARAMS)
     download, weights, extend = parameters.download, parameters.backbone.weights, parameters.head.extend
     own = (named.photographs(download), named.cache(download), named.weights(weights), named.model(extend))
     outputs.check_apart(filter(None, own), outputs.declared(PIPELINE))

@@ -23,6 +23,8 @@ import pytest
 import yaml
 from PIL import Image
 
+from thaw.core import kernels
+
 ROOT = Path(__file__).parent.parent
 SMALL = {  # the parameters in which the scratch repository differs from params.yaml
     "download.source": "folder",
@@ -36,6 +38,11 @@ SMALL = {  # the parameters in which the scratch repository differs from params.
     "fine_tune.learning_rate": 1e-3,
     "evaluate.bootstrap": 100,
 }
+needs_bfloat16 = pytest.mark.skipif(
+    kernels.CHOICE.baseline and "avx512f" in kernels.processor_flags(),
+    reason="TensorFlow aborts: on AVX-512 it multiplies bfloat16 by oneDNN, which AVX2 kernels cannot; "
+    "THAW_KERNELS=native pytest tests/test_loop.py tests/test_folding.py runs it",
+)
 SLOW = ("pipeline", "experiments", "building", "loop", "remotes", "export", "inputs", "network", "extended", "edits")
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import needs_bfloat16
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +112,7 @@ def test_the_gradients_of_what_many_layers_read_are_the_same(keras):
         np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-4)
 
 
+@needs_bfloat16
 def test_gradients_in_bfloat16_are_those_of_float32_to_a_hundredth_and_the_output_is_the_same(keras):
     from thaw.training.folding import folded
 

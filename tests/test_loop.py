@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from conftest import needs_bfloat16
 from pydantic import ValidationError
 
 from thaw.core.errors import ThawError
@@ -537,6 +538,7 @@ def test_an_average_does_not_touch_the_training(tf, build, data):
     assert [s["validation_loss"] for s in plain[1:]] != [s["validation_loss"] for s in averaged[1:]]
 
 
+@needs_bfloat16
 def test_gradients_in_bfloat16_train_nearly_as_those_in_float32(tf, build, data):
     cached = data()
     long, short = (train(tf, build(kernel=1), cached, gradients=dtype)[1] for dtype in ("float32", "bfloat16"))

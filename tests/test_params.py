@@ -10,7 +10,7 @@ import pytest
 import yaml
 from dependencies import SRC
 
-from thaw.core import params
+from thaw.core import kernels, params
 from thaw.core.errors import ThawError
 from thaw.core.section import as_written
 from thaw.experiments import params_edit
@@ -516,6 +516,15 @@ def test_a_split_of_ones_own_beside_another_division_is_refused_before_a_photogr
     split.check_subsets(["train", "", None])
     for others in (changes | {"split.keep_subsets": False}, {"split.folds": "auto"}):
         params.load(write(path, others)).split.check_subsets(["train", "test"])
+
+
+def test_gradients_in_bfloat16_need_native_kernels(tmp_path, monkeypatch):
+    path = write(tmp_path / "params.yaml", {"fine_tune.gradients": "bfloat16"})
+    monkeypatch.setattr(kernels, "CHOICE", kernels.Choice(False, "THAW_KERNELS=native", {}))
+    params.check_kernels(path)
+    monkeypatch.setattr(kernels, "CHOICE", kernels.Choice(True, "", {}))
+    with pytest.raises(ThawError, match="bfloat16 needs THAW_KERNELS=native in the environment"):
+        params.check_kernels(path)
 
 
 @pytest.mark.parametrize("keep", ["head", "fine_tuned"])

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from thaw.core import kernels
 from thaw.core.errors import ThawError, did_you_mean
 from thaw.core.files import read_utf8
 from thaw.core.section import Section, as_written
@@ -62,6 +63,14 @@ def check_photographs(path: Path, classes: Sequence[str], images: Mapping[str, S
     `images`: their columns, see `Split.check_columns`. Raises ThawError, one line, if a parameter does not fit them.
     """
     load(path).check_photographs(classes, images)
+
+
+def check_kernels(path: Path) -> None:
+    """Check the parameters of all sections against the kernels that the libraries use in this process.
+
+    Raises ThawError, one line, if a parameter does not fit them.
+    """
+    load(path).check_kernels(kernels.CHOICE)
 
 
 def check_folds(path: Path, are_folds: bool) -> None:

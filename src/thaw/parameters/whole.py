@@ -7,6 +7,7 @@ from pydantic import model_validator
 from thaw.backbones import registry
 from thaw.backbones.cut_points import resolve_depths
 from thaw.core.errors import ThawError
+from thaw.core.kernels import BASELINE, NATIVE, Choice
 from thaw.core.section import Section
 from thaw.parameters.augment import Augment
 from thaw.parameters.backbone import Backbone
@@ -44,6 +45,15 @@ class Params(Section):
         """Raise ThawError if a parameter does not fit the photographs; see `Split.check_columns`."""
         self.check_classes(classes)
         self.split.check_columns(images)
+
+    def check_kernels(self, choice: Choice) -> None:
+        """Raise ThawError if the kernels of the baseline are in use for bfloat16: none multiplies it, and TensorFlow,
+        which tries to on a processor with AVX-512, ends without an error."""
+        if choice.baseline and self.fine_tune.gradients == "bfloat16":
+            raise ThawError(
+                f"params.yaml: fine_tune.gradients: bfloat16 needs {NATIVE}=native in the environment: the kernels of "
+                f"{BASELINE} do not multiply it"
+            )
 
     def check_folds(self, are_folds: bool) -> None:
         """Raise ThawError if a parameter does not fit folds, or one split."""
