@@ -144,7 +144,8 @@ def three_classes(tmp_path):
     """A folder of three classes, and parameters that a threshold for two of them is chosen with."""
     for label in ("apple", "banana", "cherry"):
         (tmp_path / "photographs" / label).mkdir(parents=True)
-        Image.new("RGB", (64, 64)).save(tmp_path / "photographs" / label / "1.png")
+        for number in range(3):
+            Image.new("RGB", (64, 64)).save(tmp_path / "photographs" / label / f"{number}.png")
     shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
     shutil.copyfile(ROOT / "dvc.yaml", tmp_path / "dvc.yaml")
     checkout = Checkout(tmp_path)
