@@ -8,6 +8,7 @@ This stage runs before any other: it refuses what DVC would delete, a repository
 these kernels cannot compute.
 """
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -35,6 +36,8 @@ def main() -> None:
 
 def check_commit() -> None:
     """Raise ThawError if Git's repository has no commit: DVCLive, which the training logs with, would refuse it."""
+    if not shutil.which("git"):  # DVC reads a repository without it
+        return
     in_repository, has_commit = (
         subprocess.run(["git", "rev-parse", *query], capture_output=True, check=False).returncode == 0
         for query in (["--git-dir"], ["--verify", "HEAD"])

@@ -317,6 +317,9 @@ def test_a_repository_without_a_commit_is_refused_by_the_first_stage(dvc_of_its_
     subprocess.run(["git", "init", "--quiet"], check=True)
     with pytest.raises(ThawError, match="this Git repository has no commit"):
         inputs.main()
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", str(tmp_path))  # Git is not installed: nothing can be said
+        inputs.main()
     commit(Checkout(tmp_path))
     inputs.main()
 
