@@ -40,7 +40,7 @@ def main() -> None:
     if backbone.weights and Path(backbone.weights).resolve() == OUTPUT.with_name("model.keras").resolve():
         raise ThawError(f"backbone.weights: this pipeline writes {backbone.weights} itself: copy it elsewhere first")
     located = backbone
-    if backbone.weights not in (None, "imagenet"):
+    if backbone.weights and backbone.weights not in registry.PUBLISHED_WEIGHTS:
         located = backbone.model_copy(update={"weights": str(named_path(backbone.weights, "backbone.weights"))})
     with atomic_files(OUTPUT) as folder:
         model = artifact.write(located, folder)
@@ -48,7 +48,8 @@ def main() -> None:
         params.check_backbone(PARAMS, description)  # a wrong freeze depth is an error now, before the work
     size = f"{model.count_params() / 1e6:.1f} M parameters"
     count = len(description["cut_points"])
-    print(f"backbone: {backbone.name}, {size}, {count} cut points, weights {backbone.weights}")
+    licence = f", whose licence is {description['licence']}" if description["licence"] else ""
+    print(f"backbone: {backbone.name}, {size}, {count} cut points, weights {backbone.weights}{licence}")
 
 
 def print_costs(backbone: Backbone, size: int | None) -> None:

@@ -10,7 +10,9 @@ from thaw.backbones import building, registry
 from thaw.backbones.cut_points import FEATURES, find_cut_points
 from thaw.backbones.imagenet import imagenet_classes
 from thaw.core import tables
+from thaw.core.errors import ThawError
 from thaw.core.files import write_json
+from thaw.core.paths import weights_file
 from thaw.engines import model_files, openvino_setup
 from thaw.engines.keras_setup import keras
 from thaw.engines.keras_to_openvino import convert
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
 
 def write(backbone: "Backbone", folder: Path) -> keras.Model:
     """Build a backbone and write all its files into `folder`; return the network."""
-    model, behind_cut = building.build(backbone.name, backbone.weights, backbone.seed, backbone.cut, backbone.pooling)
+    source, weights, licence = _source(backbone)
+    model, behind_cut = building.build(backbone.name, source, backbone.seed, backbone.cut, backbone.pooling)
     cut_points = find_cut_points(model, FEATURES)
     outputs = {point.layer: model.get_layer(point.layer).output for point in cut_points}
     classes, metadata = [], {}
@@ -36,7 +39,8 @@ def write(backbone: "Backbone", folder: Path) -> keras.Model:
     description = {
         "name": backbone.name,
         "size": registry.input_size(backbone.name).trained,
-        "weights": _fingerprint(backbone.weights),
+        "weights": weights,
+        "licence": licence,
         "cut_points": [point.as_dict() for point in cut_points],
         "behind_cut": behind_cut,
     }
@@ -44,9 +48,19 @@ def write(backbone: "Backbone", folder: Path) -> keras.Model:
     return model
 
 
-def _fingerprint(weights: str | None) -> str | None:
-    """Name the weights: a file by its name and content, not by its folder on this machine."""
-    if weights in (None, "imagenet"):
-        return weights
-    with Path(weights).open("rb") as file:
-        return f"{Path(weights).name} sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+def _source(backbone: "Backbone") -> tuple[str | None, str | None, str | None]:
+    """Return where the weights are, as `building.build` takes it; what they are called; and their licence, if known.
+
+    A file is called by its name and content, not by its folder on this machine.
+    """
+    family, weights = registry.BACKBONES[backbone.name], backbone.weights
+    is_published = weights in family.published
+    licence = family.licence if is_published else None
+    if weights is None or (is_published and not family.fetch):
+        return weights, weights, licence
+    path = family.fetch(backbone.name, weights) if is_published else weights_file(Path(weights))
+    if not path.is_file():
+        raise ThawError(f"backbone.weights: there is no file {path}")
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return str(path), f"{weights if is_published else path.name} sha256:{sha256}", licence

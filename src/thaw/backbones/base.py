@@ -18,8 +18,9 @@ KERAS_FILES = (".weights.h5", ".keras", ".h5")  # weights of Keras 3, a model of
 class InputSize(NamedTuple):
     """The side of an image, in pixels."""
 
-    trained: int  # on which the ImageNet weights were trained
+    trained: int  # on which the published weights were trained
     smallest: int  # below it, the last map would be empty
+    multiple: int = 1  # of which it has to be one: a patch
 
 
 def _unchanged(network: "keras.Model") -> None:
@@ -42,6 +43,12 @@ class Family:
         readers: functions that give a network the weights of a file, for endings in addition to KERAS_FILES. They raise
             ThawError if these are the weights of another network.
         after_loading: corrects a network after it got the weights of a file of the user's.
+        published: the names of its published weights in `backbone.weights`.
+        fetch: takes the name of a backbone and that of published weights, and returns the file that has them. Without
+            it, `build` gives a network its weights.
+        prefix: how many tokens stand before those of the patches. None: the network has maps, and no tokens.
+        poolings: the values of `backbone.pooling` that it has.
+        licence: of the published weights, where it is known.
     """
 
     name: str
@@ -51,3 +58,8 @@ class Family:
     classifies: bool = False
     readers: Mapping[str, Callable[["keras.Model", Path], None]] = field(default_factory=dict)
     after_loading: Callable[["keras.Model"], None] = _unchanged
+    published: tuple[str, ...] = ("imagenet",)
+    fetch: Callable[[str, str], Path] | None = None
+    prefix: int | None = None
+    poolings: tuple[str | None, ...] = ("avg", "max", None)
+    licence: str | None = None

@@ -6,9 +6,11 @@ from thaw.backbones import weights as weight_files
 from thaw.backbones.cut_points import FEATURES, find_cut_points, resolve
 from thaw.backbones.registry import BACKBONES, FAMILIES
 from thaw.core.errors import ThawError
+from thaw.core.paths import weights_file
 from thaw.engines.keras_setup import keras
+from thaw.engines.transformer_layers import TokenPooling
 
-POOLING = {
+MAP_POOLINGS = {
     "avg": keras.layers.GlobalAveragePooling2D,
     "max": keras.layers.GlobalMaxPooling2D,
     None: keras.layers.Identity,
@@ -25,11 +27,11 @@ def build(
 
     Args:
         name: one of `registry.BACKBONES`.
-        weights: `imagenet`, a file, or None for random ones. Of a model that Thaw trained, the backbone is the network
+        weights: `imagenet`, if `build` of the family has them; a file or folder; or None for random ones. Of a model that Thaw trained, the backbone is the network
             up to its layer `features`.
         seed: of random weights.
         cut: the last cut point, or block, that is kept; None keeps all.
-        pooling: of the last map over its positions: `avg`, `max`, or None for none.
+        pooling: of the last map over its places, or of the tokens: one of `Family.poolings`; None for none.
 
     Returns:
         The network, from (n, h, w, 3) RGB pixels 0-255 of any size, and the cut points that `cut` left out.
@@ -44,8 +46,16 @@ def build(
     kept = layers[: layers.index(resolve(cut, layers, parameter="backbone.cut")) + 1] if cut else layers
     if family.classifies and not cut and pooling == "avg":
         return network, []
-    pooled = POOLING[pooling](name=FEATURES)
-    return keras.Model(network.input, pooled(network.get_layer(kept[-1]).output), name=name), layers[len(kept) :]
+    tensor = network.output if pooling == "attention" else network.get_layer(kept[-1]).output
+    pooled = pooling_layer(pooling, family.prefix)(tensor)
+    return keras.Model(network.input, pooled, name=name), layers[len(kept) :]
+
+
+def pooling_layer(pooling: str | None, prefix: int | None) -> keras.layers.Layer:
+    """Return the layer `features` for a value of `backbone.pooling`. `prefix`: of tokens; None for maps."""
+    if prefix is None:
+        return MAP_POOLINGS[pooling](name=FEATURES)
+    return keras.layers.Identity(name=FEATURES) if pooling == "attention" else TokenPooling(pooling, prefix, name=FEATURES)
 
 
 def _trained_backbone(trained: keras.Model, name: str, path: str, cut: str | None, pooling: str | None) -> keras.Model:
@@ -53,7 +63,8 @@ def _trained_backbone(trained: keras.Model, name: str, path: str, cut: str | Non
         raise ThawError(f"backbone.weights: {path} has the backbone {trained.name}; backbone.name is {name}")
     if cut:
         raise ThawError(f"backbone.weights: {path} is a trained model, which cannot be cut: set backbone.cut to null")
-    if not isinstance(trained.get_layer(FEATURES), POOLING[pooling]):
+    expected, features = pooling_layer(pooling, BACKBONES[name].prefix), trained.get_layer(FEATURES)
+    if type(features) is not type(expected) or features.get_config() != expected.get_config():
         raise ThawError(f"backbone.weights: {path} was trained with another backbone.pooling than {pooling}")
     return keras.Model(trained.input, trained.get_layer(FEATURES).output, name=name)
 
@@ -65,7 +76,7 @@ def full_network(name: str, weights: str | None, seed: int) -> keras.Model:
     family = BACKBONES[name]
     network = family.build(name, weights == "imagenet")
     if weights not in (None, "imagenet"):
-        path = Path(weights)
+        path = weights_file(Path(weights))
         weight_files.load_file(network, path, _reader(name, path))
         family.after_loading(network)
     return network
@@ -73,10 +84,11 @@ def full_network(name: str, weights: str | None, seed: int) -> keras.Model:
 
 def _reader(name: str, path: Path) -> weight_files.Reader:
     """Return the function that reads a file of weights for the backbone `name`, by the file's ending."""
-    for family in FAMILIES:
-        for ending, read in family.readers.items():
-            if path.name.endswith(ending):
-                if name not in family.input_sizes:
-                    raise ThawError(f"{path}: a {ending} file has weights for {family.name} only, not for {name}")
-                return read
+    for ending, read in BACKBONES[name].readers.items():
+        if path.name.endswith(ending):
+            return read
+    for ending in {ending for family in FAMILIES for ending in family.readers}:
+        if path.name.endswith(ending):
+            families = ", ".join(family.name for family in FAMILIES if ending in family.readers)
+            raise ThawError(f"{path}: a {ending} file has weights for {families} only, not for {name}")
     return weight_files.load_keras_file

@@ -132,4 +132,5 @@ FAMILY = Family(
     last_map="top_activation",
     classifies=True,
     readers={".pth": load_state_dict},
+    licence="Apache-2.0",
 )

@@ -92,3 +92,11 @@ def _without_git_quotes(name: str) -> str:
         return bytes([int(escaped, 8) & 255]) if escaped.isdigit() else ESCAPES.get(escaped, escaped)
 
     return os.fsdecode(re.sub(rb"\\([0-7]{3}|.)", character, os.fsencode(name), flags=re.DOTALL))
+
+
+def weights_file(path: Path) -> Path:
+    """Return the file with the weights that a path names: itself, or that of a folder in Hugging Face's or timm's layout.
+
+    No other file of the folder is read.
+    """
+    return path / "model.safetensors" if path.is_dir() else path

@@ -18,14 +18,13 @@ from functools import partial, reduce
 import numpy as np
 
 from thaw.core.errors import ThawError
+from thaw.engines import tokens_to_openvino
 from thaw.engines.keras_internals import as_functional, run_graph
 from thaw.engines.keras_setup import keras
+from thaw.engines.openvino_nodes import TO_KERAS, TO_OPENVINO, Values, array, channels, constant, is_map, is_tokens, transposed
 from thaw.engines.openvino_setup import ov
 
 Model, Node, opset1, opset13 = ov.Model, ov.Node, ov.opset1, ov.opset13
-
-Values = Sequence[float] | np.ndarray
-TO_KERAS, TO_OPENVINO = (0, 2, 3, 1), (0, 3, 1, 2)  # the axes of a map, transposed
 
 
 def convert(model: keras.Model) -> Model:
@@ -36,10 +35,10 @@ def convert(model: keras.Model) -> Model:
     Raises ThawError for a kind of layer that cannot be converted.
     """
     inputs = [opset13.parameter([-1 if side is None else side for side in x.shape], np.float32) for x in model.inputs]
-    tensors = [_transposed(x, TO_OPENVINO) if _is_map(x) else x for x in inputs]
+    tensors = [transposed(x, TO_OPENVINO) if is_map(x) else x for x in inputs]
     results = run_graph(model, keras.tree.pack_sequence_as(model.input, tensors), _convert)
     named = results if isinstance(results, dict) else {model.output_names[0]: results}
-    outputs = {name: _transposed(x, TO_KERAS) if _is_map(x) else x for name, x in named.items()}
+    outputs = {name: transposed(x, TO_KERAS) if is_map(x) else x for name, x in named.items()}
     network = Model(list(outputs.values()), inputs, model.name)
     names = [x.name for x in model.inputs] + list(outputs)
     ends = [end.get_tensor() for end in network.inputs + network.outputs]
@@ -63,8 +62,9 @@ def _convert(step: keras.Operation, *inputs, **options) -> Node:
     axes, rank = {*np.ravel(getattr(step, "axis", -1))}, len(step.output.shape)
     if getattr(step, "data_format", "channels_last") != "channels_last" or not axes <= {-1, rank - 1}:
         raise ThawError(f"layer {step.name} has its channels not in the last axis: it cannot be converted for OpenVINO")
-    if rank not in (2, 4):
-        raise ThawError(f"layer {step.name} returns neither features nor maps: it cannot be converted for OpenVINO")
+    if rank not in (2, 3, 4):
+        kinds = "features, tokens nor maps"
+        raise ThawError(f"layer {step.name} returns neither {kinds}: it cannot be converted for OpenVINO")
     return CONVERTERS[kind](step, *keras.tree.flatten(inputs))
 
 
@@ -83,7 +83,7 @@ def _product(step, *inputs) -> Node:
 def _combined(operation: Callable, inputs: Sequence[Node | Values | float]) -> Node:
     """Apply an operation to the first two inputs, then to the result and the third, and so on."""
     node = next(x for x in inputs if isinstance(x, Node))
-    return reduce(operation, (x if isinstance(x, Node) else _channels(x, node) for x in inputs))
+    return reduce(operation, (x if isinstance(x, Node) else channels(x, node) for x in inputs))
 
 
 def _concatenation(step, *inputs: Node) -> Node:
@@ -96,7 +96,7 @@ def _flip(step, x: Node) -> Node:
 
 
 def _convolution(layer, x: Node) -> Node:
-    kernel = _array(layer.kernel).transpose(3, 2, 0, 1)
+    kernel = array(layer.kernel).transpose(3, 2, 0, 1)
     if layer.groups > 1:
         kernel = kernel.reshape(layer.groups, -1, *kernel.shape[1:])
     return _with_bias_and_activation(layer, _filter(layer, x, kernel))
@@ -108,24 +108,26 @@ def _depthwise(layer, x: Node) -> Node:
 
 def _separable(layer, x: Node) -> Node:
     x = _filter(layer, x, _depthwise_kernel(layer.depthwise_kernel))
-    kernel = _constant(_array(layer.pointwise_kernel).transpose(3, 2, 0, 1))
+    kernel = constant(array(layer.pointwise_kernel).transpose(3, 2, 0, 1))
     return _with_bias_and_activation(layer, opset13.convolution(x, kernel, [1, 1], [0, 0], [0, 0], [1, 1]))
 
 
 def _depthwise_kernel(kernel) -> np.ndarray:
     """Return Keras' (h, w, channels, multiplier) as (channels, multiplier, 1, h, w): a group for each channel."""
-    return _array(kernel).transpose(2, 3, 0, 1)[:, :, None]
+    return array(kernel).transpose(2, 3, 0, 1)[:, :, None]
 
 
 def _filter(layer, x: Node, kernel: np.ndarray) -> Node:
     """Filter with a kernel (out, in, h, w), or (groups, out, in, h, w)."""
     convolution = opset13.convolution if kernel.ndim == 4 else opset13.group_convolution
     strides, dilations, padding = list(layer.strides), list(layer.dilation_rate), _padding(layer)
-    return convolution(x, _constant(kernel), strides, [0, 0], [0, 0], dilations, padding)
+    return convolution(x, constant(kernel), strides, [0, 0], [0, 0], dilations, padding)
 
 
 def _dense(layer, x: Node) -> Node:
-    kernel = _constant(_array(layer.kernel).T[:, :, None, None])
+    if is_tokens(x):
+        return _with_bias_and_activation(layer, tokens_to_openvino.product(x, array(layer.kernel)))
+    kernel = constant(array(layer.kernel).T[:, :, None, None])
 
     def dense(x: Node) -> Node:
         return _with_bias_and_activation(layer, opset13.convolution(x, kernel, [1, 1], [0, 0], [0, 0], [1, 1]))
@@ -139,13 +141,13 @@ def _on_a_map(operation: Callable[[Node], Node], x: Node) -> Node:
     On features, OpenVINO's matrix product adds in an order that the sizes of the processor's caches decide, and its
     normalisation crashes on a processor with AVX-512 that is limited to AVX2 (2026.4, features not a multiple of 16).
     """
-    return operation(x) if _is_map(x) else opset13.squeeze(operation(opset13.unsqueeze(x, [2, 3])), [2, 3])
+    return operation(x) if is_map(x) else opset13.squeeze(operation(opset13.unsqueeze(x, [2, 3])), [2, 3])
 
 
 def _with_bias_and_activation(layer, x: Node) -> Node:
     """Add a layer's bias and apply its activation."""
     if layer.use_bias:
-        x = opset13.add(x, _channels(_array(layer.bias), x))
+        x = opset13.add(x, channels(array(layer.bias), x))
     return _activation(layer, x)
 
 
@@ -196,79 +198,59 @@ def _global_maximum(layer, x: Node) -> Node:
 
 
 def _batch_norm(layer, x: Node) -> Node:
-    factor = 1 / np.sqrt(_array(layer.moving_variance) + np.float32(layer.epsilon))
+    factor = 1 / np.sqrt(array(layer.moving_variance) + np.float32(layer.epsilon))
     if layer.scale:
-        factor *= _array(layer.gamma)
-    shift = -_array(layer.moving_mean) * factor
+        factor *= array(layer.gamma)
+    shift = -array(layer.moving_mean) * factor
     if layer.center:
-        shift += _array(layer.beta)
-    return opset13.add(opset13.multiply(x, _channels(factor, x)), _channels(shift, x))
+        shift += array(layer.beta)
+    return opset13.add(opset13.multiply(x, channels(factor, x)), channels(shift, x))
 
 
 def _layer_norm(layer, x: Node) -> Node:
     def norm(x: Node) -> Node:
         x = opset13.mvn(x, np.array([1]), True, layer.epsilon, "inside_sqrt")
         if layer.scale:
-            x = opset13.multiply(x, _channels(_array(layer.gamma), x))
-        return opset13.add(x, _channels(_array(layer.beta), x)) if layer.center else x
+            x = opset13.multiply(x, channels(array(layer.gamma), x))
+        return opset13.add(x, channels(array(layer.beta), x)) if layer.center else x
 
+    if is_tokens(x):
+        return tokens_to_openvino.norm(layer, x)
     return _on_a_map(norm, x)
 
 
 def _normalization(layer, x: Node) -> Node:
     if layer.invert:
         raise ThawError(f"layer {layer.name}: an inverted Normalization cannot be converted for OpenVINO")
-    deviation = np.maximum(np.sqrt(_array(layer.variance)), np.float32(keras.config.epsilon()))
-    x = opset13.subtract(x, _channels(_array(layer.mean), x))
-    return opset13.divide(x, _channels(deviation, x))
+    deviation = np.maximum(np.sqrt(array(layer.variance)), np.float32(keras.config.epsilon()))
+    x = opset13.subtract(x, channels(array(layer.mean), x))
+    return opset13.divide(x, channels(deviation, x))
 
 
 def _rescaling(layer, x: Node) -> Node:
-    return opset13.add(opset13.multiply(x, _channels(layer.scale, x)), _channels(layer.offset, x))
+    return opset13.add(opset13.multiply(x, channels(layer.scale, x)), channels(layer.offset, x))
 
 
 def _layer_scale(layer, x: Node) -> Node:
     """A layer of ConvNeXt's."""
-    return opset13.multiply(x, _channels(_array(layer.gamma), x))
+    return opset13.multiply(x, channels(array(layer.gamma), x))
 
 
 def _scaled_sum(layer, x: Node, y: Node) -> Node:
     """A layer of Inception-ResNet's."""
-    return opset13.add(x, opset13.multiply(y, _constant(layer.scale)))
+    return opset13.add(x, opset13.multiply(y, constant(layer.scale)))
 
 
 def _reshape(layer, x: Node) -> Node:
     target = list(layer.target_shape)
-    if len(target) == 3 and target[:2] == [1, 1] and not _is_map(x):
+    if len(target) == 3 and target[:2] == [1, 1] and not is_map(x):
         return opset13.reshape(x, [0, target[2], 1, 1], special_zero=True)
-    x = opset13.reshape(_transposed(x, TO_KERAS) if _is_map(x) else x, [0, *target], special_zero=True)
-    return _transposed(x, TO_OPENVINO) if len(target) == 3 else x
+    x = opset13.reshape(transposed(x, TO_KERAS) if is_map(x) else x, [0, *target], special_zero=True)
+    return transposed(x, TO_OPENVINO) if len(target) == 3 else x
 
 
 def _flatten(layer, x: Node) -> Node:
-    return opset13.reshape(_transposed(x, TO_KERAS) if _is_map(x) else x, [0, -1], special_zero=True)
-
-
-def _transposed(x: Node, axes: tuple[int, ...]) -> Node:
-    return opset13.transpose(x, np.array(axes))
-
-
-def _is_map(x: Node) -> bool:
-    return x.get_output_partial_shape(0).rank.get_length() == 4
-
-
-def _channels(values: Values | float, x: Node) -> Node:
-    """Return a value for each channel, or one for all, in the shape that it needs beside `x`."""
-    values = np.ravel(np.asarray(values, np.float32))
-    return _constant(values.reshape(1, -1, 1, 1) if _is_map(x) else values[None])
-
-
-def _constant(values: Values | float) -> Node:
-    return opset13.constant(np.ascontiguousarray(values, np.float32))
-
-
-def _array(variable) -> np.ndarray:
-    return np.asarray(keras.ops.convert_to_numpy(variable), np.float32)
+    return opset13.reshape(transposed(x, TO_KERAS) if is_map(x) else x, [0, -1], special_zero=True)
 
 
 CONVERTERS: dict[str, Callable] = {
@@ -298,9 +280,11 @@ CONVERTERS: dict[str, Callable] = {
     "Reshape": _reshape,
     "SeparableConv2D": _separable,
     "ZeroPadding2D": _pad,
+    **tokens_to_openvino.CONVERTERS,
 }
 ACTIVATIONS: dict[str, Callable[[Node], Node]] = {
     "gelu": partial(opset13.gelu, approximation_mode="erf"),
+    "gelu_tanh": partial(opset13.gelu, approximation_mode="tanh"),
     "hard_sigmoid": opset13.hsigmoid,
     "hard_silu": opset13.hswish,
     "linear": lambda x: x,
@@ -308,6 +292,6 @@ ACTIVATIONS: dict[str, Callable[[Node], Node]] = {
     "relu6": lambda x: opset13.clamp(x, 0.0, 6.0),
     "sigmoid": opset13.sigmoid,
     "silu": opset13.swish,
-    "softmax": partial(opset13.softmax, axis=1),
+    "softmax": partial(opset13.softmax, axis=1),  # of features or maps
     "tanh": opset13.tanh,
 }

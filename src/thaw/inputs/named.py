@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from thaw.core.paths import named_path
+from thaw.core.paths import named_path, weights_file
 from thaw.core.section import Section
 from thaw.sources.base import Listing
 from thaw.sources.registry import SOURCES
@@ -20,10 +20,13 @@ class Named:
 
 
 def weights(name: str | None) -> Named | None:
-    """Return the file that `backbone.weights` names, or None."""
-    if name in (None, "imagenet"):
+    """Return the file that `backbone.weights` names, or None. In a folder, it is the one with the weights.
+
+    The names of published weights have neither a dot nor a slash.
+    """
+    if name is None or not {".", "/"} & {*name}:
         return None
-    return Named("backbone.weights", named_path(name, "backbone.weights"), "the weights")
+    return Named("backbone.weights", weights_file(named_path(name, "backbone.weights")), "the weights")
 
 
 def model(extend: bool | str | None) -> Named | None:

@@ -101,9 +101,13 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _image_size_fits_the_backbone(self):
-        smallest = registry.input_size(self.backbone.name).smallest
-        if self.image.size is not None and self.image.size < smallest:
+        size, (_, smallest, multiple) = self.image.size, registry.input_size(self.backbone.name)
+        if size is not None and size < smallest:
+            raise ValueError(f"image.size should be at least {smallest} for {self.backbone.name}, not {size}")
+        if size is not None and size % multiple:
+            below = size // multiple * multiple
             raise ValueError(
-                f"image.size should be at least {smallest} for {self.backbone.name}, not {self.image.size}"
+                f"image.size should be a multiple of {multiple}, the side of a patch, for {self.backbone.name}, not "
+                f"{size}: the nearest are {below} and {below + multiple}"
             )
         return self

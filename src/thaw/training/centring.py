@@ -19,7 +19,7 @@ def input_axes(layers: list[keras.layers.Layer]) -> dict[str, tuple[int, ...]]:
     """Return the axes of each kernel of the layers that run over the inputs of one output, by the variable's path.
 
     They are all axes but the last. A depthwise kernel, (height, width, channels, multiplier), has a channel for each
-    output, so they are height and width. Variables with one axis are not kernels: they have none.
+    output, so they are height and width. Variables that are no kernels have none.
     """
     axes = {}
     for layer in layers:
@@ -27,6 +27,11 @@ def input_axes(layers: list[keras.layers.Layer]) -> dict[str, tuple[int, ...]]:
         if isinstance(layer, keras.layers.DepthwiseConv2D):
             depthwise = layer.kernel
         for variable in layer.trainable_variables:
-            count = len(variable.shape)
+            count = len(variable.shape) if is_kernel(variable) else 0
             axes[variable.path] = tuple(range(count - (2 if variable is depthwise else 1)))
     return axes
+
+
+def is_kernel(variable: keras.Variable) -> bool:
+    """Return whether a variable multiplies inputs: it is no bias, scale, token or position."""
+    return variable.name.endswith("kernel")

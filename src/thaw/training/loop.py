@@ -22,7 +22,7 @@ from thaw.engines.keras_setup import keras
 from thaw.engines.model_files import thawed_part
 from thaw.engines.tensorflow_setup import ordered_sum, tf
 from thaw.features.examples import MIN_PROBABILITY, Examples, training_weights, weighted_scores
-from thaw.training.centring import centre, input_axes
+from thaw.training.centring import centre, input_axes, is_kernel
 from thaw.training.folding import folded
 from thaw.training.schedule import learning_rate, phase
 from thaw.training.temperature import apply_temperature, fit_temperature
@@ -241,10 +241,10 @@ def _block(layer: str) -> str:
 def adamw(variables: list, weight_decay: float) -> keras.optimizers.Optimizer:
     """Return an AdamW for one group of variables: so a factor on its learning rate is a true factor on its steps.
 
-    The learning rate is set at each step. Biases and normalisation layers have no weight decay.
+    The learning rate is set at each step. Only kernels have weight decay: not biases, scales, tokens and positions.
     """
     optimizer = keras.optimizers.AdamW(0.0, weight_decay=weight_decay)
-    optimizer.exclude_from_weight_decay(var_list=[v for v in variables if len(v.shape) < 2])
+    optimizer.exclude_from_weight_decay(var_list=[v for v in variables if not is_kernel(v)])
     optimizer.build(variables)
     return optimizer
 

@@ -1,0 +1,216 @@
+"""Vision transformers in layers of Keras: DINOv2, DINOv3, SigLIP 2, ViT and DeiT.
+
+All are the transformer of Dosovitskiy et al. 2021 (arXiv 2010.11929), with a normalisation before each attention and
+each MLP. They differ in what stands beside the patches, in how a patch knows its place, and in scales and activations.
+Each block is made of layers of its own, so that a network can be cut behind each of them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from thaw.backbones import hub, transformer_weights
+from thaw.backbones.base import Family, InputSize
+from thaw.backbones.keras_applications import DEVIATION, MEAN
+
+if TYPE_CHECKING:
+    from thaw.engines.keras_setup import keras
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A vision transformer by its numbers."""
+
+    size: int  # pixels of a side, on which it was trained
+    patch: int  # pixels of a side
+    channels: int
+    blocks: int
+    heads: int
+    prefix: int = 1  # tokens before the patches: the class token, that of distillation, registers
+    positions: bool = True  # learned ones are added to the patches
+    antialias: bool = False  # where they are interpolated to fewer, as the reference does it
+    theta: float | None = None  # base of the frequencies of rotary positions; None for none
+    layer_scale: bool = False
+    attention_pooling: bool = False  # behind the last block, one query attends to all tokens
+    activation: str = "gelu"
+    gated: bool = False  # the MLP of a block, as in SwiGLU
+    epsilon: float = 1e-6
+    mlp_ratio: float = 4.0
+    mean: tuple[float, ...] = MEAN
+    deviation: tuple[float, ...] = DEVIATION
+
+
+def network(architecture: Architecture, name: str) -> "keras.Model":
+    """Return a network from (n, h, w, 3) RGB pixels 0-255, h = w, to its tokens (n, tokens, channels), the layer `norm`.
+
+    With `attention_pooling`, (n, channels) follow. Random weights come from Keras' global generator.
+    """
+    from thaw.engines import transformer_layers
+    from thaw.engines.keras_setup import keras
+
+    layers, a = keras.layers, architecture
+    image = keras.Input((None, None, 3), name="image")
+    scale, offset = [1 / 255 / d for d in a.deviation], [-m / d for m, d in zip(a.mean, a.deviation, strict=True)]
+    x = layers.Rescaling(scale, offset, name="preprocess")(image)
+    x = layers.Conv2D(a.channels, a.patch, a.patch, name="embedding_patches")(x)
+    if a.positions:
+        x = transformer_layers.PositionEmbedding(a.size // a.patch, a.antialias, name="embedding_positions")(x)
+    x = transformer_layers.Tokens(a.prefix, name="embedding_tokens")(x)
+    for number in range(1, a.blocks + 1):
+        x = _block(x, a, f"block{number}")
+    x = layers.LayerNormalization(epsilon=a.epsilon, name="norm")(x)
+    if a.attention_pooling:
+        x = layers.Dense(2 * a.channels, name="pooling_kv")(x)
+        x = transformer_layers.AttentionPooling(a.heads, name="pooling_attention")(x)
+        x = shortcut = layers.Dense(a.channels, name="pooling_projection")(x)
+        x = layers.LayerNormalization(epsilon=a.epsilon, name="pooling_norm")(x)
+        x = layers.Add(name="pooling_add")([shortcut, mlp(x, a, "pooling_mlp")])
+    return keras.Model(image, x, name=name)
+
+
+def _block(x, a: Architecture, name: str):
+    """Add to the tokens their attention, then an MLP of each."""
+    from thaw.engines import transformer_layers
+    from thaw.engines.keras_setup import keras
+
+    layers, shortcut = keras.layers, x
+    x = layers.LayerNormalization(epsilon=a.epsilon, name=f"{name}_norm1")(x)
+    x = layers.Dense(3 * a.channels, name=f"{name}_qkv")(x)
+    x = transformer_layers.SelfAttention(a.heads, a.prefix, a.theta, name=f"{name}_attention")(x)
+    x = layers.Dense(a.channels, name=f"{name}_projection")(x)
+    if a.layer_scale:
+        x = transformer_layers.LayerScale(name=f"{name}_scale1")(x)
+    x = shortcut = layers.Add(name=f"{name}_attention_add")([shortcut, x])
+    x = layers.LayerNormalization(epsilon=a.epsilon, name=f"{name}_norm2")(x)
+    x = mlp(x, a, f"{name}_mlp")
+    if a.layer_scale:
+        x = transformer_layers.LayerScale(name=f"{name}_scale2")(x)
+    return layers.Add(name=f"{name}_add")([shortcut, x])
+
+
+def mlp(x, a: Architecture, name: str):
+    """Add a multi-layer perceptron of two layers. A gated one multiplies the first by another, behind its activation."""
+    from thaw.engines import transformer_layers
+    from thaw.engines.keras_setup import keras
+
+    activation = transformer_layers.gelu_tanh if a.activation == "gelu_tanh" else a.activation
+    width = round(a.channels * a.mlp_ratio)
+    if a.gated:
+        gate = keras.layers.Dense(width, activation=activation, name=f"{name}_gate")(x)
+        x = keras.layers.Multiply(name=f"{name}_product")([gate, keras.layers.Dense(width, name=f"{name}1")(x)])
+    else:
+        x = keras.layers.Dense(width, activation=activation, name=f"{name}1")(x)
+    return keras.layers.Dense(a.channels, name=f"{name}2")(x)
+
+
+def _family(
+    name: str, published: Mapping[str, tuple[Architecture, dict[str, str]]], licence: str, poolings: Sequence[str | None]
+) -> Family:
+    """Return a family of backbones.
+
+    Args:
+        name: As error messages call it.
+        published: For each backbone its architecture, and for each name of weights the repository that has them.
+        licence: Of these weights.
+        poolings: The values of `backbone.pooling` that they have.
+    """
+    architectures = {backbone: architecture for backbone, (architecture, _) in published.items()}
+    (prefix,) = {architecture.prefix for architecture in architectures.values()}
+    (names,) = {tuple(repositories) for _, repositories in published.values()}
+    return Family(
+        name=name,
+        input_sizes={backbone: InputSize(a.size, a.patch, a.patch) for backbone, a in architectures.items()},
+        build=lambda backbone, _: network(architectures[backbone], backbone),
+        last_map="norm",
+        readers={".safetensors": transformer_weights.load},
+        published=names,
+        fetch=lambda backbone, weights: hub.fetch(published[backbone][1][weights]),
+        prefix=prefix,
+        poolings=tuple(poolings),
+        licence=licence,
+    )
+
+
+PATCHES, CLASS_TOKEN = ("avg", "max", None), ("cls", "cls_avg")
+SIZES = {"Ti": (192, 12, 3), "S": (384, 12, 6), "B": (768, 12, 12), "L": (1024, 24, 16)}  # channels, blocks, heads
+WORDS = {"Ti": "tiny", "S": "small", "B": "base", "L": "large"}
+HALF = {"mean": (0.5,) * 3, "deviation": (0.5,) * 3}
+DINOV3 = {"prefix": 5, "positions": False, "theta": 100.0, "layer_scale": True, "epsilon": 1e-5}
+SIGLIP2 = HALF | {"prefix": 0, "activation": "gelu_tanh", "attention_pooling": True}
+
+FAMILIES = (
+    _family(
+        "DINOv2",
+        {
+            f"DINOv2{size}14": (
+                Architecture(518, 14, *SIZES[size], layer_scale=True),
+                {"lvd142m": f"facebook/dinov2-{WORDS[size]}"},
+            )
+            for size in "SBL"
+        },
+        "Apache-2.0",
+        (*PATCHES, *CLASS_TOKEN),
+    ),
+    _family(
+        "DINOv2 with registers",
+        {
+            f"DINOv2{size}14Registers": (
+                Architecture(518, 14, *SIZES[size], prefix=5, layer_scale=True, antialias=True),
+                {"lvd142m": f"facebook/dinov2-with-registers-{WORDS[size]}"},
+            )
+            for size in "SBL"
+        },
+        "Apache-2.0",
+        (*PATCHES, *CLASS_TOKEN),
+    ),
+    _family(
+        "DINOv3",
+        {
+            f"DINOv3{size}16": (
+                Architecture(224, 16, *SIZES[size[0]], **DINOV3, **numbers),
+                {"lvd1689m": f"facebook/dinov3-vit{size.lower()}16{plus}-pretrain-lvd1689m"},
+            )
+            for size, plus, numbers in (
+                ("S", "", {}), ("SPlus", "plus", {"gated": True, "activation": "silu"}), ("B", "", {}), ("L", "", {}),
+            )
+        },
+        "DINOv3 License (Meta)",
+        (*PATCHES, *CLASS_TOKEN),
+    ),
+    _family(
+        "SigLIP 2",
+        {
+            "SigLIP2B16": (Architecture(224, 16, *SIZES["B"], **SIGLIP2), {"webli": "google/siglip2-base-patch16-224"}),
+            "SigLIP2L16": (Architecture(256, 16, *SIZES["L"], **SIGLIP2), {"webli": "google/siglip2-large-patch16-256"}),
+        },
+        "Apache-2.0",
+        (*PATCHES, "attention"),
+    ),
+    _family(
+        "ViT",
+        {
+            f"ViT{size}16": (
+                Architecture(224, 16, *SIZES[size], **HALF),
+                {
+                    "imagenet": f"timm/vit_{WORDS[size]}_patch16_224.augreg_in21k_ft_in1k",
+                    "imagenet21k": f"timm/vit_{WORDS[size]}_patch16_224.augreg_in21k",
+                },
+            )
+            for size in SIZES
+        },
+        "Apache-2.0",
+        (*PATCHES, *CLASS_TOKEN),
+    ),
+    _family(
+        "DeiT",
+        {
+            f"DeiT{size}16": (
+                Architecture(224, 16, *SIZES[size]),
+                {"imagenet": f"facebook/deit-{WORDS[size]}-patch16-224"},
+            )
+            for size in ("Ti", "S", "B")
+        },
+        "Apache-2.0",
+        (*PATCHES, *CLASS_TOKEN),
+    ),
+)
