@@ -16,6 +16,9 @@ folder with `model.safetensors` and `config.json` as `save_pretrained` or `timm.
 Native is two images of 4 × 4 patches of 4 pixels, larger one of 6 × 6, smaller one of 3 × 3. Every tensor is drawn from
 a generator whose seed is the model's name, so that a layer scale of one, a bias of zero or a mask token that does
 nothing cannot hide a mistake. The same versions give the same bytes.
+
+`positions.npz` has one grid of 37 × 37 positions (518 pixels, as DINOv2 was trained) and what the three ways of
+resampling make of it at 16 × 16 and at 40 × 40.
 """
 
 import argparse
@@ -56,6 +59,8 @@ def main() -> None:
     for name, build in CASES.items():
         if not arguments.only or name in arguments.only:
             write(name, build(), arguments.folder / name)
+    if not arguments.only:
+        write_positions(arguments.folder / "positions.npz")
 
 
 def write(name: str, case: Case, folder: Path) -> None:
@@ -78,6 +83,18 @@ def write(name: str, case: Case, folder: Path) -> None:
         arrays |= {key + suffix: value.numpy() for key, value in outputs.items()}
     np.savez_compressed(folder / "reference.npz", **arrays)
     print(name, {key: value.shape for key, value in arrays.items()})
+
+
+def write_positions(file: Path) -> None:
+    grid = torch.randn((1, 1, 37, 37), generator=torch.Generator().manual_seed(37))
+    arrays = {"grid": grid}
+    for side in (16, 40):
+        bicubic = functools.partial(torch.nn.functional.interpolate, grid, mode="bicubic")
+        arrays[f"plain_{side}"] = bicubic(size=(side, side))  # DINOv2, ViT, DeiT and SigLIP in transformers
+        arrays[f"antialias_{side}"] = bicubic(size=(side, side), antialias=True)  # with registers; everything in timm
+        scale = (side + 0.1) / 37
+        arrays[f"offset_{side}"] = bicubic(scale_factor=(scale, scale))  # facebookresearch/dinov2 without registers
+    np.savez_compressed(file, **{name: values[0, 0].numpy() for name, values in arrays.items()})
 
 
 def draw(name: str, values: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
