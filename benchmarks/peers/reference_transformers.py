@@ -3,9 +3,10 @@ what Thaw reads and computes (`tests/data/transformers/`, whose README.md has th
 
     python reference_transformers.py [FOLDER] [--only NAME ...]
 
-Needs `torch`, `transformers`, `timm` and `safetensors`, which Thaw does not install; uses no network. Each model gets a
-folder with `model.safetensors` and `config.json` as `save_pretrained` or `timm.models.save_for_hf` writes them, and
-`reference.npz`:
+Needs `torch`, `transformers` and `timm`, which Thaw does not install; `transformers.txt` beside this file has them with
+hashes (`uv pip compile --universal --generate-hashes --python-version 3.11 benchmarks/peers/transformers.in`). Uses no
+network. Each model gets a folder with `model.safetensors` and `config.json` as `save_pretrained` or
+`timm.models.save_for_hf` writes them, and `reference.npz`:
 
     images, images_larger, images_smaller   (n, size, size, 3) uint8, red, green, blue: before any pre-processing
     tokens, tokens_larger, tokens_smaller   what the last block gives, after the final normalisation
