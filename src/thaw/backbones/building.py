@@ -27,8 +27,8 @@ def build(
 
     Args:
         name: one of `registry.BACKBONES`.
-        weights: `imagenet`, if `build` of the family has them; a file or folder; or None for random ones. Of a model that Thaw trained, the backbone is the network
-            up to its layer `features`.
+        weights: `imagenet`, for a family without `fetch`; a file or folder; or None for random ones. Of a model that
+            Thaw trained, the backbone is the network up to its layer `features`.
         seed: of random weights.
         cut: the last cut point, or block, that is kept; None keeps all.
         pooling: of the last map over its places, or of the tokens: one of `Family.poolings`; None for none.
@@ -55,7 +55,9 @@ def pooling_layer(pooling: str | None, prefix: int | None) -> keras.layers.Layer
     """Return the layer `features` for a value of `backbone.pooling`. `prefix`: of tokens; None for maps."""
     if prefix is None:
         return MAP_POOLINGS[pooling](name=FEATURES)
-    return keras.layers.Identity(name=FEATURES) if pooling == "attention" else TokenPooling(pooling, prefix, name=FEATURES)
+    if pooling == "attention":
+        return keras.layers.Identity(name=FEATURES)  # of the output of the network
+    return TokenPooling(pooling, prefix, name=FEATURES)
 
 
 def _trained_backbone(trained: keras.Model, name: str, path: str, cut: str | None, pooling: str | None) -> keras.Model:

@@ -13,8 +13,8 @@ FILE = "model.safetensors"
 def fetch(repository: str) -> Path:
     """Return the file with the weights of a repository, such as `facebook/dinov2-small`.
 
-    It is downloaded if the cache does not have it. The cache, the address of the Hub and the token of a person are those
-    of `huggingface_hub`: HF_HOME, HF_ENDPOINT, HF_TOKEN. Raises ThawError if the file cannot be reached.
+    It is downloaded if the cache does not have it. The cache, the address of the Hub and a person's token are those of
+    `huggingface_hub`: HF_HOME, HF_ENDPOINT, HF_TOKEN. Raises ThawError if the file cannot be reached.
     """
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     if not sys.stderr.isatty():

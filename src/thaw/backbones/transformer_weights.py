@@ -42,6 +42,7 @@ PARTS = {
         "embeddings.patch_embedding",
     ),
     "norm": ("norm", "layernorm", "post_layernorm"),
+    "predictions": ("head", "classifier", "cls_classifier"),
     "pooling_query": ("head.probe", "attn_pool.latent"),
     "pooling_qkv": ("head.attention.in_proj",),
     "pooling_q": ("attn_pool.q",),
@@ -53,11 +54,8 @@ PARTS = {
 }  # fmt: skip
 # No feature depends on these: masks and poolers of the training, other heads, the network for texts.
 UNUSED = re.compile(
-    r"mask_token|(^|\.)pooler\.|(^|\.)(cls_|distillation_)?classifier\.|^head(_dist)?\.(weight|bias)$|text_model\.|"
-    r"^logit_|rope_embeddings|position_ids"
+    r"mask_token|(^|\.)pooler\.|^distillation_classifier|^head_dist|text_model\.|^logit_|rope_embeddings|position_ids"
 )
-
-
 
 
 def load(network: "keras.Model", path: Path) -> None:
@@ -128,6 +126,8 @@ class State:
     def check_end(self, network: str) -> None:
         """Raise ThawError if a tensor is left that no layer took."""
         for name in self._tensors:
+            if name.startswith("predictions."):
+                continue  # a network without its classes
             raise ThawError(f"{self.path} has the weights of another network: {network} has no {self._names[name]}")
 
     def _join(self, block: str) -> None:

@@ -5,7 +5,7 @@ each MLP. They differ in what stands beside the patches, in how a patch knows it
 Each block is made of layers of its own, so that a network can be cut behind each of them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -41,7 +41,7 @@ class Architecture:
 
 
 def network(architecture: Architecture, name: str) -> "keras.Model":
-    """Return a network from (n, h, w, 3) RGB pixels 0-255, h = w, to its tokens (n, tokens, channels), the layer `norm`.
+    """Return a network from (n, h, w, 3) RGB pixels 0-255, h = w, to (n, tokens, channels), its layer `norm`.
 
     With `attention_pooling`, (n, channels) follow. Random weights come from Keras' global generator.
     """
@@ -89,7 +89,7 @@ def _block(x, a: Architecture, name: str):
 
 
 def mlp(x, a: Architecture, name: str):
-    """Add a multi-layer perceptron of two layers. A gated one multiplies the first by another, behind its activation."""
+    """Add two dense layers. In a gated network, the first is multiplied by another one with the activation."""
     from thaw.engines import transformer_layers
     from thaw.engines.keras_setup import keras
 
@@ -103,114 +103,116 @@ def mlp(x, a: Architecture, name: str):
     return keras.layers.Dense(a.channels, name=f"{name}2")(x)
 
 
+SIZES = {"Ti": (192, 12, 3), "S": (384, 12, 6), "B": (768, 12, 12), "L": (1024, 24, 16)}  # channels, blocks, heads
+WORDS = {"Ti": "tiny", "S": "small", "B": "base", "L": "large"}
+HALF = {"mean": (0.5,) * 3, "deviation": (0.5,) * 3}
+ROTARY = {"prefix": 5, "positions": False, "theta": 100.0, "layer_scale": True, "epsilon": 1e-5}
+GATED = {"gated": True, "activation": "silu"}
+SIGLIP = HALF | {"prefix": 0, "activation": "gelu_tanh", "attention_pooling": True}
+OF_PATCHES, WITH_CLASS_TOKEN = ("avg", "max", None), ("avg", "max", "cls", "cls_avg", None)
+
+Published = Mapping[str, tuple[Architecture, str]]  # of a backbone: its numbers; its repository on the Hub, for `{}`
+
+
 def _family(
-    name: str, published: Mapping[str, tuple[Architecture, dict[str, str]]], licence: str, poolings: Sequence[str | None]
+    name: str, published: Published, weights: Mapping[str, str], licence: str, poolings: tuple[str | None, ...]
 ) -> Family:
     """Return a family of backbones.
 
     Args:
         name: As error messages call it.
-        published: For each backbone its architecture, and for each name of weights the repository that has them.
+        published: Its backbones by name.
+        weights: What each name of published weights adds to the repository's, in place of `{}`.
         licence: Of these weights.
-        poolings: The values of `backbone.pooling` that they have.
+        poolings: The values of `backbone.pooling` that the backbones have.
     """
     architectures = {backbone: architecture for backbone, (architecture, _) in published.items()}
     (prefix,) = {architecture.prefix for architecture in architectures.values()}
-    (names,) = {tuple(repositories) for _, repositories in published.values()}
     return Family(
         name=name,
         input_sizes={backbone: InputSize(a.size, a.patch, a.patch) for backbone, a in architectures.items()},
         build=lambda backbone, _: network(architectures[backbone], backbone),
         last_map="norm",
         readers={".safetensors": transformer_weights.load},
-        published=names,
-        fetch=lambda backbone, weights: hub.fetch(published[backbone][1][weights]),
+        published=tuple(weights),
+        fetch=lambda backbone, weight: hub.fetch(published[backbone][1].format(weights[weight])),
         prefix=prefix,
-        poolings=tuple(poolings),
+        poolings=poolings,
         licence=licence,
     )
 
 
-PATCHES, CLASS_TOKEN = ("avg", "max", None), ("cls", "cls_avg")
-SIZES = {"Ti": (192, 12, 3), "S": (384, 12, 6), "B": (768, 12, 12), "L": (1024, 24, 16)}  # channels, blocks, heads
-WORDS = {"Ti": "tiny", "S": "small", "B": "base", "L": "large"}
-HALF = {"mean": (0.5,) * 3, "deviation": (0.5,) * 3}
-DINOV3 = {"prefix": 5, "positions": False, "theta": 100.0, "layer_scale": True, "epsilon": 1e-5}
-SIGLIP2 = HALF | {"prefix": 0, "activation": "gelu_tanh", "attention_pooling": True}
-
+# Of ViT, DeiT and SigLIP 2, timm has the file: it is in the format safetensors, and has the part for images alone.
 FAMILIES = (
     _family(
         "DINOv2",
         {
             f"DINOv2{size}14": (
-                Architecture(518, 14, *SIZES[size], layer_scale=True),
-                {"lvd142m": f"facebook/dinov2-{WORDS[size]}"},
+                Architecture(518, 14, *SIZES[size], layer_scale=True), f"facebook/dinov2-{WORDS[size]}",
             )
             for size in "SBL"
         },
+        {"lvd142m": ""},
         "Apache-2.0",
-        (*PATCHES, *CLASS_TOKEN),
+        WITH_CLASS_TOKEN,
     ),
     _family(
         "DINOv2 with registers",
         {
             f"DINOv2{size}14Registers": (
                 Architecture(518, 14, *SIZES[size], prefix=5, layer_scale=True, antialias=True),
-                {"lvd142m": f"facebook/dinov2-with-registers-{WORDS[size]}"},
+                f"facebook/dinov2-with-registers-{WORDS[size]}",
             )
             for size in "SBL"
         },
+        {"lvd142m": ""},
         "Apache-2.0",
-        (*PATCHES, *CLASS_TOKEN),
+        WITH_CLASS_TOKEN,
     ),
     _family(
         "DINOv3",
         {
             f"DINOv3{size}16": (
-                Architecture(224, 16, *SIZES[size[0]], **DINOV3, **numbers),
-                {"lvd1689m": f"facebook/dinov3-vit{size.lower()}16{plus}-pretrain-lvd1689m"},
+                Architecture(224, 16, *SIZES[size[0]], **ROTARY, **(GATED if size == "SPlus" else {})),
+                f"facebook/dinov3-vit{size[0].lower()}16{size[1:].lower()}-pretrain-lvd1689m",
             )
-            for size, plus, numbers in (
-                ("S", "", {}), ("SPlus", "plus", {"gated": True, "activation": "silu"}), ("B", "", {}), ("L", "", {}),
-            )
+            for size in ("S", "SPlus", "B", "L")
         },
-        "DINOv3 License (Meta)",
-        (*PATCHES, *CLASS_TOKEN),
+        {"lvd1689m": ""},
+        "the DINOv3 License of Meta",
+        WITH_CLASS_TOKEN,
     ),
     _family(
         "SigLIP 2",
         {
-            "SigLIP2B16": (Architecture(224, 16, *SIZES["B"], **SIGLIP2), {"webli": "google/siglip2-base-patch16-224"}),
-            "SigLIP2L16": (Architecture(256, 16, *SIZES["L"], **SIGLIP2), {"webli": "google/siglip2-large-patch16-256"}),
+            f"SigLIP2{size}16": (
+                Architecture(pixels, 16, *SIZES[size], **SIGLIP),
+                f"timm/vit_{WORDS[size]}_patch16_siglip_{pixels}.v2_webli",
+            )
+            for size, pixels in (("B", 224), ("L", 256))
         },
+        {"webli": ""},
         "Apache-2.0",
-        (*PATCHES, "attention"),
+        (*OF_PATCHES, "attention"),
     ),
     _family(
         "ViT",
         {
-            f"ViT{size}16": (
-                Architecture(224, 16, *SIZES[size], **HALF),
-                {
-                    "imagenet": f"timm/vit_{WORDS[size]}_patch16_224.augreg_in21k_ft_in1k",
-                    "imagenet21k": f"timm/vit_{WORDS[size]}_patch16_224.augreg_in21k",
-                },
-            )
+            f"ViT{size}16": (Architecture(224, 16, *SIZES[size], **HALF), f"timm/vit_{WORDS[size]}_patch16_224.{{}}")
             for size in SIZES
         },
+        {"imagenet": "augreg_in21k_ft_in1k", "imagenet21k": "augreg_in21k"},
         "Apache-2.0",
-        (*PATCHES, *CLASS_TOKEN),
+        WITH_CLASS_TOKEN,
     ),
     _family(
         "DeiT",
         {
-            f"DeiT{size}16": (
-                Architecture(224, 16, *SIZES[size]),
-                {"imagenet": f"facebook/deit-{WORDS[size]}-patch16-224"},
-            )
+            f"DeiT{size}16": (Architecture(224, 16, *SIZES[size]), f"timm/deit_{WORDS[size]}_patch16_224.fb_in1k")
             for size in ("Ti", "S", "B")
         },
+        {"imagenet": ""},
         "Apache-2.0",
-        (*PATCHES, *CLASS_TOKEN),
+        WITH_CLASS_TOKEN,
     ),
-)
+)  # fmt: skip

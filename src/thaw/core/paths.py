@@ -95,8 +95,5 @@ def _without_git_quotes(name: str) -> str:
 
 
 def weights_file(path: Path) -> Path:
-    """Return the file with the weights that a path names: itself, or that of a folder in Hugging Face's or timm's layout.
-
-    No other file of the folder is read.
-    """
+    """Return the file with weights that a path names: itself, or that of a folder as Hugging Face and timm write it."""
     return path / "model.safetensors" if path.is_dir() else path

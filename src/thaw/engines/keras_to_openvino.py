@@ -21,7 +21,17 @@ from thaw.core.errors import ThawError
 from thaw.engines import tokens_to_openvino
 from thaw.engines.keras_internals import as_functional, run_graph
 from thaw.engines.keras_setup import keras
-from thaw.engines.openvino_nodes import TO_KERAS, TO_OPENVINO, Values, array, channels, constant, is_map, is_tokens, transposed
+from thaw.engines.openvino_nodes import (
+    TO_KERAS,
+    TO_OPENVINO,
+    Values,
+    array,
+    channels,
+    constant,
+    is_map,
+    is_tokens,
+    transposed,
+)  # fmt: skip
 from thaw.engines.openvino_setup import ov
 
 Model, Node, opset1, opset13 = ov.Model, ov.Node, ov.opset1, ov.opset13
@@ -91,8 +101,8 @@ def _concatenation(step, *inputs: Node) -> Node:
 
 
 def _flip(step, x: Node) -> Node:
-    channels = x.get_output_partial_shape(0)[1].get_length()
-    return opset13.gather(x, np.arange(channels)[::-1], np.int64(1))
+    count = x.get_output_partial_shape(0)[1].get_length()
+    return opset13.gather(x, np.arange(count)[::-1], np.int64(1))
 
 
 def _convolution(layer, x: Node) -> Node:
@@ -208,14 +218,15 @@ def _batch_norm(layer, x: Node) -> Node:
 
 
 def _layer_norm(layer, x: Node) -> Node:
+    if is_tokens(x):
+        return tokens_to_openvino.norm(layer, x)
+
     def norm(x: Node) -> Node:
         x = opset13.mvn(x, np.array([1]), True, layer.epsilon, "inside_sqrt")
         if layer.scale:
             x = opset13.multiply(x, channels(array(layer.gamma), x))
         return opset13.add(x, channels(array(layer.beta), x)) if layer.center else x
 
-    if is_tokens(x):
-        return tokens_to_openvino.norm(layer, x)
     return _on_a_map(norm, x)
 
 
