@@ -63,7 +63,11 @@ def load(network: "keras.Model", path: Path) -> None:
 
     Raises ThawError if the file is damaged, or if these are the weights of another network.
     """
-    state = State(path, read(path))
+    tensors = read(path)
+    try:
+        state = State(path, tensors)
+    except ValueError as error:
+        raise ThawError(f"{path} has the weights of another network: they do not fit each other ({error})") from error
     for layer in network.layers:
         if layer.name == "embedding_positions":
             layer.set_weights([_resized(state.take(layer.name), layer.grid)])
@@ -154,14 +158,15 @@ class State:
     def _embed(self) -> None:
         names = [name for name in ("class_token", "distillation_token", "registers") if name in self]
         tokens = [self.take(name) for name in names]
-        channels = len(self._tensors.get("norm.weight", ()))
-        prefix = np.concatenate([token.reshape(-1, channels) for token in [*tokens, np.empty((0, channels))]])
+        channels = self._tensors["norm.weight"].size if "norm.weight" in self else 0
+        prefix = np.concatenate([np.empty((0, channels)), *(token.reshape(-1, token.shape[-1]) for token in tokens)])
         if "positions" in self:
-            positions = self.take("positions").reshape(-1, channels)
+            positions = self.take("positions")
+            positions = positions.reshape(-1, positions.shape[-1])
             side = isqrt(len(positions))
             placed = len(positions) - side * side  # tokens before the patches that have a position
             prefix[:placed] += positions[:placed]
-            self._tensors["embedding_positions"] = positions[placed:].reshape(side, side, channels)
+            self._tensors["embedding_positions"] = positions[placed:].reshape(side, side, -1)
         self._tensors["embedding_tokens"] = prefix.astype(np.float32)
 
 

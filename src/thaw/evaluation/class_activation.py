@@ -1,27 +1,39 @@
 """Where a model looked: class-activation maps, after Zhou et al. 2016 (arXiv 1512.04150).
 
-They are exact where a network averages a feature map over its places and weighs the channels into logits. The order of
-the two may then be changed: what each place adds to the difference of two logits can be seen. Other networks, such as
-those with hidden layers behind the average, have no such map, and none is made up for them.
+They are exact where a network averages a feature map over its places, or the patches of a transformer, and weighs the
+channels into logits. The order of the two may then be changed: what each place adds to the difference of two logits can
+be seen. Other networks, such as those with hidden layers behind the average, or that read a class token, have no such
+map, and none is made up for them.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
 from thaw.engines.array_inference import predictor
 from thaw.engines.keras_internals import call_inputs, producer
 from thaw.engines.keras_setup import keras
+from thaw.engines.transformer_layers import TokenPooling
 
 BATCH_IMAGES = 16  # a map of 1280 channels is 250 KB, at 600 pixels some 2 MB
+
+
+class Weighing(NamedTuple):
+    """How the last layer of a model comes to its logits."""
+
+    averaged: keras.KerasTensor  # a map (n, h, w, channels), or tokens (n, tokens, channels)
+    map: keras.KerasTensor  # the same map, or that of the patches among the tokens
+    kernel: np.ndarray  # (channels, classes): it makes logits of the mean of the map
 
 
 def averaged_map(model: keras.Model) -> keras.KerasTensor | None:
     """Return the tensor (n, h, w, channels) whose mean over the places the last layer weighs; None without one."""
     weighing = _weighing(model)
-    return weighing and weighing[0]
+    return weighing and weighing.map
 
 
-def _weighing(model: keras.Model) -> tuple[keras.KerasTensor, np.ndarray] | None:
-    """Return that tensor and the kernel (channels, classes) that makes logits of its mean; None without one.
+def _weighing(model: keras.Model) -> Weighing | None:
+    """Return how the last layer weighs the mean of a map; None without one.
 
     The last layer of the model is dense, or a head that is a network itself and has a dense one.
     """
@@ -37,9 +49,12 @@ def _weighing(model: keras.Model) -> tuple[keras.KerasTensor, np.ndarray] | None
     if inside and averages is head.input:
         inside, averages = False, _without_dropout(head_input)
     pooling = producer(averages)
+    if isinstance(pooling, TokenPooling) and pooling.kind == "avg":
+        return Weighing(pooling.input, TokenPooling(None, pooling.prefix)(pooling.input), kernel)
     if not isinstance(pooling, keras.layers.GlobalAveragePooling2D):
         return None
-    return (keras.Model(head.input, pooling.input)(head_input) if inside else pooling.input), kernel
+    averaged = keras.Model(head.input, pooling.input)(head_input) if inside else pooling.input
+    return Weighing(averaged, averaged, kernel)
 
 
 def _without_dropout(tensor: keras.KerasTensor) -> keras.KerasTensor:
@@ -55,7 +70,7 @@ def map_input(model: keras.Model, cut: str | None) -> str | None:
     None stands for the pixels.
     """
     names = [layer.name for layer in model.layers]
-    last = producer(averaged_map(model)).name  # a layer of the model, unless it lies within the head
+    last = producer(_weighing(model).averaged).name  # a layer of the model, unless it lies within the head
     return cut if cut and (last not in names or names.index(cut) <= names.index(last)) else None
 
 
@@ -76,7 +91,7 @@ def activation_maps(
     Returns:
         (n, h, w) float32.
     """
-    first, (map_, kernel) = model.get_layer(layer).output if layer else model.input, _weighing(model)
+    first, (_, map_, kernel) = model.get_layer(layer).output if layer else model.input, _weighing(model)
     map_rows = inputs.__getitem__ if first is map_ else predictor(keras.Model(first, map_), inputs)
     maps = []
     for start in range(0, len(inputs), BATCH_IMAGES):
