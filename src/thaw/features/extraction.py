@@ -34,6 +34,7 @@ class ImageSettings:
     size: int  # pixels of each side of a view
     resize: str  # crop, pad or squash, see `decoding.fit`; or auto, which `resolved` replaces
     engine: str  # openvino or tensorflow
+    precision: str = "float32"  # or bfloat16: of the frozen layers
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Dataset:
 def sized(image: "Image", backbone: Path) -> ImageSettings:
     """Return the settings of `image`. If its size is null, it is the size that the backbone was trained with."""
     size = read_json(backbone / "backbone.json")["size"] if image.size is None else image.size
-    return ImageSettings(size, image.resize, image.engine)
+    return ImageSettings(size, image.resize, image.engine, image.precision)
 
 
 def resolved(image: ImageSettings, features: Path) -> ImageSettings:
@@ -61,7 +62,7 @@ def engine(backbone: Path, layer: str | None, image: ImageSettings) -> inference
     if layer is None:
         return iter
     if image.engine == "openvino":
-        return inference.compile_openvino(backbone / "backbone.xml", layer, image.size)
+        return inference.compile_openvino(backbone / "backbone.xml", layer, image.size, precision=image.precision)
     return inference.compile_tensorflow(backbone / "backbone.keras", layer)
 
 

@@ -11,3 +11,4 @@ class Image(Section):
     size: Annotated[int, Field(ge=32, le=2048)] | None
     resize: Literal["crop", "pad", "squash", "auto"]
     engine: Literal["openvino", "tensorflow"]
+    precision: Literal["float32", "bfloat16"]

@@ -49,11 +49,13 @@ class Params(Section):
     def check_kernels(self, choice: Choice) -> None:
         """Raise ThawError if the kernels of the baseline are in use for bfloat16: none multiplies it, and TensorFlow,
         which tries to on a processor with AVX-512, ends without an error."""
-        if choice.baseline and self.fine_tune.gradients == "bfloat16":
-            raise ThawError(
-                f"params.yaml: fine_tune.gradients: bfloat16 needs {NATIVE}=native in the environment: the kernels of "
-                f"{BASELINE} do not multiply it"
-            )
+        asked = {"image.precision": self.image.precision, "fine_tune.gradients": self.fine_tune.gradients}
+        for name, precision in asked.items():
+            if choice.baseline and precision == "bfloat16":
+                raise ThawError(
+                    f"params.yaml: {name}: bfloat16 needs {NATIVE}=native in the environment: the kernels of "
+                    f"{BASELINE} do not multiply it"
+                )
 
     def check_folds(self, are_folds: bool) -> None:
         """Raise ThawError if a parameter does not fit folds, or one split."""
@@ -97,6 +99,12 @@ class Params(Section):
             raise ValueError(f"fine_tune.keep: {keep} is for folds: set it to auto, or set split.folds")
         if keep != "auto" and self.head.extend:
             raise ValueError(f"fine_tune.keep: {keep} needs head.extend: null: an extended head is not fine-tuned")
+        return self
+
+    @model_validator(mode="after")
+    def _precision_fits_the_engine(self):
+        if self.image.precision == "bfloat16" and self.image.engine != "openvino":
+            raise ValueError("image.precision: bfloat16 needs image.engine: openvino")
         return self
 
     @model_validator(mode="after")
