@@ -100,5 +100,5 @@ def test_a_new_family_is_valid_in_the_parameters_and_no_heavy_package_is_importe
 
 def test_no_backbone_is_in_two_families():
     assert len(registry.BACKBONES) == sum(len(family.input_sizes) for family in registry.FAMILIES)
-    assert registry.input_size("EfficientNetLite0") == (224, 32)
-    assert registry.WEIGHT_FILES == (".weights.h5", ".keras", ".h5", ".pth")
+    assert registry.input_size("EfficientNetLite0") == (224, 32, 1)
+    assert registry.WEIGHT_FILES == (".weights.h5", ".keras", ".h5", ".pth", ".safetensors")

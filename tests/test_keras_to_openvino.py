@@ -25,6 +25,10 @@ CASES = {  # what is built from Keras' layers, and the shape of one input
     "batch norm of features": (lambda layers: layers.BatchNormalization(scale=False), (4,)),
     "dense on a map": (lambda layers: layers.Dense(3, activation="softmax"), (4, 5, 4)),
     "dense on features": (lambda layers: layers.Dense(3, activation="tanh"), (4,)),
+    "dense on tokens": (lambda layers: layers.Dense(3, activation="softmax"), (5, 900)),
+    "norm of tokens": (lambda layers: layers.LayerNormalization(epsilon=1e-3), (5, 24)),
+    "norm of tokens, not scaled": (lambda layers: layers.LayerNormalization(scale=False), (5, 24)),
+    "batch norm of tokens": (lambda layers: layers.BatchNormalization(), (5, 4)),
     "flattened": (lambda layers: layers.Flatten(), (2, 3, 4)),
     "features as a map": (lambda layers: layers.Reshape((2, 3, 2)), (12,)),
     "features as a point": (lambda layers: layers.Reshape((1, 1, 4)), (4,)),
@@ -37,7 +41,7 @@ REFUSED = {
     "the activation softplus of": lambda layers: layers.Dense(3, activation="softplus"),
     "a ReLU with a slope": lambda layers: layers.ReLU(negative_slope=0.1),
     "an inverted Normalization": lambda layers: layers.Normalization(mean=0.0, variance=1.0, invert=True),
-    "a_row returns neither": lambda layers: layers.Reshape((30, 4), name="a_row"),
+    "a_row returns neither": lambda layers: layers.Reshape((5, 2, 3, 4), name="a_row"),
     "a_norm has its channels not in the last axis": lambda layers: layers.BatchNormalization(axis=1, name="a_norm"),
     "a_filter has its channels not in the last axis": lambda layers: layers.Conv2D(
         3, 1, data_format="channels_first", name="a_filter"

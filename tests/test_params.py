@@ -100,9 +100,9 @@ def test_a_parameter_in_the_wrong_section_is_named_with_its_own(tmp_path):
         ("split.validation", True, "number"),
         ("split.keep_subsets", "yes", "boolean"),
         ("split.keep_subsets", 1, "boolean"),
-        ("backbone.weights", 5, "imagenet, null, or a file"),
-        ("backbone.weights", "imagnet", "imagenet, null, or a file"),
-        ("backbone.weights", "weights.pt", ".weights.h5, .keras, .h5 or .pth"),
+        ("backbone.weights", 5, "one of imagenet, lvd142m"),
+        ("backbone.weights", "imagnet", "null, a folder (with a /), or a file"),
+        ("backbone.weights", "weights.pt", ".weights.h5, .keras, .h5, .pth or .safetensors"),
         ("fine_tune.freeze_depth", 5, "string"),
         ("fine_tune.freeze_depth", None, "string"),
         ("image.resize", "cropp", "'crop', 'pad', 'squash' or 'auto'"),
@@ -345,7 +345,7 @@ def test_a_missing_file_is_one_line(tmp_path):
 
 def test_a_backbone_that_does_not_exist_comes_with_the_nearest_names(tmp_path):
     text = message(tmp_path, {"backbone.name": "EficientNetV2B0"})
-    assert "backbone.name should be one of 43 names, not 'EficientNetV2B0' (did you mean EfficientNetV2B0" in text
+    assert "backbone.name should be one of 62 names, not 'EficientNetV2B0' (did you mean EfficientNetV2B0" in text
 
 
 @pytest.mark.parametrize(("name", "least"), [("InceptionV3", 75), ("Xception", 71), ("VGG16", 32)])
@@ -518,13 +518,49 @@ def test_a_split_of_ones_own_beside_another_division_is_refused_before_a_photogr
         params.load(write(path, others)).split.check_subsets(["train", "test"])
 
 
-def test_gradients_in_bfloat16_need_native_kernels(tmp_path, monkeypatch):
-    path = write(tmp_path / "params.yaml", {"fine_tune.gradients": "bfloat16"})
+@pytest.mark.parametrize("name", ["fine_tune.gradients", "image.precision"])
+def test_bfloat16_needs_native_kernels(tmp_path, monkeypatch, name):
+    path = write(tmp_path / "params.yaml", {name: "bfloat16"})
     monkeypatch.setattr(kernels, "CHOICE", kernels.Choice(False, "THAW_KERNELS=native", {}))
     params.check_kernels(path)
     monkeypatch.setattr(kernels, "CHOICE", kernels.Choice(True, "", {}))
-    with pytest.raises(ThawError, match="bfloat16 needs THAW_KERNELS=native in the environment"):
+    with pytest.raises(ThawError, match=f"{name}: bfloat16 needs THAW_KERNELS=native in the environment"):
         params.check_kernels(path)
+
+
+DINOV2 = {"backbone.name": "DINOv2S14", "backbone.weights": "lvd142m", "fine_tune.freeze_depth": "block9"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"backbone.weights": "imagenet"}, "DINOv2S14 was not published with imagenet: set it to lvd142m"),
+        (
+            {"image.size": 230},
+            "a multiple of 14, the side of a patch, for DINOv2S14, not 230: the nearest are 224 and 238",
+        ),
+        ({"backbone.pooling": "attention"}, "DINOv2S14 has 'avg', 'max', 'cls', 'cls_avg', null, not 'attention'"),
+        ({"backbone.name": "EfficientNetLite0", "backbone.weights": None, "backbone.pooling": "cls"}, "not 'cls'"),
+        (
+            {
+                "backbone.name": "SigLIP2B16",
+                "backbone.weights": None,
+                "backbone.pooling": "attention",
+                "backbone.cut": "b",
+            },
+            "attention stands behind the whole network: set backbone.cut to null",
+        ),
+        ({"image.precision": "bfloat16", "image.engine": "tensorflow"}, "bfloat16 needs image.engine: openvino"),
+    ],
+)
+def test_what_a_transformer_does_not_have_is_one_line(tmp_path, changes, words):
+    assert words in message(tmp_path, DINOV2 | changes)
+
+
+@pytest.mark.parametrize("weights", ["lvd142m", "./folder", "/a/file.safetensors", None])
+def test_weights_of_a_transformer_are_published_ones_a_folder_or_a_file(tmp_path, weights):
+    path = write(tmp_path / "params.yaml", DINOV2 | {"backbone.weights": weights, "backbone.pooling": "cls"})
+    assert params.load(path).backbone.weights == weights
 
 
 @pytest.mark.parametrize("keep", ["head", "fine_tuned"])

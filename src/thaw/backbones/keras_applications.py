@@ -80,7 +80,7 @@ def build(name: str, imagenet: bool) -> "keras.Model":
     """
     from thaw.engines.keras_setup import keras
 
-    (size, _), scaling = MODELS[name]
+    (size, *_), scaling = MODELS[name]
     image = keras.Input((size, size, 3), name="image")
     pixels = preprocess(image, scaling)
     try:

@@ -7,9 +7,10 @@ Each block is made of layers of its own, so that a network can be cut behind eac
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from thaw.backbones import hub, transformer_weights
+from thaw.backbones import hub
 from thaw.backbones.base import Family, InputSize
 from thaw.backbones.keras_applications import DEVIATION, MEAN
 
@@ -114,6 +115,12 @@ OF_PATCHES, WITH_CLASS_TOKEN = ("avg", "max", None), ("avg", "max", "cls", "cls_
 Published = Mapping[str, tuple[Architecture, str]]  # of a backbone: its numbers; its repository on the Hub, for `{}`
 
 
+def _load(network: "keras.Model", path: Path) -> None:
+    from thaw.backbones import transformer_weights  # imports NumPy
+
+    transformer_weights.load(network, path)
+
+
 def _family(
     name: str, published: Published, weights: Mapping[str, str], licence: str, poolings: tuple[str | None, ...]
 ) -> Family:
@@ -133,7 +140,7 @@ def _family(
         input_sizes={backbone: InputSize(a.size, a.patch, a.patch) for backbone, a in architectures.items()},
         build=lambda backbone, _: network(architectures[backbone], backbone),
         last_map="norm",
-        readers={".safetensors": transformer_weights.load},
+        readers={".safetensors": _load},
         published=tuple(weights),
         fetch=lambda backbone, weight: hub.fetch(published[backbone][1].format(weights[weight])),
         prefix=prefix,

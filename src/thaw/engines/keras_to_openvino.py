@@ -26,6 +26,7 @@ from thaw.engines.openvino_nodes import (
     TO_OPENVINO,
     Values,
     array,
+    channel_axis,
     channels,
     constant,
     is_map,
@@ -97,12 +98,13 @@ def _combined(operation: Callable, inputs: Sequence[Node | Values | float]) -> N
 
 
 def _concatenation(step, *inputs: Node) -> Node:
-    return opset13.concat(list(inputs), axis=1)
+    return opset13.concat(list(inputs), axis=channel_axis(inputs[0]))
 
 
 def _flip(step, x: Node) -> Node:
-    count = x.get_output_partial_shape(0)[1].get_length()
-    return opset13.gather(x, np.arange(count)[::-1], np.int64(1))
+    axis = channel_axis(x)
+    count = x.get_output_partial_shape(0)[axis].get_length()
+    return opset13.gather(x, np.arange(count)[::-1], np.int64(axis))
 
 
 def _convolution(layer, x: Node) -> Node:
@@ -303,6 +305,6 @@ ACTIVATIONS: dict[str, Callable[[Node], Node]] = {
     "relu6": lambda x: opset13.clamp(x, 0.0, 6.0),
     "sigmoid": opset13.sigmoid,
     "silu": opset13.swish,
-    "softmax": partial(opset13.softmax, axis=1),  # of features or maps
+    "softmax": lambda x: opset13.softmax(x, axis=channel_axis(x)),
     "tanh": opset13.tanh,
 }

@@ -25,6 +25,10 @@ def is_tokens(x: Node) -> bool:
     return x.get_output_partial_shape(0).rank.get_length() == 3
 
 
+def channel_axis(x: Node) -> int:
+    return 2 if is_tokens(x) else 1
+
+
 def channels(values: Values | float, x: Node) -> Node:
     """Return a value for each channel, or one for all, in the shape that it needs beside `x`."""
     values = np.ravel(np.asarray(values, np.float32))

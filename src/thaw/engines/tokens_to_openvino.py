@@ -33,7 +33,7 @@ def product(x: Node, kernel: np.ndarray) -> Node:
 def norm(layer, x: Node) -> Node:
     """Normalise the channels of each token. The means are convolutions: OpenVINO's own normalisation of tokens gives
     other last digits on a processor with AVX-512 that is limited to AVX2, or crashes."""
-    channels = layer.gamma.shape[0]
+    channels = x.get_output_partial_shape(0)[2].get_length()
     kernel = constant(np.full((1, channels, 1, 1), 1 / channels))
 
     def mean(x: Node) -> Node:
@@ -44,7 +44,9 @@ def norm(layer, x: Node) -> Node:
     variance = mean(opset13.multiply(deviation, deviation))
     row = opset13.divide(deviation, opset13.sqrt(opset13.add(variance, constant([layer.epsilon]))))
     x = opset13.squeeze(opset13.transpose(row, _integers(0, 2, 3, 1)), _integers(1))
-    return opset13.add(opset13.multiply(x, constant(array(layer.gamma))), constant(array(layer.beta)))
+    if layer.scale:
+        x = opset13.multiply(x, constant(array(layer.gamma)))
+    return opset13.add(x, constant(array(layer.beta))) if layer.center else x
 
 
 def _positions(layer, x: Node) -> Node:
