@@ -1,8 +1,8 @@
 """Build the pre-trained network and keep it in `models/backbone`, in Keras' and in OpenVINO's format.
 
-`backbone.keras` is the network; an EfficientNet-Lite has its 1000 classes too. `backbone.xml` and `.bin` are the same
-for OpenVINO, with an output at every cut point. `backbone.json` lists the cut points, `classes.csv` the classes, if the
-network has any.
+`backbone.keras` is the network; with `backbone.top: true` it has its 1000 classes too. `backbone.xml` and `.bin` are
+the same for OpenVINO, with an output at every cut point. `backbone.json` lists the cut points, `classes.csv` the
+classes, if the network has them.
 
 `python src/backbone.py --list` writes nothing. It prints what freezing up to each cut point costs: in disk to keep its
 output, and in time to train the layers behind it.

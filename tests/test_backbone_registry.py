@@ -68,7 +68,7 @@ def test_a_new_family_is_built_cut_and_converted(tiny, tmp_path):
     assert cut.output.shape[1:] == (None, None, 4)
     assert behind == ["block2_conv"]
 
-    params = Backbone.model_construct(name="Tiny8", weights=None, cut=None, pooling="avg", seed=1)
+    params = Backbone.model_construct(name="Tiny8", weights=None, cut=None, pooling="avg", top=False, seed=1)
     artifact.write(params, tmp_path)
     assert json.loads((tmp_path / "backbone.json").read_text())["size"] == 8
     pixels = np.random.default_rng(1).integers(0, 256, (2, 8, 8, 3), np.uint8)

@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 
 def write(backbone: "Backbone", folder: Path) -> keras.Model:
     """Build a backbone and write all its files into `folder`; return the network."""
-    model, behind_cut = building.build(backbone.name, backbone.weights, backbone.seed, backbone.cut, backbone.pooling)
+    model, behind_cut = building.build(
+        backbone.name, backbone.weights, backbone.seed, backbone.cut, backbone.pooling, backbone.top
+    )
     cut_points = find_cut_points(model, FEATURES)
     outputs = {point.layer: model.get_layer(point.layer).output for point in cut_points}
     classes, metadata = [], {}
-    if model.output is not outputs[FEATURES]:
+    if backbone.top:
         classes = imagenet_classes()
         metadata["class_names"] = [name for _, name in classes]
         outputs["predictions"] = model.output
@@ -36,6 +38,7 @@ def write(backbone: "Backbone", folder: Path) -> keras.Model:
     description = {
         "name": backbone.name,
         "size": registry.input_size(backbone.name).trained,
+        "only_size": model.input.shape[1],
         "weights": _fingerprint(backbone.weights),
         "cut_points": [point.as_dict() for point in cut_points],
         "behind_cut": behind_cut,

@@ -36,9 +36,9 @@ class Family:
         build: takes the name of a backbone and whether it gets the ImageNet weights, and returns its network. This
             takes (n, h, w, 3) RGB pixels 0-255 of any size: the pre-processing is part of it. Random weights come from
             Keras' global generator. It raises ThawError if the ImageNet weights are not available.
-        last_map: the layer with the last feature map; None is the last layer of the network.
-        classifies: the network ends in (n, 1000) probabilities of the ImageNet classes. Then its layer `features` has
-            the mean of the last map.
+        build_with_top: does the same, and its network ends in (n, 1000) probabilities of the ImageNet classes. Some of
+            these networks take images of one size only. None: the family has no such networks.
+        last_map: the layer of a network of `build` with the last feature map; None is its last layer.
         readers: functions that give a network the weights of a file, for endings in addition to KERAS_FILES. They raise
             ThawError if these are the weights of another network.
         after_loading: corrects a network after it got the weights of a file of the user's.
@@ -47,7 +47,7 @@ class Family:
     name: str
     input_sizes: Mapping[str, InputSize]
     build: Callable[[str, bool], "keras.Model"]
+    build_with_top: Callable[[str, bool], "keras.Model"] | None = None
     last_map: str | None = None
-    classifies: bool = False
     readers: Mapping[str, Callable[["keras.Model", Path], None]] = field(default_factory=dict)
     after_loading: Callable[["keras.Model"], None] = _unchanged

@@ -9,6 +9,7 @@ import polars as pl
 
 from thaw.backbones import artifact, costs
 from thaw.backbones.cut_points import FEATURES, find_cut_points
+from thaw.core.errors import ThawError
 from thaw.engines import inference
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ def cost_table(backbone: "Backbone", size: int) -> pl.DataFrame:
     with tempfile.TemporaryDirectory() as folder:
         network = Path(folder) / "backbone.xml"
         model = artifact.write(backbone, Path(folder))
+        if (only := model.input.shape[1]) not in (None, size):
+            raise ThawError(f"--size should be {only}, not {size}: the top of {model.name} is made for this size alone")
         cut_points = find_cut_points(model, FEATURES)
         shapes = inference.output_shapes(network, [point.layer for point in cut_points], size)
         counts = costs.multiply_adds(network, size)

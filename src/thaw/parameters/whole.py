@@ -80,12 +80,8 @@ class Params(Section):
             raise ValueError("head.extend needs head.kind: linear: it adds classes to the linear head of a model")
         if self.head.extend and self.fine_tune.freeze_depth != "all":
             raise ValueError("head.extend needs fine_tune.freeze_depth: all: the features of the old classes must stay")
-        from_backbone = registry.BACKBONES[self.backbone.name].classifies and self.backbone.pooling == "avg"
-        if self.head.extend is True and (not from_backbone or self.backbone.cut):
-            raise ValueError(
-                "head.extend: true needs a backbone with its 1000 classes: EfficientNet-Lite, with backbone.pooling: "
-                "avg and backbone.cut: null"
-            )
+        if self.head.extend is True and not self.backbone.top:
+            raise ValueError("head.extend: true needs backbone.top: true, which keeps the 1000 classes of the backbone")
         if self.head.extend and self.evaluate.threshold != 0.5:
             raise ValueError("evaluate.threshold must be 0.5 with head.extend: another one needs two classes")
         return self
