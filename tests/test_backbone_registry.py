@@ -68,7 +68,7 @@ def test_a_new_family_is_built_cut_and_converted(tiny, tmp_path):
     assert cut.output.shape[1:] == (None, None, 4)
     assert behind == ["block2_conv"]
 
-    params = Backbone.model_construct(name="Tiny8", weights=None, cut=None, pooling="avg", seed=1)
+    params = Backbone.model_construct(name="Tiny8", weights=None, preprocess=None, cut=None, pooling="avg", seed=1)
     artifact.write(params, tmp_path)
     assert json.loads((tmp_path / "backbone.json").read_text())["size"] == 8
     pixels = np.random.default_rng(1).integers(0, 256, (2, 8, 8, 3), np.uint8)
@@ -101,4 +101,4 @@ def test_a_new_family_is_valid_in_the_parameters_and_no_heavy_package_is_importe
 def test_no_backbone_is_in_two_families():
     assert len(registry.BACKBONES) == sum(len(family.input_sizes) for family in registry.FAMILIES)
     assert registry.input_size("EfficientNetLite0") == (224, 32)
-    assert registry.WEIGHT_FILES == (".weights.h5", ".keras", ".h5", ".pth")
+    assert registry.WEIGHT_FILES == (".weights.h5", ".keras", ".h5", ".pth", ".onnx", ".xml")

@@ -94,12 +94,6 @@ def of_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def of_file(path: Path) -> str:
-    """Return the hash of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _state(path: str) -> State:
     try:
         status = os.stat(path)  # noqa: PTH116 - of many thousand paths
@@ -111,7 +105,8 @@ def _state(path: str) -> State:
 
 def _read(path: Path) -> str:
     try:
-        return of_file(path)
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise_if_lost(error, path)
         return f"cannot be read ({error.strerror})"

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from pydantic import model_validator
 
 from thaw.backbones import registry
-from thaw.backbones.cut_points import resolve_depths
+from thaw.backbones.cut_points import FEATURES, resolve_depths
 from thaw.core.errors import ThawError
 from thaw.core.kernels import BASELINE, NATIVE, Choice
-from thaw.core.section import Section
+from thaw.core.section import Section, as_written
 from thaw.parameters.augment import Augment
 from thaw.parameters.backbone import Backbone
 from thaw.parameters.download import Download
@@ -63,8 +63,15 @@ class Params(Section):
             )
 
     def check_backbone(self, backbone: Mapping) -> None:
-        """Raise ThawError if the content of backbone.json has not the layers that a parameter names."""
+        """Raise ThawError if the content of backbone.json has not the layers that a parameter names, or not the size of
+        the images."""
         resolve_depths(self.fine_tune.freeze_depth, backbone)
+        is_fixed = backbone.get("own_network", {}).get("fixed_size")
+        if is_fixed and self.image.size not in (None, backbone["size"]):
+            raise ThawError(
+                f"image.size should be {backbone['size']} or null, not {self.image.size}: the network of "
+                "backbone.weights takes no other"
+            )
 
     @model_validator(mode="after")
     def _head_fits_the_backbone(self):
@@ -97,6 +104,20 @@ class Params(Section):
             raise ValueError(f"fine_tune.keep: {keep} is for folds: set it to auto, or set split.folds")
         if keep != "auto" and self.head.extend:
             raise ValueError(f"fine_tune.keep: {keep} needs head.extend: null: an extended head is not fine-tuned")
+        return self
+
+    @model_validator(mode="after")
+    def _own_network_stays_frozen(self):
+        if not registry.BACKBONES[self.backbone.name].read:
+            return self
+        depth = self.fine_tune.freeze_depth
+        if not {*([depth] if isinstance(depth, str) else depth)} <= {"all", FEATURES}:
+            raise ValueError(
+                f"fine_tune.freeze_depth should be all, not {as_written(depth)}: backbone.name: {self.backbone.name} "
+                "is a network from a file, which cannot thaw"
+            )
+        if self.image.engine != "openvino":
+            raise ValueError(f"backbone.name: {self.backbone.name} needs image.engine: openvino")
         return self
 
     @model_validator(mode="after")
