@@ -70,11 +70,6 @@ def read(path: Path, preprocess: str | Sequence, cut: str | None, pooling: str |
     from thaw.engines.openvino_setup import ov
 
     network = _load(path)
-    parameters = sum(
-        prod(step.get_output_shape(0))
-        for step in network.get_ops()
-        if step.get_type_name() == "Constant" and step.get_output_element_type(0).is_real()
-    )
     try:
         tensor, name = _choose_output(network, cut)
         taken = _replace_input(network, preprocess)
@@ -90,8 +85,14 @@ def read(path: Path, preprocess: str | Sequence, cut: str | None, pooling: str |
         scale, offset = [1 / 255 / d for d in deviation], [-m / d for m, d in zip(mean, deviation, strict=True)]
         x = keras.layers.Rescaling(scale, offset, name="preprocess")(x)
     about = f"it takes {taken.text}, and backbone.preprocess is {preprocess}; {output.text}"
-    files = _files(ov.Model([output.node], [taken.image], NAME))
-    return keras.Model(image, OpenVINONetwork(output.sides, parameters, about, files, name="network")(x), name=NAME)
+    kept = ov.Model([output.node], [taken.image], NAME)
+    parameters = sum(
+        prod(step.get_output_shape(0))
+        for step in kept.get_ops()
+        if step.get_type_name() == "Constant" and step.get_output_element_type(0).is_real()
+    )
+    layer = OpenVINONetwork(output.sides, parameters, about, _files(kept), name="network")
+    return keras.Model(image, layer(x), name=NAME)
 
 
 class _UnfitError(Exception):
