@@ -70,6 +70,7 @@ def draw(
         "map": steps.transpose(inner, np.array([0, 2, 3, 1])) if channels_last else steps.add(inner, np.float32(0)),
         "features": steps.reduce_mean(inner, np.array([2, 3])),
         "tokens": flat,
+        "flat": steps.reshape(inner, [0, -1], special_zero=True),
         "one": steps.reshape(inner, [1, -1], special_zero=False),
         "five": steps.unsqueeze(inner, np.array([1])),
         "numbers": steps.convert(steps.reduce_mean(inner, np.array([2, 3])), "i64"),
@@ -157,7 +158,7 @@ def test_tokens_are_pooled_over_all_of_them(tmp_path, pooling, reduce):
     expected = reduce(in_the_file(path, "tokens", pixels()), axis=1)
     np.testing.assert_allclose(features(path, tmp_path / "out", pooling=pooling), expected, rtol=1e-5, atol=1e-4)
     about = json.loads((tmp_path / "out/backbone.json").read_text())["own_network"]["about"]
-    assert f"pooled over all 12544 tokens, backbone.pooling: {pooling}" in about
+    assert f"is 12544 tokens, (n, 12544, 8), which are all pooled, backbone.pooling: {pooling}" in about
 
 
 @pytest.mark.parametrize("cut", ["features", "map", "inner"])
@@ -207,6 +208,34 @@ def test_a_fixed_batch_is_made_free_where_the_network_allows_it(tmp_path, batch)
     path = draw(tmp_path / "net.xml", shape=(batch, 3, SIZE, SIZE))
     expected = in_the_file(draw(tmp_path / "free.xml"), "features", pixels(3))
     np.testing.assert_allclose(features(path, tmp_path / "out", pixels(3)), expected, rtol=1e-5, atol=1e-4)
+
+
+def test_a_file_that_only_says_any_size_has_the_one_that_works(tmp_path):
+    """As with positions that are learned for one size."""
+    image = tensor(steps.parameter([-1, 3, -1, -1], np.float32), "pixels")
+    x = steps.add(steps.relu(image), np.full((1, 1, 384, 384), 2, np.float32))
+    x = tensor(steps.reduce_max(x, np.array([2, 3])), "features")
+    ov.save_model(ov.Model([x], [image], "sized"), tmp_path / "net.xml", compress_to_fp16=False)
+    model, _ = building.build("own", str(tmp_path / "net.xml"), 1, preprocess="0-255")
+    assert model.input.shape == (None, 384, 384, 3)
+
+
+def test_features_that_depend_on_the_size_fix_it(tmp_path):
+    model, _ = building.build("own", str(draw(tmp_path / "net.xml", "flat")), 1, preprocess="0-255")
+    assert model.input.shape == (None, 224, 224, 3) and model.output.shape == (None, 112 * 112 * CHANNELS)
+
+
+def test_a_size_that_the_network_cannot_take_is_one_line(tmp_path):
+    """Here the even rows are added to the odd ones: their numbers have to be the same."""
+    image = tensor(steps.parameter([-1, 3, -1, -1], np.float32), "pixels")
+    even, odd = (
+        steps.strided_slice(image, [0, 0, i, 0], [0] * 4, [1, 1, 2, 1], [1, 1, 0, 1], [1] * 4) for i in range(2)
+    )
+    x = tensor(steps.reduce_mean(steps.add(even, odd), np.array([2, 3])), "features")
+    ov.save_model(ov.Model([x], [image], "even"), tmp_path / "net.xml", compress_to_fp16=False)
+    assert features(tmp_path / "net.xml", tmp_path / "out").shape == (2, 3)
+    with pytest.raises(ThawError, match="takes no images of 25 pixels, set image"):
+        inference.output_shapes(tmp_path / "out/backbone.xml", [FEATURES], 25)
 
 
 def test_two_networks_whose_tensors_have_the_names_of_the_pipeline_are_told_apart(tmp_path):
@@ -338,8 +367,8 @@ def test_a_network_of_whole_numbers_takes_no_scaled_pixels(tmp_path):
 @pytest.mark.parametrize(
     ("returns", "message"),
     [
-        ("five", "neither features, tokens nor square maps: its output five"),
-        ("numbers", "returns i64, not features: its output numbers"),
+        ("five", "returns (n, 1, 8, 112, 112), neither features, tokens nor square maps"),
+        ("numbers", "returns (n, 8) i64, and no features"),
         ("one", "computes a fixed number of images at a time"),
     ],
 )
@@ -513,8 +542,8 @@ def script(run, *arguments: str) -> subprocess.CompletedProcess:
 
 def test_the_whole_pipeline_runs_and_says_what_it_makes_of_the_network(run):
     about = (
-        "backbone: net.xml: it takes RGB images (1, 3, 32, 32), and backbone.preprocess is -1-1; its output map, "
-        "(n, 8, 16, 16), is a map of 8 channels, pooled over its positions, backbone.pooling: avg"
+        "backbone: net.xml: it takes RGB images (1, 3, 32, 32) of 32 × 32 pixels, backbone.preprocess: -1-1; its "
+        "output map is a map of 8 channels, (n, 8, 16, 16), which is pooled, backbone.pooling: avg"
     )
     assert about in run.printed.stdout
     metrics = json.loads((run.path / "reports/metrics.json").read_text())

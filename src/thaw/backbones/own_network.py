@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 NAME = "own"
 SIZE = InputSize(224, 32)  # if the file takes images of any size
+SIDES = (SIZE.trained, 256, 384, 448, 518, 336, 240, 299, 512)  # of images, in pixels, the most usual first
 PIXELS = "0-255"
 PREPROCESS = {  # mean and deviation of each channel, of pixels 0-1
     PIXELS: ((0, 0, 0), (1 / 255, 1 / 255, 1 / 255)),
@@ -35,17 +36,9 @@ class Input(NamedTuple):
     """What a network takes."""
 
     image: "ov.Node"  # (n, 3, h, w) float32, in the place of the network's own input
-    side: int | None  # of the images, in pixels; None for any
+    side: int | None  # of the images, in pixels, as the file says; None for any
     batch: int | None  # the number of images, if it is fixed
     channels_last: bool  # in the network's own input
-    text: str
-
-
-class Output(NamedTuple):
-    """What is made of what a network returns."""
-
-    node: "ov.Node"  # features (n, channels), or maps (n, channels, h, w), float32
-    sides: list[int | None]  # of one image, with the channels last
     text: str
 
 
@@ -73,25 +66,35 @@ def read(path: Path, preprocess: str | Sequence, cut: str | None, pooling: str |
     try:
         tensor, name = _choose_output(network, cut)
         taken = _replace_input(network, preprocess)
-        shape = _output_shape(tensor, taken, preprocess)
-        output = _as_features(tensor, f"its output {name}", shape, taken, pooling)
+        side, shape = _compute(tensor, taken, preprocess)
+        output, returned = _as_features(tensor, shape, taken.channels_last, pooling)
+        kept = ov.Model([output], [taken.image], NAME)
+        exact, larger = (_shape_at(kept, pixels) for pixels in (side, 2 * side))
+        if not exact:
+            raise _UnfitError("returns features whose number depends on what an image shows")
     except _UnfitError as error:
         raise ThawError(f"backbone.weights: {path} {error}") from error
+    (_, channels, *sides), any_size = exact, taken.side is None and larger[:2] == exact[:2]  # some files only say so
+    sizes = "of any size" if any_size else f"of {side} × {side} pixels"
 
     keras.backend.clear_session()
-    x = image = keras.Input((taken.side, taken.side, 3), name="image")
+    x = image = keras.Input((None, None, 3) if any_size else (side, side, 3), name="image")
     if preprocess != PIXELS:
         mean, deviation = PREPROCESS[preprocess] if isinstance(preprocess, str) else preprocess
         scale, offset = [1 / 255 / d for d in deviation], [-m / d for m, d in zip(mean, deviation, strict=True)]
         x = keras.layers.Rescaling(scale, offset, name="preprocess")(x)
-    about = f"it takes {taken.text}, and backbone.preprocess is {preprocess}; {output.text}"
-    kept = ov.Model([output.node], [taken.image], NAME)
     parameters = sum(
         prod(step.get_output_shape(0))
         for step in kept.get_ops()
         if step.get_type_name() == "Constant" and step.get_output_element_type(0).is_real()
     )
-    layer = OpenVINONetwork(output.sides, parameters, about, _files(kept), name="network")
+    layer = OpenVINONetwork(
+        output=[*((None for _ in sides) if any_size else sides), channels],
+        parameters=parameters,
+        about=f"it takes {taken.text} {sizes}, backbone.preprocess: {preprocess}; its output {name} {returned}",
+        files=_files(kept),
+        name="network",
+    )
     return keras.Model(image, layer(x), name=NAME)
 
 
@@ -102,20 +105,17 @@ class _UnfitError(Exception):
 def _load(path: Path) -> "ov.Model":
     from thaw.core import weight_files
     from thaw.core.silence import silence
-    from thaw.engines.openvino_setup import ov
+    from thaw.engines.openvino_setup import ov, reason
 
     weight_files.parts(path)  # raises ThawError if one is missing
     try:
         with silence(2):  # if no reader knows the file, several say why
             return ov.Core().read_model(path)
     except RuntimeError as error:
-        raise ThawError(f"backbone.weights: {path} cannot be read: {_reason(error)}") from error
-
-
-def _reason(error: RuntimeError) -> str:
-    """Return the last line of a message of OpenVINO's, which has the reason."""
-    line = [line for line in str(error).splitlines() if line.strip()][-1].removeprefix("-- ")
-    return "it is damaged, or no network" if line.startswith("Unable to read the model") else line
+        message = reason(error)
+        if message.startswith("Unable to read the model"):
+            message = "it is damaged, or no network"
+        raise ThawError(f"backbone.weights: {path} cannot be read: {message}") from error
 
 
 def _choose_output(network: "ov.Model", cut: str | None) -> "tuple[ov.Output, str]":
@@ -170,42 +170,50 @@ def _replace_input(network: "ov.Model", preprocess: str | Sequence) -> Input:
     return Input(image, height, sides[0], channels_last, f"RGB images {text}")
 
 
-def _output_shape(tensor: "ov.Output", taken: Input, preprocess: str | Sequence) -> tuple[int, ...]:
-    """Return the shape of the output for one image, by computing it. Two images have to be computed as one is."""
+def _compute(tensor: "ov.Output", taken: Input, preprocess: str | Sequence) -> tuple[int, tuple[int, ...]]:
+    """Compute the output of a network, and return the size of the images in pixels, and the shape for one of them.
+
+    Two images have to be computed as one is. If the file names no size, it is the first of SIDES that works.
+    """
     import numpy as np
 
-    from thaw.engines.openvino_setup import ov
+    from thaw.engines.openvino_setup import ov, reason
 
-    side = taken.side or SIZE.trained
-    pixels = np.random.default_rng(1).uniform(0, 255 if preprocess == PIXELS else 1, (2, 3, side, side))
-    pixels[1] *= 0.3  # darker: a network that mixed both would return something else
-    pixels = pixels.astype(np.float32)
-    try:
-        network = ov.Model([tensor], [taken.image], NAME)
-        compiled = ov.Core().compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        alone, both = (np.concatenate([compiled(x)[0] for x in np.split(pixels, parts)]) for parts in (2, 1))
-    except RuntimeError as error:
-        if taken.batch is None:
-            raise _UnfitError(f"cannot be computed: {_reason(error)}") from error
-        alone = both = np.empty(0)
-    limit = MAX_DIFFERENCE * np.abs(alone).max(initial=0)
-    if len(both) != 2 or both.shape != alone.shape or np.abs(both - alone).max() > limit:
-        raise _UnfitError(
-            f"computes {taken.batch or 'a fixed number of'} images at a time: export it with a batch of any size, such "
-            "as with dynamic_axes of torch.onnx.export"
-        )
-    return both.shape[1:]
+    white, failed = 255 if preprocess == PIXELS else 1, None
+    for side in [taken.side] if taken.side else SIDES:
+        pixels = np.random.default_rng(1).uniform(0, white, (2, 3, side, side)).astype(np.float32)
+        pixels[1] *= 0.3  # darker: a network that mixed both would return something else
+        try:
+            network = ov.Model([tensor], [taken.image], NAME)
+            compiled = ov.Core().compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+            alone, both = (np.concatenate([compiled(x)[0] for x in np.split(pixels, parts)]) for parts in (2, 1))
+        except RuntimeError as error:
+            failed = failed or error
+            continue
+        limit = MAX_DIFFERENCE * np.abs(alone).max(initial=0)
+        if len(both) == 2 and both.shape == alone.shape and not (np.abs(both - alone) > limit).any():
+            return side, both.shape[1:]
+    if failed and taken.batch is None:
+        raise _UnfitError(f"cannot be computed: {reason(failed)}") from failed
+    raise _UnfitError(
+        f"computes {taken.batch or 'a fixed number of'} images at a time: export it with a batch of any size, such as "
+        "with dynamic_axes of torch.onnx.export"
+    )
 
 
-def _as_features(tensor: "ov.Output", name: str, shape: tuple[int, ...], taken: Input, pooling: str | None) -> Output:
-    """Return features or maps that are made of the output of a network.
+def _as_features(
+    tensor: "ov.Output", shape: tuple[int, ...], channels_last: bool, pooling: str | None
+) -> "tuple[ov.Node, str]":
+    """Return features (n, channels), or maps (n, channels, h, w), float32, that are made of the output of a network.
 
     Args:
         tensor: the output.
-        name: what messages call it.
         shape: of the output for one image.
-        taken: what the network takes.
+        channels_last: in the network's input; and in maps, if their shape does not say it.
         pooling: of tokens.
+
+    Returns:
+        The features or maps, and what they are, as text.
 
     Raises:
         _UnfitError: the output is neither features, tokens nor square maps.
@@ -214,32 +222,36 @@ def _as_features(tensor: "ov.Output", name: str, shape: tuple[int, ...], taken: 
 
     from thaw.engines.openvino_setup import ov
 
-    steps, text = ov.opset13, f"({', '.join(map(str, ('n', *shape)))})"
-    if not tensor.get_element_type().is_real():
-        raise _UnfitError(f"returns {tensor.get_element_type().to_string()}, not features: {name}")
-    x = tensor if tensor.get_element_type() == ov.Type.f32 else steps.convert(tensor, "f32")
-    # Each reshape only says how many channels there are: the shape that OpenVINO infers may leave it open.
+    steps, dtype, text = ov.opset13, tensor.get_element_type(), f"({', '.join(map(str, ('n', *shape)))})"
+    if not dtype.is_real():
+        raise _UnfitError(f"returns {text} {dtype.to_string()}, and no features")
+    x = tensor if dtype == ov.Type.f32 else steps.convert(tensor, "f32")
+    x = steps.reshape(x, [0] * (len(shape) + 1), special_zero=True)  # OpenVINO may not know yet how many axes there are
     if len(shape) == 1:
-        x = steps.reshape(x, [0, *shape], special_zero=True)
-        return Output(x, [*shape], f"{name}, {text}, is taken as the features")
+        return x, f"is the features, {text}"
     if len(shape) == 2:
         if pooling not in POOLED_TOKENS:
             raise _UnfitError(f"returns tokens {text}: set backbone.pooling to {' or '.join(POOLED_TOKENS)}")
-        x = steps.reshape(x, [0, 0, shape[1]], special_zero=True)
         pool = steps.reduce_mean if pooling == "avg" else steps.reduce_max
-        text = f"{name}, {text}, is pooled over all {shape[0]} tokens, backbone.pooling: {pooling}"
-        return Output(pool(x, np.array([1])), [shape[1]], text)
-    if len(shape) != 3 or (shape[1] != shape[2] and shape[0] != shape[1]):
-        raise _UnfitError(f"returns {text}, neither features, tokens nor square maps: {name}")
-    is_square = shape[0] == shape[1], shape[1] == shape[2]  # with the channels last, or first
-    channels_last = taken.channels_last if all(is_square) else is_square[0]
-    channels, sides = (shape[2], shape[:2]) if channels_last else (shape[0], shape[1:])
-    x = steps.reshape(x, [0, 0, 0, channels] if channels_last else [0, channels, 0, 0], special_zero=True)
-    if channels_last:
-        x = steps.transpose(x, np.array([0, 3, 1, 2]))
-    sides = sides if taken.side else (None, None)
-    pooled = f"pooled over its positions, backbone.pooling: {pooling}" if pooling else "not pooled"
-    return Output(x, [*sides, channels], f"{name}, {text}, is a map of {channels} channels, {pooled}")
+        returned = f"is {shape[0]} tokens, {text}, which are all pooled, backbone.pooling: {pooling}"
+        return pool(x, np.array([1])), returned
+    is_last, is_first = (len(shape) == 3 and shape[i] == shape[i + 1] for i in range(2))
+    if not is_last and not is_first:
+        raise _UnfitError(f"returns {text}, neither features, tokens nor square maps")
+    pooled = f"which is pooled, backbone.pooling: {pooling}" if pooling else "which is not pooled"
+    if is_last and (channels_last or not is_first):
+        return steps.transpose(x, np.array([0, 3, 1, 2])), f"is a map of {shape[2]} channels, {text}, {pooled}"
+    return x, f"is a map of {shape[0]} channels, {text}, {pooled}"
+
+
+def _shape_at(network: "ov.Model", side: int) -> list[int]:
+    """Return the shape of the output for one image of `side` pixels; empty if there is no image of this size."""
+    sized = network.clone()
+    try:
+        sized.reshape([1, 3, side, side])
+    except RuntimeError:
+        return []
+    return [*sized.output().get_shape()] if sized.output().get_partial_shape().is_static else []
 
 
 def _files(network: "ov.Model") -> tuple[bytes, bytes]:
