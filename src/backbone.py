@@ -46,8 +46,8 @@ def main() -> None:
         model = artifact.write(located, folder)
         description = read_json(folder / "backbone.json")
         params.check_backbone(PARAMS, description)  # a wrong freeze depth is an error now, before the work
-    if own := description.get("own_network"):
-        print(f"backbone: {backbone.weights}: {own['about']}")
+    if about := description.get("own_network"):
+        print(f"backbone: {backbone.weights}: {about}")
     size = f"{sum(layer.count_params() for layer in model.layers) / 1e6:.1f} M parameters"
     count = len(description["cut_points"])
     print(f"backbone: {backbone.name}, {size}, {count} cut points, weights {backbone.weights}")

@@ -13,11 +13,10 @@ from pathlib import Path
 from thaw.backbones.cut_points import FEATURES
 from thaw.core import arrays, params
 from thaw.core.errors import run
-from thaw.core.files import atomic_files, read_json, write_json
+from thaw.core.files import atomic_files, write_json
 from thaw.engines import inference
 from thaw.features import examples, extraction, resize_choice
 
-PARAMS = Path("params.yaml")
 RAW = Path("data/raw")
 SPLIT = Path("data/split.csv")
 AUGMENTATIONS = Path("data/augmentations.csv")
@@ -28,8 +27,7 @@ CHECKED_ROWS = 1000
 
 
 def main() -> None:
-    image = extraction.sized(params.load(PARAMS).image, BACKBONE)
-    params.check_backbone(PARAMS, read_json(BACKBONE / "backbone.json"))
+    image = extraction.sized(params.load(Path("params.yaml")).image, BACKBONE)
     dataset, chosen = extraction.Dataset(RAW, SPLIT, AUGMENTATIONS), ""
     planned = extraction.PlannedViews(dataset, image)
     shapes = inference.output_shapes(BACKBONE / "backbone.xml", [FEATURES], image.size)

@@ -125,7 +125,7 @@ def test_views_are_flipped_before_they_pass_the_frozen_layers(folder, planned, a
 
 
 def test_a_size_that_is_not_named_is_that_of_the_backbone(tmp_path):
-    (tmp_path / "backbone.json").write_text('{"size": 299}')
+    (tmp_path / "backbone.json").write_text('{"size": 299, "only_size": null}')
     image = Image(size=None, resize="pad", engine="tensorflow")
     assert extraction.sized(image, tmp_path) == ImageSettings(299, "pad", "tensorflow")
     assert extraction.sized(image.model_copy(update={"size": 32}), tmp_path) == ImageSettings(32, "pad", "tensorflow")

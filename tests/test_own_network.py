@@ -26,9 +26,11 @@ from thaw.engines.keras_to_openvino import convert
 from thaw.engines.openvino_setup import ov
 from thaw.evaluation import class_activation
 from thaw.exports.base import ModelToExport
+from thaw.features import extraction
 from thaw.heads.extended import read_old_head
 from thaw.heads.linear import LinearHead
 from thaw.parameters.backbone import Backbone
+from thaw.parameters.image import Image
 
 SIZE, CHANNELS = 24, 8
 MEAN, DEVIATION = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
@@ -157,7 +159,7 @@ def test_tokens_are_pooled_over_all_of_them(tmp_path, pooling, reduce):
     path = draw(tmp_path / "net.xml", "tokens")
     expected = reduce(in_the_file(path, "tokens", pixels()), axis=1)
     np.testing.assert_allclose(features(path, tmp_path / "out", pooling=pooling), expected, rtol=1e-5, atol=1e-4)
-    about = json.loads((tmp_path / "out/backbone.json").read_text())["own_network"]["about"]
+    about = json.loads((tmp_path / "out/backbone.json").read_text())["own_network"]
     assert f"is 12544 tokens, (n, 12544, 8), which are all pooled, backbone.pooling: {pooling}" in about
 
 
@@ -510,15 +512,10 @@ def test_what_does_not_fit_a_network_of_ones_own_is_one_line(changes, message):
 
 def test_another_image_size_than_that_of_the_file_is_refused(tmp_path):
     artifact.write(section(draw(tmp_path / "net.xml", shape=(-1, 3, SIZE, SIZE))), tmp_path)
-    description = json.loads((tmp_path / "backbone.json").read_text())
-    assert description["size"] == SIZE
-    for size in (None, 64):
-        parameters = parsed(OWN | {"image.size": size})
-        if size is None:
-            parameters.check_backbone(description)
-        else:
-            with pytest.raises(ThawError, match=f"image.size should be {SIZE} or null, not 64"):
-                parameters.check_backbone(description)
+    image = Image(size=None, resize="crop", engine="openvino")
+    assert extraction.sized(image, tmp_path).size == SIZE
+    with pytest.raises(ThawError, match=rf"image\.size should be {SIZE}, not 64: own takes images of this size alone"):
+        extraction.sized(image.model_copy(update={"size": 64}), tmp_path)
 
 
 # --- The pipeline ---

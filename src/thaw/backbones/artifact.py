@@ -37,13 +37,13 @@ def write(backbone: "Backbone", folder: Path) -> keras.Model:
     description = {
         "name": backbone.name,
         "size": model.input.shape[1] or registry.input_size(backbone.name).trained,
+        "only_size": model.input.shape[1],
         "weights": _fingerprint(backbone.weights),
         "cut_points": [point.as_dict() for point in cut_points],
         "behind_cut": behind_cut,
     }
     if registry.BACKBONES[backbone.name].read:
-        network = model.layers[-2]
-        description["own_network"] = {"about": network.about, "fixed_size": model.input.shape[1] is not None}
+        description["own_network"] = model.layers[-2].about
     write_json(folder / "backbone.json", description)
     return model
 

@@ -9,9 +9,8 @@ import polars as pl
 
 from thaw.backbones import artifact, costs
 from thaw.backbones.cut_points import FEATURES, find_cut_points
-from thaw.backbones.registry import BACKBONES
+from thaw.backbones.registry import BACKBONES, input_size
 from thaw.core.errors import ThawError
-from thaw.core.files import read_json
 from thaw.engines import inference
 
 if TYPE_CHECKING:
@@ -33,10 +32,10 @@ def cost_table(backbone: "Backbone", size: int | None) -> tuple[int, pl.DataFram
     with tempfile.TemporaryDirectory() as folder:
         network = Path(folder) / "backbone.xml"
         model = artifact.write(backbone, Path(folder))
-        description = read_json(Path(folder) / "backbone.json")
-        size = description["size"] if size is None else size
-        if not can_thaw and description["own_network"]["fixed_size"] and size != description["size"]:
-            raise ThawError(f"--size should be {description['size']}: the network of backbone.weights takes no other")
+        only = model.input.shape[1]
+        size = size or only or input_size(backbone.name).trained
+        if only not in (None, size):
+            raise ThawError(f"--size should be {only}, not {size}: {model.name} takes images of this size alone")
         cut_points = find_cut_points(model, FEATURES)
         shapes = inference.output_shapes(network, [point.layer for point in cut_points], size)
         counts = costs.multiply_adds(network, size)

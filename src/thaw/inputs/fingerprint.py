@@ -94,6 +94,12 @@ def of_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def of_file(path: Path) -> str:
+    """Return the hash of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _state(path: str) -> State:
     try:
         status = os.stat(path)  # noqa: PTH116 - of many thousand paths
@@ -105,8 +111,7 @@ def _state(path: str) -> State:
 
 def _read(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return of_file(path)
     except OSError as error:
         raise_if_lost(error, path)
         return f"cannot be read ({error.strerror})"

@@ -63,15 +63,8 @@ class Params(Section):
             )
 
     def check_backbone(self, backbone: Mapping) -> None:
-        """Raise ThawError if the content of backbone.json has not the layers that a parameter names, or not the size of
-        the images."""
+        """Raise ThawError if the content of backbone.json has not the layers that a parameter names."""
         resolve_depths(self.fine_tune.freeze_depth, backbone)
-        is_fixed = backbone.get("own_network", {}).get("fixed_size")
-        if is_fixed and self.image.size not in (None, backbone["size"]):
-            raise ThawError(
-                f"image.size should be {backbone['size']} or null, not {self.image.size}: the network of "
-                "backbone.weights takes no other"
-            )
 
     @model_validator(mode="after")
     def _head_fits_the_backbone(self):
