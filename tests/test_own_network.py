@@ -274,6 +274,25 @@ def test_keras_computes_what_the_engine_does_before_and_after_it_is_saved(backbo
     np.testing.assert_allclose(compiled(pixels().astype(np.float32))[0], expected, rtol=1e-5, atol=1e-5)
 
 
+def test_a_graph_of_tensorflow_computes_it_in_threads_that_take_tiny_numbers_as_0(tmp_path):
+    """PyTorch's `expand(n, -1, -1)` is such a graph: 1 and -1 as float32 are tiny, and no number."""
+    from thaw.engines.tensorflow_setup import tf
+
+    image = tensor(steps.parameter([-1, 3, -1, -1], np.float32), "pixels")
+    count = steps.gather(steps.shape_of(image), np.array([0]), np.int64(0))
+    target = steps.concat([count, np.array([-1, -1])], axis=0)
+    ones = steps.broadcast(np.int64(1), steps.shape_of(target))
+    target = steps.select(steps.equal(target, steps.multiply(ones, np.int64(-1))), ones, target)
+    token = steps.broadcast(np.ones((1, 1, 3), np.float32), target, broadcast_spec="BIDIRECTIONAL")
+    mean = steps.unsqueeze(steps.reduce_mean(image, np.array([2, 3])), np.array([1]))
+    x = tensor(steps.concat([token, mean], axis=1), "tokens")
+    ov.save_model(ov.Model([x], [image], "expanded"), tmp_path / "net.xml", compress_to_fp16=False)
+    model, _ = building.build("own", str(tmp_path / "net.xml"), 1, preprocess="0-255")
+    compiled = tf.function(lambda x: model(x, training=False))
+    expected = (1 + pixels().mean(axis=(1, 2))) / 2
+    np.testing.assert_allclose(compiled(tf.constant(pixels(), tf.float32)).numpy(), expected, rtol=1e-4)
+
+
 def test_the_file_is_complete_and_the_same_network_is_the_same_bytes(tmp_path):
     path = draw(tmp_path / "net.xml")
     for folder in ("one", "two"):

@@ -35,7 +35,7 @@ class OpenVINONetwork(keras.layers.Layer):
     ):
         super().__init__(trainable=False, **options)
         self.output_sides, self.parameters, self.about = list(output), parameters, about
-        self.files, self.compiled = files, None
+        self.files = files
 
     def get_config(self) -> dict[str, object]:
         own = {"output": self.output_sides, "parameters": self.parameters, "about": self.about}
@@ -68,16 +68,20 @@ class OpenVINONetwork(keras.layers.Layer):
         return network.output().get_node().input_value(0).get_node()
 
     def call(self, image):
+        from thaw.engines.openvino_setup import ov
         from thaw.engines.tensorflow_setup import tf
 
-        output = tf.numpy_function(self._compute, [image], tf.float32)
+        # Compiled here, and run in a thread of OpenVINO's: TensorFlow's threads take tiny numbers as 0, and in them
+        # OpenVINO computes some shapes wrongly.
+        compiled = ov.Core().compile_model(self.read(), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+        def compute(image: np.ndarray) -> np.ndarray:
+            request = compiled.create_infer_request()
+            request.start_async({0: np.ascontiguousarray(image.transpose(TO_OPENVINO))})
+            request.wait()
+            output = request.get_output_tensor(0).data.copy()
+            return output.transpose(TO_KERAS) if output.ndim == 4 else output
+
+        output = tf.numpy_function(compute, [image], tf.float32)
         output.set_shape(self.compute_output_shape(image.shape))
         return output
-
-    def _compute(self, image: np.ndarray) -> np.ndarray:
-        from thaw.engines.openvino_setup import ov
-
-        if self.compiled is None:
-            self.compiled = ov.Core().compile_model(self.read(), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        output = self.compiled(np.ascontiguousarray(image.transpose(TO_OPENVINO)))[0]
-        return output.transpose(TO_KERAS) if output.ndim == 4 else output
