@@ -75,6 +75,8 @@ def draw(
         "flat": steps.reshape(inner, [0, -1], special_zero=True),
         "one": steps.reshape(inner, [1, -1], special_zero=False),
         "five": steps.unsqueeze(inner, np.array([1])),
+        "mask": steps.greater(inner, np.float32(0)),
+        "number": steps.reduce_mean(inner, np.arange(4)),
         "numbers": steps.convert(steps.reduce_mean(inner, np.array([2, 3])), "i64"),
     }
     outputs = [tensor(ends[name], name) for name in returns.split(",")]
@@ -389,8 +391,10 @@ def test_a_network_of_whole_numbers_takes_no_scaled_pixels(tmp_path):
     ("returns", "message"),
     [
         ("five", "returns (n, 1, 8, 112, 112), neither features, tokens nor square maps"),
-        ("numbers", "returns (n, 8) i64, and no features"),
-        ("one", "computes a fixed number of images at a time"),
+        ("numbers", "returns i64 in numbers, and no features"),
+        ("one", "does not compute each image by itself: export it for inference and for a batch of any size"),
+        ("mask", "returns boolean in mask, and no features"),
+        ("number", "cannot be computed: zero-dimensional arrays"),
     ],
 )
 def test_an_output_that_is_no_features_is_refused(tmp_path, returns, message):
@@ -399,7 +403,7 @@ def test_an_output_that_is_no_features_is_refused(tmp_path, returns, message):
 
 def test_a_batch_that_is_fixed_inside_the_network_says_how_to_export_it(tmp_path):
     path = draw(tmp_path / "net.xml", "one", shape=(1, 3, SIZE, SIZE))
-    assert "computes 1 images at a time: export it with a batch of any size" in refused(path)
+    assert "does not compute each image by itself, but 1 together: export it for inference" in refused(path)
 
 
 def test_tokens_that_nothing_pools_are_refused(tmp_path):

@@ -65,6 +65,8 @@ def read(path: Path, preprocess: str | Sequence, cut: str | None, pooling: str |
     network = _load(path)
     try:
         tensor, name = _choose_output(network, cut)
+        if not tensor.get_element_type().is_real():
+            raise _UnfitError(f"returns {tensor.get_element_type().to_string()} in {name}, and no features")
         taken = _replace_input(network, preprocess)
         side, shape = _compute(tensor, taken, preprocess)
         output, returned = _as_features(tensor, shape, taken.channels_last, pooling)
@@ -74,7 +76,8 @@ def read(path: Path, preprocess: str | Sequence, cut: str | None, pooling: str |
             raise _UnfitError("returns features whose number depends on what an image shows")
     except _UnfitError as error:
         raise ThawError(f"backbone.weights: {path} {error}") from error
-    (_, channels, *sides), any_size = exact, taken.side is None and larger[:2] == exact[:2]  # some files only say so
+    _, channels, *sides = exact
+    any_size = taken.side is None and larger[:2] == exact[:2]  # some files only say so
     sizes = "of any size" if any_size else f"of {side} × {side} pixels"
 
     keras.backend.clear_session()
@@ -187,7 +190,7 @@ def _compute(tensor: "ov.Output", taken: Input, preprocess: str | Sequence) -> t
             network = ov.Model([tensor], [taken.image], NAME)
             compiled = ov.Core().compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
             alone, both = (np.concatenate([compiled(x)[0] for x in np.split(pixels, parts)]) for parts in (2, 1))
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:  # the second: there is no axis of images
             failed = failed or error
             continue
         limit = MAX_DIFFERENCE * np.abs(alone).max(initial=0)
@@ -196,8 +199,8 @@ def _compute(tensor: "ov.Output", taken: Input, preprocess: str | Sequence) -> t
     if failed and taken.batch is None:
         raise _UnfitError(f"cannot be computed: {reason(failed)}") from failed
     raise _UnfitError(
-        f"computes {taken.batch or 'a fixed number of'} images at a time: export it with a batch of any size, such as "
-        "with dynamic_axes of torch.onnx.export"
+        f"does not compute each image by itself{f', but {taken.batch} together' if taken.batch else ''}: export it for "
+        "inference and for a batch of any size, as with dynamic_axes of torch.onnx.export"
     )
 
 
@@ -222,10 +225,8 @@ def _as_features(
 
     from thaw.engines.openvino_setup import ov
 
-    steps, dtype, text = ov.opset13, tensor.get_element_type(), f"({', '.join(map(str, ('n', *shape)))})"
-    if not dtype.is_real():
-        raise _UnfitError(f"returns {text} {dtype.to_string()}, and no features")
-    x = tensor if dtype == ov.Type.f32 else steps.convert(tensor, "f32")
+    steps, text = ov.opset13, f"({', '.join(map(str, ('n', *shape)))})"
+    x = tensor if tensor.get_element_type() == ov.Type.f32 else steps.convert(tensor, "f32")
     x = steps.reshape(x, [0] * (len(shape) + 1), special_zero=True)  # OpenVINO may not know yet how many axes there are
     if len(shape) == 1:
         return x, f"is the features, {text}"
