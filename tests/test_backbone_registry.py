@@ -30,6 +30,8 @@ except Exception as error:
 print(sorted({"keras", "tensorflow", "openvino", "h5py", "numpy"} & set(sys.modules)))
 """
 
+TINY = {"name": "Tiny8", "weights": None, "preprocess": None, "cut": None, "pooling": "avg", "seed": 1}
+
 
 def build_tiny(name: str, imagenet: bool):
     from thaw.engines.keras_setup import keras
@@ -81,7 +83,9 @@ def test_a_new_family_is_built_cut_and_converted(tiny, tmp_path):
     assert cut.output.shape[1:] == (None, None, 4)
     assert behind == ["block2_conv"]
 
-    params = Backbone.model_construct(name="Tiny8", weights=None, cut=None, pooling="avg", top=False, seed=1)
+    params = Backbone.model_construct(
+        name="Tiny8", weights=None, preprocess=None, cut=None, top=False, pooling="avg", seed=1
+    )
     artifact.write(params, tmp_path)
     assert json.loads((tmp_path / "backbone.json").read_text())["size"] == 8
     pixels = np.random.default_rng(1).integers(0, 256, (2, 8, 8, 3), np.uint8)
@@ -93,13 +97,15 @@ def test_the_classes_of_a_new_family_are_extended(tiny, tmp_path):
     from thaw.backbones import artifact, cost_table
     from thaw.heads.extended import read_old_head
 
-    params = Backbone.model_construct(name="Tiny8", weights=None, cut=None, pooling="avg", top=True, seed=1)
+    params = Backbone.model_construct(
+        name="Tiny8", weights=None, preprocess=None, cut=None, pooling="avg", top=True, seed=1
+    )
     network = artifact.write(params, tmp_path)
     assert [layer.name for layer in network.layers[-2:]] == [FEATURES, "predictions"]
     old_head = read_old_head(True, tmp_path)
     assert old_head.kernel.shape == (7, 1000) and old_head.classes[0] == "tench"
     assert json.loads((tmp_path / "backbone.json").read_text())["only_size"] == 8
-    with pytest.raises(ThawError, match="--size should be 8, not 16: the top of Tiny8 is made for this size alone"):
+    with pytest.raises(ThawError, match="--size should be 8, not 16: Tiny8 takes images of this size alone"):
         cost_table.cost_table(params, 16)
 
 
@@ -128,4 +134,4 @@ def test_a_new_family_is_valid_in_the_parameters_and_no_heavy_package_is_importe
 def test_no_backbone_is_in_two_families():
     assert len(registry.BACKBONES) == sum(len(family.input_sizes) for family in registry.FAMILIES)
     assert registry.input_size("EfficientNetLite0") == (224, 32)
-    assert registry.WEIGHT_FILES == (".weights.h5", ".keras", ".h5", ".pth")
+    assert registry.WEIGHT_FILES == (".weights.h5", ".keras", ".h5", ".pth", ".onnx", ".xml")

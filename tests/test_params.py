@@ -103,7 +103,7 @@ def test_a_parameter_in_the_wrong_section_is_named_with_its_own(tmp_path):
         ("split.keep_subsets", 1, "boolean"),
         ("backbone.weights", 5, "imagenet, null, or a file"),
         ("backbone.weights", "imagnet", "imagenet, null, or a file"),
-        ("backbone.weights", "weights.pt", ".weights.h5, .keras, .h5 or .pth"),
+        ("backbone.weights", "weights.pt", ".weights.h5, .keras, .h5, .pth, .onnx or .xml"),
         ("fine_tune.freeze_depth", 5, "string"),
         ("fine_tune.freeze_depth", None, "string"),
         ("image.resize", "cropp", "'crop', 'pad', 'squash' or 'auto'"),
@@ -346,7 +346,7 @@ def test_a_missing_file_is_one_line(tmp_path):
 
 def test_a_backbone_that_does_not_exist_comes_with_the_nearest_names(tmp_path):
     text = message(tmp_path, {"backbone.name": "EficientNetV2B0"})
-    assert "backbone.name should be one of 43 names, not 'EficientNetV2B0' (did you mean EfficientNetV2B0" in text
+    assert "backbone.name should be one of 44 names, not 'EficientNetV2B0' (did you mean EfficientNetV2B0" in text
 
 
 @pytest.mark.parametrize(("name", "least"), [("InceptionV3", 75), ("Xception", 71), ("VGG16", 32)])

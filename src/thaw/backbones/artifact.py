@@ -1,6 +1,5 @@
 """The folder of a backbone: its network in Keras' and in OpenVINO's format, its cut points and its classes."""
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +8,7 @@ import polars as pl
 from thaw.backbones import building, registry
 from thaw.backbones.cut_points import FEATURES, find_cut_points
 from thaw.backbones.imagenet import imagenet_classes
-from thaw.core import tables
+from thaw.core import tables, weight_files
 from thaw.core.files import write_json
 from thaw.engines import model_files, openvino_setup
 from thaw.engines.keras_setup import keras
@@ -22,7 +21,13 @@ if TYPE_CHECKING:
 def write(backbone: "Backbone", folder: Path) -> keras.Model:
     """Build a backbone and write all its files into `folder`; return the network."""
     model, behind_cut = building.build(
-        backbone.name, backbone.weights, backbone.seed, backbone.cut, backbone.pooling, backbone.top
+        backbone.name,
+        backbone.weights,
+        backbone.seed,
+        backbone.cut,
+        backbone.pooling,
+        backbone.top,
+        backbone.preprocess,
     )
     cut_points = find_cut_points(model, FEATURES)
     outputs = {point.layer: model.get_layer(point.layer).output for point in cut_points}
@@ -37,12 +42,14 @@ def write(backbone: "Backbone", folder: Path) -> keras.Model:
     openvino_setup.write(convert(keras.Model(model.input, outputs, name=model.name)), folder / "backbone.xml")
     description = {
         "name": backbone.name,
-        "size": registry.input_size(backbone.name).trained,
+        "size": model.input.shape[1] or registry.input_size(backbone.name).trained,
         "only_size": model.input.shape[1],
         "weights": _fingerprint(backbone.weights),
         "cut_points": [point.as_dict() for point in cut_points],
         "behind_cut": behind_cut,
     }
+    if registry.BACKBONES[backbone.name].read:
+        description["own_network"] = model.layers[-2].about
     write_json(folder / "backbone.json", description)
     return model
 
@@ -51,5 +58,4 @@ def _fingerprint(weights: str | None) -> str | None:
     """Name the weights: a file by its name and content, not by its folder on this machine."""
     if weights in (None, "imagenet"):
         return weights
-    with Path(weights).open("rb") as file:
-        return f"{Path(weights).name} sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    return f"{Path(weights).name} sha256:{weight_files.sha256(Path(weights))}"

@@ -4,7 +4,7 @@ A new family is a module beside this one, with a function that builds its networ
 registered in `registry`. Every stage checks `backbone.name`, so a family imports Keras only inside its functions.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -42,12 +42,17 @@ class Family:
         readers: functions that give a network the weights of a file, for endings in addition to KERAS_FILES. They raise
             ThawError if these are the weights of another network.
         after_loading: corrects a network after it got the weights of a file of the user's.
+        files: endings of files that hold a whole network. A family that has some has `read` instead of `build`.
+        read: takes such a file, and `backbone.preprocess`, `cut` and `pooling`, and returns its network. As it has no
+            layers of Keras before the features, it stays frozen. It raises ThawError if the network does not serve.
     """
 
     name: str
     input_sizes: Mapping[str, InputSize]
-    build: Callable[[str, bool], "keras.Model"]
+    build: Callable[[str, bool], "keras.Model"] | None = None
     build_with_top: Callable[[str, bool], "keras.Model"] | None = None
     last_map: str | None = None
     readers: Mapping[str, Callable[["keras.Model", Path], None]] = field(default_factory=dict)
     after_loading: Callable[["keras.Model"], None] = _unchanged
+    files: tuple[str, ...] = ()
+    read: Callable[[Path, str | Sequence, str | None, str | None], "keras.Model"] | None = None

@@ -1,5 +1,6 @@
 """A backbone as the parameters have it: built, with its weights, cut, and pooled."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from thaw.backbones import weights as weight_files
@@ -23,6 +24,7 @@ def build(
     cut: str | None = None,
     pooling: str | None = "avg",
     top: bool = False,
+    preprocess: str | Sequence | None = None,
 ) -> tuple[keras.Model, list[str]]:
     """Build a backbone: a network that ends in the layer `features`, or behind it in its 1000 ImageNet classes.
 
@@ -34,13 +36,19 @@ def build(
         cut: the last cut point, or block, that is kept; None keeps all.
         pooling: of the last map over its positions: `avg`, `max`, or None for none.
         top: keeps the classes, and as `features` what their last layer reads. Then `cut` and `pooling` have no effect.
+        preprocess: of the pixels, for a family that reads networks from files: see `own_network`.
 
     Returns:
-        The network, from (n, h, w, 3) RGB pixels 0-255, and the cut points that `cut` left out.
+        The network, from (n, h, w, 3) RGB pixels 0-255 of any size (unless a file fixes it), and the cut points that
+        `cut` left out.
 
     Raises:
         ThawError: `cut` is no cut point, or the weights are missing, damaged or those of another network.
     """
+    if read := BACKBONES[name].read:
+        network = read(Path(weights), preprocess, cut, pooling)
+        pool = POOLING[pooling] if len(network.output.shape) == 4 else POOLING[None]
+        return keras.Model(network.input, pool(name=FEATURES)(network.output), name=name), []
     if trained := weight_files.trained_model(weights):
         if top:
             raise ThawError(

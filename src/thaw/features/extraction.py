@@ -53,9 +53,8 @@ def sized(image: "Image", backbone: Path) -> ImageSettings:
     description = read_json(backbone / "backbone.json")
     size, only = image.size or description["size"], description["only_size"]
     if only not in (None, size):
-        raise ThawError(
-            f"image.size should be {only}, not {size}: the top of {description['name']} is made for this size alone"
-        )
+        name = description["name"]
+        raise ThawError(f"image.size should be {only}, not {size}: {name} takes images of this size alone")
     return ImageSettings(size, image.resize, image.engine)
 
 

@@ -176,6 +176,8 @@ def _compare_layers(network: "keras.Model", model: "keras.Model", last: str, pat
             kinds = f"{type(own[layer.name]).__name__}, and not {type(layer).__name__}"
             raise ThawError(f"head.extend: {path} is of another backbone.pooling: it has {kinds}")
         weights, own_weights = layer.get_weights(), own[layer.name].get_weights()
+        if getattr(layer, "files", None) != getattr(own[layer.name], "files", None):  # of a network from a file
+            raise ThawError(f"head.extend: {path} is of another backbone: its network is from another file")
         if len(weights) != len(own_weights) or any(
             not np.array_equal(a, b) for a, b in zip(weights, own_weights, strict=True)
         ):

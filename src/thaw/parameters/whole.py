@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from pydantic import model_validator
 
 from thaw.backbones import registry
-from thaw.backbones.cut_points import resolve_depths
+from thaw.backbones.cut_points import FEATURES, resolve_depths
 from thaw.core.errors import ThawError
 from thaw.core.kernels import BASELINE, NATIVE, Choice
-from thaw.core.section import Section
+from thaw.core.section import Section, as_written
 from thaw.parameters.augment import Augment
 from thaw.parameters.backbone import Backbone
 from thaw.parameters.download import Download
@@ -93,6 +93,20 @@ class Params(Section):
             raise ValueError(f"fine_tune.keep: {keep} is for folds: set it to auto, or set split.folds")
         if keep != "auto" and self.head.extend:
             raise ValueError(f"fine_tune.keep: {keep} needs head.extend: null: an extended head is not fine-tuned")
+        return self
+
+    @model_validator(mode="after")
+    def _own_network_stays_frozen(self):
+        if not registry.BACKBONES[self.backbone.name].read:
+            return self
+        depth = self.fine_tune.freeze_depth
+        if not {*([depth] if isinstance(depth, str) else depth)} <= {"all", FEATURES}:
+            raise ValueError(
+                f"fine_tune.freeze_depth should be all, not {as_written(depth)}: backbone.name: {self.backbone.name} "
+                "is a network from a file, which cannot thaw"
+            )
+        if self.image.engine != "openvino":
+            raise ValueError(f"backbone.name: {self.backbone.name} needs image.engine: openvino")
         return self
 
     @model_validator(mode="after")
