@@ -5,7 +5,7 @@
 First `Alpaca` is added, with photographs of a sample of Open Images. Then `solar cell` is added, with photographs of
 the package. Each photograph is held out once, in five folds. The penalty is chosen on a fifth of the other photographs.
 Agreement means that the predicted class is the same as before. It is measured on photographs that were verified to be
-without an alpaca.
+without an alpaca. `models/backbone` needs its classes: `backbone.top: true`.
 """
 
 import argparse
@@ -36,7 +36,9 @@ PARAMS = Path(__file__).parents[1] / "params.yaml"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sample", type=Path)
-    parser.add_argument("--backbone", type=Path, default=Path("models/backbone"), help="folder that `dvc repro` wrote")
+    parser.add_argument(
+        "--backbone", type=Path, default=Path("models/backbone"), help="folder with the backbone and its classes"
+    )
     arguments = parser.parse_args()
     if not arguments.sample.is_dir():
         sys.exit(f"{arguments.sample} is missing; it should be a folder with images/ and annotations/ of Open Images")

@@ -1,8 +1,8 @@
 """Build the pre-trained network and keep it in `models/backbone`, in Keras' and in OpenVINO's format.
 
-`backbone.keras` is the network; an EfficientNet-Lite has its 1000 classes too. `backbone.xml` and `.bin` are the same
-for OpenVINO, with an output at every cut point. `backbone.json` lists the cut points, `classes.csv` the classes, if the
-network has any.
+`backbone.keras` is the network; with `backbone.top: true` it has its 1000 classes too. `backbone.xml` and `.bin` are
+the same for OpenVINO, with an output at every cut point. `backbone.json` lists the cut points, `classes.csv` the
+classes, if the network has them.
 
 `python src/backbone.py --list` writes nothing. It prints what freezing up to each cut point costs: in disk to keep its
 output, and in time to train the layers behind it.
@@ -34,19 +34,21 @@ def main() -> None:
     backbone = params.load(PARAMS).backbone
     if arguments.size is not None and not arguments.list:
         parser.error("--size needs --list: the pipeline uses image.size")
-    if arguments.list:
-        print_costs(backbone, arguments.size)
-        return
-    if backbone.weights and Path(backbone.weights).resolve() == OUTPUT.with_name("model.keras").resolve():
-        raise ThawError(f"backbone.weights: this pipeline writes {backbone.weights} itself: copy it elsewhere first")
     located = backbone
     if backbone.weights and backbone.weights not in registry.PUBLISHED_WEIGHTS:
         located = backbone.model_copy(update={"weights": str(named_path(backbone.weights, "backbone.weights"))})
+    if arguments.list:
+        print_costs(located, arguments.size)
+        return
+    if backbone.weights and Path(backbone.weights).resolve() == OUTPUT.with_name("model.keras").resolve():
+        raise ThawError(f"backbone.weights: this pipeline writes {backbone.weights} itself: copy it elsewhere first")
     with atomic_files(OUTPUT) as folder:
         model = artifact.write(located, folder)
         description = read_json(folder / "backbone.json")
         params.check_backbone(PARAMS, description)  # a wrong freeze depth is an error now, before the work
-    size = f"{model.count_params() / 1e6:.1f} M parameters"
+    if about := description.get("own_network"):
+        print(f"backbone: {backbone.weights}: {about}")
+    size = f"{sum(layer.count_params() for layer in model.layers) / 1e6:.1f} M parameters"
     count = len(description["cut_points"])
     licence = f", whose licence is {description['licence']}" if description["licence"] else ""
     print(f"backbone: {backbone.name}, {size}, {count} cut points, weights {backbone.weights}{licence}")
@@ -56,10 +58,9 @@ def print_costs(backbone: Backbone, size: int | None) -> None:
     from thaw.backbones.cost_table import cost_table
 
     sizes = registry.input_size(backbone.name)
-    size = sizes.trained if size is None else size
-    if size < sizes.smallest:
+    if size is not None and size < sizes.smallest:
         raise ThawError(f"--size should be at least {sizes.smallest} for {backbone.name}, not {size}")
-    table = cost_table(backbone, size)
+    size, table = cost_table(backbone, size)
     print(f"{backbone.name} at {size} pixels: the cost before and behind each cut point, the size of its output, and")
     print("about how long an epoch of 1,000 photographs takes on this machine that trains the layers behind it.\n")
     print(f"{'':40}{'parameters, M':>16}{'multiply-adds, M':>18}{'output':>10}{'epoch':>9}")

@@ -7,7 +7,7 @@ as in a clone with the results of a teammate, the hash stays.
 
 from pathlib import Path
 
-from thaw.core import params
+from thaw.core import params, weight_files
 from thaw.core.encodings import shown
 from thaw.core.errors import ThawError, run
 from thaw.core.files import read_json, write_json
@@ -67,11 +67,11 @@ def of_photographs(download: Section, old: str | None) -> str | None:
 
 
 def of_file(own: named.Named | None, old: str | None) -> str | None:
-    """Return the hash of a file, or None if there is none."""
+    """Return the hash of a file with all its parts, or None if there is none."""
     if own is None:
         return None
     if own.path.is_file():
-        return fingerprint.of_file(own.path)
+        return weight_files.sha256(own.path)
     if old:
         return kept(old, f"{own.path} is not on this machine")
     raise ThawError(f"{own.parameter}: there is no file {own.path}")

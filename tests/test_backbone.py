@@ -43,7 +43,9 @@ def test_the_table_of_costs_has_a_row_for_the_input_and_each_cut_point(tmp_path)
     text = (ROOT / "params.yaml").read_text().replace("name: EfficientNetLite0", "name: MobileNet")
     backbone = params.parse(text, "params.yaml").backbone
     assert backbone.name == "MobileNet"
-    table = cost_table(backbone, 64)
+    size, table = cost_table(backbone, None)
+    assert size == 224
+    size, table = cost_table(backbone, 64)
     assert table["layer"].to_list()[:2] == ["none", "conv1"] and table["layer"][-1] == "features"
     for name in ("parameters", "multiply_adds"):
         before, behind = table[f"{name}_before"].to_list(), table[f"{name}_behind"].to_list()

@@ -30,6 +30,8 @@ except Exception as error:
 print(sorted({"keras", "tensorflow", "openvino", "h5py", "numpy"} & set(sys.modules)))
 """
 
+TINY = {"name": "Tiny8", "weights": None, "preprocess": None, "cut": None, "pooling": "avg", "seed": 1}
+
 
 def build_tiny(name: str, imagenet: bool):
     from thaw.engines.keras_setup import keras
@@ -43,6 +45,17 @@ def build_tiny(name: str, imagenet: bool):
     return keras.Model(image, keras.layers.Conv2D(5, 3, strides=2, name="block2_conv")(x), name=name)
 
 
+def build_tiny_with_top(name: str, imagenet: bool):
+    """The same for images of 8 pixels only, with a hidden layer, dropout and 1000 classes."""
+    from thaw.engines.keras_setup import keras
+
+    network = build_tiny(name, imagenet)
+    image = keras.Input((8, 8, 3), name="image")
+    x = keras.layers.Flatten(name="flatten")(network(image))
+    x = keras.layers.Dropout(0.5)(keras.layers.Dense(7, name="hidden")(x))
+    return keras.Model(image, keras.layers.Dense(1000, activation="softmax", name="logits")(x), name=name)
+
+
 def read_numbers(network, path) -> None:
     values = json.loads(path.read_text())
     network.set_weights([np.full(weight.shape, values[0], np.float32) for weight in network.get_weights()])
@@ -50,7 +63,9 @@ def read_numbers(network, path) -> None:
 
 @pytest.fixture
 def tiny(monkeypatch):
-    family = Family("Tiny", {"Tiny8": InputSize(8, 4)}, build_tiny, readers={".json": read_numbers})
+    family = Family(
+        "Tiny", {"Tiny8": InputSize(8, 4)}, build_tiny, build_tiny_with_top, readers={".json": read_numbers}
+    )
     monkeypatch.setitem(registry.BACKBONES, "Tiny8", family)
     monkeypatch.setattr("thaw.backbones.building.FAMILIES", (*registry.FAMILIES, family))
 
@@ -68,12 +83,30 @@ def test_a_new_family_is_built_cut_and_converted(tiny, tmp_path):
     assert cut.output.shape[1:] == (None, None, 4)
     assert behind == ["block2_conv"]
 
-    params = Backbone.model_construct(name="Tiny8", weights=None, cut=None, pooling="avg", seed=1)
+    params = Backbone.model_construct(
+        name="Tiny8", weights=None, preprocess=None, cut=None, top=False, pooling="avg", seed=1
+    )
     artifact.write(params, tmp_path)
     assert json.loads((tmp_path / "backbone.json").read_text())["size"] == 8
     pixels = np.random.default_rng(1).integers(0, 256, (2, 8, 8, 3), np.uint8)
     (features,) = inference.compile_openvino(tmp_path / "backbone.xml", FEATURES, 8, np.float32)([pixels])
     np.testing.assert_allclose(features, np.asarray(network(pixels.astype(np.float32))), rtol=1e-4, atol=1e-5)
+
+
+def test_the_classes_of_a_new_family_are_extended(tiny, tmp_path):
+    from thaw.backbones import artifact, cost_table
+    from thaw.heads.extended import read_old_head
+
+    params = Backbone.model_construct(
+        name="Tiny8", weights=None, preprocess=None, cut=None, pooling="avg", top=True, seed=1
+    )
+    network = artifact.write(params, tmp_path)
+    assert [layer.name for layer in network.layers[-2:]] == [FEATURES, "predictions"]
+    old_head = read_old_head(True, tmp_path)
+    assert old_head.kernel.shape == (7, 1000) and old_head.classes[0] == "tench"
+    assert json.loads((tmp_path / "backbone.json").read_text())["only_size"] == 8
+    with pytest.raises(ThawError, match="--size should be 8, not 16: Tiny8 takes images of this size alone"):
+        cost_table.cost_table(params, 16)
 
 
 def test_a_new_family_reads_its_own_files_of_weights_and_no_other_does(tiny, tmp_path):
@@ -101,4 +134,4 @@ def test_a_new_family_is_valid_in_the_parameters_and_no_heavy_package_is_importe
 def test_no_backbone_is_in_two_families():
     assert len(registry.BACKBONES) == sum(len(family.input_sizes) for family in registry.FAMILIES)
     assert registry.input_size("EfficientNetLite0") == (224, 32, 1)
-    assert registry.WEIGHT_FILES == (".weights.h5", ".keras", ".h5", ".pth", ".safetensors")
+    assert registry.WEIGHT_FILES == (".weights.h5", ".keras", ".h5", ".pth", ".safetensors", ".onnx", ".xml")

@@ -1,14 +1,16 @@
 """The backbones of all families: cut anywhere, they stay the same network; their pre-processing is part of it; their
 weights come from where the parameters say, or one line says why not."""
 
+import re
 import urllib.request
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from scipy.special import softmax
 
-from thaw.backbones import building, efficientnet_lite, imagenet, keras_applications, registry
+from thaw.backbones import artifact, building, efficientnet_lite, imagenet, keras_applications, registry
 from thaw.backbones import weights as weight_files
 from thaw.backbones.cut_points import FEATURES, find_cut_points, resolve
 from thaw.core.errors import ThawError
@@ -16,6 +18,8 @@ from thaw.engines import inference, model_files, openvino_setup
 from thaw.engines.keras_setup import keras
 from thaw.engines.keras_to_openvino import convert
 from thaw.engines.openvino_setup import ov
+from thaw.heads import extended
+from thaw.parameters.backbone import Backbone
 
 FAMILIES = {  # with the cut points that a person would name
     "ConvNeXtTiny": ["convnext_tiny_stem", "convnext_tiny_stage_0_block_0_add", "convnext_tiny_stage_3_block_2_add"],
@@ -117,14 +121,12 @@ def test_every_functional_model_of_keras_applications_is_there():
 @pytest.mark.parametrize("name", keras_applications.MODELS)
 def test_the_pre_processing_is_that_of_keras(name):
     """Of the families that bring their own, `preprocess_input` does nothing."""
-    modules = (module for module in vars(keras.applications).values() if hasattr(module, "preprocess_input"))
-    module = next((module for module in modules if hasattr(module, name)), keras.applications.mobilenet_v3)
     pixels = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3)).astype(np.float32)
     image = keras.Input((None, None, 3))
     _, scaling = keras_applications.MODELS[name]
     scaled = keras.layers.Identity()(keras_applications.preprocess(image, scaling))
     actual = np.asarray(keras.Model(image, scaled)(pixels))
-    np.testing.assert_allclose(actual, module.preprocess_input(pixels.copy()), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(actual, preprocess_input(name)(pixels.copy()), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["MobileNetV2", "EfficientNetB0"])
@@ -173,6 +175,82 @@ def test_a_freeze_depth_behind_the_cut_says_so(depth):
         resolve(depth, ["block1_conv1", "block1_pool", "features"], ["block2_conv1", "block3_conv1"])
 
 
+# --- backbone.top ---
+
+TOPS = {  # the file that its weights come from, and its last cut points
+    "MobileNetV2": (".keras", ["out_relu", "features"]),
+    "MobileNet": (".h5", ["conv_pw_13_relu", "features"]),  # dropout, and a convolution as the last layer
+    "MobileNetV3Small": (".weights.h5", ["conv_2", "activation_18", "features"]),  # and one before it
+    "VGG16": (".h5", ["block5_pool", "flatten", "fc1", "fc2", "features"]),  # dense layers on the flattened map
+}
+
+
+@pytest.fixture
+def small_vgg(monkeypatch):
+    """VGG16 as if it had been trained with 32 pixels: its first dense layer has a fiftieth of the weights."""
+    monkeypatch.setitem(keras_applications.MODELS, "VGG16", (registry.InputSize(32, 32), "caffe"))
+
+
+def preprocess_input(name: str):
+    """Return the function of keras.applications that scales the pixels for a network."""
+    modules = (module for module in vars(keras.applications).values() if hasattr(module, "preprocess_input"))
+    return next((m for m in modules if hasattr(m, name)), keras.applications.mobilenet_v3).preprocess_input
+
+
+def keras_network(name: str, pixels: np.ndarray) -> keras.Model:
+    """Return a network of keras.applications that returns logits with a deviation near 1 for preprocessed pixels."""
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(4)
+    network = getattr(keras.applications, name)(weights=None, input_tensor=keras.Input(pixels.shape[1:]))
+    draw_weights(network, kernels=False)
+    last = [layer for layer in network.layers if layer.weights][-1]
+    for layer in (last, network.layers[-1]):
+        layer.activation = keras.activations.linear
+    kernel, bias = last.get_weights()
+    scale = network.predict(pixels, verbose=0).std()
+    last.set_weights([kernel / scale, np.random.default_rng(5).normal(size=bias.shape)])
+    return network
+
+
+@pytest.mark.parametrize(("name", "kind", "cuts"), [(name, *expected) for name, expected in TOPS.items()])
+@pytest.mark.usefixtures("small_vgg")
+def test_the_classes_of_a_file_of_keras_are_those_of_keras_and_of_the_head_that_is_extended(name, kind, cuts, tmp_path):
+    size = keras_applications.MODELS[name][0].trained
+    pixels = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8)
+    pixels[1] //= 3
+    preprocessed = preprocess_input(name)(pixels.astype(np.float32))
+    theirs = keras_network(name, preprocessed)
+    expected = softmax(theirs.predict(preprocessed, verbose=0), axis=1)
+    path = save(theirs, tmp_path / f"mine{kind}")
+
+    backbone = Backbone(name=name, weights=str(path), top=True, cut=None, pooling="avg", seed=1)
+    ours = artifact.write(backbone, tmp_path)
+    assert [point.layer for point in find_cut_points(ours, FEATURES)][-len(cuts) :] == cuts
+    side = size if name == "VGG16" else None  # other sizes would not fit the dense layers on the flattened map
+    assert ours.input.shape == (None, side, side, 3)
+    np.testing.assert_allclose(ours.predict(pixels, verbose=0), expected, rtol=1e-4)
+    features, predictions = (
+        next(inference.compile_openvino(tmp_path / "backbone.xml", output, size, np.float32)([pixels]))
+        for output in (FEATURES, "predictions")
+    )
+    np.testing.assert_allclose(predictions, expected, rtol=1e-3)
+    old_head = extended.read_old_head(True, tmp_path)
+    np.testing.assert_allclose(old_head.probabilities(features), expected, rtol=1e-3)
+    assert old_head.classes[:3] == ("tench", "goldfish", "great white shark")
+    assert len((tmp_path / "classes.csv").read_text().splitlines()) == len(old_head.classes) + 1 == 1001
+
+
+def test_a_trained_model_with_the_features_of_a_top_is_a_backbone_without_one(tmp_path):
+    network, _ = building.build("MobileNetV3Small", None, 1, top=True)
+    path = tmp_path / "model.keras"
+    model_files.save(network, path, {"fine_tune": {}})
+    built, _ = building.build("MobileNetV3Small", str(path), 2)
+    assert built.layers[-1].name == FEATURES
+    np.testing.assert_array_equal(*(model.get_layer("conv_2").get_weights()[0] for model in (built, network)))
+    with pytest.raises(ThawError, match=r"is a trained model: set backbone\.top to false"):
+        building.build("MobileNetV3Small", str(path), 2, top=True)
+
+
 # --- Weights ---
 
 
@@ -211,6 +289,41 @@ def test_the_weights_of_a_file_are_taken_over(mobilenet, tmp_path, kind):
     loaded = building.full_network("MobileNet", str(path), 1)
     for ours, theirs in zip(loaded.get_weights(), mobilenet.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.fixture(scope="module")
+def whole_mobilenet():
+    return building.full_network("MobileNet", None, 7, top=True)
+
+
+@pytest.mark.parametrize("kind", [".weights.h5", ".h5"])
+def test_a_file_without_the_classes_says_so_where_they_are_wanted(mobilenet, tmp_path, kind):
+    path = save(mobilenet, tmp_path / f"mine{kind}")
+    with pytest.raises(ThawError, match="has the weights of MobileNet without those of its 1000 classes") as caught:
+        building.full_network("MobileNet", str(path), 1, top=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_with_the_classes_says_so_where_they_are_not_wanted(whole_mobilenet, tmp_path):
+    path = save(whole_mobilenet, tmp_path / "mine.h5")
+    with pytest.raises(ThawError, match=r"with those of its 1000 classes: set backbone\.top to true"):
+        building.full_network("MobileNet", str(path), 1)
+
+
+def test_the_classes_of_a_file_of_keras_3_may_be_left_out(whole_mobilenet, tmp_path):
+    path = save(whole_mobilenet, tmp_path / "mine.weights.h5")
+    loaded = building.full_network("MobileNet", str(path), 1)
+    for ours, theirs in zip(loaded.get_weights(), whole_mobilenet.get_weights()[:-2], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(("kind", "message"), [(".weights.h5", "without those of its 1000"), (".h5", "(1000,)")])
+def test_a_file_with_other_classes_is_one_line(tmp_path, kind, message):
+    twelve = keras.applications.MobileNet(weights=None, classes=12)
+    path = save(twelve, tmp_path / f"mine{kind}")
+    with pytest.raises(ThawError, match=re.escape(message)) as caught:
+        building.full_network("MobileNet", str(path), 1, top=True)
+    assert "\n" not in str(caught.value)
 
 
 @each_kind
@@ -282,23 +395,33 @@ def keras_home(tmp_path, monkeypatch):
     urllib.request.install_opener(None)
 
 
-def test_without_the_internet_the_error_says_what_to_fetch_and_where_to_put_it(keras_home):
+@pytest.mark.parametrize(
+    ("top", "name"),
+    [
+        (False, "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"),
+        (True, "resnet50_weights_tf_dim_ordering_tf_kernels.h5"),
+    ],
+)
+def test_without_the_internet_the_error_says_what_to_fetch_and_where_to_put_it(keras_home, top, name):
     with pytest.raises(ThawError) as caught:
-        building.full_network("VGG16", "imagenet", 1)
-    message, name = str(caught.value), "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
+        building.full_network("ResNet50", "imagenet", 1, top)
+    message = str(caught.value)
     assert f"/{name} (" in message
     assert "https://" in message
     assert f"put that file at {keras_home}/models/{name}" in message
     assert "dvc pull" in message
 
 
-def test_a_file_put_there_is_used(keras_home, mobilenet):
+@pytest.mark.parametrize(
+    ("top", "file", "layer"),
+    [(False, "mobilenet_1_0_224_tf_no_top.h5", "conv1"), (True, "mobilenet_1_0_224_tf.h5", "conv_preds")],
+)
+def test_a_file_put_there_is_used(keras_home, whole_mobilenet, mobilenet, top, file, layer):
+    network = whole_mobilenet if top else mobilenet
     (keras_home / "models").mkdir()
-    save_as_keras_2(mobilenet, keras_home / "models" / "mobilenet_1_0_224_tf_no_top.h5")
-    loaded = building.full_network("MobileNet", "imagenet", 1)
-    np.testing.assert_array_equal(
-        loaded.get_layer("conv1").get_weights()[0], mobilenet.get_layer("conv1").get_weights()[0]
-    )
+    save_as_keras_2(network, keras_home / "models" / file)
+    loaded = building.full_network("MobileNet", "imagenet", 1, top)
+    np.testing.assert_array_equal(loaded.get_layer(layer).get_weights()[0], network.get_layer(layer).get_weights()[0])
 
 
 def test_a_damaged_file_put_there_is_one_line(keras_home, mobilenet):

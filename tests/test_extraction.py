@@ -125,10 +125,19 @@ def test_views_are_flipped_before_they_pass_the_frozen_layers(folder, planned, a
 
 
 def test_a_size_that_is_not_named_is_that_of_the_backbone(tmp_path):
-    (tmp_path / "backbone.json").write_text('{"size": 299}')
+    (tmp_path / "backbone.json").write_text('{"size": 299, "only_size": null}')
     image = Image(size=None, resize="pad", engine="tensorflow", precision="float32")
     assert extraction.sized(image, tmp_path) == ImageSettings(299, "pad", "tensorflow")
     assert extraction.sized(image.model_copy(update={"size": 32}), tmp_path) == ImageSettings(32, "pad", "tensorflow")
+
+
+def test_a_size_that_the_backbone_does_not_take_is_one_line(tmp_path):
+    (tmp_path / "backbone.json").write_text('{"name": "VGG16", "size": 224, "only_size": 224}')
+    image = Image(size=160, resize="crop", engine="openvino")
+    with pytest.raises(ThawError, match=r"image\.size should be 224, not 160: VGG16 takes"):
+        extraction.sized(image, tmp_path)
+    for size in (224, None):
+        assert extraction.sized(image.model_copy(update={"size": size}), tmp_path).size == 224
 
 
 SHAPES = {None: (100, 100, 3), "early": (50, 50, 8), "middle": (10, 10, 40), "late": (100,)}

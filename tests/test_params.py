@@ -1,6 +1,7 @@
 """All of params.yaml is checked before any work; a mistake is one line that names the key and its valid values."""
 
 import copy
+import dataclasses
 import re
 import subprocess
 import sys
@@ -102,7 +103,7 @@ def test_a_parameter_in_the_wrong_section_is_named_with_its_own(tmp_path):
         ("split.keep_subsets", 1, "boolean"),
         ("backbone.weights", 5, "one of imagenet, lvd142m"),
         ("backbone.weights", "imagnet", "null, a folder (with a /), or a file"),
-        ("backbone.weights", "weights.pt", ".weights.h5, .keras, .h5, .pth or .safetensors"),
+        ("backbone.weights", "weights.pt", ".weights.h5, .keras, .h5, .pth, .safetensors, .onnx or .xml"),
         ("fine_tune.freeze_depth", 5, "string"),
         ("fine_tune.freeze_depth", None, "string"),
         ("image.resize", "cropp", "'crop', 'pad', 'squash' or 'auto'"),
@@ -345,7 +346,7 @@ def test_a_missing_file_is_one_line(tmp_path):
 
 def test_a_backbone_that_does_not_exist_comes_with_the_nearest_names(tmp_path):
     text = message(tmp_path, {"backbone.name": "EficientNetV2B0"})
-    assert "backbone.name should be one of 62 names, not 'EficientNetV2B0' (did you mean EfficientNetV2B0" in text
+    assert "backbone.name should be one of 63 names, not 'EficientNetV2B0' (did you mean EfficientNetV2B0" in text
 
 
 @pytest.mark.parametrize(("name", "least"), [("InceptionV3", 75), ("Xception", 71), ("VGG16", 32)])
@@ -477,6 +478,7 @@ def test_words_that_yaml_once_took_for_values_name_classes(tmp_path, text, class
 # What is known before the work
 
 THREE = ("apple", "banana", "cherry")
+EXTENDED = {"backbone.top": True, "head.extend": True, "fine_tune.freeze_depth": "all"}
 
 
 @pytest.mark.parametrize(
@@ -484,8 +486,8 @@ THREE = ("apple", "banana", "cherry")
     [
         ({"evaluate.threshold": "best_f1"}, THREE, "needs two classes, and there are 3"),
         ({"head.kind": "network", "head.output": "sigmoid"}, THREE, "`head.output: sigmoid` needs two classes"),
-        ({"head.extend": True, "fine_tune.freeze_depth": "all"}, THREE, "one label that begins with 'not '"),
-        ({"head.extend": True, "fine_tune.freeze_depth": "all"}, ("not a", "not b", "c"), "one label that begins"),
+        (EXTENDED, THREE, "one label that begins with 'not '"),
+        (EXTENDED, ("not a", "not b", "c"), "one label that begins"),
     ],
 )
 def test_what_does_not_fit_the_classes_is_refused_before_a_photograph_is_copied(tmp_path, changes, classes, words):
@@ -567,8 +569,7 @@ def test_weights_of_a_transformer_are_published_ones_a_folder_or_a_file(tmp_path
 def test_the_model_to_keep_is_for_folds_and_for_what_is_fine_tuned(tmp_path, keep):
     kept = {"fine_tune.keep": keep}
     assert f"fine_tune.keep: {keep} is for folds: set it to auto, or set split.folds" in message(tmp_path, kept)
-    extended = {"head.extend": True, "fine_tune.freeze_depth": "all", "split.folds": 5}
-    assert f"fine_tune.keep: {keep} needs head.extend: null" in message(tmp_path, kept | extended)
+    assert f"fine_tune.keep: {keep} needs head.extend: null" in message(tmp_path, kept | EXTENDED | {"split.folds": 5})
     path = write(tmp_path / "params.yaml", kept | {"split.folds": "auto"})
     params.check_folds(path, are_folds=True)
     with pytest.raises(ThawError, match=rf"^fine_tune\.keep: {keep} is for folds, and there is one split"):
@@ -579,13 +580,26 @@ def test_an_output_for_two_classes_does_not_concern_a_linear_head(tmp_path):
     params.load(write(tmp_path / "params.yaml", {"head.output": "sigmoid"})).check_classes(THREE)
 
 
-@pytest.mark.parametrize(
-    "changes", [{"backbone.name": "MobileNetV2"}, {"backbone.pooling": "max"}, {"backbone.cut": "block5"}]
-)
-def test_only_a_backbone_with_its_classes_can_be_extended(tmp_path, changes):
-    frozen = {"head.extend": True, "fine_tune.freeze_depth": "all"}
-    assert "needs a backbone with its 1000 classes" in message(tmp_path, frozen | changes)
-    params.load(write(tmp_path / "params.yaml", frozen))
+@pytest.mark.parametrize("name", ["EfficientNetLite0", "ResNet50", "VGG16"])
+def test_a_backbone_is_extended_if_it_keeps_its_classes(tmp_path, name):
+    frozen = {"backbone.name": name, "head.extend": True, "fine_tune.freeze_depth": "all"}
+    assert "head.extend: true needs backbone.top: true" in message(tmp_path, frozen)
+    params.load(write(tmp_path / "params.yaml", frozen | {"backbone.top": True}))
+
+
+@pytest.mark.parametrize("changes", [{"backbone.pooling": "max"}, {"backbone.cut": "block5"}])
+def test_a_top_is_behind_the_whole_network(tmp_path, changes):
+    text = message(tmp_path, changes | {"backbone.top": True})
+    assert text.endswith("backbone.top: true needs backbone.cut: null and backbone.pooling: avg")
+
+
+def test_a_family_without_classes_has_no_top(tmp_path, monkeypatch):
+    from thaw.backbones import registry
+
+    headless = dataclasses.replace(registry.BACKBONES["ResNet50"], name="Headless", build_with_top=None)
+    monkeypatch.setitem(registry.BACKBONES, "ResNet50", headless)
+    text = message(tmp_path, {"backbone.name": "ResNet50", "backbone.top": True})
+    assert text.endswith("backbone.top: true needs a backbone with classes, and Headless has none")
 
 
 def test_a_freeze_depth_is_checked_as_soon_as_there_is_a_backbone(tmp_path):

@@ -288,8 +288,25 @@ def test_the_first_block_of_another_backbone_with_a_head_of_convolutions_that_th
 
 
 def test_a_model_keeps_the_classes_that_it_knows_and_learns_one_more(finished):
+    """The recipe `resnet50-more-classes`, with a smaller network whose random weights are in a file of Keras."""
+    from PIL import Image
+
+    from thaw.engines import model_files
+    from thaw.engines.keras_setup import keras
+
     (finished.path / "photographs" / "blobs").rename(finished.path / "photographs" / "not stripes")
-    finished.set(head__extend=True, fine_tune__freeze_depth="all")
+    for path in (finished.path / "photographs" / "not stripes").iterdir():  # random features tell dark from bright
+        Image.open(path).convert("RGB").point(lambda value: value // 8).save(path)
+    keras.utils.set_random_seed(1)
+    before, generator = keras.applications.MobileNetV2((32, 32, 3), weights=None), np.random.default_rng(1)
+    for kernel in [variable for variable in before.variables if len(variable.shape) == 4]:
+        inputs = kernel.shape[: 2 if kernel.shape[3] == 1 else 3]  # one channel, if depthwise
+        kernel.assign(generator.normal(0, np.sqrt(2 / np.prod(inputs)), kernel.shape))
+    before.save_weights(finished.path / "mine.weights.h5")
+    finished.set(
+        backbone__name="MobileNetV2", backbone__weights="mine.weights.h5", backbone__top=True, head__extend=True,
+        fine_tune__freeze_depth="all",
+    )  # fmt: skip
     assert finished.dvc("repro", "--single-item", "--force", "download").returncode == 0
     assert "fine_tune" in finished.repro()
     metrics = json.loads((finished.path / "reports" / "metrics.json").read_text())
@@ -303,6 +320,12 @@ def test_a_model_keeps_the_classes_that_it_knows_and_learns_one_more(finished):
         names = json.loads(file.read("metadata.json"))["class_names"]
     assert len(names) == len(set(names)) == 1001
     assert names[-1] == "stripes"
+    model, _ = model_files.load(finished.path / "models" / "model.keras")
+    pixels = np.random.default_rng(1).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
+    old = model.predict(pixels, verbose=0)[:, :-1]
+    np.testing.assert_allclose(
+        old / old.sum(axis=1, keepdims=True), before.predict(pixels / 127.5 - 1, verbose=0), rtol=1e-4
+    )
     assert decision["class_names"] == names
     assert "are answered right" in (finished.path / "reports" / "model_card.md").read_text()
     report = (finished.path / "reports" / "report.html").read_text()

@@ -33,7 +33,8 @@ def backbone(tmp_path_factory):
     features = keras.layers.GlobalAveragePooling2D(name="features")(x)
     openvino_setup.write(convert(keras.Model(image, {"cut": x, "features": features})), folder / "backbone.xml")
     cut_points = [{"layer": "cut"}, {"layer": "features"}]
-    (folder / "backbone.json").write_text(json.dumps({"size": 32, "cut_points": cut_points, "behind_cut": []}))
+    description = {"size": 32, "only_size": None, "cut_points": cut_points, "behind_cut": []}
+    (folder / "backbone.json").write_text(json.dumps(description))
     return folder
 
 

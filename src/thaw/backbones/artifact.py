@@ -1,6 +1,5 @@
 """The folder of a backbone: its network in Keras' and in OpenVINO's format, its cut points and its classes."""
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,10 +8,8 @@ import polars as pl
 from thaw.backbones import building, registry
 from thaw.backbones.cut_points import FEATURES, find_cut_points
 from thaw.backbones.imagenet import imagenet_classes
-from thaw.core import tables
-from thaw.core.errors import ThawError
+from thaw.core import tables, weight_files
 from thaw.core.files import write_json
-from thaw.core.paths import weights_file
 from thaw.engines import model_files, openvino_setup
 from thaw.engines.keras_setup import keras
 from thaw.engines.keras_to_openvino import convert
@@ -24,7 +21,9 @@ if TYPE_CHECKING:
 def write(backbone: "Backbone", folder: Path) -> keras.Model:
     """Build a backbone and write all its files into `folder`; return the network."""
     source, weights, licence = _source(backbone)
-    model, behind_cut = building.build(backbone.name, source, backbone.seed, backbone.cut, backbone.pooling)
+    model, behind_cut = building.build(
+        backbone.name, source, backbone.seed, backbone.cut, backbone.pooling, backbone.has_top, backbone.preprocess
+    )
     cut_points = find_cut_points(model, FEATURES)
     outputs = {point.layer: model.get_layer(point.layer).output for point in cut_points}
     classes, metadata = [], {}
@@ -38,12 +37,15 @@ def write(backbone: "Backbone", folder: Path) -> keras.Model:
     openvino_setup.write(convert(keras.Model(model.input, outputs, name=model.name)), folder / "backbone.xml")
     description = {
         "name": backbone.name,
-        "size": registry.input_size(backbone.name).trained,
+        "size": model.input.shape[1] or registry.input_size(backbone.name).trained,
+        "only_size": model.input.shape[1],
         "weights": weights,
         "licence": licence,
         "cut_points": [point.as_dict() for point in cut_points],
         "behind_cut": behind_cut,
     }
+    if registry.BACKBONES[backbone.name].read:
+        description["own_network"] = model.layers[-2].about
     write_json(folder / "backbone.json", description)
     return model
 
@@ -58,9 +60,5 @@ def _source(backbone: "Backbone") -> tuple[str | None, str | None, str | None]:
     licence = family.licence if is_published else None
     if weights is None or (is_published and not family.fetch):
         return weights, weights, licence
-    path = family.fetch(backbone.name, weights) if is_published else weights_file(Path(weights))
-    if not path.is_file():
-        raise ThawError(f"backbone.weights: there is no file {path}")
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return str(path), f"{weights if is_published else path.name} sha256:{sha256}", licence
+    path = family.fetch(backbone.name, weights) if is_published else weight_files.main_file(Path(weights))
+    return str(path), f"{weights if is_published else path.name} sha256:{weight_files.sha256(path)}", licence

@@ -4,7 +4,7 @@ A new family is a module beside this one, with a function that builds its networ
 registered in `registry`. Every stage checks `backbone.name`, so a family imports Keras only inside its functions.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -37,9 +37,11 @@ class Family:
         build: takes the name of a backbone and whether it gets the ImageNet weights, and returns its network. This
             takes (n, h, w, 3) RGB pixels 0-255 of any size: the pre-processing is part of it. Random weights come from
             Keras' global generator. It raises ThawError if the ImageNet weights are not available.
-        last_map: the layer with the last feature map; None is the last layer of the network.
-        classifies: the network ends in (n, 1000) probabilities of the ImageNet classes. Then its layer `features` has
-            the mean of the last map.
+        build_with_top: does the same, and its network ends in (n, 1000) probabilities of the ImageNet classes. Some of
+            these networks take images of one size only. None: the family has no such networks.
+        top_included: `build` makes such networks, too, and their weights have the classes.
+        top_pooling: the value of `backbone.pooling` that gives what the classes are made from.
+        last_map: the layer of a network of `build` with the last feature map; None is its last layer.
         readers: functions that give a network the weights of a file, for endings in addition to KERAS_FILES. They raise
             ThawError if these are the weights of another network.
         after_loading: corrects a network after it got the weights of a file of the user's.
@@ -49,13 +51,18 @@ class Family:
         prefix: how many tokens stand before those of the patches. None: the network has maps, and no tokens.
         poolings: the values of `backbone.pooling` that it has.
         licence: of the published weights, where it is known.
+        files: endings of files that hold a whole network. A family that has some has `read` instead of `build`.
+        read: takes such a file, and `backbone.preprocess`, `cut` and `pooling`, and returns its network. As it has no
+            layers of Keras before the features, it stays frozen. It raises ThawError if the network does not serve.
     """
 
     name: str
     input_sizes: Mapping[str, InputSize]
-    build: Callable[[str, bool], "keras.Model"]
+    build: Callable[[str, bool], "keras.Model"] | None = None
+    build_with_top: Callable[[str, bool], "keras.Model"] | None = None
+    top_included: bool = False
+    top_pooling: str = "avg"
     last_map: str | None = None
-    classifies: bool = False
     readers: Mapping[str, Callable[["keras.Model", Path], None]] = field(default_factory=dict)
     after_loading: Callable[["keras.Model"], None] = _unchanged
     published: tuple[str, ...] = ("imagenet",)
@@ -63,3 +70,5 @@ class Family:
     prefix: int | None = None
     poolings: tuple[str | None, ...] = ("avg", "max", None)
     licence: str | None = None
+    files: tuple[str, ...] = ()
+    read: Callable[[Path, str | Sequence, str | None, str | None], "keras.Model"] | None = None

@@ -25,7 +25,8 @@ def find_cut_points(model: "keras.Model", last: str) -> list[CutPoint]:
 
     The layers are visited in that order. A layer is a cut point if its output is the only tensor so far that a later
     layer reads: no skip connection passes it. Before the first layer with weights there is no cut point: there lies the
-    pre-processing, and to keep its output would be to keep the images.
+    pre-processing, and to keep its output would be to keep the images. In a network without weights of Keras, `last` is
+    the only one.
     """
     steps = model.operations  # layers, and the bare additions and products that some networks have between them
     inputs = [{id(tensor) for tensor in _as_list(step.input)} for step in steps]
@@ -38,7 +39,7 @@ def find_cut_points(model: "keras.Model", last: str) -> list[CutPoint]:
         if hasattr(step, "count_params"):  # a layer
             parameters += step.count_params()
             has_weights = has_weights or bool(step.trainable_weights)
-            if has_weights and len(open_tensors) == 1 and open_tensors == outputs[position]:
+            if (has_weights or step.name == last) and len(open_tensors) == 1 and open_tensors == outputs[position]:
                 cut_points.append(CutPoint(step.name, parameters))
         if step.name == last:
             break

@@ -129,8 +129,9 @@ FAMILY = Family(
     name="EfficientNet-Lite",
     input_sizes={name: InputSize(size, 32) for name, size in zip(WIDTH_DEPTH, (224, 240, 260), strict=True)},
     build=build,
+    build_with_top=build,
+    top_included=True,
     last_map="top_activation",
-    classifies=True,
     readers={".pth": load_state_dict},
     licence="Apache-2.0",
 )

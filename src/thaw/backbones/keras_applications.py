@@ -1,10 +1,11 @@
-"""The networks of keras.applications up to their last map, with their pre-processing as layers.
+"""The networks of keras.applications up to their last map or to their classes, with their pre-processing as layers.
 
 The ImageNet weights are downloaded by Keras, or lie in its folder already.
 """
 
 import os
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,14 +70,16 @@ MODELS = {
     "VGG19": (InputSize(224, 32), "caffe"),
     "Xception": (InputSize(299, 71), "tf"),
 }
+FLATTENED = ("VGG16", "VGG19")  # their top reads each position of the last map by itself: it needs the trained size
 
 
-def build(name: str, imagenet: bool) -> "keras.Model":
-    """Return a network up to its last map, for images of any size; random weights come from Keras' global generator.
+def build(name: str, imagenet: bool, top: bool = False) -> "keras.Model":
+    """Return a network up to its last map, or with its top, the layers behind it that make its 1000 classes.
 
-    Some networks depend on the size while they are built: where the padding goes, whether a branch is halved. So each
-    is built for the size that it was trained on, and its layers are then applied to an input of any size. Raises
-    ThawError if the ImageNet weights cannot be loaded.
+    It takes images of any size, except for the top of a network of FLATTENED. Random weights come from Keras' global
+    generator. Some networks depend on the size while they are built: where the padding goes, whether a branch is
+    halved. So each is built for the size that it was trained on, and its layers are then applied to an input of any
+    size. Raises ThawError if the ImageNet weights cannot be loaded.
     """
     from thaw.engines.keras_setup import keras
 
@@ -87,13 +90,14 @@ def build(name: str, imagenet: bool) -> "keras.Model":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # MobileNet warns about sizes that it has no own weights for
             network = getattr(keras.applications, name)(
-                include_top=False, weights="imagenet" if imagenet else None, input_tensor=pixels
+                include_top=top, weights="imagenet" if imagenet else None, input_tensor=pixels
             )
     except Exception as error:  # Keras raises a plain Exception if a download fails
         raise ThawError(_unreachable(name, str(error))) from error
     network = keras.Model(image, network.output, name=name)  # some come with a list of one input
+    shape = image.shape[1:] if top and name in FLATTENED else (None, None, 3)
     free_network = keras.models.clone_model(
-        network, keras.Input((None, None, 3), name="image"), call_function=_call_with_named_sums
+        network, keras.Input(shape, name="image"), call_function=_call_with_named_sums
     )
     for layer in network.layers:
         _set_weights(free_network.get_layer(layer.name), layer.get_weights())
@@ -171,5 +175,6 @@ FAMILY = Family(
     name="keras.applications",
     input_sizes={name: input_size for name, (input_size, _) in MODELS.items()},
     build=build,
+    build_with_top=partial(build, top=True),
     after_loading=_normalise_as_keras,
 )

@@ -7,11 +7,13 @@ Each block is made of layers of its own, so that a network can be cut behind eac
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thaw.backbones import hub
 from thaw.backbones.base import Family, InputSize
+from thaw.backbones.cut_points import FEATURES
 from thaw.backbones.keras_applications import DEVIATION, MEAN
 
 if TYPE_CHECKING:
@@ -41,10 +43,11 @@ class Architecture:
     deviation: tuple[float, ...] = DEVIATION
 
 
-def network(architecture: Architecture, name: str) -> "keras.Model":
+def network(architecture: Architecture, name: str, top: bool = False) -> "keras.Model":
     """Return a network from (n, h, w, 3) RGB pixels 0-255, h = w, to (n, tokens, channels), its layer `norm`.
 
-    With `attention_pooling`, (n, channels) follow. Random weights come from Keras' global generator.
+    With `attention_pooling`, (n, channels) follow; with `top`, the layer `features`, which is the class token, and
+    (n, 1000) probabilities. Random weights come from Keras' global generator.
     """
     from thaw.engines import transformer_layers
     from thaw.engines.keras_setup import keras
@@ -66,6 +69,9 @@ def network(architecture: Architecture, name: str) -> "keras.Model":
         x = shortcut = layers.Dense(a.channels, name="pooling_projection")(x)
         x = layers.LayerNormalization(epsilon=a.epsilon, name="pooling_norm")(x)
         x = layers.Add(name="pooling_add")([shortcut, mlp(x, a, "pooling_mlp")])
+    if top:
+        x = transformer_layers.TokenPooling("cls", a.prefix, name=FEATURES)(x)
+        x = layers.Dense(1000, activation="softmax", name="predictions")(x)
     return keras.Model(image, x, name=name)
 
 
@@ -122,7 +128,12 @@ def _load(network: "keras.Model", path: Path) -> None:
 
 
 def _family(
-    name: str, published: Published, weights: Mapping[str, str], licence: str, poolings: tuple[str | None, ...]
+    name: str,
+    published: Published,
+    weights: Mapping[str, str],
+    licence: str,
+    poolings: tuple[str | None, ...],
+    has_classes: bool = False,
 ) -> Family:
     """Return a family of backbones.
 
@@ -132,13 +143,20 @@ def _family(
         weights: What each name of published weights adds to the repository's, in place of `{}`.
         licence: Of these weights.
         poolings: The values of `backbone.pooling` that the backbones have.
+        has_classes: Some of the weights have the 1000 classes of ImageNet.
     """
     architectures = {backbone: architecture for backbone, (architecture, _) in published.items()}
     (prefix,) = {architecture.prefix for architecture in architectures.values()}
+
+    def build(backbone: str, _: bool, top: bool = False) -> "keras.Model":
+        return network(architectures[backbone], backbone, top)
+
     return Family(
         name=name,
         input_sizes={backbone: InputSize(a.size, a.patch, a.patch) for backbone, a in architectures.items()},
-        build=lambda backbone, _: network(architectures[backbone], backbone),
+        build=build,
+        build_with_top=partial(build, top=True) if has_classes else None,
+        top_pooling="cls",
         last_map="norm",
         readers={".safetensors": _load},
         published=tuple(weights),
@@ -211,6 +229,7 @@ FAMILIES = (
         {"imagenet": "augreg_in21k_ft_in1k", "imagenet21k": "augreg_in21k"},
         "Apache-2.0",
         WITH_CLASS_TOKEN,
+        has_classes=True,
     ),
     _family(
         "DeiT",
@@ -221,5 +240,6 @@ FAMILIES = (
         {"imagenet": ""},
         "Apache-2.0",
         WITH_CLASS_TOKEN,
+        has_classes=True,
     ),
 )  # fmt: skip

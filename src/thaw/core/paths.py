@@ -92,8 +92,3 @@ def _without_git_quotes(name: str) -> str:
         return bytes([int(escaped, 8) & 255]) if escaped.isdigit() else ESCAPES.get(escaped, escaped)
 
     return os.fsdecode(re.sub(rb"\\([0-7]{3}|.)", character, os.fsencode(name), flags=re.DOTALL))
-
-
-def weights_file(path: Path) -> Path:
-    """Return the file with weights that a path names: itself, or that of a folder as Hugging Face and timm write it."""
-    return path / "model.safetensors" if path.is_dir() else path

@@ -141,9 +141,18 @@ def compile_tensorflow(network: Path, output: str) -> Run:
 
 
 def output_shapes(network: Path, layers: Iterable[str], size: int) -> dict[str | None, tuple[int, ...]]:
-    """Return the shape of the output of each of `layers` for one image of `size` pixels; under None, the input's."""
+    """Return the shape of the output of each of `layers` for one image of `size` pixels; under None, the input's.
+
+    Raises ThawError if the network takes no images of this size.
+    """
     from thaw.engines import openvino_setup
 
     model = openvino_setup.read(network)
-    model.reshape([1, size, size, 3])
+    try:
+        model.reshape([1, size, size, 3])
+    except RuntimeError as error:
+        raise ThawError(
+            f"the network takes no images of {size} pixels, set image.size to another value: "
+            f"{openvino_setup.reason(error)}"
+        ) from error
     return {None: (size, size, 3), **{layer: tuple(model.output(layer).shape)[1:] for layer in layers}}

@@ -288,6 +288,7 @@ CONVERTERS: dict[str, Callable] = {
     "MaxPooling2D": _maximum,
     "Multiply": _product,
     "Normalization": _normalization,
+    "OpenVINONetwork": lambda layer, x: layer.splice(x),
     "ReLU": _relu,
     "Rescaling": _rescaling,
     "Reshape": _reshape,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from thaw.core.errors import ThawError, missing
 from thaw.core.files import atomic_file
-from thaw.engines import transformer_layers  # noqa: F401 - models in files may have such layers
+from thaw.engines import openvino_layer, transformer_layers  # noqa: F401  a file may have such layers
 from thaw.engines.keras_internals import save_weights_at_once
 from thaw.engines.keras_setup import keras
 

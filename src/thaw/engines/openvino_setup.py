@@ -14,7 +14,7 @@ import openvino as ov  # noqa: E402
 
 from thaw.core.errors import ThawError, missing  # noqa: E402
 
-__all__ = ["ov", "read", "write"]
+__all__ = ["ov", "read", "reason", "write"]
 
 
 def read(path: Path) -> ov.Model:
@@ -35,8 +35,12 @@ def write(network: ov.Model, path: Path) -> None:
             ov.save_model(network, path, compress_to_fp16=False)
         ov.Core().read_model(path)
     except RuntimeError as error:
-        reason = str(error).splitlines()[-1]
-        raise ThawError(f"{path.name} could not be written (is the disk full?): {reason}") from error
+        raise ThawError(f"{path.name} could not be written (is the disk full?): {reason(error)}") from error
+
+
+def reason(error: RuntimeError) -> str:
+    """Return the last line of a message of OpenVINO's, which has the reason."""
+    return [line for line in str(error).splitlines() if line.strip()][-1].removeprefix("-- ")
 
 
 @contextlib.contextmanager

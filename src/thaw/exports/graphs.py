@@ -4,7 +4,9 @@ Its weights are constants. The graph contains nothing of the process that made i
 models give equal bytes.
 """
 
+from thaw.core.errors import ThawError
 from thaw.engines.keras_setup import keras
+from thaw.engines.openvino_layer import OpenVINONetwork
 from thaw.engines.tensorflow_setup import SavedModel, constant_graph, tf
 from thaw.exports.base import IMAGE, PROBABILITIES
 
@@ -12,8 +14,10 @@ from thaw.exports.base import IMAGE, PROBABILITIES
 def freeze(model: keras.Model, size: int, batch: int | None = None) -> tf.compat.v1.GraphDef:
     """Return `model` as a graph from IMAGE, (batch, size, size, 3) float32, to PROBABILITIES, (batch, classes) float32.
 
-    With a batch of None, the graph takes batches of any length.
+    With a batch of None, the graph takes batches of any length. Raises ThawError if TensorFlow cannot compute a layer.
     """
+    if any(isinstance(layer, OpenVINONetwork) for layer in model.layers):
+        raise ThawError("the backbone is a network from a file, which is exported to the format openvino alone")
 
     def classify(image: tf.Tensor) -> tf.Tensor:
         return tf.identity(model(image, training=False), name=PROBABILITIES)

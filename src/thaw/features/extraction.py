@@ -47,8 +47,15 @@ class Dataset:
 
 
 def sized(image: "Image", backbone: Path) -> ImageSettings:
-    """Return the settings of `image`. If its size is null, it is the size that the backbone was trained with."""
-    size = read_json(backbone / "backbone.json")["size"] if image.size is None else image.size
+    """Return the settings of `image`. If its size is null, it is the size that the backbone was trained with.
+
+    Raises ThawError if the backbone takes images of another size only.
+    """
+    description = read_json(backbone / "backbone.json")
+    size, only = image.size or description["size"], description["only_size"]
+    if only not in (None, size):
+        name = description["name"]
+        raise ThawError(f"image.size should be {only}, not {size}: {name} takes images of this size alone")
     return ImageSettings(size, image.resize, image.engine, image.precision)
 
 

@@ -134,10 +134,11 @@ def read_old_head(extend: bool | str, backbone: Path) -> LinearHead:
         network = model
     last = network.layers[-1]
     if not isinstance(last, keras.layers.Dense) or "class_names" not in metadata:
-        problem = (
-            f"the backbone {network.name} comes without its classes" if extend is True else f"{extend} has no rows"
+        raise ThawError(
+            f"head.extend: the backbone {network.name} comes without its classes: set backbone.top to true"
+            if extend is True
+            else f"head.extend: {extend} has no rows: only a model with a linear head can be extended"
         )
-        raise ThawError(f"head.extend: {problem}: EfficientNet-Lite's or a model with a linear head can be extended")
     kernel, bias = last.get_weights()
     return LinearHead(kernel, bias, _number_repeated(metadata["class_names"]), 0.0)
 
@@ -175,6 +176,8 @@ def _compare_layers(network: "keras.Model", model: "keras.Model", last: str, pat
             kinds = f"{type(own[layer.name]).__name__}, and not {type(layer).__name__}"
             raise ThawError(f"head.extend: {path} is of another backbone.pooling: it has {kinds}")
         weights, own_weights = layer.get_weights(), own[layer.name].get_weights()
+        if getattr(layer, "files", None) != getattr(own[layer.name], "files", None):  # of a network from a file
+            raise ThawError(f"head.extend: {path} is of another backbone: its network is from another file")
         if len(weights) != len(own_weights) or any(
             not np.array_equal(a, b) for a, b in zip(weights, own_weights, strict=True)
         ):

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from thaw.core.paths import named_path, weights_file
+from thaw.core.paths import named_path
 from thaw.core.section import Section
+from thaw.core.weight_files import main_file
 from thaw.sources.base import Listing
 from thaw.sources.registry import SOURCES
 
@@ -26,7 +27,7 @@ def weights(name: str | None) -> Named | None:
     """
     if name is None or not {".", "/"} & {*name}:
         return None
-    return Named("backbone.weights", weights_file(named_path(name, "backbone.weights")), "the weights")
+    return Named("backbone.weights", main_file(named_path(name, "backbone.weights")), "the weights")
 
 
 def model(extend: bool | str | None) -> Named | None:

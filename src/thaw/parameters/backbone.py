@@ -5,6 +5,8 @@ from typing import Literal
 
 from pydantic import field_validator, model_validator
 
+from thaw.backbones.own_network import FAMILY as OWN_NETWORK
+from thaw.backbones.own_network import NAME, PREPROCESS
 from thaw.backbones.registry import BACKBONES, POOLINGS, PUBLISHED_WEIGHTS, WEIGHT_FILES
 from thaw.core.section import Section, Seed, as_written
 
@@ -12,9 +14,17 @@ from thaw.core.section import Section, Seed, as_written
 class Backbone(Section):
     name: Literal[tuple(BACKBONES)]
     weights: str | None
+    top: bool
+    preprocess: str | list[list[float]] | None
     cut: str | None
     pooling: Literal[POOLINGS]
     seed: Seed
+
+    @property
+    def has_top(self) -> bool:
+        """Whether the network keeps its 1000 classes: if it is asked to, or if it costs nothing."""
+        family = BACKBONES[self.name]
+        return self.top or (family.top_included and not self.cut and self.pooling == family.top_pooling)
 
     @field_validator("cut")
     @classmethod
@@ -24,6 +34,16 @@ class Backbone(Section):
                 f"backbone.cut should be a layer, a block, or null for all of the network, not {as_written(value)}"
             )
         return value
+
+    @field_validator("preprocess", mode="before")
+    @classmethod
+    def _preprocess_is_known(cls, value: object) -> object:
+        if value is None or (isinstance(value, str) and value in PREPROCESS) or _is_mean_and_deviation(value):
+            return value
+        raise ValueError(
+            f"backbone.preprocess should be null, {', '.join(PREPROCESS)}, or the mean and the deviation of the "
+            f"channels, such as [[0.48, 0.46, 0.41], [0.27, 0.26, 0.28]], not {as_written(value)}"
+        )
 
     @field_validator("weights", mode="before")
     @classmethod
@@ -49,3 +69,42 @@ class Backbone(Section):
         if self.pooling == "attention" and self.cut:
             raise ValueError("backbone.pooling: attention stands behind the whole network: set backbone.cut to null")
         return self
+
+    @model_validator(mode="after")
+    def _top_is_the_end_of_the_network(self):
+        family = BACKBONES[self.name]
+        if self.top and family.build_with_top is None:
+            raise ValueError(f"backbone.top: true needs a backbone with classes, and {family.name} has none")
+        if self.top and (self.cut or self.pooling != family.top_pooling):
+            pooling = f"backbone.pooling: {family.top_pooling}"
+            raise ValueError(f"backbone.top: true needs backbone.cut: null and {pooling} for {self.name}")
+        return self
+
+    @model_validator(mode="after")
+    def _own_network_has_a_file(self):
+        files = BACKBONES[self.name].files
+        is_network = isinstance(self.weights, str) and self.weights.endswith(OWN_NETWORK.files)
+        if files and not is_network:
+            raise ValueError(
+                f"backbone.name: {self.name} needs a network in backbone.weights, a file that ends in "
+                f"{' or '.join(files)}, not {as_written(self.weights)}"
+            )
+        if is_network and not files:
+            raise ValueError(f"backbone.weights: {self.weights} is a whole network: set backbone.name to {NAME}")
+        if files and self.preprocess is None:
+            raise ValueError(
+                f"backbone.name: {self.name} needs backbone.preprocess, how the network was given its pixels: "
+                f"{', '.join(PREPROCESS)}, or mean and deviation"
+            )
+        if self.preprocess is not None and not files:
+            raise ValueError(f"backbone.preprocess is for backbone.name: {NAME}: {self.name} scales pixels itself")
+        return self
+
+
+def _is_mean_and_deviation(value: object) -> bool:
+    """Return whether a value is two lists of three numbers, of which the second are above 0."""
+    rows = value if isinstance(value, list) and len(value) == 2 else [[]]
+    is_numbers = all(
+        isinstance(row, list) and len(row) == 3 and all(type(number) in (int, float) for number in row) for row in rows
+    )
+    return is_numbers and all(number > 0 for number in rows[1])

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from pydantic import model_validator
 
 from thaw.backbones import registry
-from thaw.backbones.cut_points import resolve_depths
+from thaw.backbones.cut_points import FEATURES, resolve_depths
 from thaw.core.errors import ThawError
 from thaw.core.kernels import BASELINE, NATIVE, Choice
-from thaw.core.section import Section
+from thaw.core.section import Section, as_written
 from thaw.parameters.augment import Augment
 from thaw.parameters.backbone import Backbone
 from thaw.parameters.download import Download
@@ -82,12 +82,8 @@ class Params(Section):
             raise ValueError("head.extend needs head.kind: linear: it adds classes to the linear head of a model")
         if self.head.extend and self.fine_tune.freeze_depth != "all":
             raise ValueError("head.extend needs fine_tune.freeze_depth: all: the features of the old classes must stay")
-        from_backbone = registry.BACKBONES[self.backbone.name].classifies and self.backbone.pooling == "avg"
-        if self.head.extend is True and (not from_backbone or self.backbone.cut):
-            raise ValueError(
-                "head.extend: true needs a backbone with its 1000 classes: EfficientNet-Lite, with backbone.pooling: "
-                "avg and backbone.cut: null"
-            )
+        if self.head.extend is True and not self.backbone.has_top:
+            raise ValueError("head.extend: true needs backbone.top: true, which keeps the 1000 classes of the backbone")
         if self.head.extend and self.evaluate.threshold != 0.5:
             raise ValueError("evaluate.threshold must be 0.5 with head.extend: another one needs two classes")
         return self
@@ -105,6 +101,20 @@ class Params(Section):
     def _precision_fits_the_engine(self):
         if self.image.precision == "bfloat16" and self.image.engine != "openvino":
             raise ValueError("image.precision: bfloat16 needs image.engine: openvino")
+        return self
+
+    @model_validator(mode="after")
+    def _own_network_stays_frozen(self):
+        if not registry.BACKBONES[self.backbone.name].read:
+            return self
+        depth = self.fine_tune.freeze_depth
+        if not {*([depth] if isinstance(depth, str) else depth)} <= {"all", FEATURES}:
+            raise ValueError(
+                f"fine_tune.freeze_depth should be all, not {as_written(depth)}: backbone.name: {self.backbone.name} "
+                "is a network from a file, which cannot thaw"
+            )
+        if self.image.engine != "openvino":
+            raise ValueError(f"backbone.name: {self.backbone.name} needs image.engine: openvino")
         return self
 
     @model_validator(mode="after")
