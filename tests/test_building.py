@@ -223,7 +223,7 @@ def test_the_classes_of_a_file_of_keras_are_those_of_keras_and_of_the_head_that_
     expected = softmax(theirs.predict(preprocessed, verbose=0), axis=1)
     path = save(theirs, tmp_path / f"mine{kind}")
 
-    backbone = Backbone(name=name, weights=str(path), top=True, cut=None, pooling="avg", seed=1)
+    backbone = Backbone(name=name, weights=str(path), top=True, preprocess=None, cut=None, pooling="avg", seed=1)
     ours = artifact.write(backbone, tmp_path)
     assert [point.layer for point in find_cut_points(ours, FEATURES)][-len(cuts) :] == cuts
     side = size if name == "VGG16" else None  # other sizes would not fit the dense layers on the flattened map

@@ -124,6 +124,29 @@ def test_the_map_from_activations_that_are_its_own_features_is_that_from_the_pix
     )
 
 
+@pytest.mark.parametrize("pooling", ["avg", "cls", "cls_avg", "max"])
+def test_patches_that_are_averaged_have_a_map_and_a_class_token_has_none(class_activation, keras, pooling):
+    from thaw.backbones.vision_transformer import Architecture, network
+    from thaw.engines.transformer_layers import TokenPooling
+
+    keras.utils.set_random_seed(1)
+    body = network(Architecture(12, 4, channels=16, blocks=1, heads=2, prefix=2), "tiny")
+    features = TokenPooling(pooling, 2, name="features")(body.output)
+    head = keras.layers.Dense(3, activation="softmax", bias_initializer="normal", name="probabilities")
+    model = keras.Model(body.input, head(features))
+    if pooling != "avg":
+        assert class_activation.averaged_map(model) is None
+        return
+    difference, bias = difference_of_logits(model, keras)
+    cached = np.asarray(keras.Model(model.input, model.get_layer("block1_add").output)(PIXELS.astype(np.float32)))
+    for layer, inputs in ((None, PIXELS), ("block1_add", cached)):
+        assert class_activation.map_input(model, layer) == layer
+        maps = class_activation.activation_maps(model, layer, inputs, PREDICTED, RIVALS)
+        assert maps.shape == (20, 3, 3)
+        assert maps.mean(axis=(1, 2)) + bias == pytest.approx(difference, rel=1e-4, abs=1e-4)
+    assert class_activation.map_input(model, "features") is None
+
+
 def test_the_map_shows_the_place_that_speaks_for_the_answer(class_activation, keras, build):
     model = build()
     pixels = np.zeros((1, 32, 32, 3), np.uint8)

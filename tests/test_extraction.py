@@ -133,7 +133,7 @@ def test_a_size_that_is_not_named_is_that_of_the_backbone(tmp_path):
 
 def test_a_size_that_the_backbone_does_not_take_is_one_line(tmp_path):
     (tmp_path / "backbone.json").write_text('{"name": "VGG16", "size": 224, "only_size": 224}')
-    image = Image(size=160, resize="crop", engine="openvino")
+    image = Image(size=160, resize="crop", engine="openvino", precision="float32")
     with pytest.raises(ThawError, match=r"image\.size should be 224, not 160: VGG16 takes"):
         extraction.sized(image, tmp_path)
     for size in (224, None):

@@ -580,17 +580,26 @@ def test_an_output_for_two_classes_does_not_concern_a_linear_head(tmp_path):
     params.load(write(tmp_path / "params.yaml", {"head.output": "sigmoid"})).check_classes(THREE)
 
 
-@pytest.mark.parametrize("name", ["EfficientNetLite0", "ResNet50", "VGG16"])
-def test_a_backbone_is_extended_if_it_keeps_its_classes(tmp_path, name):
-    frozen = {"backbone.name": name, "head.extend": True, "fine_tune.freeze_depth": "all"}
+@pytest.mark.parametrize(("name", "pooling"), [("ResNet50", "avg"), ("VGG16", "avg"), ("ViTS16", "cls")])
+def test_a_backbone_is_extended_if_it_keeps_its_classes(tmp_path, name, pooling):
+    frozen = {"backbone.name": name, "backbone.pooling": pooling, "head.extend": True, "fine_tune.freeze_depth": "all"}
     assert "head.extend: true needs backbone.top: true" in message(tmp_path, frozen)
     params.load(write(tmp_path / "params.yaml", frozen | {"backbone.top": True}))
+
+
+def test_an_efficientnet_lite_keeps_its_classes_unasked(tmp_path):
+    frozen = {"head.extend": True, "fine_tune.freeze_depth": "all"}
+    for top in (False, True):
+        assert params.load(write(tmp_path / "params.yaml", frozen | {"backbone.top": top})).backbone.has_top
+    for other in ({"backbone.pooling": "max"}, {"backbone.cut": "block5"}):
+        assert "head.extend: true needs backbone.top: true" in message(tmp_path, frozen | other)
 
 
 @pytest.mark.parametrize("changes", [{"backbone.pooling": "max"}, {"backbone.cut": "block5"}])
 def test_a_top_is_behind_the_whole_network(tmp_path, changes):
     text = message(tmp_path, changes | {"backbone.top": True})
-    assert text.endswith("backbone.top: true needs backbone.cut: null and backbone.pooling: avg")
+    expected = "backbone.top: true needs backbone.cut: null and backbone.pooling: avg for EfficientNetLite0"
+    assert text.endswith(expected)
 
 
 def test_a_family_without_classes_has_no_top(tmp_path, monkeypatch):

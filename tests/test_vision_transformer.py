@@ -105,6 +105,26 @@ def test_frozen_and_thawed_part_are_the_whole_at_every_cut_point(name):
         np.testing.assert_array_equal(run(model_files.thawed_part(whole, point.layer), run(frozen, images)), expected)
 
 
+@pytest.mark.parametrize("name", ["hf_vit_classifier", "timm_vit_classifier", "timm_deit_classifier"])
+def test_the_classes_of_a_file_are_those_of_the_reference(name, tmp_path):
+    """A file with ten classes, in the place of a thousand."""
+    state = load_file(DATA / name / "model.safetensors")
+    head = "classifier" if "classifier.weight" in state else "head"
+    reference = np.load(DATA / name / "reference.npz")
+    for kind in ("weight", "bias"):
+        full = np.zeros((1000, *state[f"{head}.{kind}"].shape[1:]), np.float32)
+        full[:10] = state[f"{head}.{kind}"]
+        state[f"{head}.{kind}"] = full
+    state[f"{head}.bias"][10:] = -100
+    save_file(state, tmp_path / "model.safetensors")
+    model = network(REFERENCES[name], name, top=True)
+    transformer_weights.load(model, tmp_path / "model.safetensors")
+    logits = reference["logits"]
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(run(model, reference["images"].astype(np.float32))[:, :10], expected, atol=1e-4)
+    assert [layer.name for layer in model.layers[-2:]] == [FEATURES, "predictions"]
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_saved_network_computes_the_same_and_has_the_same_bytes(name, tmp_path):
     model, images = read(name), np.load(DATA / name / "reference.npz")["images"].astype(np.float32)
