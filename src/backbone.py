@@ -20,6 +20,7 @@ from thaw.core import params
 from thaw.core.errors import ThawError, run
 from thaw.core.files import atomic_files, read_json
 from thaw.core.paths import named_path
+from thaw.core.section import as_written
 from thaw.parameters.backbone import Backbone
 
 PARAMS = Path("params.yaml")
@@ -51,7 +52,7 @@ def main() -> None:
     size = f"{sum(layer.count_params() for layer in model.layers) / 1e6:.1f} M parameters"
     count = len(description["cut_points"])
     licence = f", whose licence is {description['licence']}" if description["licence"] else ""
-    print(f"backbone: {backbone.name}, {size}, {count} cut points, weights {backbone.weights}{licence}")
+    print(f"backbone: {backbone.name}, {size}, {count} cut points, weights {as_written(backbone.weights)}{licence}")
 
 
 def print_costs(backbone: Backbone, size: int | None) -> None:

@@ -166,6 +166,21 @@ def test_tokens_are_pooled_over_all_of_them(tmp_path, pooling, reduce):
     assert f"is 12544 tokens, (n, 12544, 8), which are all pooled, backbone.pooling: {pooling}" in about
 
 
+@pytest.mark.parametrize("pooling", ["cls", "cls_avg"])
+def test_the_first_token_is_the_class_token(tmp_path, pooling):
+    path = draw(tmp_path / "net.xml", "tokens")
+    tokens = in_the_file(path, "tokens", pixels())
+    expected = tokens[:, 0] if pooling == "cls" else np.hstack([tokens[:, 0], tokens[:, 1:].mean(axis=1)])
+    np.testing.assert_allclose(features(path, tmp_path / "out", pooling=pooling), expected, rtol=1e-5, atol=1e-4)
+    about = json.loads((tmp_path / "out/backbone.json").read_text())["own_network"]
+    assert f"of which the first is the class token, backbone.pooling: {pooling}" in about
+
+
+def test_a_map_has_no_class_token(tmp_path):
+    with pytest.raises(ThawError, match=r"has no class token: set backbone\.pooling to avg or max"):
+        features(draw(tmp_path / "net.xml", "map"), tmp_path / "out", pooling="cls")
+
+
 @pytest.mark.parametrize("cut", ["features", "map", "inner"])
 def test_cut_names_one_of_several_outputs_or_a_tensor_within(tmp_path, cut):
     path = draw(tmp_path / "net.xml", "features,map")
@@ -536,7 +551,7 @@ def test_what_does_not_fit_a_network_of_ones_own_is_one_line(changes, message):
 
 def test_another_image_size_than_that_of_the_file_is_refused(tmp_path):
     artifact.write(section(draw(tmp_path / "net.xml", shape=(-1, 3, SIZE, SIZE))), tmp_path)
-    image = Image(size=None, resize="crop", engine="openvino")
+    image = Image(size=None, resize="crop", engine="openvino", precision="float32")
     assert extraction.sized(image, tmp_path).size == SIZE
     with pytest.raises(ThawError, match=rf"image\.size should be {SIZE}, not 64: own takes images of this size alone"):
         extraction.sized(image.model_copy(update={"size": 64}), tmp_path)

@@ -287,6 +287,23 @@ def test_the_first_block_of_another_backbone_with_a_head_of_convolutions_that_th
     assert (cut["layer"], cut["thaw"]) == ("block1_conv2", ["features", "block1_conv2"])
 
 
+def test_a_vision_transformer_is_frozen_thawed_measured_and_deployed(finished):
+    finished.set(
+        image__size=32, backbone__name="DeiTTi16", backbone__weights=None, augment__copies=1,
+        fine_tune__freeze_depth="block11", fine_tune__epochs=1,
+    )  # fmt: skip
+    assert finished.repro()[-1] == "evaluate"
+    assert finished.repro() == []
+    activations = np.load(finished.path / "data" / "activations" / "activations.npy", mmap_mode="r")
+    assert activations.shape[1:] == (5, 192)  # the class token, and 2 x 2 patches
+    report = (finished.path / "reports" / "report.html").read_text()
+    assert "keeps no map of where it looked" not in report  # patches that are averaged have one
+    photographs = sorted((finished.path / "photographs" / "blobs").iterdir())[:2]
+    result = finished.run(sys.executable, "src/predict.py", "--far", "0.5", *map(str, photographs))
+    assert result.returncode == 0, result.stderr
+    assert len(result.stdout.splitlines()) == 2
+
+
 def test_a_model_keeps_the_classes_that_it_knows_and_learns_one_more(finished):
     """The recipe `resnet50-more-classes`, with a smaller network whose random weights are in a file of Keras."""
     from PIL import Image

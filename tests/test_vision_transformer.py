@@ -1,6 +1,7 @@
 """Vision transformers: the tokens of the references, every cut exact, the same through OpenVINO and through a file."""
 
 import json
+import shutil
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import thaw  # noqa: F401 - before what computes: it chooses the kernels
 from thaw.backbones import building, registry, transformer_weights
 from thaw.backbones.cut_points import FEATURES, find_cut_points, resolve
 from thaw.backbones.vision_transformer import GATED, HALF, ROTARY, SIGLIP, Architecture, network
+from thaw.core import weight_files
 from thaw.core.errors import ThawError
 from thaw.engines import inference, model_files
 from thaw.engines.keras_setup import keras
@@ -244,6 +246,22 @@ def test_positions_of_another_grid_are_interpolated_and_said(tmp_path, capsys):
         network(replace(TINY, size=24, layer_scale=True), "x"), DATA / "hf_dinov2/model.safetensors"
     )
     assert "positions of 4 × 4 patches in the file are interpolated to 6 × 6" in capsys.readouterr().out
+
+
+def test_pixels_that_the_folder_gives_another_mean_are_said(tmp_path, capsys):
+    for name in ("model.safetensors", "preprocessor_config.json"):
+        shutil.copy(DATA / "hf_vit" / name, tmp_path)
+    transformer_weights.load(network(REFERENCES["hf_vit"], "vit"), tmp_path / "model.safetensors")
+    assert capsys.readouterr().out == ""
+    transformer_weights.load(network(TINY, "deit"), tmp_path / "model.safetensors")
+    expected = "has mean and deviation of pixels [0.5, 0.5, 0.5], [0.5, 0.5, 0.5]; deit has [0.485, 0.456, 0.406]"
+    assert expected in capsys.readouterr().out
+
+
+def test_a_folder_without_safetensors_says_what_it_has(tmp_path):
+    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(ThawError, match=r"model.safetensors; pytorch_model.bin is in another format: save the network"):
+        weight_files.sha256(weight_files.main_file(tmp_path))
 
 
 def test_every_published_network_has_a_repository_of_its_own():

@@ -234,10 +234,8 @@ def _as_features(
     if len(shape) == 2:
         if pooling not in POOLED_TOKENS:
             raise _UnfitError(f"returns tokens {text}: set backbone.pooling to {' or '.join(POOLED_TOKENS)}")
-        returned = f"is {shape[0]} tokens, {text}, backbone.pooling: {pooling}"
-        return _pool(x, pooling), returned + (
-            ", of which the first is the class token" if pooling.startswith("cls") else ": all of them"
-        )
+        which = "of which the first is the class token" if pooling.startswith("cls") else "which are all pooled"
+        return _pool(x, pooling), f"is {shape[0]} tokens, {text}, {which}, backbone.pooling: {pooling}"
     if pooling not in MAP_POOLINGS:
         raise _UnfitError(f"returns {text}, which has no class token: set backbone.pooling to avg or max")
     is_last, is_first = (len(shape) == 3 and shape[i] == shape[i + 1] for i in range(2))

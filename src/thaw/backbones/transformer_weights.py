@@ -4,6 +4,8 @@ Their layouts name the same tensors in different ways. Here each gets the name o
 `block1_norm1.weight`. Then each layer takes what it needs. What no layer takes belongs to another network.
 """
 
+import contextlib
+import json
 import re
 from math import isqrt
 from pathlib import Path
@@ -74,6 +76,22 @@ def load(network: "keras.Model", path: Path) -> None:
         elif layer.weights:
             layer.set_weights(_values(layer, state))
     state.check_end(network.name)
+    _compare_pixels(network, path.parent)
+
+
+def _compare_pixels(network: "keras.Model", folder: Path) -> None:
+    """Say if a file beside the weights gives pixels another mean and deviation than the network does."""
+    layer = network.get_layer("preprocess")
+    deviation = 1 / (255 * np.array(layer.scale))
+    own = [(-np.array(layer.offset) * deviation).round(3).tolist(), deviation.round(3).tolist()]
+    for name in ("preprocessor_config.json", "config.json"):
+        with contextlib.suppress(OSError, ValueError):  # what is not there, or no JSON, says nothing
+            values = json.loads((folder / name).read_text(encoding="utf-8"))
+            values = values.get("pretrained_cfg", values)  # timm's
+            theirs = [values.get("image_mean") or values.get("mean"), values.get("image_std") or values.get("std")]
+            if all(theirs) and not np.allclose(theirs, own, atol=1e-3):
+                print(f"backbone: {name} beside the weights has mean and deviation of pixels {theirs[0]}, {theirs[1]}; "
+                      f"{network.name} has {own[0]}, {own[1]}")  # fmt: skip
 
 
 def read(path: Path) -> dict[str, np.ndarray]:

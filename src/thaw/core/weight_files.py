@@ -9,10 +9,12 @@ from thaw.core.errors import ThawError
 if TYPE_CHECKING:
     import onnx
 
+FILE = "model.safetensors"  # in a folder of Hugging Face's or timm's
+
 
 def main_file(path: Path) -> Path:
     """Return the file with weights that a path names: itself, or that of a folder as Hugging Face and timm write it."""
-    return path / "model.safetensors" if path.is_dir() else path
+    return path / FILE if path.is_dir() else path
 
 
 def parts(path: Path) -> list[Path]:
@@ -29,7 +31,9 @@ def parts(path: Path) -> list[Path]:
     for part in (path, *others):
         if not part.is_file():
             needed = f", which {path.name} needs" if part != path else ""
-            raise ThawError(f"backbone.weights: there is no file {part}{needed}")
+            others = sorted(other.name for other in part.parent.glob("*.bin")) if part.name == FILE else []
+            instead = f"; {', '.join(others)} is in another format: save the network as safetensors" if others else ""
+            raise ThawError(f"backbone.weights: there is no file {part}{needed}{instead}")
     return [path, *others]
 
 

@@ -60,7 +60,7 @@ class Backbone(Section):
     @model_validator(mode="after")
     def _weights_and_pooling_fit_the_name(self):
         family = BACKBONES[self.name]
-        if self.weights in PUBLISHED_WEIGHTS and self.weights not in family.published:
+        if family.published and self.weights in PUBLISHED_WEIGHTS and self.weights not in family.published:
             names = " or ".join(family.published)
             raise ValueError(f"backbone.weights: {self.name} was not published with {self.weights}: set it to {names}")
         if self.pooling not in family.poolings:
