@@ -27,6 +27,7 @@ from thaw.engines.openvino_setup import ov
 from thaw.evaluation import class_activation
 from thaw.exports.base import ModelToExport
 from thaw.features import extraction
+from thaw.heads import extended
 from thaw.heads.extended import read_old_head
 from thaw.heads.linear import LinearHead
 from thaw.parameters.backbone import Backbone
@@ -137,6 +138,37 @@ def test_the_onnx_export_of_a_network_is_a_backbone_with_the_features_of_this_ne
     onnx_file.write(ModelToExport(model, {"image": {"size": SIZE}, "class_names": []}), tmp_path / "net.onnx")
     expected = np.asarray(model(pixels().astype(np.float32)))
     np.testing.assert_allclose(features(tmp_path / "net.onnx", tmp_path / "out"), expected, rtol=1e-5, atol=1e-5)
+
+
+def export_classifier(path: Path, classes: int, activation: str | None) -> keras.Model:
+    from thaw.exports import onnx_file
+
+    keras.utils.set_random_seed(1)
+    image = keras.Input((None, None, 3), name="image")
+    x = keras.layers.Conv2D(8, 3, 2, activation="relu")(keras.layers.Rescaling(1 / 128, -1.0)(image))
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    x = keras.layers.Dense(classes, activation=activation, bias_initializer="normal")(x)
+    onnx_file.write(ModelToExport(keras.Model(image, x), {"image": {"size": SIZE}, "class_names": []}), path)
+    return keras.Model(image, x)
+
+
+@pytest.mark.parametrize("activation", ["softmax", None])
+def test_a_file_whose_outputs_are_the_classes_of_imagenet_can_be_extended(tmp_path, activation):
+    model = export_classifier(tmp_path / "net.onnx", 1000, activation)
+    outputs = np.asarray(model(pixels().astype(np.float32)), float)
+    expected = outputs if activation else np.exp(outputs) / np.exp(outputs).sum(axis=1, keepdims=True)
+    x = features(tmp_path / "net.onnx", tmp_path / "out", top=True)
+    old_head = extended.read_old_head(True, tmp_path / "out")
+    assert old_head.classes[0] == "tench"
+    np.testing.assert_allclose(old_head.probabilities(x), expected, rtol=1e-4)
+    run = inference.compile_openvino(tmp_path / "out/backbone.xml", "predictions", SIZE, np.float32)
+    np.testing.assert_allclose(next(run([pixels()])), expected, rtol=1e-4)
+
+
+def test_a_file_with_other_classes_or_without_a_dense_layer_keeps_no_top(tmp_path):
+    export_classifier(tmp_path / "net.onnx", 12, "softmax")
+    assert "has 12 classes, and only the names of the 1,000 of ImageNet" in refused(tmp_path / "net.onnx", top=True)
+    assert "does not end in a dense layer" in refused(draw(tmp_path / "net.xml"), top=True)
 
 
 @pytest.mark.parametrize("preprocess", SCALED)

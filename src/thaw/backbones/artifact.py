@@ -45,7 +45,7 @@ def write(backbone: "Backbone", folder: Path) -> keras.Model:
         "behind_cut": behind_cut,
     }
     if registry.BACKBONES[backbone.name].read:
-        description["own_network"] = model.layers[-2].about
+        description["own_network"] = model.get_layer("network").about
     write_json(folder / "backbone.json", description)
     return model
 

@@ -52,8 +52,9 @@ class Family:
         poolings: the values of `backbone.pooling` that it has.
         licence: of the published weights, where it is known.
         files: endings of files that hold a whole network. A family that has some has `read` instead of `build`.
-        read: takes such a file, and `backbone.preprocess`, `cut` and `pooling`, and returns its network. As it has no
-            layers of Keras before the features, it stays frozen. It raises ThawError if the network does not serve.
+        read: takes such a file, and `backbone.preprocess`, `cut`, `pooling` and `top`, and returns its network. As it
+            has no layers of Keras before the features, it stays frozen. It raises ThawError if the network does not
+            serve.
     """
 
     name: str
@@ -71,4 +72,4 @@ class Family:
     poolings: tuple[str | None, ...] = ("avg", "max", None)
     licence: str | None = None
     files: tuple[str, ...] = ()
-    read: Callable[[Path, str | Sequence, str | None, str | None], "keras.Model"] | None = None
+    read: Callable[[Path, str | Sequence, str | None, str | None, bool], "keras.Model"] | None = None

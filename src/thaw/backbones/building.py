@@ -48,7 +48,9 @@ def build(
         ThawError: `cut` is no cut point, or the weights are missing, damaged or those of another network.
     """
     if read := BACKBONES[name].read:
-        network = read(Path(weights), preprocess, cut, pooling)
+        network = read(Path(weights), preprocess, cut, pooling, top)
+        if top:
+            return network, []
         pool = pooling_layer(pooling if len(network.output.shape) == 4 else None, prefix=None)
         return keras.Model(network.input, pool(network.output), name=name), []
     if trained := weight_files.trained_model(weights):

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from thaw.backbones.base import Family, InputSize
+from thaw.backbones.cut_points import FEATURES
 from thaw.backbones.keras_applications import DEVIATION, MEAN
 from thaw.core.errors import ThawError, did_you_mean
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from thaw.engines.keras_setup import keras
     from thaw.engines.openvino_setup import ov
 
@@ -30,6 +33,7 @@ PREPROCESS = {  # mean and deviation of each channel, of pixels 0-1
 }
 POOLED_TOKENS = ("avg", "max", "cls", "cls_avg")  # the values of `backbone.pooling` that tokens have
 MAP_POOLINGS = ("avg", "max", None)
+CLASSES = 1000
 MAX_DIFFERENCE = 1e-3  # of the largest number: between an image alone, and the same beside another
 
 
@@ -43,7 +47,9 @@ class Input(NamedTuple):
     text: str
 
 
-def read(path: Path, preprocess: str | Sequence, cut: str | None, pooling: str | None) -> "keras.Model":
+def read(
+    path: Path, preprocess: str | Sequence, cut: str | None, pooling: str | None, top: bool = False
+) -> "keras.Model":
     """Return a network from (n, h, w, 3) RGB pixels 0-255 to what the network of a file returns for them.
 
     Args:
@@ -51,10 +57,12 @@ def read(path: Path, preprocess: str | Sequence, cut: str | None, pooling: str |
         preprocess: a key of PREPROCESS, or mean and deviation of the three channels, of pixels 0-1.
         cut: the tensor of the network that is its output, by its name in the file; None for its only output.
         pooling: of tokens over their positions, one of POOLED_TOKENS. Maps are left as they are.
+        top: the output is CLASSES logits or probabilities of a dense layer. Its weights become the layer `predictions`,
+            and what it reads the layer `features`.
 
     Returns:
-        The network. Its last layer returns features (n, channels) or maps (n, h, w, channels), and says in `about` what
-        the network of the file takes and returns. If its images have one fixed size, the input has it.
+        The network. Its layer `network` returns features (n, channels) or maps (n, h, w, channels), and says in `about`
+        what the network of the file takes and returns. If its images have one fixed size, the input has it.
 
     Raises:
         ThawError: the file is missing or damaged, or its network does not serve.
@@ -68,6 +76,9 @@ def read(path: Path, preprocess: str | Sequence, cut: str | None, pooling: str |
         tensor, name = _choose_output(network, cut)
         if not tensor.get_element_type().is_real():
             raise _UnfitError(f"returns {tensor.get_element_type().to_string()} in {name}, and no features")
+        weights = None
+        if top:
+            tensor, weights = _split_top(tensor)
         taken = _replace_input(network, preprocess)
         side, shape = _compute(tensor, taken, preprocess)
         output, returned = _as_features(tensor, shape, taken.channels_last, pooling)
@@ -99,7 +110,12 @@ def read(path: Path, preprocess: str | Sequence, cut: str | None, pooling: str |
         files=_files(kept),
         name="network",
     )
-    return keras.Model(image, layer(x), name=NAME)
+    x = layer(x)
+    if weights is not None:
+        dense = keras.layers.Dense(CLASSES, activation="softmax", name="predictions")
+        x = dense(keras.layers.Identity(name=FEATURES)(x))
+        dense.set_weights(weights)
+    return keras.Model(image, x, name=NAME)
 
 
 class _UnfitError(Exception):
@@ -134,6 +150,38 @@ def _choose_output(network: "ov.Model", cut: str | None) -> "tuple[ov.Output, st
     if cut not in tensors:
         raise _UnfitError(f"has no tensor {cut!r}, which backbone.cut names{did_you_mean(cut, [*names, *tensors])}")
     return tensors[cut], cut
+
+
+def _split_top(tensor: "ov.Output") -> "tuple[ov.Output, list[np.ndarray]]":
+    """Return what the dense layer at the end of a network reads, and its kernel (channels, CLASSES) and bias."""
+    step = tensor.get_node()
+    if step.get_type_name() == "Softmax":
+        step = step.input_value(0).get_node()
+    bias = None
+    if step.get_type_name() == "Add":
+        constants = [_constant(step.input_value(i)) for i in range(2)]
+        bias = next((constant for constant in constants if constant is not None), None)
+        step = step.input_value(0 if constants[0] is None else 1).get_node()
+    kernel = _constant(step.input_value(1)) if step.get_type_name() == "MatMul" else None
+    if kernel is None or kernel.ndim != 2 or step.get_attributes()["transpose_a"]:
+        raise _UnfitError("does not end in a dense layer: set backbone.top to false")
+    kernel = kernel.T if step.get_attributes()["transpose_b"] else kernel
+    if kernel.shape[1] != CLASSES:
+        raise _UnfitError(
+            f"has {kernel.shape[1]:,} classes, and only the names of the {CLASSES:,} of ImageNet are known: "
+            "set backbone.top to false"
+        )
+    return step.input_value(0), [kernel, 0 * kernel[0] if bias is None else bias.ravel()]
+
+
+def _constant(tensor: "ov.Output") -> "np.ndarray | None":
+    """Return the float32 numbers of a tensor that is a constant; None for any other."""
+    import numpy as np
+
+    step = tensor.get_node()
+    while step.get_type_name() == "Convert":  # of weights in half precision
+        step = step.input_value(0).get_node()
+    return step.data.astype(np.float32) if step.get_type_name() == "Constant" else None
 
 
 def _name(end: "ov.Output") -> str:

@@ -73,7 +73,7 @@ class Backbone(Section):
     @model_validator(mode="after")
     def _top_is_the_end_of_the_network(self):
         family = BACKBONES[self.name]
-        if self.top and family.build_with_top is None:
+        if self.top and not (family.build_with_top or family.read):
             raise ValueError(f"backbone.top: true needs a backbone with classes, and {family.name} has none")
         if self.top and (self.cut or self.pooling != family.top_pooling):
             pooling = f"backbone.pooling: {family.top_pooling}"
