@@ -106,7 +106,7 @@ def test_the_stage_writes_the_choice_and_others_follow_it(tmp_path, backbone, mo
         monkeypatch.setattr(extract_features, name, path)
     values, stored = yaml.safe_load((ROOT / "params.yaml").read_text()), {}
     for resize in ("auto", "squash", "crop"):
-        values["image"] = {"size": 32, "resize": resize, "engine": "openvino"}
+        values["image"] = {"size": 32, "resize": resize, "engine": "openvino", "precision": "float32"}
         (tmp_path / "params.yaml").write_text(json.dumps(values))
         extract_features.main()
         stored[resize] = {path.name: path.read_bytes() for path in (tmp_path / "features").iterdir()}
@@ -130,7 +130,7 @@ def test_the_activations_follow_the_choice_in_the_features(tmp_path, backbone, m
     values, stored = yaml.safe_load((ROOT / "params.yaml").read_text()), {}
     values["fine_tune"] |= {"freeze_depth": "cut", "cache": True}
     for resize in ("auto", "squash", "crop"):
-        values["image"] = {"size": 32, "resize": resize, "engine": "openvino"}
+        values["image"] = {"size": 32, "resize": resize, "engine": "openvino", "precision": "float32"}
         (tmp_path / "params.yaml").write_text(json.dumps(values))
         extract_activations.main()
         stored[resize] = {path.name: path.read_bytes() for path in (tmp_path / "activations").iterdir()}
