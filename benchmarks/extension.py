@@ -5,7 +5,7 @@
 First `Alpaca` is added, with photographs of a sample of Open Images. Then `solar cell` is added, with photographs of
 the package. Each photograph is held out once, in five folds. The penalty is chosen on a fifth of the other photographs.
 Agreement means that the predicted class is the same as before. It is measured on photographs that were verified to be
-without an alpaca. `models/backbone` needs its classes: `backbone.top: true`.
+without an alpaca.
 """
 
 import argparse

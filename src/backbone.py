@@ -52,15 +52,15 @@ def main() -> None:
     size = f"{sum(layer.count_params() for layer in model.layers) / 1e6:.1f} M parameters"
     count = len(description["cut_points"])
     licence = f", whose licence is {description['licence']}" if description["licence"] else ""
-    print(f"backbone: {backbone.name}, {size}, {count} cut points, weights {as_written(backbone.weights)}{licence}")
+    points = "cut point" if count == 1 else "cut points"
+    print(f"backbone: {backbone.name}, {size}, {count} {points}, weights {as_written(backbone.weights)}{licence}")
 
 
 def print_costs(backbone: Backbone, size: int | None) -> None:
     from thaw.backbones.cost_table import cost_table
 
-    sizes = registry.input_size(backbone.name)
-    if size is not None and size < sizes.smallest:
-        raise ThawError(f"--size should be at least {sizes.smallest} for {backbone.name}, not {size}")
+    if size is not None and (problem := registry.size_problem(backbone.name, size)):
+        raise ThawError(f"--size {problem}")
     size, table = cost_table(backbone, size)
     print(f"{backbone.name} at {size} pixels: the cost before and behind each cut point, the size of its output, and")
     print("about how long an epoch of 1,000 photographs takes on this machine that trains the layers behind it.\n")

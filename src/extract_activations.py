@@ -18,7 +18,6 @@ from thaw.core.files import atomic_files, read_json, write_json
 from thaw.engines import inference
 from thaw.features import examples, extraction
 
-PARAMS = Path("params.yaml")
 RAW = Path("data/raw")
 SPLIT = Path("data/split.csv")
 AUGMENTATIONS = Path("data/augmentations.csv")
@@ -26,12 +25,11 @@ BACKBONE = Path("models/backbone")
 EMBEDDINGS = Path("data/features")
 AUGMENTATION = Path("models/augmentation.json")
 OUTPUT = Path("data/activations")
-REMEDY = "freeze deeper, draw fewer copies, or set fine_tune.cache to false"
+REMEDY = "freeze deeper (not with a transformer), draw fewer copies, or set fine_tune.cache to false"
 
 
 def main() -> None:
-    parameters = params.load(PARAMS)
-    params.check_kernels(PARAMS)
+    parameters = params.load(Path("params.yaml"))
     image = extraction.resolved(extraction.sized(parameters.image, BACKBONE), EMBEDDINGS)
     cache = parameters.fine_tune.cache
     freeze_depth, backbone = parameters.fine_tune.freeze_depth, read_json(BACKBONE / "backbone.json")

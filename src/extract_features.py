@@ -17,7 +17,6 @@ from thaw.core.files import atomic_files, write_json
 from thaw.engines import inference
 from thaw.features import examples, extraction, resize_choice
 
-PARAMS = Path("params.yaml")
 RAW = Path("data/raw")
 SPLIT = Path("data/split.csv")
 AUGMENTATIONS = Path("data/augmentations.csv")
@@ -28,8 +27,7 @@ CHECKED_ROWS = 1000
 
 
 def main() -> None:
-    image = extraction.sized(params.load(PARAMS).image, BACKBONE)
-    params.check_kernels(PARAMS)
+    image = extraction.sized(params.load(Path("params.yaml")).image, BACKBONE)
     dataset, chosen = extraction.Dataset(RAW, SPLIT, AUGMENTATIONS), ""
     planned = extraction.PlannedViews(dataset, image)
     shapes = inference.output_shapes(BACKBONE / "backbone.xml", [FEATURES], image.size)

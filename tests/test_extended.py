@@ -268,6 +268,28 @@ def test_a_model_that_pools_otherwise_is_refused(keras, tmp_path):
         extended.read_old_head(str(tmp_path / "other" / "backbone.keras"), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ({"kind": "avg"}, {"kind": "cls"}, "kind of its layer features is avg, not cls"),
+        ({"scale": 1.0}, {"scale": 2.0}, "scale of its layer preprocess is 1.0, not 2.0"),
+    ],
+)
+def test_a_model_whose_layers_without_weights_differ_is_refused(keras, tmp_path, old, new, message):
+    from thaw.engines import model_files
+    from thaw.engines.transformer_layers import TokenPooling, Tokens
+
+    for values, name in ((old, "old.keras"), (new, "backbone.keras")):
+        keras.utils.set_random_seed(1)
+        image = keras.Input((None, None, 3), name="image")
+        x = keras.layers.Rescaling(values.get("scale", 1.0), name="preprocess")(image)
+        x = Tokens(1, name="tokens")(keras.layers.Conv2D(CHANNELS, 4, 4, name="conv")(x))
+        x = TokenPooling(values.get("kind", "avg"), 1, name="features")(x)
+        model_files.save(keras.Model(image, dense(keras)(x)), tmp_path / name, {"class_names": OLD})
+    with pytest.raises(ThawError, match=message):
+        extended.read_old_head(str(tmp_path / "old.keras"), tmp_path)
+
+
 def test_a_model_with_more_layers_is_refused(keras, tmp_path):
     """As one on the whole of a network is where `backbone.cut` keeps a part of it."""
     from thaw.engines import model_files

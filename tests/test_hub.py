@@ -96,6 +96,15 @@ def test_a_licence_that_nobody_accepted_is_named(replica, tmp_path):
     assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("wrong", [{"HF_ENDPOINT": "hub.example.org"}, {"HF_TOKEN": "hf_é"}])
+def test_a_wrong_setting_is_one_line(replica, tmp_path, wrong):
+    environment, _ = replica()
+    result = fetch(tmp_path, **environment | wrong)
+    assert result.returncode == 1
+    assert result.stderr.startswith("thaw: the weights of facebook/dinov2-small were not reached"), result.stderr
+    assert result.stderr.count("\n") == 1
+
+
 def test_without_the_internet_a_line_says_what_to_do(tmp_path):
     result = fetch(tmp_path, HF_HUB_OFFLINE="1")
     assert result.returncode == 1

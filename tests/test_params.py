@@ -539,7 +539,7 @@ DINOV2 = {"backbone.name": "DINOv2S14", "backbone.weights": "lvd142m", "fine_tun
         ({"backbone.weights": "imagenet"}, "DINOv2S14 was not published with imagenet: set it to lvd142m"),
         (
             {"image.size": 230},
-            "a multiple of 14, the side of a patch, for DINOv2S14, not 230: the nearest are 224 and 238",
+            "a multiple of 14, the side of a patch, for DINOv2S14, not 230: such as 224, 238",
         ),
         ({"backbone.pooling": "attention"}, "DINOv2S14 has 'avg', 'max', 'cls', 'cls_avg', null, not 'attention'"),
         ({"backbone.name": "EfficientNetLite0", "backbone.weights": None, "backbone.pooling": "cls"}, "not 'cls'"),
@@ -559,7 +559,15 @@ def test_what_a_transformer_does_not_have_is_one_line(tmp_path, changes, words):
     assert words in message(tmp_path, DINOV2 | changes)
 
 
-@pytest.mark.parametrize("weights", ["lvd142m", "./folder", "/a/file.safetensors", None])
+def test_the_nearest_sizes_are_sizes_that_may_be(tmp_path):
+    assert message(tmp_path, DINOV2 | {"image.size": 33}).endswith("not 33: such as 42")
+    assert message(tmp_path, DINOV2 | {"image.size": 2047}).endswith("not 2047: such as 2044")
+
+
+WEIGHTS = ["lvd142m", "./folder", "~/dinov2-1.5/", "/timm/vit_small.lvd142m", "/a/file.safetensors", None]
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
 def test_weights_of_a_transformer_are_published_ones_a_folder_or_a_file(tmp_path, weights):
     path = write(tmp_path / "params.yaml", DINOV2 | {"backbone.weights": weights, "backbone.pooling": "cls"})
     assert params.load(path).backbone.weights == weights

@@ -151,6 +151,12 @@ def test_tokens_are_pooled_as_the_parameter_says(pooling):
     np.testing.assert_allclose(run_openvino(model, tokens), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("cut", ["embedding_patches", "embedding_tokens", "embedding"])
+def test_a_network_is_not_cut_before_its_first_block(cut):
+    with pytest.raises(ThawError, match="backbone.cut .* is no cut point of this backbone"):
+        building.build("DeiTTi16", None, seed=1, cut=cut, pooling="cls")
+
+
 def test_a_block_is_a_depth_and_a_learning_rate():
     from thaw.training.loop import rate_groups
 
@@ -239,6 +245,21 @@ def test_a_damaged_file_is_one_line(damage, tmp_path):
     with pytest.raises(ThawError, match="damaged") as error:
         transformer_weights.load(network(REFERENCES["hf_dinov2"], "dinov2"), path)
     assert "\n" not in str(error.value)
+
+
+def test_two_tensors_of_one_place_are_refused(tmp_path):
+    state = load_file(DATA / "hf_dinov2" / "model.safetensors")
+    save_file(state | {"model.layernorm.bias": np.ones(24, "f4")}, tmp_path / "two.safetensors")
+    with pytest.raises(ThawError, match="are the same tensor of a network"):
+        transformer_weights.load(network(REFERENCES["hf_dinov2"], "dinov2"), tmp_path / "two.safetensors")
+
+
+@pytest.mark.parametrize("text", ["[]", "x", '{"pretrained_cfg": null}', '{"mean": "a", "std": "b"}'])
+def test_what_is_no_description_beside_the_weights_says_nothing(text, tmp_path, capsys):
+    shutil.copy(DATA / "hf_vit" / "model.safetensors", tmp_path)
+    (tmp_path / "config.json").write_text(text)
+    transformer_weights.load(network(REFERENCES["hf_vit"], "vit"), tmp_path / "model.safetensors")
+    assert capsys.readouterr().out == ""
 
 
 def test_positions_of_another_grid_are_interpolated_and_said(tmp_path, capsys):

@@ -64,6 +64,8 @@ def build(
     if top:
         return with_features(network), []
     layers = [point.layer for point in find_cut_points(network, family.last_map or network.layers[-1].name)]
+    if family.prefix is not None:  # before the first block there are no tokens, or none that has seen another
+        layers = [layer for layer in layers if not layer.startswith("embedding")]
     kept = layers[: layers.index(resolve(cut, layers, parameter="backbone.cut")) + 1] if cut else layers
     tensor = network.output if pooling == "attention" else network.get_layer(kept[-1]).output
     pooled = pooling_layer(pooling, family.prefix)(tensor)

@@ -6,8 +6,7 @@ import sys
 from pathlib import Path
 
 from thaw.core.errors import ThawError
-
-FILE = "model.safetensors"
+from thaw.core.weight_files import FILE
 
 
 def fetch(repository: str) -> Path:
@@ -33,6 +32,6 @@ def fetch(repository: str) -> Path:
             f"the weights of {repository} are given to those who accept their licence: accept it on the page of "
             "that repository, then set HF_TOKEN to a token of yours"
         ) from error
-    except (OSError, errors.HfHubHTTPError) as error:
+    except (OSError, ValueError, errors.HTTPError) as error:  # a wrong address or token is a ValueError
         reason = " ".join(str(error.__cause__ or error).split())[:200]
         raise ThawError(f"the weights of {repository} were not reached ({reason}): {remedy}") from error

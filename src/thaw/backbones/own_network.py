@@ -145,10 +145,12 @@ def _choose_output(network: "ov.Model", cut: str | None) -> "tuple[ov.Output, st
         if len(names) != 1:
             raise _UnfitError(f"has {len(names)} outputs: set backbone.cut to one of {', '.join(names)}")
         return network.output().get_node().input_value(0), names[0]
-    steps = [step for step in network.get_ordered_ops() if step.get_type_name() not in ("Constant", "Result")]
+    no_tensors = ("Constant", "Result", "Parameter")
+    steps = [step for step in network.get_ordered_ops() if step.get_type_name() not in no_tensors]
     tensors = {name: output for step in steps for output in step.outputs() for name in output.get_names()}
     if cut not in tensors:
-        raise _UnfitError(f"has no tensor {cut!r}, which backbone.cut names{did_you_mean(cut, [*names, *tensors])}")
+        meant = did_you_mean(cut, dict.fromkeys([*names, *tensors]))
+        raise _UnfitError(f"has no tensor {cut!r}, which backbone.cut names{meant}")
     return tensors[cut], cut
 
 

@@ -85,7 +85,7 @@ def _compare_pixels(network: "keras.Model", folder: Path) -> None:
     deviation = 1 / (255 * np.array(layer.scale))
     own = [(-np.array(layer.offset) * deviation).round(3).tolist(), deviation.round(3).tolist()]
     for name in ("preprocessor_config.json", "config.json"):
-        with contextlib.suppress(OSError, ValueError):  # what is not there, or no JSON, says nothing
+        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):  # what is not there says nothing
             values = json.loads((folder / name).read_text(encoding="utf-8"))
             values = values.get("pretrained_cfg", values)  # timm's
             theirs = [values.get("image_mean") or values.get("mean"), values.get("image_std") or values.get("std")]
@@ -120,7 +120,12 @@ class State:
 
     def __init__(self, path: Path, tensors: dict[str, np.ndarray]):
         self.path = path
-        used = {layer_name(name): name for name in tensors if not UNUSED.search(name)}
+        used = {}
+        for name in tensors:
+            if not UNUSED.search(name):
+                if other := used.get(layer_name(name)):
+                    raise ValueError(f"{other} and {name} are the same tensor of a network")
+                used[layer_name(name)] = name
         self._names = dict(used)  # in the file, for errors
         self._tensors = {layer: tensors[name] for layer, name in used.items()}
         for name in used:
@@ -218,6 +223,7 @@ def _resized(positions: np.ndarray, grid: int) -> np.ndarray:
     side = len(positions)
     if side == grid:
         return positions
-    print(f"backbone: the positions of {side} × {side} patches in the file are interpolated to {grid} × {grid}")
+    lost = ": larger images get them back without their detail" if side > grid else ""
+    print(f"backbone: the positions of {side} × {side} patches in the file are interpolated to {grid} × {grid}{lost}")
     weights = bicubic(grid, side)
     return np.einsum("hi,wj,ijc->hwc", weights, weights, positions)

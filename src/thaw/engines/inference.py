@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from thaw.core import kernels
 from thaw.core.errors import ThawError
 
 BATCH = 2  # images: on 2 cores a quarter faster than batches of 16, whose activations do not fit the cache
@@ -75,13 +76,16 @@ def compile_model(
         A function from batches (n, *shape), n at most BATCH, to an array (n, ...) for each, in order.
 
     Raises:
-        ThawError: the processor does not multiply bfloat16.
+        ThawError: the processor, or the kernels in use, do not multiply bfloat16.
     """
     from thaw.engines.openvino_setup import ov
 
     core = ov.Core()
-    if precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        raise ThawError("image.precision: this processor does not multiply bfloat16: set it to float32")
+    if precision == "bfloat16":
+        if kernels.CHOICE.baseline:
+            raise ThawError(f"image.precision: bfloat16 needs {kernels.NATIVE}=native in the environment")
+        if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise ThawError("image.precision: this processor does not multiply bfloat16: set it to float32")
     model.reshape([BATCH, *shape])
     conversions = ov.preprocess.PrePostProcessor(model)
     conversions.input().tensor().set_element_type(ov.Type(dtype_in))

@@ -175,6 +175,11 @@ def _compare_layers(network: "keras.Model", model: "keras.Model", last: str, pat
         if type(layer) is not type(own[layer.name]):  # mostly a pooling of another kind
             kinds = f"{type(own[layer.name]).__name__}, and not {type(layer).__name__}"
             raise ThawError(f"head.extend: {path} is of another backbone.pooling: it has {kinds}")
+        for key in ("kind", "scale", "offset"):  # of tokens; of pixels
+            if (old := getattr(own[layer.name], key, None)) != (new := getattr(layer, key, None)):
+                raise ThawError(
+                    f"head.extend: {path} is of another backbone: {key} of its layer {layer.name} is {old}, not {new}"
+                )
         weights, own_weights = layer.get_weights(), own[layer.name].get_weights()
         if getattr(layer, "files", None) != getattr(own[layer.name], "files", None):  # of a network from a file
             raise ThawError(f"head.extend: {path} is of another backbone: its network is from another file")

@@ -135,8 +135,8 @@ def build(shape: tuple[int, ...], classes: int, params: "HeadParams") -> keras.M
     """
     if params.conv_blocks and len(shape) == 1:
         raise ThawError(
-            f"head.conv_blocks needs maps, but these are pooled features of {shape[0]} channels: set backbone.pooling "
-            "to null, or head.conv_blocks to []"
+            f"head.conv_blocks needs maps, but these are features of {shape[0]} channels: set backbone.pooling to null "
+            "if the backbone has maps, or head.conv_blocks to []"
         )
     if params.output == "sigmoid" and classes != 2:
         raise ThawError(f"`head.output: sigmoid` needs two classes, but there are {classes}: set it to softmax")

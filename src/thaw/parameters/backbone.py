@@ -10,6 +10,8 @@ from thaw.backbones.own_network import NAME, PREPROCESS
 from thaw.backbones.registry import BACKBONES, POOLINGS, PUBLISHED_WEIGHTS, WEIGHT_FILES
 from thaw.core.section import Section, Seed, as_written
 
+OTHER_FILES = (".bin", ".pt", ".ckpt", ".tar", ".zip", ".gz", ".npz", ".msgpack", ".pkl", ".tflite", ".pb")
+
 
 class Backbone(Section):
     name: Literal[tuple(BACKBONES)]
@@ -50,7 +52,7 @@ class Backbone(Section):
     def _weights_have_a_source(cls, value: object) -> object:
         if value is None or value in PUBLISHED_WEIGHTS:
             return value
-        if isinstance(value, str) and (value.endswith(WEIGHT_FILES) or ("/" in value and not Path(value).suffix)):
+        if isinstance(value, str) and (value.endswith(WEIGHT_FILES) or _may_be_a_folder(value)):
             return value
         raise ValueError(
             f"backbone.weights should be one of {', '.join(PUBLISHED_WEIGHTS)}, null, a folder (with a /), or a file "
@@ -99,6 +101,11 @@ class Backbone(Section):
         if self.preprocess is not None and not files:
             raise ValueError(f"backbone.preprocess is for backbone.name: {NAME}: {self.name} scales pixels itself")
         return self
+
+
+def _may_be_a_folder(value: str) -> bool:
+    """Return whether a value is no file of a known kind. Names of folders have dots, too, as those of timm's do."""
+    return "/" in value and Path(value).suffix.lower() not in OTHER_FILES
 
 
 def _is_mean_and_deviation(value: object) -> bool:

@@ -119,13 +119,7 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _image_size_fits_the_backbone(self):
-        size, (_, smallest, multiple) = self.image.size, registry.input_size(self.backbone.name)
-        if size is not None and size < smallest:
-            raise ValueError(f"image.size should be at least {smallest} for {self.backbone.name}, not {size}")
-        if size is not None and size % multiple:
-            below = size // multiple * multiple
-            raise ValueError(
-                f"image.size should be a multiple of {multiple}, the side of a patch, for {self.backbone.name}, not "
-                f"{size}: the nearest are {below} and {below + multiple}"
-            )
+        size = self.image.size
+        if size is not None and (problem := registry.size_problem(self.backbone.name, size)):
+            raise ValueError(f"image.size {problem}")
         return self

@@ -27,7 +27,7 @@ from thaw.engines.flips import AXES
 from thaw.training.temperature import apply_temperature
 
 OUTPUT = "probabilities"
-MAX_KEPT = 8  # converted models, some 15 MB each
+MAX_KEPT = 8  # converted models, from some 15 MB each to 1.2 GB of a large transformer
 SOURCE = Path(__file__).parents[1]
 CONVERTERS = ("core", "engines", "prediction/deployed_model.py")  # below SOURCE: the modules that the conversion uses
 LIBRARIES = ("keras", "openvino", "numpy")  # whose version can change the bytes of the converted model

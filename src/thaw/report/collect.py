@@ -72,6 +72,7 @@ def collect(
         parameters={
             "model": {
                 "backbone": models.full_model.name,
+                "licence": read_json(models.files.backbone / "backbone.json")["licence"],
                 "cut": metadata["cut"],
                 "best_epoch": metadata["best_epoch"],
             },

@@ -111,7 +111,10 @@ def _use(results: Results) -> str:
 
 def _license(results: Results) -> str:
     terms = results.source["license"]
-    return f"\n\nThe photographs it learnt from are under {escape_markdown(terms)}." if terms else ""
+    text = f"\n\nThe photographs it learnt from are under {escape_markdown(terms)}." if terms else ""
+    if licence := results.parameters["model"]["licence"]:
+        text += f"\n\nThe weights of its backbone are under {escape_markdown(licence)}."
+    return text
 
 
 def _data(results: Results) -> str:
