@@ -147,7 +147,7 @@ def results(
         duplicates=duplicates,
         health=health.describe(images, split, left_out, classes),
         parameters={
-            "model": {"backbone": "net", "cut": None, "best_epoch": 3},
+            "model": {"backbone": "net", "licence": "Apache-2.0", "cut": None, "best_epoch": 3},
             "image": {"size": 16, "resize": "crop"},
             "fine_tune": {"epochs": 12, "rate": 1e-3},
             "evaluate": settings.model_dump(),
@@ -507,7 +507,13 @@ def test_the_model_card_holds_the_metrics_the_data_and_how_to_use_it():
     card = model_card.write(usual())
     test = usual().measured.metrics["fine_tuned"]["test"]
     assert f"{100 * test['accuracy']:.1f}\u202f%" in card
-    for text in ("CC BY 4", "decision.json", "0123456789abcdef", "| intact |"):
+    for text in (
+        "CC BY 4",
+        "weights of its backbone are under Apache-2.0",
+        "decision.json",
+        "0123456789abcdef",
+        "| intact |",
+    ):
         assert text in card
 
 

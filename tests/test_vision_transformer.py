@@ -153,7 +153,7 @@ def test_tokens_are_pooled_as_the_parameter_says(pooling):
 
 @pytest.mark.parametrize("cut", ["embedding_patches", "embedding_tokens", "embedding"])
 def test_a_network_is_not_cut_before_its_first_block(cut):
-    with pytest.raises(ThawError, match="backbone.cut .* is no cut point of this backbone"):
+    with pytest.raises(ThawError, match=r"backbone\.cut .* is no cut point of this backbone"):
         building.build("DeiTTi16", None, seed=1, cut=cut, pooling="cls")
 
 
