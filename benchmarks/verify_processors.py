@@ -1,6 +1,7 @@
 """Run every stage under emulated processors, and compare each output with that of this machine.
 
     python benchmarks/verify_processors.py [--processors Haswell-noTSX EPYC ...] [--stages STAGE ...] [--size 32]
+        [--set backbone.name=DeiTTi16 backbone.weights=null backbone.pooling=cls_avg fine_tune.freeze_depth=block11]
 
 A small run of real photographs, 44 solar cells and the two photographs of scikit-learn, is made here first. Then
 `qemu-x86_64` runs each stage as another processor, on what the stage before wrote here. So if every stage writes the
@@ -80,6 +81,7 @@ def main() -> None:
     parser.add_argument("--processors", nargs="+", default=PROCESSORS, help="names of `qemu-x86_64 -cpu help`")
     parser.add_argument("--size", type=int, default=SMALL["image.size"], help="of the network's input, in pixels")
     parser.add_argument("--stages", nargs="+", help="only these")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="other parameters of the small run")
     parser.add_argument("--keep", type=Path, help="a new folder that the runs are kept in")
     arguments = parser.parse_args()
     check_emulator(arguments.processors)
@@ -88,7 +90,7 @@ def main() -> None:
         folder = Path(name).absolute()
         os.environ |= conftest.surroundings(folder / "home")
         start = time.perf_counter()
-        native = native_run(folder / "native", arguments.size)
+        native = native_run(folder / "native", {"image.size": arguments.size} | changed(arguments.set))
         seconds = time.perf_counter() - start
         print(f"this machine: {len(outputs_by_stage(native.path))} stages in {seconds:.0f} s", flush=True)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -111,10 +113,15 @@ def check_emulator(processors: list[str]) -> None:
             raise ThawError(f"{QEMU} knows no processor {name}: see `{QEMU} -cpu help`")
 
 
-def native_run(path: Path, size: int) -> Checkout:
-    """Make a repository with real photographs, and run its pipeline on this machine."""
+def changed(settings: Sequence[str]) -> dict[str, object]:
+    """Return the parameters of settings such as `backbone.name=DeiTTi16`, whose values are read as YAML."""
+    return {name: yaml.safe_load(value) for name, _, value in (setting.partition("=") for setting in settings)}
+
+
+def native_run(path: Path, changes: dict[str, object]) -> Checkout:
+    """Make a repository with real photographs, and run its pipeline with changed parameters on this machine."""
     parameters = {name: value for name, value in SMALL.items() if not name.startswith("download.folder")}
-    checkout = make_source(path, parameters | {"image.size": size}, copy_photographs)
+    checkout = make_source(path, parameters | changes, copy_photographs)
     result = subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=path, capture_output=True, text=True)
     if result.returncode:
         raise ThawError(f"the run on this machine failed: {error_line(result)}")

@@ -81,10 +81,24 @@ def test_roots_are_rounded_as_every_processor_rounds_them(tensorflow_setup):
     assert np.array_equal(optimised(tf.constant(x)), np.float32(2) / np.sqrt(np.float32(4) * x))
 
 
-def test_batch_normalisation_has_no_estimate_in_it(tensorflow_setup):
+def test_gelu_is_made_of_operations_that_round_the_same(tensorflow_setup):
+    from scipy.special import erf
+
     from thaw.engines.keras_setup import keras
 
-    norm = keras.layers.BatchNormalization()
+    tf, x = tensorflow_setup.tf, np.linspace(-6, 6, 1001, dtype=np.float32)
+    exact = x / 2 * (1 + erf(x.astype(float) / np.sqrt(2)))
+    np.testing.assert_allclose(keras.activations.gelu(x, approximate=False), exact, atol=1e-6)
+    np.testing.assert_allclose(keras.activations.gelu(x, approximate=True), exact, atol=5e-4)
+    kinds = set(operations(tf.function(lambda: keras.activations.gelu(tf.constant(x), approximate=False))))
+    assert "Erf" in kinds and "Erfc" not in kinds
+
+
+@pytest.mark.parametrize("kind", ["BatchNormalization", "LayerNormalization"])
+def test_a_normalisation_has_no_estimate_in_it(tensorflow_setup, kind):
+    from thaw.engines.keras_setup import keras
+
+    norm = getattr(keras.layers, kind)()
     norm.build((None, 4))
     x = tensorflow_setup.tf.zeros([2, 4])
     kinds = set(operations(tensorflow_setup.tf.function(lambda: norm(x, training=False))))

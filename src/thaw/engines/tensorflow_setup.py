@@ -28,7 +28,7 @@ with silence(2):  # both print there before they read their log level; TensorFlo
     from tensorflow.python.ops import math_ops
 
 # TensorFlow gives the proto of a SavedModel no public name. Test: test_export.py.
-__all__ = ["SavedModel", "constant_graph", "inverse_root", "ordered_sum", "tf"]
+__all__ = ["SavedModel", "constant_graph", "gelu", "inverse_root", "ordered_sum", "tf"]
 
 
 def ordered_sum(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
@@ -43,6 +43,16 @@ def inverse_root(x: tf.Tensor, name: str | None = None) -> tf.Tensor:
     TensorFlow makes the reciprocal of a root, which does too; so this is 2 / sqrt(4 x). Test: test_tensorflow_setup.py.
     """
     return tf.divide(2.0, tf.sqrt(4.0 * x), name=name)
+
+
+def gelu(features: tf.Tensor, approximate: bool = False, name: str | None = None) -> tf.Tensor:
+    """Return GELU as `tf.nn.gelu` does, by operations that every processor rounds in the same way.
+
+    TensorFlow's own calls erfc, which differs between AVX2 and AVX-512. Test: test_tensorflow_setup.py.
+    """
+    if approximate:
+        return _own_gelu(features, True, name)
+    return tf.multiply(0.5 * features, 1.0 + tf.math.erf(features * 0.5**0.5), name=name)
 
 
 def _add_gradients(gradients: Sequence[tf.Tensor | tf.IndexedSlices]) -> tf.Tensor | tf.IndexedSlices:
@@ -73,6 +83,7 @@ def constant_graph(function: tf.types.experimental.ConcreteFunction) -> tf.compa
 
 tf.get_logger().setLevel("ERROR")  # with folds, a process trains several models: TensorFlow advises to train one
 tf.config.experimental.enable_op_determinism()
-math_ops.rsqrt = inverse_root  # batch normalisation calls it
+math_ops.rsqrt = tf.math.rsqrt = inverse_root  # batch and layer normalisation call it
+_own_gelu, tf.nn.gelu = tf.nn.gelu, gelu
 tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})  # it makes AddN of additions
 _add_gradients_in_order()

@@ -10,7 +10,6 @@ from thaw.exports.metadata import as_text
 if TYPE_CHECKING:
     import onnx
 
-    from thaw.engines.tensorflow_setup import tf
 
 OPSET = 18  # of December 2022: newer ones add nothing to these networks, and older runtimes can read it
 
@@ -23,7 +22,6 @@ def write(source: ModelToExport, path: Path) -> None:
     from thaw.exports import graphs
 
     graph = graphs.freeze(source.model, source.size)
-    _replace_erfc(graph)
     names = {"input_names": [f"{IMAGE}:0"], "output_names": [f"{PROBABILITIES}:0"]}
     converted, _ = convert.from_graph_def(graph, **names, opset=OPSET)
     _rename(converted.graph)
@@ -38,19 +36,6 @@ def load(path: Path) -> Engine:
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return lambda pixels: session.run([PROBABILITIES], {IMAGE: pixels})[0]
-
-
-def _replace_erfc(graph: "tf.compat.v1.GraphDef") -> None:
-    """Replace erfc(x) by 1 - erf(x): GELU contains erfc, and tf2onnx does not support it."""
-    from thaw.engines.tensorflow_setup import tf
-
-    for node in [node for node in graph.node if node.op == "Erfc"]:
-        unit = graph.node.add(name=f"{node.name}/one", op="Const")
-        unit.attr["dtype"].type = tf.float32.as_datatype_enum
-        unit.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(1.0))
-        erf = graph.node.add(name=f"{node.name}/erf", op="Erf", input=node.input)
-        erf.attr["T"].CopyFrom(node.attr["T"])
-        node.op, node.input[:] = "Sub", [unit.name, erf.name]
 
 
 def _rename(graph: "onnx.GraphProto") -> None:
