@@ -279,6 +279,13 @@ def test_pixels_that_the_folder_gives_another_mean_are_said(tmp_path, capsys):
     assert expected in capsys.readouterr().out
 
 
+def test_another_number_of_heads_is_refused(tmp_path):
+    for name in ("model.safetensors", "config.json"):
+        shutil.copy(DATA / "hf_vit" / name, tmp_path)
+    with pytest.raises(ThawError, match=r"its config\.json has 2 heads, vit has 4"):
+        transformer_weights.load(network(replace(REFERENCES["hf_vit"], heads=4), "vit"), tmp_path / "model.safetensors")
+
+
 def test_a_folder_without_safetensors_says_what_it_has(tmp_path):
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(ThawError, match=r"model.safetensors; pytorch_model.bin is in another format: save the network"):

@@ -76,7 +76,19 @@ def load(network: "keras.Model", path: Path) -> None:
         elif layer.weights:
             layer.set_weights(_values(layer, state))
     state.check_end(network.name)
+    _compare_heads(network, path.parent)
     _compare_pixels(network, path.parent)
+
+
+def _compare_heads(network: "keras.Model", folder: Path) -> None:
+    """Raise ThawError if the file beside the weights has another number of heads: no shape of a tensor tells it."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # what is not there says nothing
+        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        values = values.get("vision_config", values)  # of a network for texts, too
+        heads, own = values.get("num_attention_heads"), network.get_layer("block1_attention").heads
+        if heads not in (None, own):
+            text = f"its config.json has {heads} heads, {network.name} has {own}"
+            raise ThawError(f"{folder} has the weights of another network: {text}")
 
 
 def _compare_pixels(network: "keras.Model", folder: Path) -> None:

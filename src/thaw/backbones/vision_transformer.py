@@ -31,7 +31,7 @@ class Architecture:
     heads: int
     prefix: int = 1  # tokens before the patches: the class token, that of distillation, registers
     positions: bool = True  # learned ones are added to the patches
-    antialias: bool = False  # where they are interpolated to fewer, as the reference does it
+    antialias: bool = False  # how they are interpolated to another size: as the reference does it
     theta: float | None = None  # base of the frequencies of rotary positions; None for none
     layer_scale: bool = False
     attention_pooling: bool = False  # behind the last block, one query attends to all tokens
