@@ -1,0 +1,149 @@
+"""The handbook says what the code says, its tables what was measured, and its links lead somewhere."""
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from dependencies import ROOT, SRC
+
+from thaw.core.errors import ThawError
+from thaw.handbook import measured
+
+DOCS = ROOT / "docs"
+RESULTS = ROOT / "benchmarks" / "results"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+VALUES = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+MKDOCS = Path(sys.prefix) / "docs" / "bin" / "mkdocs"
+INLINE_LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def load(path: Path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def handbook(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    return load(SRC / "handbook.py")
+
+
+def test_every_generated_page_and_table_is_what_its_source_says(handbook):
+    differing = [
+        str(path) for path, text in handbook.pages().items() if not path.exists() or path.read_text("utf-8") != text
+    ]
+    assert not differing, "run `make docs` and commit the pages"
+
+
+# --- Links ---
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of the headings, as MkDocs and GitHub make them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[\s]+", "-", re.sub(r"[^\w\s-]", "", heading.lower()).strip()) for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_link_leads_to_a_file_and_a_heading(page):
+    assert not dead_links(page)
+
+
+def dead_links(page: Path) -> list[str]:
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    dead = []
+    for link in INLINE_LINK.findall(re.sub(r"`[^`\n]*`", "", text)):
+        if re.match(r"https?:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            dead.append(link)
+    return dead
+
+
+def test_a_dead_link_is_found(tmp_path):
+    (tmp_path / "there.md").write_text("# A heading, with `code`\n")
+    page = tmp_path / "page.md"
+    page.write_text("[a](there.md) [b](there.md#a-heading-with-code) [c](there.md#none) [d](gone.md)\n")
+    assert dead_links(page) == ["there.md#none", "gone.md"]
+
+
+def test_every_page_is_in_the_navigation_once():
+    parts = load(DOCS / "hooks.py").navigation(DOCS)
+    listed = [page for part in parts for value in part.values() for page in ([value] if value == "index.md" else value)]
+    assert sorted(listed) == sorted(page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md"))
+
+
+@pytest.mark.skipif(not MKDOCS.exists(), reason="no MkDocs in .venv/docs: `make docs` or `make test` installs it")
+def test_the_site_is_built_without_a_warning(tmp_path):
+    built = subprocess.run(
+        [MKDOCS, "build", "--quiet", "--strict", "--site-dir", tmp_path], cwd=ROOT, capture_output=True, text=True,
+        env={"NO_MKDOCS_2_WARNING": "1", "PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+    assert built.returncode == 0, built.stderr
+    assert (tmp_path / "index.html").exists()
+
+
+# --- Measured ---
+
+
+def test_every_table_of_results_is_shown_and_names_a_commit():
+    shown = {name for page in PAGES for name in measured.names(page.read_text(encoding="utf-8"))}
+    files = {path.stem for path in RESULTS.glob("*.json")}
+    assert shown == files
+    for path in RESULTS.glob("*.json"):
+        results = measured.read(path)
+        known = subprocess.run(["git", "cat-file", "-e", f"{results['commit']}^{{commit}}"], cwd=ROOT)
+        shallow = subprocess.run(["git", "rev-parse", "--is-shallow-repository"], cwd=ROOT, capture_output=True)
+        assert known.returncode == 0 or b"true" in shallow.stdout, path
+        assert re.fullmatch(r"\d{4}-\d\d-\d\d", results["date"]), path
+
+
+RESULT = {
+    "command": "python benchmarks/x.py", "commit": "abc1234", "date": "2026-11-29", "machine": "2 cores",
+    "columns": [
+        {"name": "what"}, {"name": "right", "format": "{:.1f} % ({:.1f}–{:.1f})"}, {"name": "s", "format": "{:.0e}"},
+    ],
+    "rows": [["head", [85, 80.04, 90], 4e-6], ["none", None, "0.6"]],
+}  # fmt: skip
+
+
+def test_a_table_is_made_from_its_file(tmp_path):
+    (tmp_path / "x.json").write_text(json.dumps(RESULT))
+    page = "before\n\n<!-- results: x -->\nedited by hand\n<!-- end -->\n\nafter\n"
+    filled = measured.fill(page, tmp_path)
+    assert "| head | 85.0 % (80.0–90.0) | 4e-6 |\n| none |  | 0.6 |" in filled
+    assert "at `abc1234` on 2026-11-29, 2 cores: `python benchmarks/x.py`" in filled
+    assert "edited by hand" not in filled
+    assert measured.fill(filled, tmp_path) == filled
+    assert filled.startswith("before\n") and filled.endswith("\nafter\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"rows": [["head", 1]]}, "2 values"), ({"commit": None}, None), ({"delete": "commit"}, "commit is missing")],
+)
+def test_a_file_of_results_with_a_mistake_is_refused(tmp_path, change, message):
+    results = RESULT | {key: value for key, value in change.items() if key != "delete"}
+    results.pop(change.get("delete"), None)
+    (tmp_path / "x.json").write_text(json.dumps(results))
+    if message is None:
+        assert measured.read(tmp_path / "x.json")
+        return
+    with pytest.raises(ThawError, match=message):
+        measured.read(tmp_path / "x.json")
+
+
+def test_a_table_without_its_file_is_refused(tmp_path):
+    with pytest.raises(ThawError, match=r"gone\.json is missing"):
+        measured.fill("<!-- results: gone -->\n<!-- end -->", tmp_path)
