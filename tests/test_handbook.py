@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -84,14 +85,22 @@ def test_every_page_is_in_the_navigation_once():
     assert sorted(listed) == sorted(page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md"))
 
 
-@pytest.mark.skipif(not MKDOCS.exists(), reason="no MkDocs in .venv/docs: `make docs` or `make test` installs it")
-def test_the_site_is_built_without_a_warning(tmp_path):
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    """The site, built once; a warning is an error."""
+    folder = tmp_path_factory.mktemp("handbook") / "site"
     built = subprocess.run(
-        [MKDOCS, "build", "--quiet", "--strict", "--site-dir", tmp_path], cwd=ROOT, capture_output=True, text=True,
+        [MKDOCS, "build", "--quiet", "--strict", "--site-dir", folder], cwd=ROOT, capture_output=True, text=True,
         env={"NO_MKDOCS_2_WARNING": "1", "PATH": "/usr/bin:/bin"},
     )  # fmt: skip
     assert built.returncode == 0, built.stderr
-    assert (tmp_path / "index.html").exists()
+    return folder
+
+
+@pytest.mark.skipif(not MKDOCS.exists(), reason="no MkDocs in .venv/docs: `make docs` or `make test` installs it")
+def test_the_site_is_built_without_a_warning(site):
+    assert (site / "index.html").exists()
+    assert not [page for page in site.rglob("*.html") if re.search(r"<(script|link|img)[^>]+https?://", page.read_text())]
 
 
 # --- Measured ---
@@ -147,3 +156,57 @@ def test_a_file_of_results_with_a_mistake_is_refused(tmp_path, change, message):
 def test_a_table_without_its_file_is_refused(tmp_path):
     with pytest.raises(ThawError, match=r"gone\.json is missing"):
         measured.fill("<!-- results: gone -->\n<!-- end -->", tmp_path)
+
+
+# --- The site in a browser ---
+
+HARNESS = """<!doctype html><meta charset="utf-8"><body><script>
+const pages = %s, width = 390, seen = [];
+const wait = milliseconds => new Promise(done => setTimeout(done, milliseconds));
+async function open(url) {
+  const frame = document.createElement("iframe");
+  frame.width = width; frame.height = 800; frame.src = url;
+  document.body.append(frame);
+  await new Promise(done => { frame.onload = done; });
+  return frame;
+}
+(async () => {
+  for (const page of pages) {
+    const frame = await open(page), inside = frame.contentWindow, root = frame.contentDocument.documentElement;
+    const fetched = inside.performance.getEntriesByType("resource").map(entry => entry.name);
+    const broken = [...frame.contentDocument.images].filter(image => !image.naturalWidth).map(image => image.src);
+    seen.push({ page, scroll: root.scrollWidth, fetched: fetched.filter(name => !name.startsWith("file:")), broken });
+    frame.remove();
+  }
+  const frame = await open(pages[0] + "?q=freeze_depth");
+  let found = [];
+  for (let i = 0; i < 40 && !found.length; i++) {
+    await wait(250);
+    found = [...frame.contentDocument.querySelectorAll(".md-search-result__item a")].map(link => link.href);
+  }
+  document.body.textContent = JSON.stringify({ seen, found });
+})();
+</script></body>"""
+
+
+@pytest.mark.skipif(not MKDOCS.exists(), reason="no MkDocs in .venv/docs: `make docs` or `make test` installs it")
+@pytest.mark.skipif(not shutil.which("chromium"), reason="no Chromium is installed")
+def test_in_a_browser_the_site_fetches_nothing_fits_a_phone_and_can_be_searched(site, tmp_path):
+    pages = [f"file://{path}" for path in sorted(site.rglob("*.html")) if path.name != "404.html"]
+    pages.sort(key=lambda page: not page.endswith("site/index.html"))
+    (tmp_path / "harness.html").write_text(HARNESS % json.dumps(pages), encoding="utf-8")
+    browser = subprocess.run(
+        ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files", "--dump-dom",
+         "--enable-logging=stderr", "--virtual-time-budget=60000", f"--user-data-dir={tmp_path / 'profile'}",
+         f"file://{tmp_path / 'harness.html'}"],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    body = re.search(r"<body>(\{.*\})</body>", browser.stdout, re.DOTALL)
+    assert body, browser.stdout[-500:] + browser.stderr[-500:]
+    result = json.loads(body[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+    assert len(result["seen"]) == len(pages) > 25
+    for page in result["seen"]:
+        assert page["fetched"] == [] and page["broken"] == [], page
+        assert page["scroll"] <= 390, page
+    assert any(link.partition("?")[0].endswith("reference/parameters.html") for link in result["found"]), result["found"]
+    assert not [line for line in browser.stderr.splitlines() if "CONSOLE" in line]

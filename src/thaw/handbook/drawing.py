@@ -26,7 +26,7 @@ ARROWS = (
     ("fine_tune", "evaluate"),
 )  # fmt: skip
 FROZEN = ("extract_features", "extract_activations")  # shaded: what is computed once
-WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN = 160, 54, 44, 20, 14
+WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN = 172, 54, 38, 20, 14
 
 
 def draw(stages: Mapping[str, Mapping]) -> str:
