@@ -8,6 +8,7 @@ path, no address, no name of a person and no secret, so that it can be put into 
 import argparse
 from pathlib import Path
 
+from thaw.core.errors import run
 from thaw.support import facts
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -25,4 +26,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -100,7 +100,8 @@ def site(tmp_path_factory) -> Path:
 @pytest.mark.skipif(not MKDOCS.exists(), reason="no MkDocs in .venv/docs: `make docs` or `make test` installs it")
 def test_the_site_is_built_without_a_warning(site):
     assert (site / "index.html").exists()
-    assert not [page for page in site.rglob("*.html") if re.search(r"<(script|link|img)[^>]+https?://", page.read_text())]
+    fetched = re.compile(r"<(script|link|img)[^>]+https?://")
+    assert not [page for page in site.rglob("*.html") if fetched.search(page.read_text(encoding="utf-8"))]
 
 
 # --- Measured ---
@@ -208,5 +209,6 @@ def test_in_a_browser_the_site_fetches_nothing_fits_a_phone_and_can_be_searched(
     for page in result["seen"]:
         assert page["fetched"] == [] and page["broken"] == [], page
         assert page["scroll"] <= 390, page
-    assert any(link.partition("?")[0].endswith("reference/parameters.html") for link in result["found"]), result["found"]
+    found = [link.partition("?")[0] for link in result["found"]]
+    assert any(link.endswith("reference/parameters.html") for link in found), found
     assert not [line for line in browser.stderr.splitlines() if "CONSOLE" in line]
