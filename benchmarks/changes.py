@@ -1,4 +1,4 @@
-"""Measure what a change costs: seconds from `dvc exp run -S` to new metrics, for each row of the table in the README.
+"""Measure what a change costs: seconds from `dvc exp run -S` to new metrics, for each row of the table.
 
 Runs in a temporary clone with the finished run and a cache of its own, so that no value comes out of the run cache.
 Needs a finished `dvc repro`.
