@@ -7,13 +7,18 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Annotated, Literal
 
 import pytest
+import test_pipeline
 import yaml
 from dependencies import ROOT, SRC
+from pydantic import BaseModel, Field
 
+from thaw.core import tables
 from thaw.core.errors import ThawError
-from thaw.handbook import measured
+from thaw.core.params import flatten
+from thaw.handbook import artifacts, drawing, measured, parameters, reruns, scripts
 
 DOCS = ROOT / "docs"
 RESULTS = ROOT / "benchmarks" / "results"
@@ -157,6 +162,154 @@ def test_a_file_of_results_with_a_mistake_is_refused(tmp_path, change, message):
 def test_a_table_without_its_file_is_refused(tmp_path):
     with pytest.raises(ThawError, match=r"gone\.json is missing"):
         measured.fill("<!-- results: gone -->\n<!-- end -->", tmp_path)
+
+
+# --- The reference ---
+
+COMMENTED = """
+task: single            # single: one label · multi: several
+
+section:
+  first: 1              # between 0
+                        # and 10
+  kind: a               # which one: a: the first · b: the second, see `first`
+  # For the rest.
+  inner:
+    names: [x]          # words; null: none
+"""
+
+
+class Inner(BaseModel):
+    names: list[str] | None
+
+
+class First(BaseModel):
+    first: Annotated[int, Field(ge=0, le=10)]
+    kind: Literal["a", "b"]
+    inner: Inner
+
+
+class Whole(BaseModel):
+    task: Literal["single", "multi"]
+    section: First
+
+
+def test_a_parameter_has_its_comment_its_default_and_what_it_may_be():
+    page = parameters.page(COMMENTED, yaml.safe_load(COMMENTED), Whole, {"section": "What it is for."})
+    assert (
+        page
+        == """## task
+
+- `single`: one label
+- `multi`: several
+
+Default: `single`. May be `single` or `multi`.
+
+## section
+
+What it is for.
+
+### `section.first`
+
+Between 0 and 10.
+
+Default: `1`. May be a whole number from 0 to 10.
+
+### `section.kind`
+
+Which one:
+
+- `a`: the first
+- `b`: the second, see `first`
+
+Default: `a`. May be `a` or `b`.
+
+For the rest.
+
+### `section.inner.names`
+
+Words; null: none.
+
+Default: `[x]`. May be a list of texts or `null`.
+"""
+    )
+
+
+def test_a_parameter_without_a_comment_is_refused():
+    bare = COMMENTED.replace("          # words; null: none", "")
+    with pytest.raises(ThawError, match=r"says nothing of section\.inner\.names"):
+        parameters.page(bare, yaml.safe_load(bare), Whole, {})
+
+
+def test_each_parameter_has_a_heading_to_link_to():
+    text = (DOCS / "reference/parameters.md").read_text(encoding="utf-8")
+    assert re.findall(r"^### `(.+)`$", text, re.MULTILINE) == [name for name, _ in flatten(VALUES) if "." in name]
+
+
+def test_what_a_change_reruns_is_what_dvc_reruns():
+    """RERUNS is what DVC does, see test_pipeline. A head may choose another preset, which the page counts."""
+    for name, _ in flatten(VALUES):
+        (running,) = [set(running) for _, running in reruns.by_parameter(STAGES, [name])]
+        expected = test_pipeline.RERUNS[test_pipeline.row_of(name)]
+        perhaps = {"fingerprints", "extract_activations"} if name.startswith("head.") else {"fingerprints"}
+        assert expected <= running <= expected | perhaps, name
+
+
+def test_the_rows_of_the_readme_are_those_of_the_reference():
+    rows = re.findall(r"^\| .*`\w+\.[\w*]+` \| `.*$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    page = (DOCS / "reference/reruns.md").read_text(encoding="utf-8")
+    assert len(rows) == 5
+    assert not [row for row in rows if row not in page]
+
+
+def test_each_output_is_described_once():
+    files = {"a.csv": "a table", "plots/*.csv": "curves"}
+    stages = {"one": {"outs": ["a.csv"], "plots": [{"plots/b.csv": {}}]}}
+    artifacts.check(stages, files)
+    with pytest.raises(ThawError, match=r"nothing says what these outputs of dvc\.yaml are: plots/b\.csv"):
+        artifacts.check(stages, {"a.csv": "a table"})
+    with pytest.raises(ThawError, match=r"described twice: a\.csv"):
+        artifacts.check(stages, files | {"*.csv": "all"})
+    with pytest.raises(ThawError, match=r"no output of dvc\.yaml: gone\.csv"):
+        artifacts.check(stages, files | {"gone.csv": "nothing"})
+
+
+def test_the_columns_and_keys_are_those_of_the_code_and_of_the_committed_run():
+    described = yaml.safe_load((DOCS / "reference/artifacts.yaml").read_text(encoding="utf-8"))
+    columns = {path: [part for name in names for part in artifacts.split_names(name)]
+               for path, names in described["columns"].items()}  # fmt: skip
+    assert [name for name in columns["data/raw/images.csv"] if name != "meta_…"] == [*tables.IMAGES]
+    assert columns["data/raw/missing.csv"] == [*tables.MISSING]
+    assert columns["data/features/rows.csv"] == [*tables.ROWS]
+    assert columns["data/split.csv"][: len(tables.SPLIT)] == [*tables.SPLIT]
+    metrics = json.loads((ROOT / "reports/metrics.json").read_text())
+    assert metrics.keys() <= described["keys"]["reports/metrics.json"].keys()
+
+
+def test_the_drawing_shows_what_reads_what():
+    written = {path: name for name, stage in STAGES.items() for path in reruns.outputs(stage)}
+    reads = {(written.get(dep), name) for name, stage in STAGES.items() for dep in reruns.paths(stage, ["deps"])}
+    assert set(drawing.ARROWS) <= reads
+    drawn = drawing.draw(STAGES)
+    assert all(f">{stage}</text>" in drawn for stage in STAGES if stage not in drawing.LOOKS)
+    with pytest.raises(ThawError, match="no place for label"):
+        drawing.draw(STAGES | {"label": {}})
+
+
+def test_a_script_is_described_from_its_parser(tmp_path):
+    (tmp_path / "tool.py").write_text(
+        '"""Do a thing."""\nimport argparse\nparser = argparse.ArgumentParser(epilog="example: python tool.py x")\n'
+        'commands = parser.add_subparsers()\nnext_one = commands.add_parser("next", help="the next")\n'
+        'next_one.add_argument("folders", nargs="+", help="where")\n'
+        'next_one.add_argument("--count", type=int, default=5, metavar="N", help="how many (default: %(default)s)")\n'
+        "parser.parse_args()\n"
+    )
+    lines = scripts.describe(tmp_path / "tool.py")
+    assert f"python {tmp_path}/tool.py next FOLDERS … [--count N]" in lines
+    assert "| `--count N` | how many (default: 5) |" in lines
+    assert lines[-3] == "example: python tool.py x"
+    (tmp_path / "stage.py").write_text('"""Do another thing."""\n')
+    assert scripts.describe(tmp_path / "stage.py")[2] == "Do another thing."
 
 
 # --- The site in a browser ---

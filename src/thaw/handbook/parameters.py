@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from thaw.core.errors import ThawError
 from thaw.core.params import flatten
 from thaw.core.section import as_written
+from thaw.handbook.reruns import covers
 
 KEY = re.compile(r"(?P<indent> *)(?P<name>\w+):(?P<rest>.*)")
 COMMENT = re.compile(r"(?:^|\s)#\s?(?P<text>.*)")
@@ -64,7 +65,7 @@ def page(text: str, values: Mapping, model: type[BaseModel], sections: Mapping[s
     defaults = dict(flatten(values))
     if bare := [name for name in defaults if not comments.keys.get(name)]:
         raise ThawError(f"params.yaml says nothing of {', '.join(bare)}: add a comment")
-    lines, last = [], ""
+    lines, last, notes = [], "", dict(comments.notes)
     for name, default in defaults.items():
         section, _, key = name.partition(".")
         if section != last:
@@ -72,8 +73,8 @@ def page(text: str, values: Mapping, model: type[BaseModel], sections: Mapping[s
             lines += [f"## {section}", ""]
             if section in sections:
                 lines += [sections[section], ""]
-        if name in comments.notes:
-            lines += [comments.notes[name], ""]
+        for place in [place for place in notes if covers(place, name)]:
+            lines += [notes.pop(place), ""]
         part = _property(schema, name)
         if key:
             lines += [f"### `{name}`", ""]
