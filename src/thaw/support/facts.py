@@ -60,7 +60,7 @@ def versions(project: Path) -> Iterator[Fact]:
 
 def machine(project: Path) -> Iterator[Fact]:
     yield "system", f"{platform.system()} {platform.release()}, {' '.join(platform.libc_ver()).strip() or 'no glibc'}"
-    yield "processor", f"{_processor()}, {platform.machine()}"
+    yield "processor", f"{processor()}, {platform.machine()}"
     flags = _flags()
     yield "instructions", ", ".join(flag for flag in FLAGS if flag in flags) or UNKNOWN
     yield "cores", f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()}"
@@ -133,7 +133,7 @@ def _kind(url: str) -> str:
     return url.partition("://")[0] if "://" in url else "a folder"
 
 
-def _processor() -> str:
+def processor() -> str:
     lines = _lines(Path("/proc/cpuinfo"))
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return models[0] if models else platform.processor() or UNKNOWN
