@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -22,7 +23,8 @@ from thaw.handbook import artifacts, drawing, measured, parameters, reruns, scri
 
 DOCS = ROOT / "docs"
 RESULTS = ROOT / "benchmarks" / "results"
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
+FILES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "CODE_OF_CONDUCT.md")
+PAGES = [*(ROOT / name for name in FILES), *sorted(DOCS.rglob("*.md"))]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 VALUES = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 MKDOCS = Path(sys.prefix) / "docs" / "bin" / "mkdocs"
@@ -310,6 +312,32 @@ def test_a_script_is_described_from_its_parser(tmp_path):
     assert lines[-3] == "example: python tool.py x"
     (tmp_path / "stage.py").write_text('"""Do another thing."""\n')
     assert scripts.describe(tmp_path / "stage.py")[2] == "Do another thing."
+
+
+# --- The habits of a project ---
+
+
+def test_the_version_is_the_same_everywhere():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    releases = re.findall(r"^## \[(\d[\d.]*)\] - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.M)
+    assert releases[0] == version
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"] == version
+
+
+def test_the_changelog_has_the_parts_of_keep_a_changelog():
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## \[(\w+)", text, re.MULTILINE)[0] == "Unreleased"
+    parts = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    assert {*re.findall(r"^### (.+)$", text, re.MULTILINE)} <= parts
+    assert "**What stays**" in text
+
+
+def test_issue_forms_ask_for_what_the_doctor_says():
+    forms = [*(ROOT / ".github/ISSUE_TEMPLATE").glob("*.yaml")]
+    assert len(forms) == 2
+    for form in forms:
+        fields = {field["id"]: field for field in yaml.safe_load(form.read_text(encoding="utf-8"))["body"]}
+        assert "make doctor" in fields["doctor"]["attributes"]["label"]
 
 
 # --- The site in a browser ---
