@@ -24,8 +24,8 @@ HERE = (
     "dvc repro", "dvc exp show", "dvc plots show", "python src/backbone.py ", "python src/predict.py ",
     "python src/recipe.py ",
 )  # fmt: skip
-# What is run elsewhere: how a command begins, the test that runs it or all that it does, and words of that test. Scripts,
-# also those that a target of make runs, are found by their names.
+# What is run elsewhere: how a command begins, the test that runs it or all that it does, and words of that test. A
+# script, also one that a target of make runs, is found by its name.
 ELSEWHERE = {
     "make repro": ("test_pipeline.py", ".repro("),
     "make test": ("test_structure.py", "def test_"),  # this run

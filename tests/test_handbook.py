@@ -139,7 +139,7 @@ def test_a_table_is_made_from_its_file(tmp_path):
     (tmp_path / "x.json").write_text(json.dumps(RESULT))
     page = "before\n\n<!-- results: x -->\nedited by hand\n<!-- end -->\n\nafter\n"
     filled = measured.fill(page, tmp_path)
-    assert "| head | 85.0 % (80.0–90.0) | 4e-6 |\n| none |  | 0.6 |" in filled
+    assert "| head | 85.0\u00a0% (80.0–90.0) | 4e-6 |\n| none |  | 0.6 |" in filled
     assert "at `abc1234` on 2026-11-29, 2 cores: `python benchmarks/x.py`" in filled
     assert "edited by hand" not in filled
     assert measured.fill(filled, tmp_path) == filled

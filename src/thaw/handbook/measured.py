@@ -12,6 +12,7 @@ from pathlib import Path
 from thaw.core.errors import ThawError
 
 MARKS = re.compile(r"<!-- results: ([\w-]+) -->\n.*?<!-- end -->", re.DOTALL)
+NO_BREAK = "\u00a0"  # between a number and its unit: a cell may be narrow
 KEYS = ("command", "commit", "date", "machine", "columns", "rows")
 
 
@@ -73,4 +74,5 @@ def _cell(value: object, column: Mapping) -> str:
     if isinstance(value, str):
         return value
     values = value if isinstance(value, list) else [value]
-    return re.sub(r"e-0(?=\d)", "e-", column.get("format", "{}").format(*values))
+    text = re.sub(r"e-0(?=\d)", "e-", column.get("format", "{}").format(*values))
+    return re.sub(r"(?<=\d) (?=[%A-Za-z])", NO_BREAK, text)
