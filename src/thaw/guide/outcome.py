@@ -7,7 +7,10 @@ BRANCH = (
     "git: params.yaml, dvc.lock and reports/ now hold the run on these photographs; `git switch -c NAME` before you "
     "commit them keeps the last commit's run on its branch"
 )
-NEXT = "next: `.venv/bin/python src/predict.py PHOTOGRAPH…` uses the model, `make compare` compares runs"
+NEXT = (
+    "next: docs/guides/read-the-report.md explains it, `.venv/bin/python src/predict.py PHOTOGRAPH…` uses the model, "
+    "`make compare` compares runs"
+)
 
 
 def last_line(scores: Mapping[str, float | None], count: int, report: Path, folds: bool = False) -> str:
