@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from thaw.evaluation.metrics import wilson
 from thaw.evaluation.multi_label.pairs import Pairs
-from thaw.evaluation.multi_label.resampling import MEASURES, Resampled, resample
-from thaw.evaluation.resampling import Resampling, calibration_interval, interval
+from thaw.evaluation.multi_label.resampling import MEASURES, Resampled, resample, wide_interval
+from thaw.evaluation.resampling import Resampling, calibration_interval
 from thaw.evaluation.scored import Row
 
 AVERAGED = ("average_precision", "roc_auc", "f1", "log_loss", "brier", "ece")  # measures whose mean over classes counts
@@ -111,7 +111,7 @@ def _with_ends(name: str, measure: str, values: NDArray[np.float64]) -> dict[str
         defined[0] = True
         bounds = calibration_interval(values[:, defined])
     else:
-        bounds = interval(values)
+        bounds = wide_interval(values)
     return dict(zip((f"{name}{end}" for end in ENDS), bounds, strict=True))
 
 
