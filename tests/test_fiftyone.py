@@ -134,7 +134,7 @@ def test_a_sample_that_lies_elsewhere_renames_no_other():
     paths = [f"/data/pets/{label}/{number}.jpg" for label in ("cat", "dog") for number in range(3)]
 
     def ids(paths: list[str]) -> dict[str, str]:
-        images = fiftyone_dataset._source_images(((path, "cat", None, {}) for path in paths), "pets")
+        images = fiftyone_dataset.source_images(((path, "cat", None, {}) for path in paths), "pets")
         return {str(image.path): image.image_id for image in images}
 
     alone = ids(paths)
@@ -168,7 +168,7 @@ def test_fields_of_samples_mean_what_columns_of_a_table_mean():
         ("/a/1.png", "dog", [], {"split": "Test", "group": "", "weight": "", "meta_site": ""}),
         ("/a/2.png", "dog", ["train"], {"split": "val", "group": "", "weight": "2", "meta_site": ""}),
     ]
-    first, second, third = fiftyone_dataset._source_images(samples, "pets")
+    first, second, third = fiftyone_dataset.source_images(samples, "pets")
     assert first.meta == {"subset": "train", "group": "house 1", "site": "north"} and first.weight == 0.5
     assert second.meta == {"subset": "test", "group": "", "site": ""} and second.weight == 1
     assert not first.left_out and not second.left_out and third.left_out == "in two subsets"
@@ -183,7 +183,7 @@ def test_fields_of_samples_mean_what_columns_of_a_table_mean():
 )
 def test_a_field_with_another_value_names_the_sample(given, message):
     with pytest.raises(ThawError, match=message):
-        list(fiftyone_dataset._source_images([("/a/0.png", "cat", [], given)], "pets"))
+        list(fiftyone_dataset.source_images([("/a/0.png", "cat", [], given)], "pets"))
 
 
 def labelled_dataset(name: str, photographs: Path, **fields: list):
