@@ -99,7 +99,7 @@ def test_a_label_that_would_spoil_a_line_is_refused(photographs, name, label, sa
         path = str(photographs / f"{number}/{number}.png")
         refused.add_sample(fo.Sample(filepath=path, ground_truth=fo.Classification(label=text)))
     with pytest.raises(ThawError, match=said):
-        fiftyone_dataset.find(FiftyOne(dataset=name, label_field="ground_truth"))
+        fiftyone_dataset.find(FiftyOne(dataset=name, label_field="ground_truth", absent_field=None, unlisted=None))
 
 
 @installed
@@ -115,7 +115,7 @@ def test_a_sample_that_is_relabelled_tagged_or_removed_is_noticed(photographs, t
     monkeypatch.setattr(fingerprints, "MEMORY", tmp_path / "memory")
     for name in ("dvc.yaml", "params.yaml"):
         Path(name).write_text((ROOT / name).read_text())
-    section = FiftyOne(dataset="changing", label_field="ground_truth")
+    section = FiftyOne(dataset="changing", label_field="ground_truth", absent_field=None, unlisted=None)
     download = SimpleNamespace(source="fiftyone", fiftyone=section)
     hashes = [fingerprints.of_photographs(download, None) for _ in range(2)]
     sample = changing.first()
@@ -147,7 +147,9 @@ def test_a_sample_that_lies_elsewhere_renames_no_other():
 
 @installed
 def test_labels_and_tags_become_classes_and_subsets(photographs, tmp_path):
-    listing = fiftyone_dataset.find(FiftyOne(dataset="pets", label_field="ground_truth"))
+    listing = fiftyone_dataset.find(
+        FiftyOne(dataset="pets", label_field="ground_truth", absent_field=None, unlisted=None)
+    )
     table, missing = collect(listing, tmp_path / "raw")
     rows = {row["image_id"].split("-")[0]: (row["label"], row["meta_subset"]) for row in table.iter_rows(named=True)}
     assert rows == {
@@ -196,7 +198,7 @@ def labelled_dataset(name: str, photographs: Path, **fields: list):
         values = {field: each[number] for field, each in fields.items() if each[number] is not None}
         label = fo.Classification(label="cat" if number < 3 else "dog")
         dataset.add_sample(fo.Sample(filepath=path, ground_truth=label, **values))
-    return FiftyOne(dataset=name, label_field="ground_truth")
+    return FiftyOne(dataset=name, label_field="ground_truth", absent_field=None, unlisted=None)
 
 
 @installed
@@ -262,7 +264,7 @@ def test_the_stage_runs_with_nothing_but_its_own_line(photographs, tmp_path):
 )
 def test_what_does_not_fit_is_named_with_what_would(dataset, label_field, message, photographs):
     with pytest.raises(ThawError, match=message):
-        fiftyone_dataset.find(FiftyOne(dataset=dataset, label_field=label_field))
+        fiftyone_dataset.find(FiftyOne(dataset=dataset, label_field=label_field, absent_field=None, unlisted=None))
 
 
 @installed

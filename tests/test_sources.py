@@ -363,7 +363,7 @@ def test_collecting_twice_gives_the_same_bytes(tmp_path):
         for name in ("first", "second")
     )
     assert first == second
-    assert len(first) == 24 + 3
+    assert len(first) == 24 + 4
 
 
 def test_the_originals_are_not_changed_and_their_protection_is_not_copied(tmp_path):

@@ -8,7 +8,7 @@ from thaw.backbones import registry
 from thaw.backbones.cut_points import FEATURES, resolve_depths
 from thaw.core.errors import ThawError
 from thaw.core.kernels import BASELINE, NATIVE, Choice
-from thaw.core.section import Section, as_written
+from thaw.core.section import Section, Task, as_written
 from thaw.core.task import MULTI, SINGLE
 from thaw.parameters import several_labels
 from thaw.parameters.augment import Augment
@@ -19,7 +19,6 @@ from thaw.parameters.fine_tune import FineTune
 from thaw.parameters.head import Head
 from thaw.parameters.image import Image
 from thaw.parameters.split import Split
-from thaw.parameters.task import Task
 
 
 class Params(Section):
