@@ -9,7 +9,7 @@ from sklearn import calibration as sk_calibration
 from sklearn import metrics as sk
 
 from thaw.evaluation.multi_label import calibration, metrics, resampling, thresholds
-from thaw.evaluation.multi_label.pairs import Pairs, joined
+from thaw.evaluation.multi_label.pairs import Pairs, names_of
 from thaw.evaluation.resampling import Resampling
 
 CLASSES = ("sheep", "goat", "alpaca", "person")
@@ -250,4 +250,4 @@ def test_an_aim_that_no_threshold_reaches_is_a_line_that_names_the_class_and_wha
 
 def test_names_of_several_classes_are_sorted_and_joined():
     present = np.array([[1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 1, 0]], bool)
-    assert joined(CLASSES, present) == ["goat + sheep", "", "alpaca"]
+    assert names_of(CLASSES, present) == ["goat + sheep", "", "alpaca"]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from thaw.core.label_values import ABSENT, PRESENT, UNKNOWN
 from thaw.training.temperature import apply_temperature, fit_temperature
 
 
@@ -21,7 +22,7 @@ def fit_temperatures(
     """
     temperatures = np.ones(values.shape[1])
     for number in np.flatnonzero(~cannot_calibrate(values, weights)):
-        rows = values[:, number] >= 0
+        rows = values[:, number] != UNKNOWN
         two = _two_classes(probabilities[rows, number])
         temperatures[number] = fit_temperature(two, values[rows, number].astype(int), weights[rows, number])
     return temperatures
@@ -29,7 +30,7 @@ def fit_temperatures(
 
 def cannot_calibrate(values: NDArray[np.int8], weights: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Return (k,) True for each class of which no known pair with a weight is present, or none is absent."""
-    present, absent = (((values == value) & (weights > 0)).any(axis=0) for value in (1, 0))
+    present, absent = (((values == value) & (weights > 0)).any(axis=0) for value in (PRESENT, ABSENT))
     return ~(present & absent)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from thaw.core.label_values import UNKNOWN
 from thaw.evaluation.comparison import (
     LabelledFeatures,
     choose_neighbours,
@@ -26,12 +27,12 @@ class Images:
     """Images by their features, with what is known of k classes."""
 
     features: NDArray[np.floating]  # (n, channels)
-    values: NDArray[np.int8]  # (n, k), below 0 where unknown
+    values: NDArray[np.int8]  # (n, k), as in `core.label_values`
     weights: NDArray[np.floating]  # (n, k) >= 0
 
     def of_class(self, number: int) -> LabelledFeatures:
         """Return the images whose pair with a class is known, labelled 1 if it is present and 0 if it is absent."""
-        rows = np.flatnonzero(self.values[:, number] >= 0)
+        rows = np.flatnonzero(self.values[:, number] != UNKNOWN)
         return LabelledFeatures(self.features[rows], self.values[rows, number].astype(int), self.weights[rows, number])
 
 

@@ -9,38 +9,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thaw.core import progress
+from thaw.core.label_values import UNKNOWN
 from thaw.evaluation import label_errors
 from thaw.features.examples import Examples
 
-MAX_CLASSES = 200  # that are judged: each takes a head in five folds, of a second each
 
-
-def self_confidence(
-    features: NDArray[np.floating], examples: Examples, values: NDArray[np.int8], weights: NDArray[np.float64], *, seed: int
-) -> NDArray[np.float64]:
+def self_confidence(features: NDArray[np.floating], examples: Examples, *, seed: int) -> NDArray[np.float64]:
     """Return the probability of what is known of each pair, by heads that were trained without the image's group.
 
     Each class has a head of its own on the images whose pair is known: see `label_errors.self_confidence`.
 
     Args:
         features: (n, channels), a row for each of the examples.
-        examples: the images, of all splits.
-        values: (n, k), below 0 where unknown.
-        weights: (n, k) >= 0.
+        examples: the images, of all splits, with `values`.
         seed: of the folds.
 
     Returns:
-        (n, k) float64 in 0 … 1. It is 1 where nothing is known, where no other group has the same value, and for
-        classes behind the first MAX_CLASSES.
+        (n, k) float64 in 0 … 1. It is 1 where nothing is known, and where no other group has the same value.
     """
+    values = examples.values
     confidence = np.ones(values.shape)
-    numbers = range(min(MAX_CLASSES, values.shape[1]))
-    for number in progress.track(numbers, "likeliest wrong labels", "class", len(numbers)):
-        rows = np.flatnonzero(values[:, number] >= 0)
+    classes = values.shape[1]
+    for number in progress.track(range(classes), "likeliest wrong labels", "class", classes):
+        rows = np.flatnonzero(values[:, number] != UNKNOWN)
         if not len(rows):
             continue
-        labels, weight = values[rows, number].astype(int), weights[rows, number]
-        known = replace(examples.take(rows), labels=labels, weights=weight)
+        labels, weights = values[rows, number].astype(int), examples.value_weights[rows, number]
+        known = replace(examples.take(rows), labels=labels, weights=weights)
         confidence[rows, number] = label_errors.self_confidence(features[rows], known, 2, seed=seed)
     return confidence
 
@@ -48,12 +43,12 @@ def self_confidence(
 def suspicious(
     confidence: NDArray[np.float64], values: NDArray[np.int8], value: int, count: int
 ) -> list[tuple[int, int]]:
-    """Return the pairs (image, class) of a value, 1 or 0, that are likeliest to be wrong, the likeliest first.
+    """Return the pairs (image, class) of a value that are likeliest to be wrong, the likeliest first.
 
     Args:
         confidence: (n, k), see `self_confidence`.
         values: (n, k).
-        value: 1 for the classes that are said to be present, 0 for those verified to be absent.
+        value: PRESENT or ABSENT.
         count: of pairs, at most.
     """
     images, classes = np.nonzero((values == value) & (confidence < 1))

@@ -4,7 +4,7 @@ The models are called `head` and `fine_tuned`, the baselines `majority` (the fre
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,12 +12,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from thaw.core import progress
-from thaw.core.task import MULTI
+from thaw.core.label_values import UNKNOWN
 from thaw.core.tables import EVALUATED, SPLITS
+from thaw.core.task import MULTI
 from thaw.evaluation.measure import COMPARED, images_in_order
 from thaw.evaluation.multi_label import calibration, comparison, plots, thresholds, together
 from thaw.evaluation.multi_label.comparison import Differences, Images
-from thaw.evaluation.multi_label.metrics import KINDS, MAIN, ENDS, class_rows, in_brief, summarise
+from thaw.evaluation.multi_label.metrics import ENDS, KINDS, MAIN, class_rows, in_brief, summarise
 from thaw.evaluation.multi_label.pairs import Pairs
 from thaw.evaluation.multi_label.resampling import Resampled, resample
 from thaw.evaluation.multi_label.slices import measure_slices
@@ -61,7 +62,7 @@ class Measured:
 
     @property
     def misses(self) -> dict[str, str]:
-        """Model → the line that names each class whose threshold does not reach the aim; without those that have none."""
+        """Model → the line that names the classes whose threshold does not reach the aim, where there are any."""
         classes = list(self.metrics["pairs"]["test"])
         lines = {
             model: thresholds.missed(splits["validation"], classes, self.untold, model.replace("_", "-") + " model")
@@ -112,7 +113,7 @@ def measure_models(
     test = {model: pairs[model]["test"] for model in trained}
     is_test = run.splits == "test"
     test_images = images_in_order(run.split("test"), images)
-    has_known = pl.Series((run.values[is_test] >= 0).any(axis=1))
+    has_known = pl.Series((run.values[is_test] != UNKNOWN).any(axis=1))
     return Measured(
         metrics={model: quality[model] for model in trained}
         | {
@@ -137,9 +138,7 @@ def measure_models(
         comparisons=compared,
         neighbours=neighbours,
         per_class={model: class_rows(part, classes, resamples[model]["test"]) for model, part in test.items()},
-        slices={
-            model: measure_slices(test_images, part, settings.bins, resampling) for model, part in test.items()
-        },
+        slices={model: measure_slices(test_images, part, settings.bins, resampling) for model, part in test.items()},
         small_slices=count_small(test_images.filter(has_known)),
         curves=plots.compute_curves(test, {model: p[is_test] for model, p in calibrated.items()}, settings.bins),
         class_curves={model: plots.class_curves(part, classes) for model, part in test.items()},
@@ -275,9 +274,9 @@ def count_pairs(run: Examples, classes: Sequence[str]) -> dict[str, dict[str, di
 def decision(measured: Measured, classes: Sequence[str], settings: "Evaluate", kept: str) -> dict[str, object]:
     """Return what those who use the model must know beside it: `decision.json`.
 
-    p of a class becomes calibrated as sigmoid(logit(p) / temperature). The class is called present where its calibrated
-    probability lies above its threshold. Where `test_time_flips` is not null, p is the mean of the model's probabilities
-    for a photograph and its mirror images.
+    p of a class becomes calibrated as sigmoid(logit(p) / temperature). The class is called present where that lies
+    above its threshold. Where `test_time_flips` is not null, p is the mean of a model's probabilities for a photograph
+    and its mirror images.
 
     Args:
         measured: of both models.

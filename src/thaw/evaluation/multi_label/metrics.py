@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from thaw.core.label_values import PRESENT, UNKNOWN
 from thaw.evaluation.metrics import wilson
 from thaw.evaluation.multi_label.pairs import Pairs
 from thaw.evaluation.multi_label.resampling import MEASURES, Resampled, resample, wide_interval
@@ -74,8 +75,8 @@ def summarise(pairs: Pairs, classes: Sequence[str], resampled: Mapping[str, Resa
     rows = class_rows(pairs, classes, resampled)
     return {
         "photographs": int(pairs.known.any(axis=1).sum()),
-        "known_present": int((pairs.values == 1).sum()),
-        "known_absent": int((pairs.values == 0).sum()),
+        "known_present": int(pairs.present.sum()),
+        "known_absent": int(pairs.absent.sum()),
         "classes_measured": sum(row["average_precision"] is not None for row in rows),
         **{name: measured[name] for name in metric_names()},
         "per_class": {row["class"]: {key: row[key] for key in row if key != "class"} for row in rows},
@@ -89,7 +90,7 @@ def class_rows(pairs: Pairs, classes: Sequence[str], resampled: Mapping[str, Res
     MEASURES with its interval, plain and `_weighted`. The intervals of precision, recall and accuracy are Wilson's.
     """
     present, absent, called = (
-        mask.sum(axis=0).tolist() for mask in (pairs.values == 1, pairs.values == 0, pairs.known & pairs.called)
+        mask.sum(axis=0).tolist() for mask in (pairs.present, pairs.absent, pairs.known & pairs.called)
     )
     rows: list[Row] = [
         {"class": name, "known_present": of_present, "known_absent": of_absent, "called": of_called}
@@ -118,7 +119,7 @@ def _with_ends(name: str, measure: str, values: NDArray[np.float64]) -> dict[str
 def _shares(row: Row, pairs: Pairs, number: int, kind: str) -> dict[str, float | None]:
     """Return Wilson's intervals of the shares of a class's pairs, where they are defined."""
     values, called = pairs.values[:, number], pairs.called[:, number]
-    among = {"precision": (values >= 0) & called, "recall": values == 1, "accuracy": values >= 0}
+    among = {"precision": (values != UNKNOWN) & called, "recall": values == PRESENT, "accuracy": values != UNKNOWN}
     result = {}
     for measure, mask in among.items():
         value = row[f"{measure}{kind}"]

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from thaw.core.label_values import ABSENT, PRESENT, UNKNOWN, as_text
 from thaw.evaluation.scored import Scored
-
-JOIN = " + "  # between the names of several classes of one image
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class Pairs:
 
     probabilities: NDArray[np.float64]  # (n, k) in 0 … 1, of the class being present; the model's own
     called: NDArray[np.bool_]  # (n, k), whether the calibrated probability lies above the threshold of the class
-    values: NDArray[np.int8]  # (n, k): 1 present, 0 verified absent, below 0 unknown
+    values: NDArray[np.int8]  # (n, k): PRESENT, ABSENT (verified) or UNKNOWN
     weights: NDArray[np.float64]  # (n, k) >= 0
     groups: NDArray[np.str_] | NDArray[np.integer]  # (n,); near-duplicates share one
 
@@ -35,12 +34,22 @@ class Pairs:
     @property
     def known(self) -> NDArray[np.bool_]:
         """(n, k) True where the pair is known."""
-        return self.values >= 0
+        return self.values != UNKNOWN
+
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        """(n, k) True where the class is known to be present."""
+        return self.values == PRESENT
+
+    @property
+    def absent(self) -> NDArray[np.bool_]:
+        """(n, k) True where the class is known to be absent."""
+        return self.values == ABSENT
 
     @property
     def right(self) -> NDArray[np.bool_]:
         """(n, k) True where the pair is known and called rightly."""
-        return self.known & (self.called == (self.values == 1))
+        return self.known & (self.called == self.present)
 
     def take(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> "Pairs":
         """Return the images at these rows, or where a mask (n,) is True."""
@@ -59,10 +68,6 @@ class Pairs:
         )
 
 
-def joined(classes: Sequence[str], present: NDArray[np.bool_]) -> list[str]:
-    """Return for each image the names of its classes, sorted and joined; an empty text where it has none.
-
-    present: (n, k), in the order of the classes.
-    """
-    order = sorted(range(len(classes)), key=lambda number: classes[number])
-    return [JOIN.join(classes[number] for number in order if row[number]) for row in present.tolist()]
+def names_of(classes: Sequence[str], chosen: NDArray[np.bool_]) -> list[str]:
+    """Return for each image the classes that are chosen (n, k) as one text, see `label_values.as_text`."""
+    return [as_text(name for name, is_chosen in zip(classes, row, strict=True) if is_chosen) for row in chosen.tolist()]

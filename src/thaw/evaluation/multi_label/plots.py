@@ -1,6 +1,6 @@
 """The curves and tables of a run of several labels as rows, for the CSV files that `dvc plots` reads.
 
-The files and their columns are those of single labels: `dvc.yaml` has one shape. What single labels alone have is empty.
+The files and their columns are those of single labels: `dvc.yaml` has one shape. What only single labels have is empty.
 """
 
 from collections.abc import Mapping, Sequence
@@ -82,7 +82,7 @@ def comparison_rows(comparisons: Mapping[str, Mapping]) -> list[Row]:
 
 def _confusion(pairs: Pairs) -> list[Row]:
     known = pairs.known
-    actual, called = CALLS[(pairs.values[known] == 1).astype(int)], CALLS[pairs.called[known].astype(int)]
+    actual, called = CALLS[pairs.present[known].astype(int)], CALLS[pairs.called[known].astype(int)]
     return [{"actual": a, "predicted": b} for a, b in zip(actual.tolist(), called.tolist(), strict=True)]
 
 

@@ -114,7 +114,7 @@ def _class_sums(pairs: Pairs, number: int, bins: int, group: NDArray, times: NDA
     rows, resamples = _rows(pairs, number), times.shape[1]
     if not len(rows):
         return {name: np.zeros(resamples) for name in SUMS} | {"gaps": np.zeros((bins, resamples))}
-    p, present, called = pairs.probabilities[rows, number], pairs.values[rows, number] == 1, pairs.called[rows, number]
+    p, present, called = pairs.probabilities[rows, number], pairs.present[rows, number], pairs.called[rows, number]
     epsilon = np.finfo(np.float64).eps
     likelihoods = np.where(present, p, 1 - p).clip(epsilon, 1 - epsilon)
     ones, loss, squares = np.ones(len(rows)), -np.log(likelihoods), (p - present) ** 2
@@ -129,14 +129,14 @@ def _class_sums(pairs: Pairs, number: int, bins: int, group: NDArray, times: NDA
 def _class_areas(pairs: Pairs, number: int, group: NDArray, times: NDArray) -> dict[str, Array]:
     """Return AREAS of one class, (r,) each."""
     rows = _rows(pairs, number)
-    scored = pairs.probabilities[rows, number], pairs.values[rows, number] == 1, pairs.weights[rows, number]
+    scored = pairs.probabilities[rows, number], pairs.present[rows, number], pairs.weights[rows, number]
     return _areas(*scored, group[rows], times)
 
 
 def _pooled_areas(pairs: Pairs, group: NDArray, times: NDArray) -> dict[str, Array]:
     """Return AREAS of all pairs together, (r,) each."""
     cells = row, _ = np.nonzero(pairs.weights > 0)
-    return _areas(pairs.probabilities[cells], pairs.values[cells] == 1, pairs.weights[cells], group[row], times)
+    return _areas(pairs.probabilities[cells], pairs.present[cells], pairs.weights[cells], group[row], times)
 
 
 def _areas(scores: Array, truth: NDArray[np.bool_], weights: Array, group: NDArray, times: NDArray) -> dict[str, Array]:

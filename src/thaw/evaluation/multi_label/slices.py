@@ -73,8 +73,8 @@ def _measures(pairs: Pairs, bins: int, resampling: Resampling) -> Row:
     means = resample(pairs, bins, resampling)[""].means()
     precision = dict(zip((MAIN, f"{MAIN}_low", f"{MAIN}_high"), wide_interval(means["average_precision"]), strict=True))
     return {
-        "known_present": int((pairs.values == 1).sum()),
-        "known_absent": int((pairs.values == 0).sum()),
+        "known_present": int(pairs.present.sum()),
+        "known_absent": int(pairs.absent.sum()),
         "accuracy": accuracy,
         "accuracy_low": low,
         "accuracy_high": high,

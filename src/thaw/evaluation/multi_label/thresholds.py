@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from thaw.core.label_values import ABSENT, PRESENT, UNKNOWN
 from thaw.evaluation.thresholds import Threshold, choose_threshold
 
 
@@ -22,7 +23,7 @@ def choose_thresholds(
 
     Args:
         calibrated: (n, k) probabilities of validation.
-        values: (n, k), below 0 where unknown.
+        values: (n, k), as in `core.label_values`.
         weights: (n, k) >= 0.
         aim: as in `evaluate.multi_aim`, with the meaning that `choose_threshold` gives it.
 
@@ -43,7 +44,7 @@ def measure_thresholds(
     Args:
         thresholds: one for each class.
         calibrated: (n, k) probabilities of the other split.
-        values: (n, k), below 0 where unknown.
+        values: (n, k), as in `core.label_values`.
         weights: (n, k) >= 0.
     """
     by_class = _by_class(calibrated, values, weights)
@@ -84,14 +85,14 @@ def _taken(threshold: Threshold, no_pairs: bool) -> str:
 
 def counts(values: NDArray[np.int8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return how many known pairs of each class are present, and how many are absent, (k,) each."""
-    return (values == 1).sum(axis=0), (values == 0).sum(axis=0)
+    return (values == PRESENT).sum(axis=0), (values == ABSENT).sum(axis=0)
 
 
 def _by_class(
     probabilities: NDArray[np.float64], values: NDArray[np.int8], weights: NDArray[np.float64]
 ) -> list[tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]]:
     """Return the probabilities, labels and weights of the known pairs of each class."""
-    known = values >= 0
+    known = values != UNKNOWN
     return [
         (probabilities[rows, number], values[rows, number].astype(int), weights[rows, number])
         for number, rows in enumerate(known.T)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from thaw.core.label_values import PRESENT, UNKNOWN
 from thaw.evaluation.scored import Row
 
 
@@ -12,13 +13,13 @@ def count_together(values: NDArray[np.int8], classes: Sequence[str]) -> list[Row
     """Return a row for each ordered pair of classes of which an image with the first is known for the second too.
 
     Columns: `class`, `other`; `known`, the images that show the class and of which it is known whether they show the
-    other; `together`, those of them that show it; `share`, together / known; `other_share`, the share of the images that
-    show the other among all of which that is known. So `share` above `other_share` means that they occur together more
+    other; `together`, those of them that show it; `share`, together / known; `other_share`, the share that shows the
+    other among all images of which that is known. Where `share` is above `other_share`, the two occur together more
     often than by chance.
 
-    values: (n, k), below 0 where unknown.
+    values: (n, k), as in `core.label_values`.
     """
-    present, known = values == 1, values >= 0
+    present, known = values == PRESENT, values != UNKNOWN
     counts = present.astype(np.int64).T @ known.astype(np.int64)
     together = present.astype(np.int64).T @ present.astype(np.int64)
     shares = np.diag(together) / known.sum(axis=0).clip(1)
@@ -39,5 +40,5 @@ def count_together(values: NDArray[np.int8], classes: Sequence[str]) -> list[Row
 
 def labels_per_image(values: NDArray[np.int8]) -> list[tuple[int, int]]:
     """Return how many images show how many of the classes, as (classes, images), rising."""
-    numbers, images = np.unique((values == 1).sum(axis=1), return_counts=True)
+    numbers, images = np.unique((values == PRESENT).sum(axis=1), return_counts=True)
     return list(zip(numbers.tolist(), images.tolist(), strict=True))
