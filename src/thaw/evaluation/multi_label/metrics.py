@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thaw.core.label_values import PRESENT, UNKNOWN
+from thaw.core.metrics_file import MEAN_AVERAGE_PRECISION as MAIN
 from thaw.evaluation.metrics import wilson
 from thaw.evaluation.multi_label.pairs import Pairs
 from thaw.evaluation.multi_label.resampling import MEASURES, Resampled, resample, wide_interval
@@ -20,7 +21,6 @@ from thaw.evaluation.resampling import Resampling, calibration_interval
 from thaw.evaluation.scored import Row
 
 AVERAGED = ("average_precision", "roc_auc", "f1", "log_loss", "brier", "ece")  # measures whose mean over classes counts
-MAIN = "mean_average_precision"
 ENDS = ("", "_low", "_high")
 KINDS = ("", "_weighted")
 
