@@ -86,6 +86,9 @@ class Params(Section):
     def _all_sections_fit_the_task(self):
         if self.task == MULTI and (problem := several_labels.problem(self)):
             raise ValueError(problem)
+        for section in (self.head, self.fine_tune):
+            if self.task == SINGLE and section.focusing is not None:
+                raise ValueError(f"{section.section}.focusing needs task: multi: set it to null")
         return self
 
     @model_validator(mode="after")
