@@ -184,8 +184,8 @@ def evaluate_several_labels(
     test = measured.metrics["head"]["test"]
     good = {model: multi_label.summary(measured.metrics[model]["test"]) for model in outputs}
     print(
-        f"evaluate: on {test['known_present']:,} present and {test['known_absent']:,} absent pairs of test, the head has "
-        f"{good['head']} and the fine-tuned model {good['fine_tuned']}; {REPORT}"
+        f"evaluate: on {test['known_present']:,} present and {test['known_absent']:,} absent pairs of test, the head "
+        f"has {good['head']} and the fine-tuned model {good['fine_tuned']}; {REPORT}"
     )
 
 

@@ -71,7 +71,8 @@ def source_deps(script: Path) -> list[str]:
     """What a stage depends on below src/, by the rule of the house.
 
     A package is named as a folder where the stage imports at least half of its modules, else module by module. What
-    lies in a folder that is named is not named again. Of `thaw.parameters`, which checks params.yaml, these are the modules of the sections that the script reads.
+    lies in a folder that is named is not named again. Of `thaw.parameters`, which checks params.yaml, these are the
+    modules of the sections that the script reads.
     """
     modules = closure(script)
     for parameter in parameters_read(script) - PATHS:

@@ -11,6 +11,7 @@ from sklearn import metrics as sk
 from thaw.evaluation.multi_label import calibration, metrics, resampling, thresholds
 from thaw.evaluation.multi_label.pairs import Pairs, names_of
 from thaw.evaluation.resampling import Resampling
+from thaw.training import temperatures
 
 CLASSES = ("sheep", "goat", "alpaca", "person")
 FEW = Resampling(100, 1)
@@ -185,10 +186,10 @@ def test_a_temperature_of_each_class_lowers_its_log_loss_and_keeps_its_order():
     sharp = np.array([0.5, 1.0, 2.0, 4.0])
     logits = np.log(pairs.probabilities) - np.log1p(-pairs.probabilities)
     p = 1 / (1 + np.exp(-sharp * logits))
-    temperatures = calibration.fit_temperatures(p, pairs.values, pairs.weights)
-    assert (np.diff(temperatures) > 0).all()
-    calibrated = calibration.calibrate(p, temperatures)
-    exact = 1 / (1 + np.exp(-sharp * logits / temperatures))
+    fitted = calibration.fit_temperatures(p, pairs.values, pairs.weights)
+    assert (np.diff(fitted) > 0).all()
+    calibrated = temperatures.apply(p, fitted)
+    exact = 1 / (1 + np.exp(-sharp * logits / fitted))
     np.testing.assert_allclose(calibrated, exact, atol=1e-9)
     for number in range(4):
         known = pairs.values[:, number] >= 0
@@ -196,7 +197,7 @@ def test_a_temperature_of_each_class_lowers_its_log_loss_and_keeps_its_order():
         losses = [sk.log_loss(truth, q[known, number], sample_weight=weights) for q in (calibrated, p)]
         assert losses[0] <= losses[1] + 1e-12
         for other in (0.97, 1.03):
-            near = calibration.calibrate(p, temperatures * other)[known, number]
+            near = temperatures.apply(p, fitted * other)[known, number]
             assert sk.log_loss(truth, near, sample_weight=weights) >= losses[0]
 
 
@@ -204,9 +205,9 @@ def test_a_class_that_cannot_be_calibrated_keeps_its_bits():
     pairs = drawn()
     values = np.where((pairs.values == 0) & (np.arange(4) == 2), -1, pairs.values).astype(np.int8)
     assert calibration.cannot_calibrate(values, pairs.weights).tolist() == [False, False, True, False]
-    temperatures = calibration.fit_temperatures(pairs.probabilities, values, pairs.weights)
-    assert temperatures[2] == 1
-    calibrated = calibration.calibrate(pairs.probabilities, temperatures)
+    fitted = calibration.fit_temperatures(pairs.probabilities, values, pairs.weights)
+    assert fitted[2] == 1
+    calibrated = temperatures.apply(pairs.probabilities, fitted)
     assert np.array_equal(calibrated[:, 2], pairs.probabilities[:, 2])
 
 

@@ -29,6 +29,7 @@ from thaw.evaluation.scored import Row
 from thaw.evaluation.slices import count_small
 from thaw.evaluation.thresholds import Threshold
 from thaw.features.examples import Examples
+from thaw.training import temperatures
 
 if TYPE_CHECKING:
     from thaw.parameters.evaluate import Evaluate
@@ -87,13 +88,11 @@ def measure_models(
     """
     run, classes = predictions.examples, predictions.classes
     validation = predictions.split("validation").examples
-    temperatures = {
+    fitted = {
         model: calibration.fit_temperatures(p[run.splits == "validation"], validation.values, validation.value_weights)
         for model, p in predictions.probabilities.items()
     }
-    calibrated = {
-        model: calibration.calibrate(p, temperatures[model]) for model, p in predictions.probabilities.items()
-    }
+    calibrated = {model: temperatures.apply(p, fitted[model]) for model, p in predictions.probabilities.items()}
     chosen = {model: _thresholds(p, run, settings.multi_aim) for model, p in calibrated.items()}
     called = {model: thresholds.above(p, chosen[model]["validation"]) for model, p in calibrated.items()}
     baselines, neighbours = predict_baselines(features, run)
@@ -123,14 +122,14 @@ def measure_models(
             },
             "comparison": comparison_scores(compared),
             "calibration": {
-                model: _calibration_scores(temperatures[model], classes, quality[model])
+                model: _calibration_scores(fitted[model], classes, quality[model])
                 | _calibrated_scores(_pairs(run, {model: calibrated[model]}, called)[model], classes, settings.bins)
                 for model in trained
             },
             "threshold": threshold_scores(chosen, classes),
             "pairs": count_pairs(run, classes),
         },
-        temperatures=temperatures,
+        temperatures=fitted,
         thresholds=chosen,
         untold=calibration.cannot_calibrate(validation.values, validation.value_weights),
         calibrated=calibrated,
@@ -220,14 +219,14 @@ def comparison_scores(compared: Mapping[str, Mapping]) -> dict[str, dict[str, fl
 
 
 def _calibration_scores(
-    temperatures: NDArray[np.float64], classes: Sequence[str], quality: Mapping[str, Mapping]
+    fitted: NDArray[np.float64], classes: Sequence[str], quality: Mapping[str, Mapping]
 ) -> dict[str, dict]:
     """Return the temperature of each class, and the CALIBRATED_MEASURES of a model as trained."""
     as_trained = {
         split: {f"{name}{kind}": scores[f"{name}{kind}"] for name in CALIBRATED_MEASURES for kind in KINDS}
         for split, scores in quality.items()
     }
-    return {"temperatures": dict(zip(classes, temperatures.tolist(), strict=True)), "as_trained": as_trained}
+    return {"temperatures": dict(zip(classes, fitted.tolist(), strict=True)), "as_trained": as_trained}
 
 
 def _calibrated_scores(by_split: Mapping[str, Pairs], classes: Sequence[str], bins: int) -> dict[str, dict]:
