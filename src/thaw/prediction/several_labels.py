@@ -39,6 +39,10 @@ class Decision:
         """Return which classes each image shows, (n, k): those whose calibrated probability is above the threshold."""
         return calibrated > np.array(self.thresholds)
 
+    def decide(self, probabilities: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Return which classes each image shows, (n, k), by the model's own probabilities (n, k)."""
+        return self.predict(self.calibrate(probabilities))
+
 
 def undecided(classes: Sequence[str]) -> Decision:
     """Return the rule of a model of which nothing was decided: its own probabilities, above one half."""
