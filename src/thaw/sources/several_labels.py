@@ -7,6 +7,7 @@ from thaw.core.errors import ThawError
 from thaw.sources import class_names
 from thaw.sources.base import Known, SourceImage
 
+SEPARATOR = " + "  # as in `core.label_values`, whose packages are not needed here
 NO_KNOWN_LABEL = "no label of it is known"
 MIN_KNOWN = 3  # images that show a class, and as many that do not: one trains, one validates, one tests
 
@@ -37,7 +38,8 @@ def check_names(classes: Sequence[str], name: str) -> list[str]:
         content = f"one class, {classes[0]!r}" if classes else "no label"
         raise ThawError(f"{name} holds {content}: at least two classes are needed")
     for label in classes:
-        if fault := class_names.fault(label):
+        fault = "has ' + ' in it, which joins several" if SEPARATOR in label else class_names.fault(label)
+        if fault:
             raise ThawError(f"{name}: the label {label!r} {fault}: it cannot name a class")
     return class_names.check(classes, name)
 
