@@ -226,12 +226,11 @@ def write_classes(results: MultiResults) -> Markup:
     listed = worst[:MAX_CLASSES_LISTED]
     beside = {row["class"]: row for row in results.measured.per_class[results.other]}
     body = [_class_row(row, elements.percent(beside[row["class"]]["average_precision"])) for row in listed]
-    columns = ["Average precision", "Recall", "Precision", "F1", f"{MODELS[results.other]}"]
+    columns = ["AP", "Recall", "Precision", "F1", f"AP, {MODELS[results.other].lower()}"]
     note = (
-        f"The {results.saved_name}, the worst class first, by the upper end of the interval of its average precision: "
-        "little is certain of a class of few known pairs. Recall is the share of the photographs that show the class "
-        "in which it is called, precision the share of right calls where the truth is known. "
-        f"{MODELS[results.other]}: its average precision."
+        f"The {results.saved_name}, the worst class first, by the upper end of the interval of its average precision "
+        "(AP): little is certain of a class of few known pairs. Recall is the share of the photographs that show the "
+        "class in which it is called, precision the share of right calls where the truth is known."
     )
     unmeasured = len(results.classes) - len(worst)
     if unmeasured:
