@@ -136,7 +136,7 @@ def measure_models(
         called=called,
         comparisons=compared,
         neighbours=neighbours,
-        per_class={model: class_rows(part, classes, resamples[model]["test"]) for model, part in test.items()},
+        per_class={model: class_rows(part, classes, resamples[model]["test"][""]) for model, part in test.items()},
         slices={model: measure_slices(test_images, part, settings.bins, resampling) for model, part in test.items()},
         small_slices=count_small(test_images.filter(has_known)),
         curves=plots.compute_curves(test, {model: p[is_test] for model, p in calibrated.items()}, settings.bins),

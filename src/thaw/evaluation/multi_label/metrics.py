@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from thaw.core.label_values import PRESENT, UNKNOWN
 from thaw.core.metrics_file import MEAN_AVERAGE_PRECISION as MAIN
 from thaw.evaluation.metrics import wilson
 from thaw.evaluation.multi_label.pairs import Pairs
@@ -72,7 +71,7 @@ def summarise(pairs: Pairs, classes: Sequence[str], resampled: Mapping[str, Resa
             measured |= _with_ends(f"{mean_name(measure)}{kind}", measure, means[measure])
         for measure in MEASURES:
             measured |= _with_ends(f"micro_{measure}{kind}", measure, values.pooled[measure])
-    rows = class_rows(pairs, classes, resampled)
+    rows = class_rows(pairs, classes, resampled[""])
     return {
         "photographs": int(pairs.known.any(axis=1).sum()),
         "known_present": int(pairs.present.sum()),
@@ -83,11 +82,11 @@ def summarise(pairs: Pairs, classes: Sequence[str], resampled: Mapping[str, Resa
     }
 
 
-def class_rows(pairs: Pairs, classes: Sequence[str], resampled: Mapping[str, Resampled]) -> list[Row]:
-    """Return a row for each class, in their order.
+def class_rows(pairs: Pairs, classes: Sequence[str], resampled: Resampled) -> list[Row]:
+    """Return a row for each class, in their order, each known pair counted once.
 
     Columns: `class`; `known_present`, `known_absent` and `called` (of the known pairs), which count pairs; and each of
-    MEASURES with its interval, plain and `_weighted`. The intervals of precision, recall and accuracy are Wilson's.
+    MEASURES with its interval. Those of precision, recall and accuracy are Wilson's.
     """
     present, absent, called = (
         mask.sum(axis=0).tolist() for mask in (pairs.present, pairs.absent, pairs.known & pairs.called)
@@ -97,11 +96,9 @@ def class_rows(pairs: Pairs, classes: Sequence[str], resampled: Mapping[str, Res
         for name, of_present, of_absent, of_called in zip(classes, present, absent, called, strict=True)
     ]
     for number, row in enumerate(rows):
-        for kind, values in resampled.items():
-            for measure in MEASURES:
-                row |= _with_ends(f"{measure}{kind}", measure, values.by_class[measure][number])
-            row |= _shares(row, pairs, number, kind)
-        row |= {key: row.pop(key) for key in [f"{m}{kind}{end}" for m in MEASURES for kind in KINDS for end in ENDS]}
+        for measure in MEASURES:
+            row |= _with_ends(measure, measure, resampled.by_class[measure][number])
+        row |= _shares(row, pairs, number)
     return rows
 
 
@@ -116,26 +113,22 @@ def _with_ends(name: str, measure: str, values: NDArray[np.float64]) -> dict[str
     return dict(zip((f"{name}{end}" for end in ENDS), bounds, strict=True))
 
 
-def _shares(row: Row, pairs: Pairs, number: int, kind: str) -> dict[str, float | None]:
+def _shares(row: Row, pairs: Pairs, number: int) -> dict[str, float | None]:
     """Return Wilson's intervals of the shares of a class's pairs, where they are defined."""
-    values, called = pairs.values[:, number], pairs.called[:, number]
-    among = {"precision": (values != UNKNOWN) & called, "recall": values == PRESENT, "accuracy": values != UNKNOWN}
+    known, present, called = (mask[:, number] for mask in (pairs.known, pairs.present, pairs.called))
     result = {}
-    for measure, mask in among.items():
-        value = row[f"{measure}{kind}"]
-        weights = pairs.weights[mask, number] if kind else np.ones(int(mask.sum()))
-        effective = effective_number(pairs.groups[mask], weights)
-        if value is not None and effective:
-            low, high = wilson(value * effective, effective)
-            result |= {f"{measure}{kind}_low": low, f"{measure}{kind}_high": high}
+    for measure, among in {"precision": known & called, "recall": present, "accuracy": known}.items():
+        effective = effective_number(pairs.groups[among])
+        if row[measure] is not None and effective:
+            low, high = wilson(row[measure] * effective, effective)
+            result |= {f"{measure}_low": low, f"{measure}_high": high}
     return result
 
 
-def effective_number(groups: NDArray, weights: NDArray[np.floating]) -> float:
-    """Return how many groups of equal weight tell as much as these images (m,): Kish's effective number."""
-    sums = np.bincount(np.unique(groups, return_inverse=True)[1], weights) if len(groups) else np.zeros(1)
-    squares = float((sums**2).sum())
-    return float(sums.sum() ** 2 / squares) if squares else 0.0
+def effective_number(groups: NDArray) -> float:
+    """Return how many groups of equal size tell as much as the images of these groups (m,): Kish's effective number."""
+    _, sizes = np.unique(groups, return_counts=True)
+    return float(len(groups) ** 2 / (sizes**2).sum()) if len(groups) else 0.0
 
 
 def in_brief(metrics: Mapping[str, object], measures: Sequence[str]) -> dict[str, object]:

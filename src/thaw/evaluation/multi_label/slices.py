@@ -68,7 +68,7 @@ def measure_slices(images: pl.DataFrame, pairs: Pairs, bins: int, resampling: Re
 def _measures(pairs: Pairs, bins: int, resampling: Resampling) -> Row:
     known, right = pairs.known, pairs.right
     accuracy = float(right.sum() / known.sum())
-    effective = effective_number(pairs.groups[np.nonzero(known)[0]], np.ones(int(known.sum())))
+    effective = effective_number(pairs.groups[np.nonzero(known)[0]])
     low, high = wilson(accuracy * effective, effective)
     means = resample(pairs, bins, resampling)[""].means()
     precision = dict(zip((MAIN, f"{MAIN}_low", f"{MAIN}_high"), wide_interval(means["average_precision"]), strict=True))
