@@ -12,6 +12,7 @@ import pytest
 import yaml
 from conftest import ROOT, Checkout, make_source
 from replica import Data, Replica
+from sklearn.metrics import average_precision_score
 
 from thaw.core.label_values import ABSENT, PRESENT, UNKNOWN
 from thaw.core.tables import SPLITS
@@ -225,3 +226,78 @@ def test_parameters_that_do_not_fit_several_labels_are_named(changes, message):
     with pytest.raises(ThawError) as error:
         params.parse(yaml.safe_dump(values), "params.yaml")
     assert message in str(error.value)
+
+
+# --- What `evaluate` makes of it ---
+
+
+@pytest.fixture(scope="module")
+def evaluated(run) -> tuple[dict, str]:
+    """The content of metrics.json after the last stage, and what it printed."""
+    result = run[0].run(sys.executable, "src/evaluate.py")
+    assert result.returncode == 0, result.stdout + result.stderr
+    return json.loads((run[0].path / "reports/metrics.json").read_text()), result.stdout
+
+
+def test_the_metrics_are_those_of_what_the_head_answers_for_the_known_pairs(run, evaluated):
+    path, images, metrics = run[0].path, read(run), evaluated[0]
+    head = registry.load_packed(path / "models/head/head.zip")
+    p = head.probabilities(np.load(path / "data/features/features.npy")[images.rows])
+    np.testing.assert_allclose(np.load(path / "data/predictions/head.npy"), p, atol=1e-6)
+    for split in ("validation", "test"):
+        scores, rows = metrics["head"][split], images.splits == split
+        by_class = []
+        for number, name in enumerate(head.classes):
+            values = images.values[rows, number]
+            known = values != UNKNOWN
+            by_class.append(average_precision_score(values[known], p[rows, number][known]))
+            assert scores["per_class"][name]["average_precision"] == pytest.approx(by_class[-1], abs=1e-9)
+            counts = {"present": int((values == PRESENT).sum()), "absent": int((values == ABSENT).sum())}
+            assert metrics["pairs"][split][name] == counts
+        assert scores["mean_average_precision"] == pytest.approx(np.mean(by_class), abs=1e-9)
+        chance = metrics["baselines"]["majority"][split]["mean_average_precision"]
+        assert scores["mean_average_precision"] > chance + 0.2
+
+
+def test_the_decision_calls_what_the_table_of_predictions_has(run, evaluated):
+    path, images = run[0].path, read(run)
+    decision = json.loads((path / "models/decision.json").read_text())
+    assert decision["model_md5"] == hashlib.md5((path / "models/model.keras").read_bytes()).hexdigest()
+    classes = decision["classes"]
+    p = np.load(path / "data/predictions/fine_tuned.npy").astype(float)
+    temperatures, thresholds = (np.array([decision[key][name] for name in classes])
+                                for key in ("temperatures", "thresholds"))  # fmt: skip
+    p = p.clip(1e-12, 1 - 1e-12)
+    calibrated = 1 / (1 + ((1 - p) / p) ** (1 / temperatures))
+    far = np.abs(calibrated - thresholds) > 1e-4  # the arrays are float32
+    called = table(run, "data/predictions/predictions.csv")["fine_tuned_label"].fill_null("")
+    for row, text in enumerate(called):
+        names = set(text.split(" + "))
+        assert [name in names for name, f in zip(classes, far[row], strict=True) if f] == [
+            bool(c) for c, f in zip(calibrated[row] > thresholds, far[row], strict=True) if f
+        ]
+    assert len(called) == len(images)
+
+
+def test_the_report_shows_pairs_and_the_stage_says_the_main_metric(run, evaluated):
+    path, (metrics, said) = run[0].path, evaluated
+    test = metrics["fine_tuned"]["test"]
+    assert f"the fine-tuned model a mean average precision of {test['mean_average_precision']:.1%}" in said
+    html = (path / "reports/report.html").read_text()
+    assert html.count('<figure class="card">') >= 20 and html.count('<div class="pair"><img') >= 20
+    assert "not readable" not in html and "Which of 5 classes" in html
+    assert "data/raw/labels.csv" in html and "labels.csv" in (path / "reports/model_card.md").read_text()
+
+
+def test_an_aim_that_no_threshold_reaches_is_one_line_and_the_stage_ends_well(run, evaluated):
+    checkout, text = run[0], (run[0].path / "params.yaml").read_text()
+    checkout.set(evaluate__multi_aim="precision:1.0", evaluate__shown=0)
+    model = (checkout.path / "models/decision.json").read_bytes()
+    result = checkout.run(sys.executable, "src/evaluate.py")
+    assert result.returncode == 0, result.stderr
+    decision = json.loads((checkout.path / "models/decision.json").read_text())
+    missed = [name for name, reached in decision["aim_reached"].items() if not reached]
+    lines = [line for line in result.stdout.splitlines() if "is not reached by the fine-tuned model" in line]
+    assert missed and len(lines) == 1 and all(name in lines[0] for name in missed)
+    (checkout.path / "params.yaml").write_text(text)
+    (checkout.path / "models/decision.json").write_bytes(model)

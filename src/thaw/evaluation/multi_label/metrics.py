@@ -1,8 +1,8 @@
 """How good a model of several labels is: measures with their intervals, and the counts that they rest on.
 
 Unknown pairs count nowhere. A measure X counts each known pair once, X_weighted as much as it weighs. Every interval is
-of 95 %, and near-duplicates count as one in it. That of a share of pairs is Wilson's; the others are a bootstrap over
-groups: see `thaw.evaluation.multi_label.resampling`.
+of 95 %, and near-duplicates count as one in it. Those of a class's precision, recall and accuracy are Wilson's; the
+others are a bootstrap over groups: see `thaw.evaluation.multi_label.resampling`.
 
 What a split leaves undefined (no pair is known, or none is present, or none absent) is None, never NaN.
 """
