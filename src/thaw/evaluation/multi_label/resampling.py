@@ -22,7 +22,9 @@ Array = NDArray[np.float64]
 # Measures of a class. Each also has a mean over the classes and one value of all pairs together.
 MEASURES = ("average_precision", "roc_auc", "f1", "precision", "recall", "accuracy", "log_loss", "brier", "ece")
 Z = NormalDist().inv_cdf(0.975)
-MAX_PAIR_RESAMPLES = 2e9  # of more, fewer resamples are drawn, but at least MIN_RESAMPLES: it is about a minute
+# Fewer resamples are drawn than were asked for only where they would cost more than this, but at least MIN_RESAMPLES.
+MAX_PAIR_RESAMPLES = 2e9  # about a quarter of a minute
+MAX_HELD_NUMBERS = 2**23  # of one model on one split: 64 MB
 AREAS = ("roc_auc", "average_precision")
 SUMS = ("total", "present", "called", "found", "right", "loss", "squares")  # of the pairs, behind the measures
 
@@ -93,7 +95,8 @@ def _resample(pairs: Pairs, bins: int, resampling: Resampling) -> Resampled:
     if not count:
         nothing = {name: np.full((classes, 1), np.nan) for name in MEASURES} | {"ece": np.full((classes, 1, 1), np.nan)}
         return Resampled(nothing, {name: values[0] for name, values in nothing.items()})
-    affordable = max(MIN_RESAMPLES, int(MAX_PAIR_RESAMPLES / count))
+    held = classes * (bins + len(SUMS) + len(MEASURES))
+    affordable = max(MIN_RESAMPLES, int(min(MAX_PAIR_RESAMPLES / count, MAX_HELD_NUMBERS / held)))
     group, times = draw(pairs.groups, replace(resampling, resamples=min(resampling.resamples, affordable)))
     parts = [_class_sums(pairs, number, bins, group, times) for number in range(classes)]
     sums = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
