@@ -246,9 +246,11 @@ def test_an_aim_that_no_threshold_reaches_is_a_line_that_names_the_class_and_wha
     untold = calibration.cannot_calibrate(values, pairs.weights)
     line = thresholds.missed(chosen, CLASSES, untold, "head")
     assert line.startswith("evaluate.multi_aim precision:0.9 is not reached by the head on validation for goat (")
-    assert f"the nearest is taken: a precision of {chosen[1].precision:.1%} above {chosen[1].value:.3g}" in line
+    assert f"the nearest is taken: {chosen[1].value:.3g}, with a precision of {chosen[1].precision:.1%}" in line
     assert "person (0.5 is taken: no pair is known to be present, or none to be absent)" in line
     assert "sheep" not in line and "\n" not in line
+    zero = thresholds.choose_thresholds(p * 0, values, pairs.weights, "best_f1")
+    assert "sheep (the nearest is taken: 0.5" in thresholds.missed(zero, CLASSES, untold, "head")
     reached = thresholds.choose_thresholds(p[:, :1], values[:, :1], pairs.weights[:, :1], "precision:0.5")
     assert thresholds.missed(reached, CLASSES[:1], untold[:1], "head") == ""
 

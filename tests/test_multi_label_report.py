@@ -192,7 +192,7 @@ def test_an_aim_that_is_not_reached_is_said_in_a_line_in_the_decision_in_the_rep
     chosen = run.measured.thresholds["fine_tuned"]["validation"]
     assert not chosen[1].reached
     assert "precision:1.0 is not reached by the fine-tuned model on validation for" in run.measured.misses["fine_tuned"]
-    assert "goat (the nearest is taken: a precision of" in run.measured.misses["fine_tuned"]
+    assert "goat (the nearest is taken: 0." in run.measured.misses["fine_tuned"]
     assert not measure.decision(run.measured, CLASSES, aim, "fine_tuned")["aim_reached"]["goat"]
     text = Page(page.render(run)).sentence()
     assert re.search(r"On validation, no threshold of [\w, ]*goat[\w, ]* reaches the aim precision:1.0", text)

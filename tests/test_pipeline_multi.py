@@ -307,6 +307,6 @@ def test_an_aim_that_no_threshold_reaches_is_one_line_and_the_stage_ends_well(ru
     assert json.loads(paths[2].read_text())["aim_reached"][name] is False
     (line,) = [line for line in result.stdout.splitlines() if "reached by the fine-tuned model" in line]
     assert line.startswith("evaluate: evaluate.multi_aim precision:1.0 is not reached by the fine-tuned model on valid")
-    assert re.search(rf"{name} \(the nearest is taken: a precision of [\d.]+% above [\d.]+\)", line), line
+    assert re.search(rf"{name} \(the nearest is taken: [\d.]+, with a precision of [\d.]+%\)", line), line
     for path, content in zip(paths, before, strict=True):
         path.write_bytes(content)

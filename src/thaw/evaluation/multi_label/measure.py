@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from thaw.core import progress
 from thaw.core.label_values import UNKNOWN
+from thaw.core.metrics_file import MODELS
 from thaw.core.tables import EVALUATED, SPLITS
 from thaw.core.task import MULTI
 from thaw.evaluation.measure import COMPARED, images_in_order
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 BRIEF_MEASURES = (MAIN, "micro_average_precision", "macro_roc_auc", "micro_log_loss")  # of baselines and differences
 CALIBRATED_MEASURES = ("macro_log_loss", "micro_log_loss", "macro_ece", "micro_ece")  # what temperatures are to improve
-BASELINE_THRESHOLD = 0.5
+CHANCE = 0.5  # the threshold of the baselines, and what they say where they are not asked
 
 Resamples = Mapping[str, Mapping[str, Mapping[str, Resampled]]]  # model → split → kind → values
 
@@ -66,7 +67,7 @@ class Measured:
         """Model → the line that names the classes whose threshold does not reach the aim, where there are any."""
         classes = list(self.metrics["pairs"]["test"])
         lines = {
-            model: thresholds.missed(splits["validation"], classes, self.untold, model.replace("_", "-") + " model")
+            model: thresholds.missed(splits["validation"], classes, self.untold, MODELS[model])
             for model, splits in self.thresholds.items()
         }
         return {model: line for model, line in lines.items() if line}
@@ -96,7 +97,7 @@ def measure_models(
     chosen = {model: _thresholds(p, run, settings.multi_aim) for model, p in calibrated.items()}
     called = {model: thresholds.above(p, chosen[model]["validation"]) for model, p in calibrated.items()}
     baselines, neighbours = predict_baselines(features, run)
-    untrained_calls = {model: p > BASELINE_THRESHOLD for model, p in baselines.items()}
+    untrained_calls = {model: p > CHANCE for model, p in baselines.items()}
     pairs = _pairs(run, predictions.probabilities | baselines, called | untrained_calls)
     resampling = Resampling(settings.bootstrap, settings.seed)
     resamples = {
@@ -106,6 +107,14 @@ def measure_models(
     quality = {
         model: {split: summarise(part, classes, resamples[model][split]) for split, part in by_split.items()}
         for model, by_split in pairs.items()
+    }
+    no_intervals = Resampling(0, 0)
+    calibrated_quality = {
+        model: {
+            split: summarise(part, classes, resample(part, settings.bins, no_intervals))
+            for split, part in by_split.items()
+        }
+        for model, by_split in _pairs(run, calibrated, called).items()
     }
     trained = list(predictions.probabilities)
     compared = compare_models(resamples, classes)
@@ -122,8 +131,7 @@ def measure_models(
             },
             "comparison": comparison_scores(compared),
             "calibration": {
-                model: _calibration_scores(fitted[model], classes, quality[model])
-                | _calibrated_scores(_pairs(run, {model: calibrated[model]}, called)[model], classes, settings.bins)
+                model: _calibration_scores(fitted[model], classes, quality[model], calibrated_quality[model])
                 for model in trained
             },
             "threshold": threshold_scores(chosen, classes),
@@ -159,7 +167,7 @@ def predict_baselines(features: np.ndarray, run: Examples) -> tuple[dict[str, ND
     train = of_split("train")
     held_out = np.flatnonzero(run.splits != "train")
     near, chosen = comparison.neighbours(train, of_split("validation"), features[run.rows[held_out]])
-    neighbours = np.full(run.values.shape, BASELINE_THRESHOLD)  # training images are not asked: each is its own nearest
+    neighbours = np.full(run.values.shape, CHANCE)  # training images are not asked: each is its own nearest
     neighbours[held_out] = near
     return {"majority": comparison.frequencies(train, len(run)), "neighbours": neighbours}, chosen
 
@@ -219,25 +227,24 @@ def comparison_scores(compared: Mapping[str, Mapping]) -> dict[str, dict[str, fl
 
 
 def _calibration_scores(
-    fitted: NDArray[np.float64], classes: Sequence[str], quality: Mapping[str, Mapping]
+    fitted: NDArray[np.float64],
+    classes: Sequence[str],
+    quality: Mapping[str, Mapping],
+    calibrated: Mapping[str, Mapping],
 ) -> dict[str, dict]:
-    """Return the temperature of each class, and the CALIBRATED_MEASURES of a model as trained."""
-    as_trained = {
-        split: {f"{name}{kind}": scores[f"{name}{kind}"] for name in CALIBRATED_MEASURES for kind in KINDS}
-        for split, scores in quality.items()
-    }
-    return {"temperatures": dict(zip(classes, fitted.tolist(), strict=True)), "as_trained": as_trained}
+    """Return the temperature of each class, and CALIBRATED_MEASURES of a model as trained and with them.
 
-
-def _calibrated_scores(by_split: Mapping[str, Pairs], classes: Sequence[str], bins: int) -> dict[str, dict]:
-    """Return the CALIBRATED_MEASURES of a model with its temperatures."""
-    nothing = Resampling(0, 0)
-    quality = {split: summarise(part, classes, resample(part, bins, nothing)) for split, part in by_split.items()}
+    Args:
+        fitted: (k,) temperatures.
+        classes: their names.
+        quality: split → metrics of the model as trained.
+        calibrated: the same with calibrated probabilities.
+    """
+    keys = [f"{name}{kind}" for name in CALIBRATED_MEASURES for kind in KINDS]
     return {
-        "calibrated": {
-            split: {f"{name}{kind}": scores[f"{name}{kind}"] for name in CALIBRATED_MEASURES for kind in KINDS}
-            for split, scores in quality.items()
-        }
+        "temperatures": dict(zip(classes, fitted.tolist(), strict=True)),
+        "as_trained": {split: {key: scores[key] for key in keys} for split, scores in quality.items()},
+        "calibrated": {split: {key: scores[key] for key in keys} for split, scores in calibrated.items()},
     }
 
 

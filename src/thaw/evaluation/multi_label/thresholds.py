@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from thaw.core.label_values import ABSENT, PRESENT, UNKNOWN
 from thaw.evaluation.thresholds import Threshold, choose_threshold
+from thaw.parameters.evaluate import parse_aim
 
 
 def choose_thresholds(
@@ -79,8 +80,11 @@ def _taken(threshold: Threshold, no_pairs: bool) -> str:
     """Say what was taken for a threshold that does not reach its aim."""
     if no_pairs:
         return f"{threshold.value:g} is taken: no pair is known to be present, or none to be absent"
-    kind = str(threshold.aim).partition(":")[0]
-    return f"the nearest is taken: a {kind} of {getattr(threshold, kind):.1%} above {threshold.value:.3g}"
+    kind = parse_aim(threshold.aim).kind
+    measure = "f1" if kind == "best_f1" else kind
+    reached = getattr(threshold, measure)
+    said = "" if reached is None else f", with a {measure} of {reached:.1%}"
+    return f"the nearest is taken: {threshold.value:.3g}{said}"
 
 
 def counts(values: NDArray[np.int8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
