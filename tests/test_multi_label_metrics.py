@@ -1,10 +1,12 @@
 """The measures of several labels: against scikit-learn, by hand, and where a split leaves them undefined."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from dependencies import ROOT
 from sklearn import calibration as sk_calibration
 from sklearn import metrics as sk
 
@@ -258,3 +260,16 @@ def test_an_aim_that_no_threshold_reaches_is_a_line_that_names_the_class_and_wha
 def test_names_of_several_classes_are_sorted_and_joined():
     present = np.array([[1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 1, 0]], bool)
     assert names_of(CLASSES, present) == ["goat + sheep", "", "alpaca"]
+
+
+def test_the_benchmark_of_the_intervals_says_how_often_they_hold(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import multi_label_coverage as benchmark
+
+    monkeypatch.setattr(benchmark, "TRUTH", 3000)
+    monkeypatch.setattr("sys.argv", ["x", "--sets", "4", "--photographs", "60", "--bootstrap", "100"])
+    benchmark.main()
+    said = capsys.readouterr().out
+    for name in ("mean_average_precision", "macro_ece", "micro_f1", "average_precision of a class"):
+        assert re.search(rf"^  {name} +holds +\d+\.\d %, \d\.\d+ wide, off by [+-]", said, re.MULTILINE), name
+    assert "of equally good models, one is called better: mean_average_precision" in said
