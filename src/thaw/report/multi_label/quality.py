@@ -278,12 +278,11 @@ def _together(results: MultiResults) -> Markup:
         return elements.figure("Classes that occur together", elements.paragraph(note, "soft"))
     is_matrix = len(results.classes) <= MAX_MATRIX_CLASSES
     content = _together_matrix(results.classes, rows) if is_matrix else _together_list(rows)
-    note += (
-        " Counted are the photographs of which both classes are known"
-        f"{': the share of those of the row that show the class of the column too' if is_matrix else ''}; – where "
-        "there is none."
-    )
-    return elements.figure("Classes that occur together", content) + elements.paragraph(note, "soft")
+    note += " Below, only those photographs count of which both classes are known."
+    if is_matrix:
+        note += " A cell is the share of those with the class of the row that show the class of the column too; "
+        note += f"{elements.UNDEFINED} means that there is none."
+    return elements.figure("Classes that occur together", elements.paragraph(note, "soft") + content)
 
 
 def _together_matrix(classes: Sequence[str], rows: Sequence[Row]) -> Markup:
