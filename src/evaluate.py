@@ -190,4 +190,4 @@ def evaluate_several_labels(
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, stage=__doc__)
