@@ -286,6 +286,13 @@ def test_predictions_have_the_rows_of_the_arrays_and_the_called_classes(tmp_path
     calls = [as_text(np.array(sorted(CLASSES))[row]) for row in run.measured.called["head"][:, np.argsort(CLASSES)]]
     assert table["head_label"].to_list() == calls
     assert any(" + " in text for text in calls) and "" in calls
+    doubted = [CLASSES.index(name) for name in table["doubted_class"]]
+    rows = np.arange(len(table))
+    assert (predicted.examples.values[rows, doubted] == table["doubted_value"].to_numpy()).all()
+    assert set(table["doubted_value"]) == {0, 1}
+    lowest = predicted.self_confidence.min(axis=1)
+    assert table["self_confidence"].to_numpy() == pytest.approx(lowest, abs=1e-6)
+    assert predicted.self_confidence[rows, doubted] == pytest.approx(lowest)
 
 
 def test_plots_have_the_files_and_columns_that_dvc_yaml_names(tmp_path):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from thaw.core import arrays, tables
 from thaw.core.errors import ThawError
 from thaw.core.files import atomic_files
+from thaw.core.label_values import PRESENT, UNKNOWN
 from thaw.evaluation.models import TrainedModels
 from thaw.evaluation.multi_label.label_errors import self_confidence
 from thaw.evaluation.multi_label.pairs import names_of
@@ -45,7 +46,8 @@ def write(folder: Path, predictions: Predictions, called: Mapping[str, NDArray[n
 
     `{model}.npy` has the (n, k) probabilities as float32. The table has the columns of a run of single labels: `label`,
     the classes that are known to be present; the classes that each model calls; the highest probability that it gives
-    a class; and the lowest `self_confidence` of the known pairs.
+    a class; and the lowest `self_confidence` of the known pairs. Beside them `doubted_class` and `doubted_value` (1
+    present, 0 absent) say which pair that is.
 
     Args:
         folder: is made if it is missing.
@@ -56,12 +58,16 @@ def write(folder: Path, predictions: Predictions, called: Mapping[str, NDArray[n
     columns = {
         "image_id": examples.image_ids,
         "split": examples.splits,
-        "label": names_of(classes, examples.values == 1),
+        "label": names_of(classes, examples.values == PRESENT),
     }
     with atomic_files(folder) as temporary:
         for model, p in predictions.probabilities.items():
             arrays.write_rows(temporary / f"{model}.npy", [p.astype(np.float32)], len(p))
             columns[f"{model}_label"] = names_of(classes, called[model])
             columns[f"{model}_probability"] = p.max(axis=1).round(6)
-        columns["self_confidence"] = predictions.self_confidence.min(axis=1).round(6)
+        doubted = np.where(examples.values == UNKNOWN, np.inf, predictions.self_confidence).argmin(axis=1)
+        rows = np.arange(len(doubted))
+        columns["self_confidence"] = predictions.self_confidence[rows, doubted].round(6)
+        columns["doubted_class"] = np.array(classes)[doubted]
+        columns["doubted_value"] = examples.values[rows, doubted]
         tables.write(pl.DataFrame(columns), temporary / "predictions.csv")
