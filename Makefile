@@ -3,7 +3,8 @@ PYTHON ?= python3
 GIT_REMOTE ?= origin
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro test lint bench torture verify verify-processors verify-cache compare current explore share setup requirements
+.PHONY: repro test lint bench torture verify verify-processors verify-cache compare current explore share docs doctor \
+  setup requirements
 
 # The path reaches the script through the environment, as it was typed: it may hold spaces, quotes, and `$`.
 ifneq ($(origin PHOTOS),undefined)
@@ -17,7 +18,7 @@ repro: setup  ## run all stages that are out of date, from the photographs to th
 	dvc repro
 	@python src/result.py
 
-test: setup  ## run the tests
+test: setup .venv/docs/installed  ## run the tests
 	pytest -n 2 --dist loadfile --no-loadscope-reorder  # two processes; each file runs in one, the slowest first
 
 lint: setup  ## check the formatting and find likely mistakes
@@ -54,6 +55,14 @@ share: setup  ## push data, models, the run cache and experiments to the DVC rem
 	dvc push
 	python src/share.py --git-remote $(GIT_REMOTE)
 
+docs: setup .venv/docs/installed  ## write the generated pages of the handbook, and build its site into site/
+	python src/handbook.py
+	NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs build --quiet --strict
+	@echo "open site/index.html"
+
+doctor:  ## print what somebody needs to help you: no path, no name, no secret
+	@if test -x .venv/bin/python; then python src/doctor.py; else $(PYTHON) src/doctor.py; fi
+
 setup: .venv/installed  ## make the environment .venv from requirements.txt
 
 .venv/installed: requirements.txt
@@ -65,6 +74,12 @@ setup: .venv/installed  ## make the environment .venv from requirements.txt
 	.venv/bin/uv pip sync --quiet --compile-bytecode --require-hashes requirements.txt
 	touch $@
 
+.venv/docs/installed: requirements-docs.txt .venv/installed  # its own environment: the pipeline does not need it
+	test -x .venv/docs/bin/python || uv venv --quiet --python .venv/bin/python .venv/docs
+	uv pip sync --quiet --python .venv/docs/bin/python --require-hashes requirements-docs.txt
+	touch $@
+
 requirements: setup  ## pin the packages of pyproject.toml again, with hashes
 	uv pip compile --quiet --upgrade --universal --generate-hashes --group dev pyproject.toml -o requirements.txt
 	uv pip compile --quiet --universal --generate-hashes --group fiftyone -c requirements.txt -o requirements-fiftyone.txt
+	uv pip compile --quiet --universal --generate-hashes --group docs -c requirements.txt -o requirements-docs.txt

@@ -1,4 +1,4 @@
-"""Measure what a change costs: seconds from `dvc exp run -S` to new metrics, for each row of the table in the README.
+"""Measure what a change costs: seconds from `dvc exp run -S` to new metrics, for each row of the table.
 
 Runs in a temporary clone with the finished run and a cache of its own, so that no value comes out of the run cache.
 Needs a finished `dvc repro`.
@@ -9,6 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import results
 from clones import ROOT, clone, dvc
 from clones import run as run_in
 
@@ -40,13 +41,17 @@ def main() -> None:
         dvc(repository, "cache", "dir", "--local", own_cache)
         dvc(repository, "commit", "--force")
         print(f"{'changed':36}  seconds  stages")
+        rows = []
         for change in changes:
             start = time.perf_counter()
             output = dvc(repository, "exp", "run", "--set-param", change)
             seconds = time.perf_counter() - start
             print(f"{change:36}  {seconds:7.0f}  {', '.join(stages_started(output))}", flush=True)
+            rows.append([f"`{change}`", round(seconds, 1)])
             run_in(repository, "git", "reset", "--quiet", "--hard")
             dvc(repository, "checkout")
+    if tuple(changes) == CHANGES:
+        results.write("changes", ["changed", ("seconds", "{:.0f}")], rows)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import polars as pl
+import results
 from clones import fresh
 
 from thaw.core.errors import run
@@ -34,6 +35,9 @@ def main() -> None:
     for stage in STAGES:
         (mb, s), (repeated_mb, repeated_s) = single[stage], repeated[stage]
         print(f"{stage:20} {mb:8.0f} {repeated_mb:8.0f} {repeated_mb / mb:6.2f} {s:8.1f} {repeated_s:8.1f}")
+    rows = [[f"`{stage}`", round(single[stage][0]), round(repeated[stage][0])] for stage in STAGES]
+    peak = "{:,} MB"
+    results.write("memory", ["stage", ("peak memory", peak), (f"with {times} times as many", peak)], rows)
 
 
 def measure(times: int) -> dict[str, tuple[float, float]]:

@@ -25,9 +25,8 @@ from statistics import median
 
 import cv2
 import numpy as np
+import results  # it finds the library
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 from thaw.backbones import costs
 from thaw.backbones.cut_points import FEATURES
@@ -59,19 +58,23 @@ def main() -> None:
     arguments = parser.parse_args()
     print(f"{platform.processor() or platform.machine()}, {CORES} cores, Python {platform.python_version()}")
     print(f"{'step':24}{'images/s':>10}  {'floor':40}{'images/s':>10}{'ratio':>8}")
-    missing_parts = 0
+    missing_parts, measured = 0, []
     for rows in (image_steps, network_steps):
         try:
-            for row in rows(arguments.images):
-                measure(*row, arguments.rounds)
+            measured += [measure(*row, arguments.rounds) for row in rows(arguments.images)]
         except ThawError as error:
             missing_parts += 1
             print(f"steps: {rows.__doc__[:-1]} left out: {error}", flush=True)
+    if not missing_parts:
+        rate = "{:,.0f}"
+        results.write(
+            "steps", ["step", ("images/s", rate), "floor", ("its images/s", rate), ("ratio", "{:.2f}")], measured
+        )
     sys.exit(missing_parts == 2)
 
 
-def measure(step: str, floor: str, step_rate: Rate, floor_rate: Rate, rounds: int) -> None:
-    """Measure a step and its floor in turn, and print a line.
+def measure(step: str, floor: str, step_rate: Rate, floor_rate: Rate, rounds: int) -> list:
+    """Measure a step and its floor in turn, and print a line. Returns the row for the table of results.
 
     Args:
         step: Name of the step.
@@ -84,6 +87,7 @@ def measure(step: str, floor: str, step_rate: Rate, floor_rate: Rate, rounds: in
     ratio = median(step_images / floor_images for step_images, floor_images in rates)
     step_median, floor_median = (median(column) for column in zip(*rates, strict=True))
     print(f"{step:24}{step_median:10,.0f}  {floor:40}{floor_median:10,.0f}{ratio:8.2f}", flush=True)
+    return [step, round(step_median, 1), floor, round(floor_median, 1), round(ratio, 3)]
 
 
 def timed(work: Callable[[], float]) -> Rate:

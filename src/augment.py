@@ -54,4 +54,4 @@ def write_sheet(training: pl.DataFrame, plan: pl.DataFrame, copies: int) -> None
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, stage=__doc__)

@@ -28,7 +28,10 @@ OUTPUT = Path("models/backbone")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Build the backbone of params.yaml.", allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        description="Build the backbone of params.yaml.", epilog="example: python src/backbone.py --list --size 300",
+        allow_abbrev=False,
+    )  # fmt: skip
     parser.add_argument("--list", action="store_true", help="print what each cut point costs, and build nothing")
     parser.add_argument("--size", type=int, help="of the photographs for --list; default: that of the ImageNet weights")
     arguments = parser.parse_args()

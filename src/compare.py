@@ -23,7 +23,9 @@ PICTURE = Path("reports/comparison.svg")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Compare experiments.")
+    parser = argparse.ArgumentParser(
+        description="Compare experiments.", epilog="example: python src/compare.py --md main HEAD"
+    )
     parser.add_argument("revisions", nargs="*", metavar="REVISION", help="instead of HEAD and the workspace")
     parser.add_argument("--all", action="store_true", help="of all commits")
     parser.add_argument("--md", action="store_true", help="print Markdown and draw nothing")

@@ -103,4 +103,4 @@ def left_out(missing: pl.DataFrame) -> str:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, stage=__doc__)

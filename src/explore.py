@@ -23,8 +23,10 @@ PREDICTIONS = Path("data/predictions")
 
 def main() -> None:
     repository = Path.cwd()
-    parser = argparse.ArgumentParser(description="Look at the run in FiftyOne.")
-    parser.add_argument("--name", default=repository.name, help="of the dataset (default: %(default)s)")
+    parser = argparse.ArgumentParser(
+        description="Look at the run in FiftyOne.", epilog="example: python src/explore.py --name cells --port 0"
+    )
+    parser.add_argument("--name", default=repository.name, help="of the dataset (default: that of this folder)")
     parser.add_argument("--no-app", action="store_true", help="only make the dataset")
     parser.add_argument("--port", type=int, default=5151, help="of the App, 0 for any (default: %(default)s)")
     parser.add_argument("--address", default="localhost", help="where the App listens (default: %(default)s)")

@@ -87,7 +87,7 @@ def parse() -> argparse.Namespace:
     listed = "\n".join(f"  {name:15} {entry.description}: {entry.path}" for name, entry in FORMATS.items())
     parser = argparse.ArgumentParser(
         description="Write the model for other engines than Keras, each checked against it.",
-        epilog=f"formats:\n{listed}\n  {'all':15} all of these",
+        epilog=f"formats:\n{listed}\n  {'all':15} all of these\n\nexample: python src/export.py --format onnx tflite",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--format", nargs="+", required=True, metavar="FORMAT", help="one or several, see below")

@@ -158,4 +158,4 @@ def extended_text(outputs: Sequence[str]) -> str:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, stage=__doc__)

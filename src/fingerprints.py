@@ -85,4 +85,4 @@ def kept(old: str, reason: str) -> str:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, stage=__doc__)

@@ -47,4 +47,4 @@ def check_commit() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, stage=__doc__)

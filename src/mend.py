@@ -13,7 +13,9 @@ from thaw.experiments import remote
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Replace what lies damaged on the DVC remote.")
+    parser = argparse.ArgumentParser(
+        description="Replace what lies damaged on the DVC remote.", epilog="example: python src/mend.py --remote store"
+    )
     parser.add_argument("--remote", metavar="NAME", help="default: the default remote")
     mended = remote.mend(parser.parse_args().remote)
     counts = f"{mended.damaged:,} lay damaged, and {mended.missing:,} were missing; {mended.replaced:,} are replaced"

@@ -34,7 +34,10 @@ RAW = Path("data/raw")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog="example: python src/photographs.py ~/photographs/birds",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     parser.add_argument("path", nargs="?", help="a folder or a table (default: the environment's PHOTOS)")
     path = parser.parse_args().path or os.environ.get("PHOTOS", "")
     with progress.lines("photographs"):

@@ -133,7 +133,10 @@ def several_rule(
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Predict what photographs show.")
+    parser = argparse.ArgumentParser(
+        description="Predict what photographs show.",
+        epilog="example: python src/predict.py new/ --sets 0.95 --far 0.99 --csv new.csv",
+    )
     parser.add_argument("paths", nargs="+", metavar="PATH", help="a file, folder or pattern, or - for a list on stdin")
     parser.add_argument("-0", "--null", action="store_true", help="zero bytes separate the names of the list on stdin")
     style = parser.add_mutually_exclusive_group()

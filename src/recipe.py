@@ -18,7 +18,9 @@ RECIPES = Path("recipes")
 
 def main() -> None:
     names = sorted(path.stem for path in RECIPES.glob("*.yaml"))
-    parser = argparse.ArgumentParser(description="Apply a recipe to params.yaml.")
+    parser = argparse.ArgumentParser(
+        description="Apply a recipe to params.yaml.", epilog="example: python src/recipe.py alpaca"
+    )
     parser.add_argument("name", help=f"one of: {', '.join(names)}")
     name = parser.parse_args().name
     if name not in names:

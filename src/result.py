@@ -1,5 +1,6 @@
 """Say in a line what a finished run has found and what to look at: the last line of `make repro`."""
 
+import argparse
 from pathlib import Path
 
 import yaml
@@ -18,6 +19,9 @@ SPLIT = Path("data/split.csv")
 
 
 def main() -> None:
+    argparse.ArgumentParser(
+        description="Say what a finished run has found.", epilog="example: python src/result.py"
+    ).parse_args()
     metrics = read_json(METRICS)
     split = tables.read(SPLIT, tables.SPLIT)
     if are_other_photographs():

@@ -26,7 +26,10 @@ LOSSES = Path("reports/fine_tune/plots/metrics/validation_loss_calibrated.tsv")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Search for better parameters.")
+    parser = argparse.ArgumentParser(
+        description="Search for better parameters.",
+        epilog="example: python src/search.py --trials 9 'fine_tune.freeze_depth=block6,block5'",
+    )
     parser.add_argument("ranges", nargs="*", metavar="KEY=RANGE", help="what to search (default: depth, rate, decay, "
                         "the head's penalty, augmentation)")  # fmt: skip
     parser.add_argument("--trials", type=int, required=True, metavar="N", help="how many more to run")

@@ -14,7 +14,9 @@ from thaw.experiments import programs, remote, runs
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Push the run cache and all experiments.")
+    parser = argparse.ArgumentParser(
+        description="Push the run cache and all experiments.", epilog="example: python src/share.py --git-remote origin"
+    )
     parser.add_argument("--git-remote", default="origin", help="to push experiments to (default: %(default)s)")
     git_remote = parser.parse_args().git_remote
     records, outputs = remote.push_run_cache()

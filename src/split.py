@@ -109,4 +109,4 @@ def summary(table: pl.DataFrame, why: str, near_duplicates: int | None, after: s
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, stage=__doc__)

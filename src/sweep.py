@@ -19,7 +19,10 @@ SOURCE = Path("data/raw/source.json")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Try every combination of some values.")
+    parser = argparse.ArgumentParser(
+        description="Try every combination of some values.",
+        epilog="example: python src/sweep.py fine_tune.freeze_depth=all,block6 --seeds 3",
+    )
     parser.add_argument("ranges", nargs="*", metavar="KEY=VALUES", help="such as fine_tune.freeze_depth=all,block6")
     parser.add_argument("--seeds", type=int, metavar="N", help="run each N times, over different seeds")
     parser.add_argument(

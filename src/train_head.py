@@ -140,4 +140,4 @@ def write_folds(chosen: Sequence[Trained], starts: Sequence[Trained], answers: n
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, stage=__doc__)

@@ -14,14 +14,17 @@ sys.path.append(str(ROOT / "benchmarks"))
 import clones
 import league
 import race
+import results
 import torture
 
 from thaw.core.errors import ThawError
+from thaw.handbook import measured
 
 
 @pytest.fixture(autouse=True)
-def isolated(dvc_of_its_own):
-    """DVC uses no settings of the user."""
+def isolated(dvc_of_its_own, tmp_path, monkeypatch):
+    """DVC uses no settings of the user, and no result of the repository is replaced."""
+    monkeypatch.setattr(results, "FOLDER", tmp_path)
 
 
 def test_a_clone_has_the_changed_parameters_and_no_results(tmp_path):
@@ -144,6 +147,12 @@ def test_a_failure_in_a_later_round_keeps_the_rounds_before(tmp_path, monkeypatc
     assert lines[0] == "race: Keras is left out: no memory"
     assert lines[1] == "race: ended after 2 rounds: a full disk"
     assert [line.split("  ")[1].strip() for line in lines[4:6]] == ["Thaw", "Keras, cached"]
+    written = measured.read(results.FOLDER / "race.json")
+    head = clones.run(ROOT, "git", "rev-parse", "--short", "HEAD").strip()
+    assert (written["command"], written["commit"]) == ("python benchmarks/race.py --rounds 3 --without timm", head)
+    lines = measured.table(written).splitlines()
+    assert lines[0] == "| seconds, and accuracy on validation | Thaw | Keras, features cached by hand |"
+    assert lines[2] == "| head | 1 (50.0 %) | 1 (50.0 %) |"
 
 
 # --- The league ---

@@ -8,7 +8,15 @@ from conftest import ROOT
 from dvc.repo import Repo
 
 LIBRARY = ROOT / "src" / "thaw"
-NOTHING = {"prediction", "exports", "experiments", "exploration", "guide"}  # tools that people run by hand
+NOTHING = {
+    "prediction",
+    "exports",
+    "experiments",
+    "exploration",
+    "guide",
+    "handbook",
+    "support",
+}  # tools that people run by hand
 EVALUATE = {"evaluation", "report"}
 
 

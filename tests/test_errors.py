@@ -259,8 +259,24 @@ SCRIPTS = sorted(SRC.glob("*.py"))
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_every_script_prints_and_ends_through_run(path):
     """So its names can be printed, and its errors are one line."""
-    last = ast.parse(path.read_text(encoding="utf-8")).body[-1]
-    assert ast.unparse(last) == "if __name__ == '__main__':\n    run(main)"
+    text = path.read_text(encoding="utf-8")
+    call = "run(main)" if "argparse" in text else "run(main, stage=__doc__)"
+    assert ast.unparse(ast.parse(text).body[-1]) == f"if __name__ == '__main__':\n    {call}"
+
+
+def test_a_stage_without_options_explains_itself_and_refuses_arguments():
+    """`--help` must not run it."""
+
+    def script(*arguments: str):
+        return subprocess.run([sys.executable, SRC / "split.py", *arguments], capture_output=True, text=True)
+
+    helped = script("--help")
+    assert helped.returncode == 0
+    assert "Assign every photograph to train, validation or test" in helped.stdout
+    assert helped.stdout.rstrip().endswith("example: dvc repro split")
+    refused = script("--seed", "2")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "unrecognized arguments: --seed 2" in refused.stderr
 
 
 def test_every_text_file_is_opened_in_a_named_encoding():

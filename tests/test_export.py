@@ -1,4 +1,4 @@
-"""An export predicts what the Keras model predicts, describes itself, and else is not kept. The README's code runs."""
+"""An export predicts what the Keras model predicts, describes itself, and else is not kept. The guide's code runs."""
 
 import json
 import os
@@ -539,13 +539,15 @@ def test_a_wrong_format_has_the_nearest_ones_and_no_tensorflow_is_imported(check
 
 
 def blocks() -> dict[str, str]:
-    """The README's Python, by the engine that it uses."""
-    texts = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S | re.M)
+    """The guide's Python, by the engine that it uses."""
+    texts = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "docs/guides/export.md").read_text(encoding="utf-8"), re.S | re.M
+    )
     return {next(name for name in ("litert", "onnxruntime", "keras") if name in text): text for text in texts}
 
 
 @pytest.mark.parametrize("engine", ["keras", "litert", "onnxruntime"])
-def test_the_lines_in_the_readme_predict_as_predict_does(exported, checkout, call, engine):
+def test_the_lines_in_the_guide_predict_as_predict_does(exported, checkout, call, engine):
     text = blocks()[engine]
     assert len(text.splitlines()) <= 12 and "thaw" not in text
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}

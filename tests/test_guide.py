@@ -35,7 +35,7 @@ def changed(parameters, **sections):
 
 
 def test_the_default_run_is_estimated_as_it_was_measured(defaults):
-    """149 s on two cores that multiply 150e9 times per second (README, `benchmarks/changes.py`)."""
+    """149 s on two cores that multiply 150e9 times per second (`benchmarks/results/changes.json`)."""
     usual = changed(
         defaults, augment={"preset": "any_way_up", "copies": 3}, fine_tune={"epochs": 12, "freeze_depth": "block5"}
     )

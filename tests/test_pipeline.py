@@ -23,7 +23,7 @@ STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 DEFAULTS = yaml.safe_load((ROOT / "params.yaml").read_text())
 ALL = set(STAGES)
 
-# What a change reruns: the table of the README. The longest name that fits a parameter counts.
+# What a change reruns: the table of docs/reference/reruns.md. The longest name that fits a parameter counts.
 RERUNS = {
     "task": ALL - {"inputs", "fingerprints", "backbone"},
     "download": ALL - {"backbone", "fingerprints"},

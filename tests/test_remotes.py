@@ -1,4 +1,4 @@
-"""A team and its remote: what the README's section "Share it" promises, by its own lines, for each kind of remote.
+"""A team and its remote: what the guide "Share with a team" promises, by its own lines, for each kind of remote.
 
 A folder, an OpenSSH server and an S3 server on loopback, each started here; two clones of a scratch repository in
 which the real pipeline has run. The tests of one remote go on from one another: they push, then pull.
@@ -27,13 +27,13 @@ STAGES = list(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"])
 MODEL = "models/model.keras"
 HEAD = "models/head/head.zip"
 EXPERIMENT = "another-penalty"  # of the head, which is quickly trained
-SECTION = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## Share it\n")[2].partition("\n## ")[0]
-LINES = re.findall(r"^```sh\n(.*?)^```$", SECTION, re.MULTILINE | re.DOTALL)  # of the README, block by block
+GUIDE = (ROOT / "docs/guides/share.md").read_text(encoding="utf-8")
+LINES = re.findall(r"^```sh\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)  # block by block
 URL = "git@github.com:example/thaw.git"
 
 
 def lines(containing, replaced):
-    """Return the README's block that contains a text; what stands for the reader's own is replaced."""
+    """Return the guide's block that contains a text; what stands for the reader's own is replaced."""
     (block,) = [block for block in LINES if containing in block]
     for old, new in replaced.items():
         assert old in block
@@ -256,7 +256,7 @@ def home(dvc_of_its_own, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def make_team(home, run_dir, tmp_path_factory):
-    """Make a team with a remote that was set up by the README's lines."""
+    """Make a team with a remote that was set up by the guide's lines."""
     teams = []
 
     def make_team(kind):

@@ -1,5 +1,6 @@
 """Errors written for the person who reads them, and how a script starts and ends."""
 
+import argparse
 import contextlib
 import difflib
 import errno
@@ -30,12 +31,15 @@ def did_you_mean(name: str, valid: Iterable[str]) -> str:
     return f" (did you mean {', '.join(similar)}?)" if similar else f" (valid: {', '.join(names[:30])})"
 
 
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[[], None], stage: str = "") -> None:
     """Run a script's `main`. A person's mistake, or a full disk, ends it with one line and exit status 1.
 
     It exits silently when stdout is closed early (`| head`). If DVC started the script, it runs as a stage: see
-    `_as_stage`. Names may hold any character, whatever the terminal shows: see `encodings`.
+    `_as_stage`. Names may hold any character, whatever the terminal shows: see `encodings`. `stage` is the docstring of
+    a stage that takes no options: `--help` prints it, and any other argument is a mistake.
     """
+    if stage:
+        _take_no_options(stage)
     encodings.use_utf8_for_names()
     encodings.open_closed_streams()
     encodings.escape_what_cannot_be_shown()
@@ -66,6 +70,12 @@ def run(main: Callable[[], None]) -> None:
         )
     except KeyboardInterrupt:
         sys.exit("thaw: interrupted; the next run starts this stage again")
+
+
+def _take_no_options(docstring: str) -> None:
+    example = f"example: dvc repro {Path(sys.argv[0]).stem}"
+    form = argparse.RawDescriptionHelpFormatter
+    argparse.ArgumentParser(description=docstring, epilog=example, formatter_class=form).parse_args()
 
 
 @contextlib.contextmanager
