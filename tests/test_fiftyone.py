@@ -17,7 +17,7 @@ from fiftyone_database import joined, own_database
 
 import fingerprints
 from thaw.core.errors import ThawError
-from thaw.sources import fiftyone_dataset
+from thaw.sources import fiftyone_dataset, fiftyone_several
 from thaw.sources.collection import collect
 from thaw.sources.fiftyone_dataset import FiftyOne
 
@@ -273,6 +273,37 @@ def test_a_database_that_does_not_answer_is_one_line(tmp_path, monkeypatch):
     process = workspace(tmp_path, dataset="pets")
     assert process.returncode == 1 and not process.stdout
     assert process.stderr.startswith("thaw: FiftyOne's database does not answer (") and process.stderr.count("\n") == 1
+
+
+@installed
+def test_fields_of_several_labels_say_what_is_present_absent_or_not_known(photographs):
+    import fiftyone as fo
+
+    section = labelled_dataset("several", photographs, weight=[0.5, 1.0, 1.0, 1.0, 1.0, 1.0])
+    shown = [["cat", "dog"], ["cat"], ["cat"], ["dog"], ["dog"], []]
+    absent = [[], ["dog"], ["dog"], ["cat"], ["cat"], ["cat", "dog"]]
+    dataset = fo.load_dataset("several")
+    for sample in dataset:
+        number = int(Path(sample.filepath).stem)
+        for field, labels in (("positive_labels", shown[number]), ("negative_labels", absent[number])):
+            sample[field] = fo.Classifications(classifications=[fo.Classification(label=label) for label in labels])
+        sample.save()
+    section = FiftyOne(dataset="several", label_field="positive_labels", absent_field="negative_labels",
+                       unlisted="unknown")  # fmt: skip
+    listing = fiftyone_several.find(section)
+    found = {Path(image.path).stem: {k.label: k.is_present for k in image.known} for image in listing.images}
+    assert found == {
+        str(number): {**dict.fromkeys(absent[number], False), **dict.fromkeys(shown[number], True)}
+        for number in range(6)
+    }
+    assert listing.info.classes == ("cat", "dog")
+    assert {known.weight for image in listing.images if image.path.stem == "0" for known in image.known} == {0.5}
+    with pytest.raises(ThawError, match=r"label_field: .* has no field 'ground_truth' of type Classifications"):
+        fiftyone_several.find(section.model_copy(update={"label_field": "ground_truth"}))
+    with pytest.raises(ThawError, match="the class 'cat' is both present and absent"):
+        fiftyone_several.find(section.model_copy(update={"absent_field": "positive_labels"}))
+    with pytest.raises(ThawError, match=r"no photograph is known not to show the class 'cat'.*unlisted"):
+        fiftyone_several.find(section.model_copy(update={"absent_field": None}))
 
 
 @pytest.mark.skipif(find_spec("fiftyone") is not None, reason="FiftyOne is installed")

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from dependencies import SRC, closure
 from sklearn.linear_model import LogisticRegression
 
 from thaw.core.errors import ThawError
@@ -205,6 +206,12 @@ def test_the_head_is_saved_loaded_and_attached_with_sigmoids(tmp_path):
     backbone = keras.Model(image, keras.layers.Identity(name="features")(image))
     np.testing.assert_allclose(loaded.attach(backbone, "features")(x), head.probabilities(x), atol=1e-6)
     assert (linear_multi.sigmoid(np.float32([[1000.0], [-1000.0]]), np.ones((1, 1)), 0) == [[1], [0]]).all()
+
+
+@pytest.mark.parametrize("kind", ["linear_multi", "network_multi"])
+def test_a_head_is_read_without_tensorflow(kind):
+    at_start = closure(SRC / "thaw" / "heads" / f"{kind}.py", lazy=False)
+    assert SRC / "thaw" / "engines" / "tensorflow_setup.py" not in at_start
 
 
 def test_a_class_that_validation_does_not_know_to_be_absent_is_one_line():

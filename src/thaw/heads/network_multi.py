@@ -9,10 +9,11 @@ from thaw.core import arrays
 from thaw.core.task import MULTI
 from thaw.engines.keras_setup import keras
 from thaw.features import label_pairs
+from thaw.features.examples import MIN_PROBABILITY
 from thaw.heads import network
 from thaw.heads.network import NetworkHead
 from thaw.heads.protocol import HeadData, Log, Trained
-from thaw.training.objectives import SeveralLabels
+from thaw.training import temperatures
 
 if TYPE_CHECKING:
     from thaw.parameters.head import Head as HeadParams
@@ -39,7 +40,9 @@ class SigmoidHead(NetworkHead):
         """Return the loss (n,) of each image of validation over all of its known classes, at their temperatures."""
         validation = data.validation
         p = np.concatenate([self.probabilities(block) for block in arrays.blocks(data.features, validation.rows)])
-        return label_pairs.losses(SeveralLabels.calibrated(p, validation), validation).sum(axis=1)
+        p = p.clip(MIN_PROBABILITY, 1 - MIN_PROBABILITY)
+        fitted = temperatures.fit(p, validation.values, validation.value_weights, min_temperature=1.0)
+        return label_pairs.losses(temperatures.apply(p, fitted), validation).sum(axis=1)
 
 
 def load(folder: Path) -> SigmoidHead:

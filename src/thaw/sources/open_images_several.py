@@ -41,8 +41,7 @@ def find(params: OpenImages, fetcher: "Fetcher | None" = None) -> Listing:
         known = tuple(Known(name, row[f"known {name}"]) for name in params.classes if row[f"known {name}"] is not None)
         label = as_text(known.label for known in known if known.is_present)
         images.append(open_images.source_image(row | {"label": label}, folder, with_shows=False, known=known))
-    where = f"Open Images' {' and '.join(params.subsets)}"
-    several_labels.check_every_class(images, params.classes, where)
+    several_labels.check_every_class(images, params.classes, f"Open Images ({', '.join(params.subsets)})")
     note = f"{contradicted:,} pairs that were verified both ways are taken as unknown"
     return Listing(
         DatasetInfo("open_images", license="", citation=open_images.CITATION, classes=tuple(params.classes)),
