@@ -43,7 +43,7 @@ BY_ITS_LINES = {"share.md": "test_remotes.py"}  # a page whose blocks a test run
 
 def blocks(page: Path) -> list[str]:
     text = page.read_text(encoding="utf-8")
-    return re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return re.findall(r"^```(?:ba)?sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
 def commands(page: Path) -> list[str]:
@@ -151,9 +151,10 @@ def test_the_blocks_of_a_page_are_run_by_its_test(page):
 
 @pytest.fixture(scope="module")
 def scratch(finished_once) -> Checkout:
-    """The finished scratch repository, with a photograph of the name that the pages use."""
+    """The finished scratch repository, with a photograph of each name that the pages use."""
     images = finished_once.path / "data/raw/images"
-    (images / "cell0001.png").write_bytes(min(images.glob("*.png")).read_bytes())
+    for copy in (images / "cell0001.png", finished_once.path / "photograph.jpg"):
+        copy.write_bytes(min(images.glob("*.png")).read_bytes())
     return finished_once
 
 
