@@ -108,7 +108,7 @@ def _check(listing: Listing) -> None:
     if repeated:
         paths = " and ".join(str(image.path) for image in listing.images if image.image_id == min(repeated))
         raise ThawError(f"two photographs have the id {min(repeated)}: {paths}")
-    if len(listing.info.classes) < 2:
+    if len(listing.info.classes) < 2 and not any(image.known for image in listing.images):
         raise ThawError("a classifier needs at least two classes")
     count = len(listing.info.classes)
     if count > MAX_CLASSES:
