@@ -101,6 +101,7 @@ def count(photographs: survey.Survey, split: Section) -> time_needed.Counts:
         group=pl.Series(duplicates.connected(image_ids, *own)),
         own_group=own[0] if own else pl.lit(""),
         subset=subsets.read(table, RAW, split),
+        is_added=pl.lit(False),
         stratum="label",
     )
     choice = folds.choose(table, split)

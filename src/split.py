@@ -18,6 +18,7 @@ import polars as pl
 import polars.selectors as cs
 
 from thaw.core import label_values, params, tables
+from thaw.core.columns import ADDED
 from thaw.core.errors import run
 from thaw.core.files import read_json
 from thaw.splitting import by_labels, duplicates, folds, listing, own_groups, splits, subsets, thumbnails
@@ -54,6 +55,7 @@ def main() -> None:
         group=pl.Series(duplicates.connected(image_ids, alike, *own)),
         own_group=own[0] if own else pl.lit(""),
         subset=subset,
+        is_added=pl.col("source") == ADDED,
         stratum=pl.concat_str("label", *strata, separator="/"),
     )
     choice = folds.choose(table, split)

@@ -1,0 +1,153 @@
+"""Photographs that may be labelled next: read, with their frozen features, and without those that are known already."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thaw.core import arrays
+from thaw.core.progress import bar
+from thaw.engines import inference
+from thaw.images import decoding, views
+from thaw.labelling.feature_cache import Entry, FeatureCache
+from thaw.prediction import stream
+from thaw.prediction.stream import LoadedImage
+from thaw.splitting import duplicates, thumbnails
+
+BLOCK_IMAGES = 256  # whose features are computed before they are kept: what is lost if a person interrupts
+
+
+@dataclass(frozen=True)
+class Network:
+    """The frozen network, and how its input is made."""
+
+    run: inference.Run  # batches of views to features, or maps of them, float16
+    size: int
+    resize: str
+    bits: int | None = None
+
+
+@dataclass
+class Photographs:
+    """Photographs that could be read, in the order of their names, and those that could not."""
+
+    paths: list[Path] = field(default_factory=list)
+    hashes: list[str] = field(default_factory=list)  # SHA-256 of the files
+    unread: dict[str, str] = field(default_factory=dict)  # path → why
+    computed: int = 0  # those whose features were not in the cache
+
+    def take(self, positions: Iterable[int]) -> "Photographs":
+        """Return the photographs at these positions alone."""
+        positions = list(positions)
+        return Photographs([self.paths[i] for i in positions], [self.hashes[i] for i in positions], self.unread)
+
+
+class _Read(NamedTuple):
+    """What is read of a file."""
+
+    sha256: str
+    view: np.ndarray | None = None  # (size, size, 3) uint8; None: its features are in the cache
+    thumbnail: np.ndarray | None = None
+
+
+def read(items: Iterable[LoadedImage | Path], network: Network, cache: FeatureCache) -> Photographs:
+    """Read photographs, and compute the features of those that the cache does not have.
+
+    Args:
+        items: as `stream.expand` yields them. One that comes twice is taken once.
+        network: computes the features.
+        cache: has the features and thumbnails of all photographs afterwards.
+    """
+    photographs = Photographs()
+    waiting: list[_Read] = []
+
+    def load(path: Path) -> _Read:
+        content = path.read_bytes()
+        sha256 = hashlib.sha256(content).hexdigest()
+        if sha256 in cache.hashes:
+            return _Read(sha256)
+        view = views.network_input(content, network.size, network.resize, network.bits)
+        pixels = decoding.decode(content, thumbnails.MIN_DECODED_SIDE, network.bits)
+        return _Read(sha256, view, thumbnails.thumbnail(pixels))
+
+    def new_views() -> Iterator[np.ndarray]:
+        with bar("photographs") as progress:
+            for image in stream.load_with(_once(items), load):
+                progress.update()
+                if image.error is not None:
+                    photographs.unread[image.path] = image.error
+                    continue
+                photographs.paths.append(Path(image.path))
+                photographs.hashes.append(image.view.sha256)
+                if image.view.view is not None:
+                    waiting.append(image.view)
+                    yield image.view.view[None]
+
+    new: dict[str, Entry] = {}
+    for batch in map(arrays.pooled, network.run(inference.rebatch(new_views()))):
+        for features in batch:
+            image = waiting.pop(0)
+            new[image.sha256] = Entry(features, image.thumbnail)
+        if len(new) >= BLOCK_IMAGES:
+            photographs.computed += len(new)
+            cache.add(new)
+            new = {}
+    photographs.computed += len(new)
+    cache.add(new)
+    return photographs
+
+
+def _once(items: Iterable[LoadedImage | Path]) -> Iterator[LoadedImage | Path]:
+    seen: set[LoadedImage | Path] = set()
+    for item in items:
+        if item not in seen:
+            seen.add(item)
+            yield item
+
+
+def add_known(
+    paths: Sequence[Path], hashes: Sequence[str], features: NDArray[np.floating], cache: FeatureCache
+) -> list[int]:
+    """Put labelled photographs, whose features are known, into the cache; return the positions of those that are there.
+
+    Args:
+        paths: of their files.
+        hashes: SHA-256 of the files.
+        features: (n, channels) of them.
+        cache: has them afterwards.
+    """
+    new = [i for i, sha256 in enumerate(hashes) if sha256 not in cache.hashes and paths[i].exists()]
+    for start in range(0, len(new), thumbnails.BLOCK_IMAGES):
+        block = new[start : start + thumbnails.BLOCK_IMAGES]
+        small = thumbnails.read([paths[i] for i in block], None)
+        cache.add({hashes[i]: Entry(features[i].astype(np.float16), t) for i, t in zip(block, small, strict=True)})
+    return [i for i, sha256 in enumerate(hashes) if sha256 in cache.hashes]
+
+
+class Distinct(NamedTuple):
+    """Which photographs are left when near-duplicates are left out."""
+
+    kept: list[int]  # positions: the first of each group, none of which is labelled
+    like_labelled: int  # near-duplicates of labelled photographs
+    like_others: int  # near-duplicates of photographs that are kept
+
+
+def distinct(labelled: np.ndarray, small: np.ndarray, mirrored: bool) -> Distinct:
+    """Return one photograph of each group of near-duplicates without a labelled one.
+
+    Args:
+        labelled: (m,) of THUMBNAIL, of the labelled photographs.
+        small: (n,) of THUMBNAIL, of those that may be labelled.
+        mirrored: as in `duplicates.group_near_duplicates`.
+    """
+    # The group is named after the smallest name in it: that of a labelled photograph, if there is one.
+    names = [f"0/{i:09}" for i in range(len(labelled))] + [f"1/{i:09}" for i in range(len(small))]
+    groups = duplicates.group_near_duplicates(names, np.concatenate([labelled, small]), mirrored=mirrored)
+    own = list(zip(names, groups, strict=True))[len(labelled) :]
+    kept = [i for i, (name, group) in enumerate(own) if name == group]
+    like_labelled = sum(group.startswith("0/") for _, group in own)
+    return Distinct(kept, like_labelled, len(own) - len(kept) - like_labelled)
