@@ -1,7 +1,8 @@
 """Photographs that may be labelled next: read, with their frozen features, and without those that are known already."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -10,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thaw.core import arrays
+from thaw.core.errors import ThawError
 from thaw.core.progress import bar
 from thaw.engines import inference
 from thaw.images import decoding, views
 from thaw.labelling.feature_cache import Entry, FeatureCache
+from thaw.labelling.state import State
 from thaw.prediction import stream
 from thaw.prediction.stream import LoadedImage
 from thaw.splitting import duplicates, thumbnails
@@ -70,8 +73,11 @@ def read(items: Iterable[LoadedImage | Path], network: Network, cache: FeatureCa
         sha256 = hashlib.sha256(content).hexdigest()
         if sha256 in cache.hashes:
             return _Read(sha256)
-        view = views.network_input(content, network.size, network.resize, network.bits)
-        pixels = decoding.decode(content, thumbnails.MIN_DECODED_SIDE, network.bits)
+        try:
+            view = views.network_input(content, network.size, network.resize, network.bits)
+            pixels = decoding.decode(content, thumbnails.MIN_DECODED_SIDE, network.bits)
+        except ThawError as error:
+            raise ThawError(str(error).removeprefix("image: ")) from None
         return _Read(sha256, view, thumbnails.thumbnail(pixels))
 
     def new_views() -> Iterator[np.ndarray]:
@@ -123,7 +129,7 @@ def add_known(
     new = [i for i, sha256 in enumerate(hashes) if sha256 not in cache.hashes and paths[i].exists()]
     for start in range(0, len(new), thumbnails.BLOCK_IMAGES):
         block = new[start : start + thumbnails.BLOCK_IMAGES]
-        small = thumbnails.read([paths[i] for i in block], None)
+        small = thumbnails.read([paths[i] for i in block], Path(tempfile.gettempdir()))
         cache.add({hashes[i]: Entry(features[i].astype(np.float16), t) for i, t in zip(block, small, strict=True)})
     return [i for i, sha256 in enumerate(hashes) if sha256 in cache.hashes]
 
@@ -151,3 +157,67 @@ def distinct(labelled: np.ndarray, small: np.ndarray, mirrored: bool) -> Distinc
     kept = [i for i, (name, group) in enumerate(own) if name == group]
     like_labelled = sum(group.startswith("0/") for _, group in own)
     return Distinct(kept, like_labelled, len(own) - len(kept) - like_labelled)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Photographs that may be labelled next.
+
+    Attributes:
+        photographs: n of them, no two of which are near-duplicates.
+        features: (n, channels) float16.
+        entries: of these and of all that is labelled.
+        summary: what was left out, in words.
+        notes: what a person should know.
+    """
+
+    photographs: Photographs
+    features: NDArray[np.floating]
+    entries: Mapping[str, Entry]
+    summary: str
+    notes: tuple[str, ...]
+
+
+def find(photographs: Photographs, state: State, cache: FeatureCache, mirrored: bool) -> Pool:
+    """Leave out what is labelled, and near-duplicates.
+
+    Args:
+        photographs: as `read` returns them.
+        state: what is labelled.
+        cache: has the photographs; the labelled ones of the run are added.
+        mirrored: whether an image that is mirrored left to right is a near-duplicate too.
+
+    Raises:
+        ThawError: no photograph is left.
+    """
+    labels, known, notes = state.labels, state.known, []
+    new = photographs.take(i for i, sha256 in enumerate(photographs.hashes) if sha256 not in labels)
+    labelled = len(photographs.hashes) - len(new.hashes)
+    if not photographs.hashes:
+        raise ThawError("there is no photograph that can be read")
+    if not new.hashes:
+        raise ThawError(f"there is nothing to label: all {labelled:,} photographs are labelled already")
+    there = add_known(known.paths, known.hashes, known.features, cache)
+    if absent := len(known.hashes) - len(there):
+        notes.append(
+            f"{absent:,} labelled photographs are not on this machine: nothing is known of their near-duplicates"
+        )
+    entries = cache.get([*known.hashes, *state.waiting, *new.hashes])
+    before = [
+        entries[sha256].thumbnail for sha256 in dict.fromkeys([*known.hashes, *state.waiting]) if sha256 in entries
+    ]
+    small = [entries[sha256].thumbnail for sha256 in new.hashes]
+    left = distinct(np.array(before, thumbnails.THUMBNAIL), np.array(small, thumbnails.THUMBNAIL), mirrored)
+    if not left.kept:
+        raise ThawError(
+            f"there is nothing to label: {labelled:,} photographs are labelled already, and {left.like_labelled:,} are "
+            "near-duplicates of labelled ones"
+        )
+    kept = new.take(left.kept)
+    summary = (
+        f"{len(photographs.hashes):,} photographs, {photographs.computed:,} of them new to the network; "
+        f"{labelled:,} are labelled already, {left.like_labelled:,} are near-duplicates of labelled ones and "
+        f"{left.like_others:,} of others: {len(kept.hashes):,} are left"
+    )
+    features = np.stack([entries[sha256].features for sha256 in kept.hashes])
+    return Pool(kept, features, entries, summary, tuple(notes))

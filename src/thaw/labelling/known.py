@@ -29,7 +29,9 @@ class Known:
     Attributes:
         classes: their names, in the order of the model's outputs.
         images: images.csv, sorted by id.
-        paths: (n,) the files of those that have features.
+        image_ids: (n,) of those that have features.
+        groups: (n,) near-duplicates share one.
+        paths: (n,) their files.
         hashes: (n,) SHA-256 of these.
         labels: (n,) their positions in the classes.
         weights: (n,).
@@ -38,16 +40,13 @@ class Known:
 
     classes: tuple[str, ...] = ()
     images: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=tables.IMAGES))
+    image_ids: NDArray[np.str_] = field(default_factory=lambda: np.empty(0, str))
+    groups: NDArray[np.str_] = field(default_factory=lambda: np.empty(0, str))
     paths: tuple[Path, ...] = ()
     hashes: tuple[str, ...] = ()
     labels: NDArray[np.integer] = field(default_factory=lambda: np.empty(0, int))
     weights: NDArray[np.floating] = field(default_factory=lambda: np.empty(0))
     features: NDArray[np.floating] = field(default_factory=lambda: np.empty((0, 0), np.float16))
-
-    @property
-    def label_of(self) -> dict[str, str]:
-        """SHA-256 → label, of all photographs in images.csv."""
-        return dict(self.images.select("sha256", "label").iter_rows())
 
 
 def read(artifacts: Artifacts) -> Known:
@@ -66,6 +65,8 @@ def read(artifacts: Artifacts) -> Known:
     return Known(
         classes=examples.read_classes(artifacts.features),
         images=images,
+        image_ids=used.image_ids,
+        groups=used.groups,
         paths=tuple(artifacts.raw / path for path in images["path"][order]),
         hashes=tuple(images["sha256"][order]),
         labels=used.labels,
@@ -74,7 +75,7 @@ def read(artifacts: Artifacts) -> Known:
     )
 
 
-def classes(raw: Path) -> tuple[str, ...]:
-    """Return the classes of the photographs, as soon as `download` has run; none if it has not."""
-    path = raw / "source.json"
-    return tuple(read_json(path)["classes"]) if path.exists() else ()
+def read_images(artifacts: Artifacts) -> Known:
+    """Read the photographs and classes of a run, without features: `download` is enough."""
+    classes = read_json(artifacts.raw / "source.json")["classes"]
+    return Known(classes=tuple(classes), images=tables.read_images(artifacts.raw))

@@ -108,7 +108,7 @@ def typical(
     mean = np.asarray(pool, np.float32).mean(axis=0) if len(pool) else 0
     x = np.concatenate([_unit(pool, mean), _unit(labelled, mean)]) if len(labelled) else _unit(pool, mean)
     number = min(len(labelled) + count, MAX_CLUSTERS, len(x))
-    cluster = _clusters(x, number, np.ones(len(x)), generator)[0]
+    cluster = clusters(x, number, np.ones(len(x)), generator)[0]
     is_free = np.arange(len(x)) < len(pool)
     size, labels = np.bincount(cluster, minlength=number), np.bincount(cluster[~is_free], minlength=number)
     similarity = np.empty(len(pool))
@@ -159,7 +159,7 @@ def doubtful(
     x, weights = _unit(pool[ahead], np.asarray(pool, np.float32).mean(axis=0)), doubt[ahead] + 1e-6
     chosen: list[int] = []
     if count:
-        cluster, centres = _clusters(x, count, weights, generator)
+        cluster, centres = clusters(x, count, weights, generator)
         for i in range(count):
             members = np.flatnonzero(cluster == i)
             if len(members):
@@ -170,10 +170,13 @@ def doubtful(
     return Choice(positions, doubt[positions], reasons, by_doubt=True)
 
 
-def _clusters(
+def clusters(
     x: NDArray[np.float32], number: int, weights: NDArray[np.floating], generator: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return the cluster (n,) of each row of x, and the centres (number, channels): weighted k-means, after k-means++."""
+    """Return the cluster (n,) of each row of x, and the centres (number, channels).
+
+    They are those of weighted k-means, which begins as k-means++ does.
+    """
     squares = (x**2).sum(axis=1)
     nearest, centres = np.ones(len(x)), np.empty((number, x.shape[1]), np.float32)
     for i in range(number):

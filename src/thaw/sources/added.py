@@ -5,7 +5,6 @@ Both are tables of a person's own, in CSV: `download.added` has the columns of t
 """
 
 import filecmp
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,7 +26,7 @@ CORRECTED_WEIGHT = 1.0  # a person has looked at it
 
 @dataclass(frozen=True)
 class Correction:
-    """A label that was wrong."""
+    """A label that was wrong; or one that a person has confirmed, where both are the same."""
 
     image_id: str
     old: str
@@ -190,7 +189,7 @@ def _without_those_of_source(listing: Listing, added: Listing) -> Listing:
         if image.left_out:
             return image
         for other in by_size.get(_size(image.path), []):
-            if os.path.samefile(image.path, other.path) or filecmp.cmp(image.path, other.path, shallow=False):
+            if image.path.samefile(other.path) or filecmp.cmp(image.path, other.path, shallow=False):
                 says = f", as {other.label!r}" if other.label != image.label else ""
                 return replace(image, left_out=f"{ALSO}{says}")
         return image
@@ -227,7 +226,8 @@ class _Corrections:
     def apply(self, images: Iterable[SourceImage]) -> list[SourceImage]:
         by_id: dict[str, list[Correction]] = defaultdict(list)
         for correction in self.corrections:
-            by_id[correction.image_id].append(correction)
+            if correction.old != correction.new:
+                by_id[correction.image_id].append(correction)
         return [self._corrected(image, by_id[image.image_id]) if image.image_id in by_id else image for image in images]
 
     def _corrected(self, image: SourceImage, corrections: Sequence[Correction]) -> SourceImage:
@@ -245,7 +245,7 @@ class _Corrections:
 
     def notes(self) -> list[str]:
         known = self.applied | self.same | self.stale.keys()
-        absent = {correction.image_id for correction in self.corrections} - known
+        absent = {correction.image_id for correction in self.corrections if correction.old != correction.new} - known
         notes = [f"{len(self.applied):,} labels corrected by {CORRECTIONS}"] if self.applied else []
         notes += [f"{len(self.same):,} corrections are in the source already"] if self.same else []
         return notes + ([f"{len(absent):,} corrections of photographs that are not there"] if absent else [])
