@@ -166,7 +166,8 @@ def doubtful(
                 chosen.append(int(ahead[members[np.argmin(((x[members] - centres[i]) ** 2).sum(axis=1))]]))
     chosen += [int(i) for i in ranked if i not in set(chosen)][: count - len(chosen)]  # a cluster may be empty
     positions = np.array(sorted(chosen, key=lambda i: (-doubt[i], i)), np.int64)
-    reasons = [" or ".join(f"{classes[k]} ({p:.0%})" for k, p in zip(order[i], two[i], strict=True)) for i in positions]
+    parts = [[f"{classes[k]} ({p:.0%})" for k, p in zip(order[i], two[i], strict=True)] for i in positions]
+    reasons = [f"by its features {' or '.join(part)}" for part in parts]
     return Choice(positions, doubt[positions], reasons, by_doubt=True)
 
 
