@@ -63,6 +63,8 @@ def next_photographs(options: argparse.Namespace, parameters: Section) -> None:
     caches = named_path(str(options.cache), "--cache")
     network, cache = frozen_network.open_network(parameters, BACKBONE, ARTIFACTS.features, caches / "features")
     frozen_network.check_same(state.known, network)
+    if absent := candidates.add_known(state.known, cache):
+        say(f"{absent:,} labelled photographs are not on this machine: near-duplicates of these are not left out")
     left_out: dict[Path, str] = {}
     items = stream.expand(names.read(options.paths, sys.stdin.buffer), left_out)
     photographs = candidates.read(items, network, cache)
@@ -72,8 +74,6 @@ def next_photographs(options: argparse.Namespace, parameters: Section) -> None:
         path, why = min(photographs.unread.items())
         say(f"{len(photographs.unread):,} could not be read, such as {shown(path)}: {shown(why)}")
     pool = candidates.find(photographs, state, cache, parameters.split.mirrored_duplicates)
-    for note in pool.notes:
-        say(note)
     print(f"label: {pool.summary}", flush=True)
     choice = choose(pool.features, state.labelled(pool.entries), state.classes, options.count)
     chosen = pool.photographs.take(choice.positions)
@@ -174,13 +174,14 @@ def from_fiftyone(name: str, field: str | None):
 def write(
     options: argparse.Namespace, items: Sequence[Item], state: State, parameters: Section, description: str
 ) -> None:
-    root = hand_over.write(options.output, items, state.classes, state.labels.items(), parameters.download.bits)
-    print(f"label: {len(items):,} photographs in {options.output}, {description}; Label Studio has to serve {root}")
+    served = hand_over.write(options.output, items, state.classes, state.labels.items(), parameters.download.bits)
+    print(f"label: {len(items):,} photographs in {options.output}, {description}")
     if options.fiftyone:
         fiftyone_setup.connect("--fiftyone")
         new = fiftyone_tags.write(options.fiftyone, items)
         print(f"label: {len(items):,} of the FiftyOne dataset {options.fiftyone!r} have the tag {fiftyone_tags.TAG!r}, "
               f"{new:,} of them new")  # fmt: skip
+    print(f"label: for Label Studio, the photographs are in {served}", flush=True)
     print(f"label: then `python src/label.py take {options.output / hand_over.TABLE}`, or what your program exports")
 
 

@@ -81,9 +81,8 @@ def run_stage(project: Path, stage: str) -> subprocess.CompletedProcess:
 def test_added_photographs_come_beside_those_of_the_source(project):
     table = write_table(project / "more.csv", "new/0.png,dog", "new/1.png,cat")
     found = joined(project, added=table)
-    assert labels(found) == {"cata": "cat", "catb": "cat", "catc": "cat", "doga": "dog", "dogb": "dog", "dogc": "dog"} | {
-        "0.png": "dog", "1.png": "cat"
-    }  # fmt: skip
+    source = {"cata": "cat", "catb": "cat", "catc": "cat", "doga": "dog", "dogb": "dog", "dogc": "dog"}
+    assert labels(found) == source | {"0.png": "dog", "1.png": "cat"}
     assert found.listing.info.classes == ("cat", "dog")
     raw = project / "raw"
     images, missing = collect(found.listing, raw, found.added)

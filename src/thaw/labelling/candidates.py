@@ -2,7 +2,7 @@
 
 import hashlib
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +16,7 @@ from thaw.core.progress import bar
 from thaw.engines import inference
 from thaw.images import decoding, views
 from thaw.labelling.feature_cache import Entry, FeatureCache
+from thaw.labelling.known import Known
 from thaw.labelling.state import State
 from thaw.prediction import stream
 from thaw.prediction.stream import LoadedImage
@@ -115,23 +116,18 @@ def _once(items: Iterable[LoadedImage | Path]) -> Iterator[LoadedImage | Path]:
             yield item
 
 
-def add_known(
-    paths: Sequence[Path], hashes: Sequence[str], features: NDArray[np.floating], cache: FeatureCache
-) -> list[int]:
-    """Put labelled photographs, whose features are known, into the cache; return the positions of those that are there.
+def add_known(known: Known, cache: FeatureCache) -> int:
+    """Put the labelled photographs of a run, whose features are known, into the cache.
 
-    Args:
-        paths: of their files.
-        hashes: SHA-256 of the files.
-        features: (n, channels) of them.
-        cache: has them afterwards.
+    Returns how many are not on this machine: without their files, nothing is known of their near-duplicates.
     """
-    new = [i for i, sha256 in enumerate(hashes) if sha256 not in cache.hashes and paths[i].exists()]
+    new = [i for i, sha256 in enumerate(known.hashes) if sha256 not in cache.hashes and known.paths[i].exists()]
     for start in range(0, len(new), thumbnails.BLOCK_IMAGES):
         block = new[start : start + thumbnails.BLOCK_IMAGES]
-        small = thumbnails.read([paths[i] for i in block], Path(tempfile.gettempdir()))
-        cache.add({hashes[i]: Entry(features[i].astype(np.float16), t) for i, t in zip(block, small, strict=True)})
-    return [i for i, sha256 in enumerate(hashes) if sha256 in cache.hashes]
+        small = thumbnails.read([known.paths[i] for i in block], Path(tempfile.gettempdir()))
+        features = (known.features[i].astype(np.float16) for i in block)
+        cache.add({known.hashes[i]: Entry(*entry) for i, *entry in zip(block, features, small, strict=True)})
+    return sum(sha256 not in cache.hashes for sha256 in known.hashes)
 
 
 class Distinct(NamedTuple):
@@ -168,14 +164,12 @@ class Pool:
         features: (n, channels) float16.
         entries: of these and of all that is labelled.
         summary: what was left out, in words.
-        notes: what a person should know.
     """
 
     photographs: Photographs
     features: NDArray[np.floating]
     entries: Mapping[str, Entry]
     summary: str
-    notes: tuple[str, ...]
 
 
 def find(photographs: Photographs, state: State, cache: FeatureCache, mirrored: bool) -> Pool:
@@ -184,24 +178,19 @@ def find(photographs: Photographs, state: State, cache: FeatureCache, mirrored: 
     Args:
         photographs: as `read` returns them.
         state: what is labelled.
-        cache: has the photographs; the labelled ones of the run are added.
+        cache: has all of them, and the labelled ones of the run.
         mirrored: whether an image that is mirrored left to right is a near-duplicate too.
 
     Raises:
         ThawError: no photograph is left.
     """
-    labels, known, notes = state.labels, state.known, []
+    labels, known = state.labels, state.known
     new = photographs.take(i for i, sha256 in enumerate(photographs.hashes) if sha256 not in labels)
     labelled = len(photographs.hashes) - len(new.hashes)
     if not photographs.hashes:
         raise ThawError("there is no photograph that can be read")
     if not new.hashes:
         raise ThawError(f"there is nothing to label: all {labelled:,} photographs are labelled already")
-    there = add_known(known.paths, known.hashes, known.features, cache)
-    if absent := len(known.hashes) - len(there):
-        notes.append(
-            f"{absent:,} labelled photographs are not on this machine: nothing is known of their near-duplicates"
-        )
     entries = cache.get([*known.hashes, *state.waiting, *new.hashes])
     before = [
         entries[sha256].thumbnail for sha256 in dict.fromkeys([*known.hashes, *state.waiting]) if sha256 in entries
@@ -220,4 +209,4 @@ def find(photographs: Photographs, state: State, cache: FeatureCache, mirrored: 
         f"{left.like_others:,} of others: {len(kept.hashes):,} are left"
     )
     features = np.stack([entries[sha256].features for sha256 in kept.hashes])
-    return Pool(kept, features, entries, summary, tuple(notes))
+    return Pool(kept, features, entries, summary)

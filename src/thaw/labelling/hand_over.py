@@ -44,7 +44,7 @@ def write(
     taken: Collection[tuple[str, str]],
     bits: int | None = None,
 ) -> Path:
-    """Write the folder, and return the one that Label Studio has to serve.
+    """Write the folder, and return the one whose photographs Label Studio has to serve.
 
     Args:
         folder: is replaced, if all that lies in it is from an earlier call and no label in it is lost.
@@ -57,7 +57,8 @@ def write(
         ThawError: the folder holds something else, or labels that were not taken.
     """
     check_replaceable(folder, taken)
-    root = Path(os.path.commonpath([item.path.parent for item in items]))
+    served = Path(os.path.commonpath([item.path.parent for item in items]))
+    root = served.parent  # Label Studio serves only what lies in a folder inside the one that it is started with
     sheet, tasks = Sheet(), []
     for rank, item in enumerate(items, start=1):
         sheet.add(views.network_input(item.path, SIDE, "pad", bits), item.title, f"{rank} {item.path.name}")
@@ -72,7 +73,7 @@ def write(
         sheet.write(temporary / SHEET)
         write_json(temporary / TASKS, tasks)
         write_text(temporary / PAGE, label_studio.page(classes, ["reason"]))
-    return root
+    return served
 
 
 def check_replaceable(folder: Path, taken: Collection[tuple[str, str]]) -> None:

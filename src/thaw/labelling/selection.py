@@ -18,7 +18,7 @@ from thaw.features import linear_probe
 from thaw.features.linear_probe import Samples
 
 MIN_LABELS_PER_CLASS = 5  # on average; with fewer, what is typical is taken
-CANDIDATES = 10  # times as many doubtful photographs are clustered as are taken
+CANDIDATES = 5  # times as many doubtful photographs are clustered as are taken
 C = 0.03  # of the probe whose doubt counts: good for 50 to 900 labels of three data sets
 MAX_TRAINING = 20_000  # labelled photographs that the probe is fitted to; of more, these are drawn
 MAX_CLUSTERS = 500  # of all photographs

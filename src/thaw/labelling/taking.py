@@ -132,7 +132,7 @@ def append(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]])
     text = io.StringIO(newline="")
     before, header = "", list(columns)
     if path.exists():
-        before = path.read_text(**ENCODING, newline="")
+        before = path.read_bytes().decode(**ENCODING)
         table = table_reading.read(path, str(path))
         header = list(table.columns)
         if absent := [column for column in columns if column not in header]:
@@ -143,7 +143,7 @@ def append(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]])
         writer.writeheader()
     writer.writerows(dict(zip(columns, row, strict=True)) for row in rows)
     with atomic_file(path) as temporary:
-        temporary.write_text(before + text.getvalue(), **ENCODING, newline="")
+        temporary.write_bytes((before + text.getvalue()).encode(**ENCODING))
 
 
 def write_conflicts(path: Path, conflicts: Sequence[Sequence[str]]) -> None:
