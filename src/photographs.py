@@ -62,7 +62,7 @@ def prepare(text: str) -> None:
     values = params_edit.read(PARAMS)
     flat, overlay = (dict(params.flatten(part)) for part in (values, params_edit.read(SOLAR_CELLS)))
     decisions = settings.decide(settings.choose(photographs, before.split), flat, overlay, chosen_before=is_same)
-    written = settings.place(photographs) | {decision.key: decision.new for decision in decisions}
+    written = settings.place(photographs, is_same) | {decision.key: decision.new for decision in decisions}
     changes = params_edit.apply(values, params_edit.nest(written))
     after = params.parse(params_edit.dump(values), f"{PARAMS} with {path}")
     after.check_classes(listing.info.classes)
@@ -76,7 +76,10 @@ def prepare(text: str) -> None:
     print("\n".join([*lines, time_line(after, counts, photographs)]), flush=True)
     if changes:
         params_edit.write(PARAMS, params_edit.dump(values))
-    elif is_same and after.download.bits is None and (changed := survey.changes_since(RAW, photographs)):
+        return
+    download = after.download
+    is_comparable = is_same and download.bits is None and download.corrections is None  # each alters the copies
+    if is_comparable and (changed := survey.changes_since(RAW, photographs)):
         what = ", ".join(f"{number:,} {kind}" for kind, number in changed.items())
         print(f"photographs: {what} since the last run: `dvc repro` copies them again", flush=True)
 
