@@ -82,7 +82,7 @@ def summary(table: pl.DataFrame, why: str, near_duplicates: int | None, after: s
     """Say how many photographs are in each split or fold, how many near-duplicates there are, and what becomes of them.
 
     Args:
-        table: `group`, `subset`, `split` and, with folds, `fold` of each photograph.
+        table: `group`, `subset`, `is_added`, `split` and, with folds, `fold` of each photograph.
         why: there are folds or not; empty if nothing was asked for.
         near_duplicates: None if none were looked for.
         after: `split.after`.
@@ -98,6 +98,11 @@ def summary(table: pl.DataFrame, why: str, near_duplicates: int | None, after: s
         parts.append("near-duplicates were not looked for (split.group_duplicates)")
     else:
         parts.append(f"near-duplicates of others: {near_duplicates:,} (see {LISTING} and {SHEET})")
+    added = table.filter("is_added")
+    if len(added) and "fold" not in table.columns:
+        parts.append(
+            f"of the {len(added):,} photographs of download.added, {(added['split'] == 'train').sum():,} train"
+        )
     across = listing.across_subsets(table)
     held_out = "of your own validation or test split" if after is None else f"newer than {after}"
     own = f"near-duplicates of, or in one group with, photographs {held_out}"
