@@ -53,11 +53,18 @@ def main() -> None:
     parameters = params.load(PARAMS)
     if getattr(parameters, "task", "single") != "single":
         raise ThawError(f"src/label.py knows one label for each photograph, and task is {parameters.task}")
+    if getattr(options, "fiftyone", None):
+        fiftyone_setup.connect("--fiftyone")  # before the work
     commands = {"next": next_photographs, "check": check_labels, "take": take}
     commands[options.command](options, parameters)
 
 
 def next_photographs(options: argparse.Namespace, parameters: Section) -> None:
+    if not options.from_scratch and not ARTIFACTS.features.exists():
+        raise ThawError(
+            f"{ARTIFACTS.features} is missing: run `dvc repro`; where nothing is labelled yet, --from-scratch needs "
+            "only `dvc repro backbone`"
+        )
     state = read_state(parameters, Known() if options.from_scratch else known_labels.read(ARTIFACTS))
     hand_over.check_replaceable(options.output, state.labels.items())
     caches = named_path(str(options.cache), "--cache")
@@ -79,7 +86,7 @@ def next_photographs(options: argparse.Namespace, parameters: Section) -> None:
     chosen = pool.photographs.take(choice.positions)
     predicted = [(None, None)] * len(chosen.paths)
     if MODEL.exists() and not options.from_scratch:
-        predicted = answers.predict(chosen.paths, MODEL, caches / "networks", parameters.download.bits)
+        predicted = answers.predict(chosen.paths, MODEL, caches / "networks", state.classes, parameters.download.bits)
     ranked = zip(chosen.paths, chosen.hashes, choice.scores, choice.reasons, predicted, strict=True)
     items = [
         Item(path.absolute(), sha256, float(score), reason, *answer) for path, sha256, score, reason, answer in ranked
@@ -177,7 +184,6 @@ def write(
     served = hand_over.write(options.output, items, state.classes, state.labels.items(), parameters.download.bits)
     print(f"label: {len(items):,} photographs in {options.output}, {description}")
     if options.fiftyone:
-        fiftyone_setup.connect("--fiftyone")
         new = fiftyone_tags.write(options.fiftyone, items)
         print(f"label: {len(items):,} of the FiftyOne dataset {options.fiftyone!r} have the tag {fiftyone_tags.TAG!r}, "
               f"{new:,} of them new")  # fmt: skip

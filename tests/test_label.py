@@ -167,6 +167,13 @@ def test_without_a_run_the_choice_is_spread(run):
     assert not list(faults(tasks, SCHEMA)) and "predictions" not in tasks[0]
 
 
+def test_without_a_run_and_without_saying_so_is_refused(run, tmp_path, monkeypatch):
+    shutil.copyfile("params.yaml", tmp_path / "params.yaml")
+    monkeypatch.chdir(tmp_path)
+    assert "--from-scratch needs only `dvc repro backbone`" in refusal(run, "next", "new")
+    assert "backbone is missing: run `dvc repro backbone`" in refusal(run, "next", "new", "--from-scratch")
+
+
 def test_a_folder_without_photographs_and_one_of_labelled_ones_are_refused(run):
     Path("new/empty").mkdir()
     assert "no photograph that can be read" in refusal(run, "next", "new/empty")

@@ -52,8 +52,9 @@ def test_with_labels_the_photographs_between_the_classes_are_chosen():
 
 
 def test_of_two_doubtful_kinds_both_are_chosen():
-    before = labelled(blobs(((1, 0, 0), (-1, 0, 0)), 20), [0] * 20 + [1] * 20)
+    before = labelled(np.repeat([[1.0, 0, 0], [-1, 0, 0]], 20, axis=0), [0] * 20 + [1] * 20)
     pool = blobs(((0, 1, 0), (0, 0, 1)), 20, seed=1, spread=0.01)
+    pool[:, 0] = np.tile(np.linspace(-0.2, 0.2, 20), 2)  # what the classes differ in: both kinds are as doubtful
     choice = choose(pool, before, CLASSES, 2)
     assert sorted(choice.positions // 20) == [0, 1]
 
