@@ -215,23 +215,35 @@ def say(text: str) -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog="example: python src/label.py next new/ --count 20",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     commands = parser.add_subparsers(dest="command", required=True)
-    choosing = argparse.ArgumentParser(add_help=False)
-    choosing.add_argument("--count", type=int, default=50, help="photographs (default: %(default)s)")
-    choosing.add_argument("--fiftyone", metavar="NAME", help="also make, or update, a FiftyOne dataset")
-    following = commands.add_parser("next", parents=[choosing], help="choose what to label next")
+    following = commands.add_parser("next", help="Choose what to label next.")
     following.add_argument(
         "paths", nargs="+", metavar="PATH", help="a folder, file or pattern, or - for a list on stdin"
     )
-    following.add_argument("--output", type=Path, default=Path("label_next"), help="folder (default: %(default)s)")
-    following.add_argument("--cache", type=Path, default=CACHE, help="of features and models (default: %(default)s)")
-    checking = commands.add_parser("check", parents=[choosing], help="show the likeliest wrong labels of the run")
-    checking.add_argument("--output", type=Path, default=Path("label_check"), help="folder (default: %(default)s)")
-    taking_back = commands.add_parser("take", help="take labels back")
-    taking_back.add_argument("file", metavar="FILE", help="an export, a table, a folder of classes, or fiftyone:NAME")
-    taking_back.add_argument("--photographs", type=Path, metavar="FOLDER", help="where the photographs are now")
-    taking_back.add_argument("--field", dest="fiftyone_field", metavar="NAME", help="of a FiftyOne dataset")
+    checking = commands.add_parser("check", help="Show the likeliest wrong labels of the run.")
+    for command, folder in ((following, "label_next"), (checking, "label_check")):
+        command.add_argument("--count", type=int, default=50, metavar="N", help="photographs (default: %(default)s)")
+        command.add_argument(
+            "--output", type=Path, default=Path(folder), metavar="FOLDER", help="what is written (default: %(default)s)"
+        )
+        command.add_argument(
+            "--fiftyone", metavar="NAME", help="also make a FiftyOne dataset of this name, or add to it"
+        )
+    following.add_argument(
+        "--cache", type=Path, default=CACHE, metavar="FOLDER", help="of features and models (default: %(default)s)"
+    )
+    taking_back = commands.add_parser("take", help="Take labels back.")
+    taking_back.add_argument("file", metavar="FILE", help="a table, an export, a folder of classes, or fiftyone:NAME")
+    taking_back.add_argument(
+        "--photographs", type=Path, metavar="FOLDER", help="where the photographs are now, if moved"
+    )
+    taking_back.add_argument(
+        "--field", dest="fiftyone_field", metavar="NAME", help="with the labels, of a FiftyOne dataset"
+    )
     for command in (following, taking_back):
         command.add_argument("--from-scratch", action="store_true", help="there is no run of these photographs yet")
     options = parser.parse_args()
