@@ -65,7 +65,12 @@ def next_photographs(options: argparse.Namespace, parameters: Section) -> None:
             f"{ARTIFACTS.features} is missing: run `dvc repro`; where nothing is labelled yet, --from-scratch needs "
             "only `dvc repro backbone`"
         )
-    state = read_state(parameters, Known() if options.from_scratch else known_labels.read(ARTIFACTS))
+    table, corrections = added.added_path(parameters.download), added.corrections_path(parameters.download)
+    if table is None and (options.from_scratch or is_source(parameters)):
+        table = project_folder() / ADDED
+    state = read_state(
+        parameters, Known() if options.from_scratch else known_labels.read(ARTIFACTS), table, corrections
+    )
     hand_over.check_replaceable(options.output, state.labels.items())
     caches = named_path(str(options.cache), "--cache")
     network, cache = frozen_network.open_network(parameters, BACKBONE, ARTIFACTS.features, caches / "features")
@@ -91,13 +96,15 @@ def next_photographs(options: argparse.Namespace, parameters: Section) -> None:
     items = [
         Item(path.absolute(), sha256, float(score), reason, *answer) for path, sha256, score, reason, answer in ranked
     ]
-    write(options, items, state, parameters, how(choice))
+    write(options, items, state, parameters.download.bits, how(choice))
     if cache.error:
         say(f"the features are not kept: {cache.error}")
 
 
 def check_labels(options: argparse.Namespace, parameters: Section) -> None:
-    state = read_state(parameters, known_labels.read(ARTIFACTS))
+    download = parameters.download
+    tables = added.added_path(download), added.corrections_path(download)
+    state = read_state(parameters, known_labels.read(ARTIFACTS), *tables)
     hand_over.check_replaceable(options.output, state.labels.items())
     found = suspects.find(state.known, ARTIFACTS.raw, PREDICTIONS, options.count, state.judged)
     if found.absent:
@@ -107,70 +114,65 @@ def check_labels(options: argparse.Namespace, parameters: Section) -> None:
     if not found.items:
         print(f"label: none of the {len(state.known.labels):,} labels is contradicted by the other photographs")
         return
-    write(options, found.items, state, parameters, "the likeliest wrong labels")
+    write(options, found.items, state, parameters.download.bits, "the likeliest wrong labels")
 
 
 def take(options: argparse.Namespace, parameters: Section) -> None:
-    project = project_folder()
-    is_source = parameters.download.source == "table" and is_same(parameters.download.table.path, ADDED)
-    known = Known()
-    if (ARTIFACTS.raw / "images.csv").exists() and not options.from_scratch:
-        known = known_labels.read_images(ARTIFACTS)
-    state = read_state(parameters, known)
     if options.fiftyone_field and not options.file.startswith(returned.FIFTYONE):
         raise ThawError(f"--field names a field of a dataset: {returned.FIFTYONE}NAME")
+    begins = options.from_scratch or is_source(parameters)
+    has_run = (ARTIFACTS.raw / "images.csv").exists() and not options.from_scratch
+    table = added.added_path(parameters.download) or project_folder() / ADDED
+    corrections = added.corrections_path(parameters.download) or project_folder() / CORRECTIONS
+    known = known_labels.read_images(ARTIFACTS) if has_run else Known()
+    state = read_state(parameters, known, table, corrections)
+    any_class = begins or not has_run
+    if not any_class and (strange := sorted(set(state.added.values()) - set(state.classes))):
+        raise ThawError(
+            f"{table} has the label {strange[0]!r}, which is no class: add it to {added.NEW_CLASSES}; or move the "
+            "table away, if it is of other photographs"
+        )
     given = returned.read(options.file, options.photographs, lambda name: from_fiftyone(name, options.fiftyone_field))
-    any_class = options.from_scratch or is_source or not state.known.classes
     labelled = taking.Labelled(None if any_class else state.classes, state.images, state.added, state.judged)
     taken = taking.decide(given, labelled, added.NEW_CLASSES)
-    if not given or (len(taken.conflicts) == len(given) and all(returned.NOT_FOUND in c[-1] for c in taken.conflicts)):
+    if not taken.has_photographs:
         first = f": the first is {shown(taken.conflicts[0][-1])}" if taken.conflicts else ""
         raise ThawError(f"{options.file} names no photograph that is here{first}; --photographs says where they are")
-    table, corrections = tables(parameters)
-    file = Path(options.file).name
-    taking.append(
-        table,
-        taking.ADDED_COLUMNS,
-        ((taking.written_path(path, table, project), label, sha256) for path, label, sha256 in taken.added),
-    )
-    changes = [(*row, file) for row in sorted([*taken.corrected, *taken.confirmed])]
-    taking.append(corrections, taking.CORRECTION_COLUMNS, changes)
+    taking.write(taken, table, corrections, project_folder(), Path(options.file).name)
     taking.write_conflicts(table.with_name(CONFLICTS), taken.conflicts)
     report(taken, table.with_name(CONFLICTS))
-    if options.from_scratch or is_source:
-        print(
-            f"label: next, `make repro PHOTOS={ADDED}`" if taken.added and not is_source else "label: next, `dvc repro`"
-        )
+    if begins:
+        print(f"label: next, `{'dvc repro' if is_source(parameters) else f'make repro PHOTOS={ADDED}'}`")
         return
-    wanted = {"download.added": ADDED} if taken.added and not parameters.download.added else {}
-    wanted |= {"download.corrections": CORRECTIONS} if changes and not parameters.download.corrections else {}
-    if wanted:
-        values = params_edit.read(PARAMS)
-        params_edit.apply(values, params_edit.nest(wanted))
-        params_edit.write(PARAMS, params_edit.dump(values))
-        print(f"label: {PARAMS} has {', '.join(f'{key}: {value}' for key, value in wanted.items())} now")
+    name_tables(parameters, table, corrections)
     if taken.added or taken.corrected:
         print("label: next, `dvc repro`")
     elif taken.conflicts and not (taken.same or taken.confirmed):
         sys.exit(1)
 
 
-def read_state(parameters: Section, known: Known) -> State:
-    new = tuple(name for name in parameters.download.new_classes if name not in known.classes)
-    return labels.read(known, (*known.classes, *new) if known.classes else (), *tables(parameters))
-
-
-def tables(parameters: Section) -> tuple[Path, Path]:
-    """Return the tables of what was added and of what was corrected, whether they are there or not."""
+def name_tables(parameters: Section, table: Path, corrections: Path) -> None:
+    """Name the tables in params.yaml, if they are there and it names none."""
     download = parameters.download
-    return (
-        added.added_path(download) or project_folder() / ADDED,
-        added.corrections_path(download) or project_folder() / CORRECTIONS,
-    )
+    wanted = {"download.added": ADDED} if table.exists() and not download.added else {}
+    wanted |= {"download.corrections": CORRECTIONS} if corrections.exists() and not download.corrections else {}
+    if wanted:
+        values = params_edit.read(PARAMS)
+        params_edit.apply(values, params_edit.nest(wanted))
+        params_edit.write(PARAMS, params_edit.dump(values))
+        print(f"label: {PARAMS} has {', '.join(f'{key}: {value}' for key, value in wanted.items())} now")
 
 
-def is_same(one: str | None, other: str) -> bool:
-    return one is not None and named_path(one, "the table") == project_folder() / other
+def read_state(parameters: Section, known: Known, table: Path | None, corrections: Path | None) -> State:
+    """Return what is labelled, by the run and by the two tables; None: there is no such table."""
+    new = tuple(name for name in parameters.download.new_classes if name not in known.classes)
+    return labels.read(known, (*known.classes, *new) if known.classes else (), table, corrections)
+
+
+def is_source(parameters: Section) -> bool:
+    """Return whether the photographs of the run are those that came back, as after a beginning without a run."""
+    download = parameters.download
+    return download.source == "table" and named_path(download.table.path, "the table") == project_folder() / ADDED
 
 
 def from_fiftyone(name: str, field: str | None):
@@ -178,10 +180,8 @@ def from_fiftyone(name: str, field: str | None):
     return fiftyone_tags.labels(name, field or fiftyone_tags.LABEL)
 
 
-def write(
-    options: argparse.Namespace, items: Sequence[Item], state: State, parameters: Section, description: str
-) -> None:
-    served = hand_over.write(options.output, items, state.classes, state.labels.items(), parameters.download.bits)
+def write(options: argparse.Namespace, items: Sequence[Item], state: State, bits: int | None, description: str) -> None:
+    served = hand_over.write(options.output, items, state.classes, state.labels.items(), bits)
     print(f"label: {len(items):,} photographs in {options.output}, {description}")
     if options.fiftyone:
         new = fiftyone_tags.write(options.fiftyone, items)

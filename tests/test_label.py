@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
 import sys
@@ -131,6 +132,12 @@ def test_next_writes_a_sheet_a_table_and_tasks_and_says_what_it_left_out(run):
     assert tasks[0]["predictions"][0]["result"][0]["value"]["choices"] == [table[0]["predicted"]]
 
 
+def test_a_name_that_no_table_can_hold_is_counted(run):
+    Path("new/0.png").rename(os.fsdecode(b"new/\xff.png"))
+    said = run("next", "new", "--count", 2)
+    assert "2 could not be read" in said and "9 are left" in said
+
+
 def test_features_are_computed_once_and_are_those_of_the_run(run, cache, monkeypatch):
     run("next", "new", "--count", 2)
     Path("new/0.png").rename("new/renamed.png")
@@ -237,6 +244,19 @@ def test_contradictions_are_listed_and_nothing_is_overwritten(run):
         run("take", TABLE)
     assert "is labelled 'blobs' already" in Path("labelled/conflicts.csv").read_text()
     assert Path("labelled/photographs.csv").read_bytes() == before
+
+
+def test_a_table_of_other_photographs_is_left_alone_and_an_interrupted_take_goes_on(run):
+    run("next", "new", "--count", 2)
+    fill(TABLE, truth)
+    run("take", TABLE)
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("added: labelled/photographs.csv", "added: null"))
+    assert "params.yaml has download.added: labelled/photographs.csv now" in run("take", TABLE)
+    Path("params.yaml").write_text(text.replace("added: labelled/photographs.csv", "added: null"))
+    taking.append(Path("labelled/photographs.csv"), taking.ADDED_COLUMNS, [("a.jpg", "zebra", "0" * 64)])
+    assert "move the table away" in refusal(run, "take", TABLE)
+    assert "0 are labelled already" in run("next", "new", "--count", 2, "--output", "label_check")
 
 
 def test_a_new_class_is_taken_once_the_parameter_admits_it(run, project):

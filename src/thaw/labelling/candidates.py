@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thaw.core import arrays
+from thaw.core.encodings import printable
 from thaw.core.errors import ThawError
 from thaw.core.progress import bar
 from thaw.engines import inference
@@ -70,6 +71,8 @@ def read(items: Iterable[LoadedImage | Path], network: Network, cache: FeatureCa
     waiting: list[_Read] = []
 
     def load(path: Path) -> _Read:
+        if printable(path) != str(path):  # no table could name it
+            raise ThawError("its name is not UTF-8: rename it")
         content = path.read_bytes()
         sha256 = hashlib.sha256(content).hexdigest()
         if sha256 in cache.hashes:

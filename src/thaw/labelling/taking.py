@@ -10,7 +10,7 @@ from pathlib import Path
 
 from thaw.core.errors import ThawError, did_you_mean
 from thaw.core.files import atomic_file
-from thaw.labelling.returned import NO_LABEL, Returned
+from thaw.labelling.returned import NO_LABEL, NOT_FOUND, Returned
 from thaw.sources import table_reading
 
 ADDED_COLUMNS = ("path", "label", "sha256")
@@ -46,6 +46,12 @@ class Taken:
     same: int = 0  # have this label already
     unlabelled: int = 0
     conflicts: list[tuple[str, str, str, str]] = field(default_factory=list)  # CONFLICT_COLUMNS
+
+    @property
+    def has_photographs(self) -> bool:
+        """Whether any photograph was found."""
+        found = [reason for *_, reason in self.conflicts if not reason.startswith(NOT_FOUND)]
+        return bool(found or self.added or self.corrected or self.confirmed or self.same or self.unlabelled)
 
     def conflict(self, each: Returned, reason: str) -> None:
         self.conflicts.append((each.place, str(each.path or ""), each.label, reason))
@@ -122,6 +128,22 @@ def _sha256(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ThawError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def write(taken: Taken, added: Path, corrections: Path, project: Path, source: str) -> None:
+    """Append what was taken to the two tables.
+
+    Args:
+        taken: what was decided.
+        added: the table of photographs that had no label.
+        corrections: the table of labels that were corrected or confirmed.
+        project: the folder within which paths are relative.
+        source: where the labels came from, for the record.
+    """
+    rows = [(written_path(path, added, project), label, sha256) for path, label, sha256 in taken.added]
+    append(added, ADDED_COLUMNS, rows)
+    changes = sorted([*taken.corrected, *taken.confirmed])
+    append(corrections, CORRECTION_COLUMNS, [(*change, source) for change in changes])
 
 
 def append(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
