@@ -50,10 +50,12 @@ def of_photographs(download: Section, task: str, old: str | None) -> str | None:
     labelled = named.labelled(download)
     if old and (absent := [each.path for each in labelled if not each.path.exists()]):
         return kept(old, f"{absent[0]} is not on this machine")
-    source = of_source(download, task, old)
-    if not labelled or (old and source == old):  # in the second case, the photographs are not on this machine
+    source, is_here = of_source(download, task, old)
+    if not labelled or not is_here:
         return source
     path = added.added_path(download)
+    if old and path and not added.is_here(path):
+        return kept(old, f"no photograph of {path} is on this machine")
     parts = [source or "", of_added(path) if path else ""]
     parts += [fingerprint.of_file(each.path) for each in labelled if each.parameter == added.CORRECTIONS]
     return fingerprint.of_text(" ".join(parts))
@@ -69,29 +71,32 @@ def of_added(table: Path) -> str:
     return fingerprint.of_listing(listing, table, memory)
 
 
-def of_source(download: Section, task: str, old: str | None) -> str | None:
-    """Return the hash of the photographs of the source, or None if they are not a person's own."""
+def of_source(download: Section, task: str, old: str | None) -> tuple[str | None, bool]:
+    """Return the hash of the photographs of the source, or None if they are not a person's own.
+
+    It is `old`, and the second value is False, if they are not on this machine.
+    """
     source = SOURCES[download.source]
     if not source.is_own:
-        return None
+        return None, True
     section, place = getattr(download, source.name), named.photographs(download)
     if place and old and not place.path.exists():
-        return kept(old, f"{place.path} is not on this machine")
+        return kept(old, f"{place.path} is not on this machine"), False
     several = f" {task}" if task != SINGLE else ""
     key = fingerprint.of_text(f"{section.model_dump_json()} {place.path if place else ''}{several}")  # it may be moved
     memory = fingerprint.Memory(MEMORY / f"{key}.json")
     if place and (same := memory.same()):
-        return same
+        return same, True
     try:
         listing = source.list_images(section, task)
     except ThawError as error:
         if place or not old:
             raise
-        return kept(old, str(error))
+        return kept(old, str(error)), False
     joined = added.join(listing, download)
     params.check_photographs(PARAMS, joined.listing.info.classes, known_columns(joined.images))  # before one is read
     outputs.check_apart(named.images(source.name, listing.images), outputs.declared(PIPELINE))
-    return fingerprint.of_listing(listing, place.path if place else None, memory)
+    return fingerprint.of_listing(listing, place.path if place else None, memory), True
 
 
 def of_file(own: named.Named | None, old: str | None) -> str | None:

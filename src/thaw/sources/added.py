@@ -13,7 +13,7 @@ from typing import Any
 
 from thaw.core import columns
 from thaw.core.errors import ThawError, did_you_mean
-from thaw.core.paths import named_path, without_parents
+from thaw.core.paths import existing, named_path, without_parents
 from thaw.sources import class_names, table, table_reading
 from thaw.sources.base import DatasetInfo, Listing, SourceImage
 from thaw.sources.own_files import image_id, with_unique_ids
@@ -92,6 +92,12 @@ def find(path: Path) -> Listing:
     notes += [f"{left_out:,} rows of {path.name} without a path or a label"] if left_out else []
     classes = tuple(sorted({image.label for image in images}))
     return Listing(DatasetInfo(NAME, "", "", classes), with_unique_ids(images), seen=True, notes=tuple(notes))
+
+
+def is_here(path: Path) -> bool:
+    """Return whether a photograph of a table of added ones is on this machine: Git may have brought the table alone."""
+    paths = table_reading.read(path, f"{ADDED} {path}").columns.get("path") or []
+    return any((path.parent / existing(name, path.parent)).exists() for name in paths if name)
 
 
 def read_corrections(path: Path) -> list[Correction]:
