@@ -382,6 +382,10 @@ def test_a_round_by_commands_alone_runs_what_it_must(run, project):
     assert "6 are labelled already" in run("next", "new", "--count", 2)
     status = json.loads(project.dvc("status", "--json").stdout)
     assert "backbone" not in status and "download" not in status
+    fill(TABLE, truth)
+    run("take", TABLE)
+    again = project.dvc("repro", "download")
+    assert scripts_run(again.stdout) == ["download"] and "8 of them added by download.added" in again.stdout
 
 
 # The parts
@@ -440,6 +444,7 @@ def test_the_cache_is_bounded(tmp_path, monkeypatch):
         cache = FeatureCache(tmp_path, digit * 64)
         for i in range(3):
             cache.add({str(i): Entry(np.zeros(4, np.float16), small)})
+        assert len(cache.get(["0", "1", "2"])) == 3  # to the end of the process
         assert FeatureCache(tmp_path, digit * 64).hashes == {"1", "2"}
     assert len(list(tmp_path.glob("*.sqlite"))) == feature_cache.MAX_KEPT
 

@@ -66,6 +66,8 @@ class FeatureCache:
             with contextlib.suppress(OSError):
                 os.utime(self._path)
             self._create()
+            newest = "SELECT rowid FROM entries ORDER BY rowid DESC LIMIT ?"  # here: what this process adds, it needs
+            self._query(f"DELETE FROM entries WHERE rowid NOT IN ({newest})", [MAX_IMAGES])
             self.hashes = {sha for (sha,) in self._query("SELECT sha256 FROM entries")}
             _remove_unused(folder)
         except (OSError, sqlite3.Error) as error:
@@ -79,10 +81,6 @@ class FeatureCache:
             try:
                 with contextlib.closing(self._connect()) as connection, connection:
                     connection.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?)", rows)
-                    (count,) = connection.execute("SELECT COUNT(*) FROM entries").fetchone()
-                    if count > MAX_IMAGES:
-                        oldest = "SELECT rowid FROM entries ORDER BY rowid LIMIT ?"
-                        connection.execute(f"DELETE FROM entries WHERE rowid IN ({oldest})", [count - MAX_IMAGES])
             except (OSError, sqlite3.Error) as error:  # the disk is full, or can only be read
                 self.error = str(error)
         if self.error:
@@ -112,7 +110,7 @@ class FeatureCache:
             self._path.unlink()  # it is damaged, and can be computed again
             self._query(table)
 
-    def _query(self, query: str, values: Sequence[str] = ()) -> list[tuple]:
+    def _query(self, query: str, values: Sequence[str | int] = ()) -> list[tuple]:
         with contextlib.closing(self._connect()) as connection, connection:
             return connection.execute(query, values).fetchall()
 
