@@ -44,7 +44,7 @@ class Returned:
 
 
 @dataclass
-class Photographs:
+class Finder:
     """Finds the photographs that a hand-over names.
 
     Attributes:
@@ -97,21 +97,21 @@ def read(name: str, root: Path | None, fiftyone: Callable[[str], Iterator]) -> l
     """
     if name.startswith(FIFTYONE):
         dataset = name.removeprefix(FIFTYONE)
-        return _from_rows(fiftyone(dataset), Photographs(Path(), root), "sample")
+        return _from_rows(fiftyone(dataset), Finder(Path(), root), "sample")
     path = Path(existing(name))
     if path.is_dir():
         return list(_from_folders(path))
     if not path.exists():
         raise ThawError(f"{name}: no such file or folder")
-    photographs = Photographs(path.parent, root)
+    finder = Finder(path.parent, root)
     if path.suffix.lower() == ".json":
-        return _from_rows(label_studio.labels(_tasks(path)), photographs, "task")
+        return _from_rows(label_studio.labels(_tasks(path)), finder, "task")
     table = table_reading.read(path, str(path))
     if table.columns.get("label") is None and table.columns.get("choice") is None:
         raise ThawError(f"{path} has no column 'label' of one text each: it is no export of labels for photographs")
     texts = {key: values for key, values in table.columns.items() if values is not None}
     rows = ({key: values[i] for key, values in texts.items()} for i in range(len(table.lines)))
-    return _from_rows(((row, _label_texts(row)) for row in rows), photographs, table.place, table.lines)
+    return _from_rows(((row, _label_texts(row)) for row in rows), finder, table.place, table.lines)
 
 
 def _tasks(path: Path) -> list[dict]:
@@ -133,13 +133,13 @@ def _label_texts(row: Mapping[str, str]) -> list[str]:
 
 
 def _from_rows(
-    rows: Iterable[tuple[Mapping[str, object], list[str]]], photographs: Photographs, what: str, numbers: list[int] = ()
+    rows: Iterable[tuple[Mapping[str, object], list[str]]], finder: Finder, what: str, numbers: list[int] = ()
 ) -> list[Returned]:
     """Return the labels of rows or tasks (data, labels).
 
     Args:
         rows: in their order.
-        photographs: finds the files.
+        finder: finds the files.
         what: a row is called.
         numbers: of the rows; without, they count from 1.
     """
@@ -149,7 +149,7 @@ def _from_rows(
         given = [class_names.composed(label) for label in given]
         place = f"{what} {numbers[i] if numbers else i + 1}"
         names = [text["path"], *label_studio.file_names(text["image"])]
-        path = photographs.find(names)
+        path = finder.find(names)
         problem = NO_LABEL if not given else f"{SEVERAL}: {', '.join(given)}" if given[1:] else _fault(given[0])
         if not problem and path is None:
             problem = f"{NOT_FOUND}: {next(filter(None, names), 'none is named')}"

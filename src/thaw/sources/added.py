@@ -22,6 +22,7 @@ NAME = columns.ADDED
 ADDED, CORRECTIONS, NEW_CLASSES = "download.added", "download.corrections", "download.new_classes"
 CORRECTION_COLUMNS = ("image_id", "old", "new")
 CORRECTED_WEIGHT = 1.0  # a person has looked at it
+ALSO = "also in the source"  # why a photograph is left out
 
 
 @dataclass(frozen=True)
@@ -155,9 +156,6 @@ def join(listing: Listing, download: Any) -> Collected:
     listing = replace(listing, info=replace(listing.info, classes=kept), bits=download.bits)
     added = added and replace(added, bits=download.bits)
     return Collected(listing, added, tuple(notes), tuple(warnings))
-
-
-ALSO = "also in the source"
 
 
 def _id(file: str, sha256: str) -> str:
