@@ -35,6 +35,7 @@ from thaw.labelling.selection import Choice, choose
 from thaw.labelling.state import State
 from thaw.labelling.taking import Taken
 from thaw.prediction import names, output, stream
+from thaw.prediction.sheet import MAX_IMAGES
 from thaw.sources import added, fiftyone_setup
 
 PARAMS = Path("params.yaml")
@@ -183,6 +184,8 @@ def from_fiftyone(name: str, field: str | None):
 def write(options: argparse.Namespace, items: Sequence[Item], state: State, bits: int | None, description: str) -> None:
     served = hand_over.write(options.output, items, state.classes, state.labels.items(), bits)
     print(f"label: {len(items):,} photographs in {options.output}, {description}")
+    if len(items) > MAX_IMAGES:
+        say(f"{hand_over.SHEET} shows the first {MAX_IMAGES:,} of them")
     if options.fiftyone:
         new = fiftyone_tags.write(options.fiftyone, items)
         print(f"label: {len(items):,} of the FiftyOne dataset {options.fiftyone!r} have the tag {fiftyone_tags.TAG!r}, "

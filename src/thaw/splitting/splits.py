@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 def draw(images: pl.DataFrame, params: "Split") -> pl.Series:
     """Return the split of each image, in the order of the rows.
 
-    Every image has a hash of its id and the seed. A group takes the smallest hash of its images, and belongs to the
-    stratum of that image. The groups of a stratum are sorted by their hashes. The first ones are the test split, the
-    next ones the validation split, the rest trains. So adding or removing a few images moves only those at the two
-    borders, and the order of the rows has no effect.
+    Every image has a hash of its id and the seed. A group takes the smallest hash of its images (added ones count only
+    in groups of their own), and belongs to the stratum of that image. The groups of a stratum are sorted by their
+    hashes. The first ones are the test split, the next ones the validation split, the rest trains. So adding or
+    removing a few images moves only those at the two borders, and the order of the rows has no effect.
 
     A group of near-duplicates larger than the smallest split of its stratum goes to training, if the other groups can
     fill every split. The fractions then apply to the other groups. Otherwise such a group could take a whole split.
@@ -46,7 +46,7 @@ def draw(images: pl.DataFrame, params: "Split") -> pl.Series:
     images = images.with_columns(order=images["image_id"].map_elements(lambda i: _hash(params.seed, i), pl.String))
     is_kept = pl.col("subset").is_in(HELD_OUT)
     kept = images.filter(is_kept)["subset"].unique().to_list()
-    groups = images.sort("order").group_by("group", maintain_order=True)
+    groups = images.sort("is_added", "order").group_by("group", maintain_order=True)
     groups = groups.agg(
         pl.first("order", "stratum", "label"), size=pl.len(), is_kept=is_kept.any(), is_added=pl.col("is_added").all()
     )
