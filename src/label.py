@@ -25,6 +25,7 @@ from thaw.core.encodings import shown
 from thaw.core.errors import ThawError, run
 from thaw.core.paths import named_path, project_folder
 from thaw.core.section import Section
+from thaw.core.task import SINGLE
 from thaw.experiments import params_edit
 from thaw.labelling import answers, candidates, fiftyone_tags, frozen_network, hand_over, returned, suspects, taking
 from thaw.labelling import known as known_labels
@@ -52,7 +53,7 @@ MAX_SHOWN = 5  # conflicts that are printed
 def main() -> None:
     options = parse()
     parameters = params.load(PARAMS)
-    if getattr(parameters, "task", "single") != "single":
+    if parameters.task != SINGLE:
         raise ThawError(f"src/label.py knows one label for each photograph, and task is {parameters.task}")
     if getattr(options, "fiftyone", None):
         fiftyone_setup.connect("--fiftyone")  # before the work

@@ -220,16 +220,16 @@ def test_photographs_of_a_package_are_looked_at_each_time_once_some_are_added(pr
     assert (project / "data/inputs/each_time.yaml").read_text() == "each_time: .nan\n"
     monkeypatch.setattr(fingerprints, "MEMORY", project / "memory")
     download = params.load(project / "params.yaml").download
-    before = fingerprints.of_photographs(download, None)
+    before = fingerprints.of_photographs(download, "single", None)
     draw(project / "new/0.png", 99)
-    after = fingerprints.of_photographs(download, before)
+    after = fingerprints.of_photographs(download, "single", before)
     assert len({None, before, after}) == 3
     (project / "new").rename(project / "elsewhere")  # Git brings the table to a teammate, and not the photographs
-    assert fingerprints.of_photographs(download, after) == after
+    assert fingerprints.of_photographs(download, "single", after) == after
     write_params(project, source="elpv")
-    assert fingerprints.of_photographs(params.load(project / "params.yaml").download, after) is None
+    assert fingerprints.of_photographs(params.load(project / "params.yaml").download, "single", after) is None
     (project / "more.csv").unlink()
-    assert fingerprints.of_photographs(download, after) == after
+    assert fingerprints.of_photographs(download, "single", after) == after
 
 
 def test_a_table_in_a_folder_that_the_pipeline_writes_is_refused(project):

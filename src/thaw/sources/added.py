@@ -75,7 +75,7 @@ def find(path: Path) -> Listing:
     """
     name = f"{ADDED} {path}"
     content = table_reading.read(path, name)
-    section = table.Table(path=str(path), path_column="path", label_column="label")
+    section = table.Table(path=str(path), path_column="path", label_column="label", label_separator=";", unlisted=None)
     purposes = table.find_columns(content, section, name)
     if "split" in purposes:
         raise ThawError(f"{name}: remove the column {purposes['split']!r}: split.added says where these photographs go")
@@ -130,6 +130,8 @@ def join(listing: Listing, download: Any) -> Collected:
     Raises:
         ThawError: a table cannot be read, or a label is no class.
     """
+    if not (download.added or download.corrections or download.new_classes):
+        return Collected(replace(listing, bits=download.bits))
     added = corrected = None
     notes: list[str] = []
     warnings: list[str] = []

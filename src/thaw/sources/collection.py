@@ -52,36 +52,33 @@ def collect(listing: Listing, raw: Path, added: Listing | None = None) -> tuple[
         UnreachableError: The network, the disk or the share fails.
         ChangedError: A file of one's own changed, or was removed, meanwhile.
     """
-    listings = [listing, added] if added else [listing]
-    every = [image for part in listings for image in part.images]
+    parts = [listing, replace(added, info=listing.info)] if added else [listing]
+    every = [image for part in parts for image in part.images]
     _check(every, listing.info.classes)
     (raw / "images").mkdir(parents=True)
-    candidates = _candidates(listing)
-    rows, missing = _copy_all(listing, candidates, raw)
-    more_rows: dict[_Kind, list[dict[str, object]]] = {}
-    more_missing: dict[str, tuple[str, str]] = {}
-    if added:
-        more = _candidates(replace(added, info=listing.info))
-        more_rows, more_missing = _copy_all(added, more, raw)
-        candidates = {kind: images + more[kind] for kind, images in candidates.items()}
-    all_missing = missing | more_missing
+    candidates: dict[_Kind, list[SourceImage]] = {}
+    rows: dict[_Kind, list[dict[str, object]]] = {}
+    missing: dict[str, tuple[str, str]] = {}
+    results = []
+    for part in parts:
+        offered = _candidates(part)
+        copied, lost = _copy_all(part, offered, raw)
+        results.append((part, copied, lost))
+        candidates = {kind: candidates.get(kind, []) + images for kind, images in offered.items()}
+        rows = {kind: rows.get(kind, []) + some for kind, some in copied.items()}
+        missing |= lost
     for kind, copied in rows.items():
-        copied = copied + more_rows.get(kind, [])
         if len(copied) < listing.min_per_class:
-            unread = (i.image_id for i in candidates[kind] if i.image_id in all_missing)
-            why = next((f" ({all_missing[image_id][1]})" for image_id in unread), "")
+            why = next((f" ({missing[i.image_id][1]})" for i in candidates[kind] if i.image_id in missing), "")
             if not copied:
                 raise ThawError(f"no photograph {kind.text} could be read{why}")
             needed = f"a split needs {listing.min_per_class} or more"
             raise ThawError(f"{kind.few(len(copied))} left{why}: {needed}")
+    for part, copied, lost in results:
+        if part.read is None:  # otherwise the next image has replaced one that cannot be read
+            _check_that_most_are_read(part, len({row["image_id"] for some in copied.values() for row in some}), lost)
     by_id = {row["image_id"]: row for copied in rows.values() for row in copied}
-    added_by_id = {row["image_id"]: row for copied in more_rows.values() for row in copied}
-    if listing.read is None:  # otherwise the next image has replaced one that cannot be read
-        _check_that_most_are_read(listing, len(by_id), missing)
-    if added:
-        _check_that_most_are_read(added, len(added_by_id), more_missing)
-    by_id |= added_by_id
-    missing = all_missing | {image.image_id: (_file(image), image.left_out) for image in every if image.left_out}
+    missing |= {image.image_id: (_file(image), image.left_out) for image in every if image.left_out}
     images = pl.DataFrame(list(by_id.values()), infer_schema_length=None)
     images = images.with_columns(cs.starts_with("meta_").fill_null("")).sort("image_id")  # one part may lack a column
     left_out = sorted((image_id, _printable(file), reason) for image_id, (file, reason) in missing.items())
