@@ -65,8 +65,7 @@ def prepare(text: str) -> None:
     written = settings.place(photographs, is_same) | {decision.key: decision.new for decision in decisions}
     changes = params_edit.apply(values, params_edit.nest(written))
     after = params.parse(params_edit.dump(values), f"{PARAMS} with {path}")
-    after.check_classes(listing.info.classes)
-    after.split.check_columns(survey.as_table(photographs).to_dict(as_series=False))
+    after.check_photographs(listing.info.classes, survey.as_table(photographs).to_dict(as_series=False))
     counts = count(photographs, after.split)
     after.check_folds(are_folds=counts.folds > 0)
 

@@ -52,7 +52,9 @@ def collect(listing: Listing, raw: Path, added: Listing | None = None) -> tuple[
         UnreachableError: The network, the disk or the share fails.
         ChangedError: A file of one's own changed, or was removed, meanwhile.
     """
-    parts = [listing, replace(added, info=listing.info)] if added else [listing]
+    parts = [listing]
+    if added:
+        parts.append(replace(added, info=replace(added.info, classes=listing.info.classes)))
     every = [image for part in parts for image in part.images]
     _check(every, listing.info.classes)
     (raw / "images").mkdir(parents=True)
