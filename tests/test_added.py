@@ -283,3 +283,13 @@ def test_a_near_duplicate_of_a_photograph_of_the_source_goes_with_it():
 def test_a_table_names_its_classes_for_the_fingerprint_alone(project):
     write_table(project / "more.csv", "new/0.png,whatever")
     assert added.find(project / "more.csv").info.classes == ("whatever",)
+
+
+@pytest.mark.parametrize("key", ["added", "corrections"])
+def test_with_several_labels_a_photograph_nothing_is_added(project, key):
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values["task"] = "multi"
+    values["download"] |= {"source": "table", key: "more.csv"}
+    values["download"]["table"] |= {"path": "t.csv", "unlisted": "absent"}
+    with pytest.raises(ThawError, match=rf"download\.{key} must be null"):
+        params.parse(yaml.safe_dump(values), "params.yaml")
