@@ -4,6 +4,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
@@ -178,7 +179,8 @@ def standardised(
         (n, channels) of `dtype`, (channels,) float64 and (channels,) float64.
     """
     channels = features.shape[1]
-    blocks = np.array_split(np.arange(channels), max(1, channels // BLOCK_CHANNELS))
+    edges = np.linspace(0, channels, 1 + max(1, channels // BLOCK_CHANNELS)).astype(int)
+    blocks = [slice(*ends) for ends in pairwise(edges)]
     mean, variance = np.empty((2, channels))
     for block in blocks:
         values = features[:, block]
