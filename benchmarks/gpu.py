@@ -57,8 +57,8 @@ def main() -> None:
     version, *names = output(gpu, "-c", LOOK).split("\n")
     if not names and not arguments.cpu:
         print(
-            f"gpu: TensorFlow {version} finds no GPU here: nothing was measured. It needs an NVIDIA GPU with its driver "
-            "and `pip install 'tensorflow[and-cuda]'` of that version"
+            f"gpu: TensorFlow {version} finds no GPU here: nothing was measured. It needs an NVIDIA GPU with its "
+            "driver, and `pip install 'tensorflow[and-cuda]'` of that version"
         )
         sys.exit(NO_GPU)
     where = "the CPU, instead of a GPU (--cpu)" if arguments.cpu else names[0]

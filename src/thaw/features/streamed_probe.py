@@ -36,7 +36,7 @@ class Fit(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """Weighted sums over images, for features that are not scaled."""
+    """Weighted sums over images, for features less their mean."""
 
     loss: float
     by_kernel: NDArray[np.float64]  # (channels, classes), the derivative of the loss
@@ -64,18 +64,20 @@ class Problem:
         self, kernel: NDArray[np.float64], bias: NDArray[np.float64], penalty: float
     ) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
         """Return the mean loss of a kernel (channels, classes) and a bias (classes,), and its derivatives by both."""
-        total, parts = self.weights.sum(), in_blocks(self.features, self._sums(*self.unscaled(kernel, bias)))
-        loss, by_kernel, by_bias = add(parts)
-        by_kernel = (by_kernel - np.outer(self.mean, by_bias)) / (self.scale[:, None] * total) + penalty * kernel
-        return loss / total + penalty * (kernel**2).sum() / 2, by_kernel, by_bias / total
+        total, scale = self.weights.sum(), self.scale[:, None]
+        loss, by_kernel, by_bias = add(in_blocks(self.features, self._sums(kernel / scale, bias)))
+        value = loss / total + penalty * (kernel**2).sum() / 2
+        return value, by_kernel / (scale * total) + penalty * kernel, by_bias / total
 
     def _sums(self, kernel: NDArray[np.float64], bias: NDArray[np.float64]) -> Callable[[slice], Sums]:
         """Return the function from the rows of a block to its sums."""
-        kernel, bias = kernel.astype(np.float32), bias.astype(np.float32)
+        kernel, mean = kernel.astype(np.float32), self.mean.astype(np.float32)
 
         def sums(rows: slice) -> Sums:
-            x, labels, weights = arrays.as_float32(self.features[rows]), self.labels[rows], self.weights[rows]
-            logits = (x @ kernel + bias).astype(np.float64)
+            labels, weights = self.labels[rows], self.weights[rows]
+            x = arrays.as_float32(self.features[rows])
+            x -= mean
+            logits = x @ kernel + bias
             logits -= logits.max(axis=1, keepdims=True)
             odds = np.exp(logits)
             every, own = odds.sum(axis=1), (np.arange(len(x)), labels)
