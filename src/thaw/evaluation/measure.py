@@ -19,7 +19,7 @@ from thaw.evaluation.forecast import Forecast
 from thaw.evaluation.learning_curve import HeadFit, measure_learning_curve
 from thaw.evaluation.metrics import class_metrics, summarise
 from thaw.evaluation.predictions import Predictions
-from thaw.evaluation.resampling import Resampled, Resampling, resample
+from thaw.evaluation.resampling import Resampled, Resampling, count_resamples, resample
 from thaw.evaluation.scored import Row, Scored
 from thaw.evaluation.slices import count_small, measure_slices
 from thaw.evaluation.thresholds import Threshold, choose_threshold
@@ -57,6 +57,7 @@ class Measured:
     neighbours_drawn: int | None  # training images among which they are looked for; None: among all
     per_class: Mapping[str, Sequence[Row]]  # model → a row for each class
     slices: Mapping[str, Sequence[Row]]  # model → the worst first
+    resamples: int  # behind the intervals
     small_slices: int  # that are left out, since nothing can be said of so few images
     curves: Mapping[str, Mapping[str, Sequence[Row]]]  # kind → model → rows
     learning_curve: Sequence[Row]
@@ -133,6 +134,7 @@ def measure_models(
             for model, scored in test.scored().items()
         },
         small_slices=count_small(test_images),
+        resamples=count_resamples(len(np.unique(test.examples.groups)), settings.bootstrap),
         curves=plots.compute_curves(test.scored(), calibrated.split("test").scored(), classes, settings.bins),
         learning_curve=curve.rows,
         forecast=curve.forecast,
