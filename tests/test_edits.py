@@ -15,6 +15,7 @@ NOTHING = {
     "exploration",
     "guide",
     "handbook",
+    "labelling",
     "support",
 }  # tools that people run by hand
 EVALUATE = {"evaluation", "report"}

@@ -116,7 +116,9 @@ def test_a_sample_that_is_relabelled_tagged_or_removed_is_noticed(photographs, t
     for name in ("dvc.yaml", "params.yaml"):
         Path(name).write_text((ROOT / name).read_text())
     section = FiftyOne(dataset="changing", label_field="ground_truth", absent_field=None, unlisted=None)
-    download = SimpleNamespace(source="fiftyone", fiftyone=section)
+    download = SimpleNamespace(
+        source="fiftyone", fiftyone=section, bits=None, added=None, corrections=None, new_classes=[]
+    )
     hashes = [fingerprints.of_photographs(download, "single", None) for _ in range(2)]
     sample = changing.first()
     sample["ground_truth"].label = "dog"
