@@ -16,6 +16,8 @@ NOTHING = {
     "guide",
     "handbook",
     "support",
+    "serving",
+    "drift",
 }  # tools that people run by hand
 EVALUATE = {"evaluation", "report"}
 
