@@ -1,12 +1,20 @@
 """Headless Chromium for tests, asked through two pipes in its DevTools protocol; nothing else is needed."""
 
 import base64
+import fcntl
 import json
 import os
 import select
 import subprocess
 import time
 from pathlib import Path
+
+
+def _moved(descriptor: int) -> int:
+    """Return a copy of a file descriptor above 3 and 4, which Chromium takes for its pipes."""
+    moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 10)
+    os.close(descriptor)
+    return moved
 
 
 class Browser:
@@ -18,8 +26,8 @@ class Browser:
     """
 
     def __init__(self, profile: Path, *options: str):
-        commands, self._commands = os.pipe()
-        self._events, events = os.pipe()
+        commands, self._commands = map(_moved, os.pipe())
+        self._events, events = map(_moved, os.pipe())
         self._process = subprocess.Popen(
             ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--mute-audio",
              "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
