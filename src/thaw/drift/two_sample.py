@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 from threadpoolctl import threadpool_limits
 
 PERMUTATIONS = 999  # so the smallest p is 0.001
@@ -65,7 +66,7 @@ def compare(
     features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
     features -= features.mean(axis=0)
     products = features @ features.T
-    penalty = shrinkage * np.trace(products) / len(products)
+    penalty = max(shrinkage * np.trace(products) / len(products), 1e-12)  # 0 if all images are equal
     hat = products @ np.linalg.inv(products + penalty * np.eye(len(products)))  # labels → fitted labels
     labels = _deals(np.repeat([0.0, 1.0], [len(first), len(second)]), groups)
     scores = _held_out_scores(hat, labels, _folds(groups))
@@ -110,9 +111,7 @@ def _held_out_scores(
 
 def _aucs(scores: NDArray[np.float64], is_second: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Return the area under the ROC curve (k,) of each column of scores (n, k)."""
-    order = np.argsort(scores, axis=0, kind="stable")
-    ranks = np.empty_like(scores)
-    np.put_along_axis(ranks, order, np.arange(1.0, len(scores) + 1)[:, None], axis=0)
+    ranks = rankdata(scores.round(9), axis=0)  # rounded: equal images have equal scores, which count as half
     positives = is_second.sum(axis=0)
     sums = np.where(is_second, ranks, 0).sum(axis=0)
     return (sums - positives * (positives + 1) / 2) / np.maximum(positives * (len(scores) - positives), 1)
