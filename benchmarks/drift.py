@@ -75,8 +75,9 @@ CHANGES: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--draws", type=int, default=200, help="for false alarms (default: %(default)s)")
-    parser.add_argument("--power-draws", type=int, default=20, help="for each change (default: %(default)s)")
+    parser.add_argument("--power-draws", type=int, default=10, help="for each change (default: %(default)s)")
     parser.add_argument("--new", type=int, default=100, help="photographs of the new sample (default: %(default)s)")
+    parser.add_argument("--held-out", type=int, default=400, help="those of the other one (default: %(default)s)")
     parser.add_argument("--photographs", type=Path, help="a folder, instead of the photographs of the run")
     options = parser.parse_args()
     description = deployed_model.read_description(MODEL)
@@ -93,7 +94,11 @@ def main() -> None:
     views = [network_input(path, description.size, description.resize) for path in paths]
     run = inference.compile_openvino(BACKBONE, "features", description.size)
     features = {name: outputs(run, views, change) for name, change in CHANGES.items()}
-    print(f"{len(paths):,} photographs in {len(np.unique(groups)):,} groups; {options.new} are new in each draw")
+    print(
+        f"{len(paths):,} photographs in {len(np.unique(groups)):,} groups; in each draw {options.new} are new, "
+        f"{options.held_out} held out",
+        flush=True,
+    )
 
     found = [
         draw(features["unchanged"], features["unchanged"], groups, options.new, seed) for seed in range(options.draws)
@@ -117,12 +122,13 @@ def outputs(run: inference.Run, views: list[np.ndarray], change: Callable[[np.nd
     return np.concatenate(list(run(inference.rebatch(change(view)[None] for view in views))))
 
 
-def draw(held_out: np.ndarray, new: np.ndarray, groups: np.ndarray, count: int, seed: int) -> two_sample.TwoSample:
-    """Deal out the groups at random: the first that have `count` photographs together are new."""
+def draw(
+    held_out: np.ndarray, new: np.ndarray, groups: np.ndarray, sizes: tuple[int, int], seed: int
+) -> two_sample.TwoSample:
+    """Deal out the groups at random: some are held out, until `sizes` has so many photographs, and the next are new."""
     order = np.random.default_rng(seed).permutation(groups.max() + 1)
-    sizes = np.bincount(groups)[order]
-    is_new = np.isin(groups, order[: int(np.searchsorted(sizes.cumsum(), count)) + 1])
-    ours, theirs = np.flatnonzero(~is_new), np.flatnonzero(is_new)
+    ends = np.searchsorted(np.bincount(groups)[order].cumsum(), np.cumsum(sizes)) + 1
+    ours, theirs = (np.flatnonzero(np.isin(groups, part)) for part in np.split(order, ends)[:2])
     return two_sample.compare(held_out[ours], new[theirs], np.concatenate([groups[ours], groups[theirs]]))
 
 
