@@ -53,7 +53,10 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Compare new photographs with those that the model was measured on.")
+    parser = argparse.ArgumentParser(
+        description="Compare new photographs with those that the model was measured on.",
+        epilog="example: python src/drift.py new/ --json --output new.html",
+    )
     parser.add_argument("folder", metavar="FOLDER", help="with all photographs that lie below it")
     parser.add_argument("--json", action="store_true", help="print one object")
     parser.add_argument("--output", type=Path, default=PAGE, help="the page (default: %(default)s)")

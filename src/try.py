@@ -63,7 +63,10 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Try the model on a page in the browser.")
+    parser = argparse.ArgumentParser(
+        description="Try the model on a page in the browser.",
+        epilog="example: python src/try.py --port 8700 --no-browser",
+    )
     parser.add_argument("--port", type=int, default=PORT, help="0 for any free one (default: %(default)s)")
     parser.add_argument("--no-browser", action="store_true", help="only print the address")
     parser.add_argument("--model", type=Path, default=MODEL, help="default: %(default)s")
