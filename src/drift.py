@@ -22,6 +22,7 @@ if __name__ == "__main__":
 from thaw.core.errors import run
 from thaw.core.files import write_text
 from thaw.core.paths import named_path
+from thaw.core.task import SINGLE
 from thaw.drift import comparison, page, samples
 from thaw.drift.lines import write_lines
 from thaw.prediction import deployed_model, output
@@ -39,7 +40,8 @@ def main() -> None:
     options = parse()
     output.check_replaceable(options.output, page.is_page)
     description = deployed_model.read_description(options.model)
-    decision = deployed_model.read_decision(options.model, description.classes)
+    is_single = description.task == SINGLE
+    decision = deployed_model.read_decision(options.model, description.classes) if is_single else None
     files = samples.Files(RUN, RAW, PREDICTIONS, options.model, named_path(str(options.cache), "--cache"))
     held_out = samples.held_out(files, description, decision)
     new, left_out = samples.new(named_path(options.folder, "FOLDER"), files, description, decision)

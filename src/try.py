@@ -23,8 +23,9 @@ if __name__ == "__main__":
 
 from thaw.core.errors import ThawError, run
 from thaw.core.paths import named_path
+from thaw.core.task import MULTI
 from thaw.exploration.app import has_screen
-from thaw.prediction import deployed_model
+from thaw.prediction import deployed_model, several_labels
 from thaw.prediction.ood import TrainingRun
 from thaw.serving import page, server
 from thaw.serving.answers import Model
@@ -41,7 +42,8 @@ def main() -> None:
     options = parse()
     description = deployed_model.read_description(options.model)
     with server.Server(options.port) as listening:
-        decision = deployed_model.read_decision(options.model, description.classes)
+        read_decision = (several_labels if description.task == MULTI else deployed_model).read_decision
+        decision = read_decision(options.model, description.classes)
         training, why = None, ""
         try:
             training = TrainingPhotographs(RUN, RAW, description)

@@ -345,6 +345,79 @@ def test_without_the_training_photographs_it_answers_and_says_what_is_missing(ru
         server.stop()
 
 
+# --- Several labels for each photograph ---
+
+
+@pytest.fixture(scope="module")
+def several(run_dir, tmp_path_factory):
+    """A server of a model that names what is dark, bright and red in a photograph."""
+    from thaw.core import hashes
+    from thaw.engines import model_files
+    from thaw.engines.keras_setup import keras
+
+    scratch = tmp_path_factory.mktemp("several")
+    image = keras.Input((None, None, 3))
+    pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(image))
+    dense = keras.layers.Dense(3, activation="sigmoid")
+    network = keras.Model(image, dense(pooled))
+    dense.set_weights([np.float32([[-3, 3, 5], [-3, 3, -4], [-3, 3, -4]]), np.float32([4, -4, 0.5])])
+    classes, model = ["dark", "bright", "red"], scratch / "model.keras"
+    image = {"size": 16, "resize": "crop", "engine": "openvino"}
+    model_files.save(network, model, {"class_names": classes, "image": image, "task": "multi"})
+    decision = {
+        "task": "multi", "classes": classes, "model_md5": hashes.md5(model), "test_time_flips": "horizontal",
+        "temperatures": dict.fromkeys(classes, 1.5), "thresholds": dict(zip(classes, (0.5, 0.3, 0.6), strict=True)),
+    }  # fmt: skip
+    (scratch / "decision.json").write_text(json.dumps(decision))
+    for name, colour in (("dark", (20, 10, 10)), ("red", (250, 20, 10)), ("none", (120, 220, 30))):
+        Image.new("RGB", (40, 30), colour).save(scratch / f"{name}.png")
+    server = Server(run_dir, scratch, "--model", str(model))
+    server.files = [scratch / f"{name}.png" for name in ("dark", "red", "none")]
+    yield server
+    server.stop()
+
+
+def predicted_as(style: str, server: Server, folder: Path) -> str:
+    command = [sys.executable, "src/predict.py", style, "--cache", server.temporary.parent / "cache", "--model",
+               server.temporary.parent / "model.keras"]  # fmt: skip
+    options = {"cwd": folder, "capture_output": True, "text": True, "check": True}
+    return subprocess.run([*command, *server.files], **options).stdout
+
+
+def test_several_labels_are_answered_as_predict_does(several, run_dir):
+    expected = [json.loads(line) for line in predicted_as("--json", several, run_dir).splitlines()]
+    assert [row["labels"] for row in expected][1:] == [["red"], ["bright"]] and "dark" in expected[0]["labels"]
+    for path, row in zip(several.files, expected, strict=True):
+        del row["path"]
+        answer = several.ask("/answer?ending=.png", path.read_bytes())
+        assert several.ask("/row?ending=.png", path.read_bytes()) == row and row.items() <= answer.items()
+        assert answer["subject"] == answer["top"][0][0] and answer["rival"] is None and answer["heatmap"]
+
+
+@needs_chromium
+def test_several_labels_are_shown_and_downloaded_as_predict_writes_them(several, browser, run_dir, tmp_path):
+    browser.complaints.clear()
+    browser.emulate(1280, 900)
+    browser.open(several.address)
+    browser.give("#files", several.files[1])
+    browser.wait(ANSWERED)
+    assert browser.evaluate("document.querySelector('.verdict h2').textContent") == "red"
+    assert browser.evaluate("document.querySelectorAll('.bars i').length") == 3
+    browser.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+    browser.give("#files", *several.files)
+    browser.wait(TABLE)
+    browser.evaluate(f"{TABLE}.click()", gesture=True)
+    target, end = tmp_path / "predictions.csv", time.monotonic() + 20
+    while not target.exists() and time.monotonic() < end:
+        time.sleep(0.02)
+    ours, theirs = (
+        [numbers(row) for row in csv.DictReader(io.StringIO(text))]
+        for text in (target.read_text(), predicted_as("--csv", several, run_dir))
+    )
+    assert ours == [row | {"path": Path(row["path"]).name} for row in theirs]
+    assert browser.complaints == []
+
+
 # --- Where it looked ---
 
 
@@ -389,8 +462,8 @@ def test_a_map_is_found_where_there_is_one_and_nowhere_else(kind):
     dense = keras.layers.Dense(3, activation="sigmoid" if kind == "sigmoid" else "softmax")
     network = convert(keras.Model(image, dense(pooled)))
     weighing = activation_graph.find_weighing(network.output(0))
-    assert (weighing is not None) == (kind == "patches")
-    if weighing:
+    assert (weighing is not None) == (kind in ("patches", "sigmoid"))
+    if kind == "patches":
         np.testing.assert_array_equal(weighing.kernel, np.asarray(dense.get_weights()[0]))
         tokens = np.random.default_rng(0).normal(size=(16, 4)).astype(np.float32)
         map_ = activation_graph.activation_map(tokens, weighing.kernel, 2, 0)

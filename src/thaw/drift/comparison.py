@@ -66,7 +66,7 @@ class Drift:
     compared: NDArray[np.integer]  # positions of the new photographs that the test compared
     far: Far
     changes: Mapping[str, Change]  # of MEASURES
-    answers: Mapping[str, tuple[float | None, float]]  # class → share of the answers: held out, new
+    answers: Mapping[str, tuple[float | None, float]]  # class → share of the answers: held out, new; empty: none
     accuracy: ExpectedAccuracy | None  # None where no accuracy can be expected
     no_accuracy: str  # why; empty if there is one
 
@@ -98,7 +98,9 @@ def compare(
     )
     changes = {name: change(getattr(held_out.measures, name), getattr(new.measures, name)) for name in MEASURES}
     rule, far, accuracy, no_accuracy = decision or Decision(), _far(files, new), None, ""
-    if held_out.probabilities is None:
+    if new.probabilities is None:
+        no_accuracy = "the model gives several labels for each photograph"
+    elif held_out.probabilities is None:
         no_accuracy = "the run has no predictions of this model, or no decision.json"
     elif far.share > MAX_FAR:
         no_accuracy = f"{far.share:.0%} of the photographs are nothing like the training ones"
@@ -138,7 +140,12 @@ def _far(files: Files, new: Sample) -> Far:
 def _answers(
     classes: Sequence[str], held_out: Sample, new: Sample, decision: Decision
 ) -> dict[str, tuple[float | None, float]]:
-    """Return class → its share of the answers on the held-out photographs (None: not known), and on the new ones."""
+    """Return class → its share of the answers on the held-out photographs (None: not known), and on the new ones.
+
+    It is empty where nothing was answered about the new ones.
+    """
+    if new.probabilities is None:
+        return {}
 
     def shares(sample: Sample) -> list[float | None]:
         if sample.probabilities is None:

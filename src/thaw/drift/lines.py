@@ -18,7 +18,7 @@ def write_lines(drift: Drift) -> list[str]:
         f"p {p_text(test.p)}; by chance, AUC is above {test.chance:.3f} in {LEVEL:.0%} of cases)",
         f"far from the training photographs: {far.share:.1%} (expected: {far.expected:.1%})",
         *(f"{NAMES[name]}: {change_text(name, change)}" for name, change in drift.changes.items()),
-        f"answers: {_answers(drift)}",
+        *([f"answers: {_answers(drift)}"] if drift.answers else []),
     ]
     if accuracy is None:
         lines.append(f"accuracy to expect: not known, since {drift.no_accuracy}")

@@ -81,6 +81,8 @@ def render(drift: Drift, folder: str, description: Description) -> str:
         "The accuracy to expect": _accuracy(drift),
         "How it was compared": _method(drift),
     }
+    if not drift.answers:
+        del sections["What the model answers"]
     section = Markup("<section>\n<h2>{}</h2>\n{}\n</section>")
     page = PAGE.format(
         mark=Markup(MARK),

@@ -18,6 +18,7 @@ from thaw.core import arrays, progress, tables
 from thaw.core.errors import ThawError, missing
 from thaw.core.files import read_json
 from thaw.core.metrics_file import FINE_TUNED
+from thaw.core.task import SINGLE
 from thaw.engines import flips, inference
 from thaw.features import examples
 from thaw.images import views
@@ -58,7 +59,7 @@ class Sample:
     features: NDArray[np.floating]  # (n, channels)
     groups: NDArray[np.integer]  # (n,) int: near-duplicates share one
     measures: Measures
-    probabilities: NDArray[np.float64] | None  # (n, classes), calibrated; None: see `held_out`
+    probabilities: NDArray[np.float64] | None  # (n, classes), calibrated; None: see `held_out` and `new`
     labels: NDArray[np.integer] | None = None  # (n,) int, of photographs of the run
 
     def __len__(self) -> int:
@@ -121,18 +122,13 @@ def _predictions(
 def new(path: Path, files: Files, description: Description, decision: Decision | None) -> tuple[Sample, LeftOut]:
     """Return the photographs of a folder, a file or a pattern that are not of the run, and what was left out.
 
-    Raises ThawError if fewer than MIN_PHOTOGRAPHS can be read, or all are photographs of the run.
+    For a model of several labels there are no probabilities. Raises ThawError if fewer than MIN_PHOTOGRAPHS can be
+    read, or all are photographs of the run.
     """
     others: dict[Path, str] = {}
     items = list(stream.expand([str(path)], others))
     known, items = _without_known(items, files)
-    unread, taken = [], []
-    measured, features, probabilities = [], [], []
-    run_features = inference.compile_openvino(files.run.backbone / "backbone.xml", FEATURES, description.size,
-                                              _dtype(files.run.features))  # fmt: skip
-    network = deployed_model.converted_network(files.model, files.cache)
-    run_model = inference.compile_openvino(network, deployed_model.OUTPUT, description.size, np.float32)
-    run_model = flips.average_flips(run_model, decision and decision.test_time_flips)
+    unread, taken, measured = [], [], []
 
     def read_views() -> Iterator[NDArray[np.uint8]]:
         for image in stream.load_images(items, description.size, description.resize):
@@ -143,18 +139,31 @@ def new(path: Path, files: Files, description: Description, decision: Decision |
             measured.append(measure(image.view, taken[-1]))
             yield image.view[None]
 
-    batches, same_batches = tee(inference.rebatch(read_views()))
-    rows = zip(chain.from_iterable(map(arrays.pooled, run_features(batches))),
-               chain.from_iterable(run_model(same_batches)), strict=True)  # fmt: skip
+    runs = _runs(files, description, decision)
+    batches = tee(inference.rebatch(read_views()), len(runs))
+    outputs = zip(*(chain.from_iterable(run(part)) for run, part in zip(runs, batches, strict=True)), strict=True)
     with progress.bar("new", len(items)) as bar:
-        for row, outputs in rows:
-            features.append(row)
-            probabilities.append(outputs)
+        rows = []
+        for row in outputs:
+            rows.append(row)
             bar.update()
     left_out = LeftOut(known, unread, others)
     _check_count(path, len(taken), left_out)
-    calibrated = (decision or Decision()).calibrate(np.array(probabilities))
-    return Sample(taken, np.array(features), near_duplicates(taken), _stacked(measured), calibrated), left_out
+    features, *probabilities = (np.array(column) for column in zip(*rows, strict=True))
+    calibrated = (decision or Decision()).calibrate(probabilities[0]) if probabilities else None
+    return Sample(taken, features, near_duplicates(taken), _stacked(measured), calibrated), left_out
+
+
+def _runs(files: Files, description: Description, decision: Decision | None) -> list[inference.Run]:
+    """Return what computes features (n, channels) of views and, for one label each, probabilities (n, classes)."""
+    backbone, dtype = files.run.backbone / "backbone.xml", _dtype(files.run.features)
+    run = inference.compile_openvino(backbone, FEATURES, description.size, dtype)
+    runs = [lambda batches: map(arrays.pooled, run(batches))]
+    if description.task == SINGLE:
+        network = deployed_model.converted_network(files.model, files.cache)
+        model = inference.compile_openvino(network, deployed_model.OUTPUT, description.size, np.float32)
+        runs.append(flips.average_flips(model, decision and decision.test_time_flips))
+    return runs
 
 
 def _dtype(features: Path) -> type[np.floating]:

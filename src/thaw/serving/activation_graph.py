@@ -1,8 +1,8 @@
 """Where a converted network looks: class-activation maps, as `evaluation.class_activation` computes them with Keras.
 
 The map and its weights are found in OpenVINO's graph, since importing Keras takes seconds. They are found where the
-network ends in a mean over a map, or over the patches of a transformer, one dense layer and a softmax. For any other
-network there is no map, and none is made up.
+network ends in a mean over a map, or over the patches of a transformer, and one dense layer with a softmax or, for
+several labels, a sigmoid. For any other network there is no map, and none is made up.
 """
 
 from math import isqrt
@@ -24,9 +24,9 @@ class Weighing(NamedTuple):
 def find_weighing(probabilities: ov.Output) -> Weighing | None:
     """Return how the last layer weighs the mean of a map; None without one. `probabilities`: the network's output."""
     node = _behind(probabilities.get_node(), "Result", "Squeeze")
-    if node.get_type_name() != "Softmax":
+    if node.get_type_name() not in ("Softmax", "Sigmoid"):
         return None
-    node = _behind(node, "Softmax")
+    node = node.input_value(0).get_node()
     if node.get_type_name() == "Add" and _is_constant(node, 1):
         node = node.input_value(0).get_node()
     if node.get_type_name() != "Convolution" or not _is_constant(node, 1):
@@ -43,20 +43,21 @@ def find_weighing(probabilities: ov.Output) -> Weighing | None:
 
 
 def activation_map(
-    map_: NDArray[np.float32], kernel: NDArray[np.float32], predicted: int, rival: int
+    map_: NDArray[np.float32], kernel: NDArray[np.float32], predicted: int, rival: int | None
 ) -> NDArray[np.float32]:
-    """Return what each place (h, w) of an image adds to the logit of one class less that of another.
+    """Return what each place (h, w) of an image adds to the logit of one class less that of another, if there is one.
 
     Args:
         map_: the image's row of `Weighing.map`. Tokens are those of a square.
         kernel: that of the same Weighing.
         predicted: the first class.
-        rival: the second class.
+        rival: the second class; None where classes do not exclude one another.
     """
     if map_.ndim == 2:
         side = isqrt(len(map_))
         map_ = map_.reshape(side, side, -1).transpose(2, 0, 1)
-    return np.einsum("chw,c->hw", map_, kernel[:, predicted] - kernel[:, rival])
+    weights = kernel[:, predicted] if rival is None else kernel[:, predicted] - kernel[:, rival]
+    return np.einsum("chw,c->hw", map_, weights)
 
 
 def _behind(node: ov.Node, *skipped: str) -> ov.Node:

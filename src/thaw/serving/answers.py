@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from thaw.core.errors import ThawError
+from thaw.core.task import MULTI
 from thaw.engines import flips, openvino_setup
 from thaw.evaluation import review
 from thaw.images import decoding
-from thaw.prediction import deployed_model, stream
+from thaw.prediction import deployed_model, several_labels, stream
 from thaw.prediction.deployed_model import Decision, Description
 from thaw.prediction.output import Row, Table
 from thaw.prediction.stream import LoadedImage, Prediction
@@ -49,12 +50,16 @@ class Model:
     Args:
         network: the file of its converted network.
         description: its classes and its input.
-        decision: how its probabilities become a label; None if they are not calibrated.
+        decision: how its probabilities become a label, or several; None if they are not calibrated.
         run: what it was trained on; None where that is not there.
     """
 
     def __init__(
-        self, network: Path, description: Description, decision: Decision | None, run: TrainingPhotographs | None
+        self,
+        network: Path,
+        description: Description,
+        decision: Decision | several_labels.Decision | None,
+        run: TrainingPhotographs | None,
     ):
         full_network = openvino_setup.read(network)
         probabilities = full_network.output(deployed_model.OUTPUT).get_node().input_value(0)
@@ -63,13 +68,25 @@ class Model:
         self._network = SharedNetwork(outputs, full_network.get_parameters(), description.size)
         self._kernel = weighing and weighing.kernel
         self._large_images = ThreadPoolExecutor(1)  # one at a time: see `stream.load_images`
-        self.description, self.decision, self.run = description, decision, run
-        self._table = Table(description.classes, decision or Decision(), max_distance=run and run.limit)
+        self.description, self.run, self.is_calibrated = description, run, decision is not None
+        self.has_several = description.task == MULTI
+        if self.has_several:
+            rule, table = decision or several_labels.undecided(description.classes), several_labels.Table
+        else:
+            rule, table = decision or Decision(), Table
+        self.decision, self._table = rule, table(description.classes, rule, max_distance=run and run.limit)
 
     @property
     def has_map(self) -> bool:
         """Whether answers show where the network looked."""
         return self._kernel is not None
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """The probability above which a class is answered, of each class that has such a threshold."""
+        if self.has_several:
+            return dict(zip(self.description.classes, self.decision.thresholds, strict=True))
+        return {} if self.decision.threshold is None else {self.description.classes[1]: self.decision.threshold}
 
     def row(self, photograph: Photograph) -> Row:
         """Return the row of `src/predict.py --json --far` for a photograph, without a path.
@@ -89,7 +106,8 @@ class Model:
         A photograph that cannot be read has `error` alone. Else there are, beside what `row` returns:
 
         - `top`: pairs of class and probability, the most probable first, MAX_CLASSES at most.
-        - `rival`: the most probable other class.
+        - `subject`: the class that `heatmap` is of: the label, or the most probable one.
+        - `rival`: the most probable other class, which speaks against it; null where there may be several labels.
         - `picture`: what the network sees.
         - `heatmap`: where it looked, and `where`, its strongest place in words; null if there is no map.
         - `neighbours`: the nearest training photographs, each as `Neighbour`.
@@ -104,12 +122,15 @@ class Model:
         place = self.run and self.run.place(view, twin)
         result = self._row(view, probabilities, place and place.distance)
         ranked = sorted(result["probabilities"].items(), key=lambda item: -item[1])
-        rival = next(name for name, _ in ranked if name != result["label"])
-        result |= {"top": ranked[:MAX_CLASSES], "rival": rival, "picture": _address(review.jpeg(shown, SIDE))}
+        subject = ranked[0][0] if self.has_several else result["label"]
+        rival = None if self.has_several else next(name for name, _ in ranked if name != subject)
+        result |= {"top": ranked[:MAX_CLASSES], "subject": subject, "rival": rival}
+        result |= {"picture": _address(review.jpeg(shown, SIDE))}
         result |= {"heatmap": None, "where": None, "neighbours": [], "twin": None}
         if map_ is not None:
-            predicted, other = map(self.description.classes.index, (result["label"], rival))
-            places = activation_graph.activation_map(map_, self._kernel, predicted, other)
+            index = self.description.classes.index
+            other = None if rival is None else index(rival)
+            places = activation_graph.activation_map(map_, self._kernel, index(subject), other)
             heatmap = review.heatmap(shown, places)
             result |= {"heatmap": _address(review.jpeg(heatmap, SIDE)), "where": strongest_place(places)}
         if self.run is not None:
@@ -130,7 +151,7 @@ class Model:
 
     def _predict(self, view: NDArray[np.uint8]) -> tuple[NDArray[np.floating], NDArray[np.float32] | None]:
         """Return the mean probabilities of a view and the mirror images that the decision names, and the view's map."""
-        axes = flips.AXES[self._table.decision.test_time_flips]
+        axes = flips.AXES[self.decision.test_time_flips]
         plain, *mirrored = [self._network(view), *(self._network(np.flip(view[None], flip)[0]) for flip in axes)]
         probabilities = np.mean([plain[0], *(outputs[0] for outputs in mirrored)], axis=0)
         return probabilities, plain[1] if self.has_map else None

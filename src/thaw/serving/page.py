@@ -21,13 +21,13 @@ def facts(model: Model, key: str, without: str) -> dict[str, object]:
         key: of the server; see there.
         without: why there are no training photographs; empty if there are.
     """
-    threshold, run = model.decision and model.decision.threshold, model.run
+    run = model.run
     return {
         "key": key,
         "classes": model.description.classes,
-        "threshold": threshold,
-        "positive": None if threshold is None else model.description.classes[1],
-        "calibrated": model.decision is not None,
+        "several": model.has_several,
+        "thresholds": model.thresholds,
+        "calibrated": model.is_calibrated,
         "photographs": run and len(run),
         "far": run and run.far,
         "limit": run and run.limit,

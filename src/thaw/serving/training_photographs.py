@@ -72,14 +72,15 @@ class TrainingPhotographs:
         self.far = min(FAR, floor(10_000 * len(distances) / (len(distances) + 1)) / 10_000)
         self.limit = ood.distance_limit(distances, self.far)
         self._raw, self._description = raw, description
-        images = examples.read(run.features, run.split).split("train")
-        self._ids = images.image_ids
-        self._labels = np.array(examples.read_classes(run.features))[images.labels]
+        self._ids = examples.read(run.features, run.split).split("train").image_ids
+        split = tables.read(run.split, tables.SPLIT)
+        labels = dict(split.select("image_id", "label").iter_rows())
+        self._labels = [labels[image_id] for image_id in self._ids]
         self._twins, self._paths = {}, {}
         if (raw / "images.csv").exists():
             photographs = tables.read_images(raw)
             self._paths = dict(photographs.select("image_id", "path").iter_rows())
-            used = photographs.join(tables.read(run.split, tables.SPLIT).select("image_id", "split"), on="image_id")
+            used = photographs.join(split.select("image_id", "split"), on="image_id")
             self._twins = {sha: Twin(*rest) for sha, *rest in used["sha256", "image_id", "label", "split"].iter_rows()}
         network = openvino_setup.read(run.backbone / "backbone.xml")
         features = network.output(FEATURES).get_node().input_value(0)
@@ -102,7 +103,7 @@ class TrainingPhotographs:
         count = max(ood.NEIGHBOURS, SHOWN + 1)
         rows, similarities = comparison.nearest_training(self._training, self._features(view), count)
         neighbours = [
-            Neighbour(str(self._ids[row]), str(self._labels[row]), float(similarity), self._picture(self._ids[row]))
+            Neighbour(str(self._ids[row]), self._labels[row], float(similarity), self._picture(self._ids[row]))
             for row, similarity in zip(rows[0], similarities[0], strict=True)
             if twin is None or self._ids[row] != twin.image_id
         ]
