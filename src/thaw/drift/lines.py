@@ -24,8 +24,8 @@ def write_lines(drift: Drift) -> list[str]:
         lines.append(f"accuracy to expect: not known, since {drift.no_accuracy}")
     else:
         lines.append(
-            f"accuracy to expect: {accuracy.threshold:.1%} by thresholded confidence, {accuracy.mean:.1%} by mean "
-            f"probability; measured on the held-out ones: {accuracy.measured:.1%}"
+            f"accuracy to expect: {accuracy.mean:.1%} by mean probability, {accuracy.threshold:.1%} by thresholded "
+            f"confidence; measured on the held-out ones: {accuracy.measured:.1%}"
         )
     if accuracy is not None and test.differ:
         lines.append("the photographs differ, so these estimates may be far off: label some of them")

@@ -217,8 +217,8 @@ def _accuracy(drift: Drift) -> Markup:
     measured = elements.percent(accuracy.measured)
     interval = f"{100 * accuracy.measured_low:.1f}–{100 * accuracy.measured_high:.1f}"
     rows = [
-        elements.row("New, by thresholded confidence", [elements.cell(elements.percent(accuracy.threshold), "")]),
         elements.row("New, by mean probability", [elements.cell(elements.percent(accuracy.mean), "")]),
+        elements.row("New, by thresholded confidence", [elements.cell(elements.percent(accuracy.threshold), "")]),
         elements.row("Held out, measured", [elements.cell(measured, interval)]),
     ]
     note = (
