@@ -15,6 +15,7 @@ NOTHING = {
     "exploration",
     "guide",
     "handbook",
+    "labelling",
     "support",
     "serving",
     "drift",

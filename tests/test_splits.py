@@ -35,6 +35,7 @@ def photographs(labels: str, groups: dict[int, str] | None = None, subsets: dict
             "group": [(groups or {}).get(i, image_id) for i, image_id in enumerate(ids)],
             "own_group": [(groups or {}).get(i, "") for i in range(len(ids))],
             "subset": [(subsets or {}).get(i, "") for i in range(len(ids))],
+            "is_added": False,
         }
     )
 
