@@ -21,7 +21,17 @@ from thaw.core import label_values, params, tables
 from thaw.core.columns import ADDED
 from thaw.core.errors import run
 from thaw.core.files import read_json
-from thaw.splitting import by_labels, duplicates, folds, listing, own_groups, splits, subsets, thumbnails
+from thaw.splitting import (
+    by_labels,
+    candidates,
+    duplicates,
+    folds,
+    listing,
+    own_groups,
+    splits,
+    subsets,
+    thumbnails,
+)
 
 PARAMS = Path("params.yaml")
 RAW = Path("data/raw")
@@ -98,6 +108,8 @@ def summary(table: pl.DataFrame, why: str, near_duplicates: int | None, after: s
         parts.append("near-duplicates were not looked for (split.group_duplicates)")
     else:
         parts.append(f"near-duplicates of others: {near_duplicates:,} (see {LISTING} and {SHEET})")
+        if len(table) > candidates.MAX_ALL_PAIRS:
+            parts.append(f"of so many, each was compared with the {candidates.NEAREST} most similar by their hashes")
     added = table.filter("is_added")
     if len(added) and "fold" not in table.columns:
         parts.append(

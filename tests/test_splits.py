@@ -295,6 +295,15 @@ def run_stage(tmp_path, monkeypatch):
     return run_stage
 
 
+def test_that_many_photographs_are_compared_with_their_nearest_alone_is_said(run_stage, capsys, monkeypatch):
+    nearest_alone = "each was compared with the 16 most similar by their hashes"
+    groups = run_stage(keep_subsets=False)["group"]
+    assert nearest_alone not in capsys.readouterr().out
+    monkeypatch.setattr(script.candidates, "MAX_ALL_PAIRS", 0)
+    assert run_stage(keep_subsets=False)["group"].equals(groups)
+    assert nearest_alone in capsys.readouterr().out
+
+
 def test_near_duplicates_share_a_group_only_with_group_duplicates(run_stage, capsys):
     drawn = {"keep_subsets": False}
     assert run_stage(**drawn)["group"].n_unique() == 32

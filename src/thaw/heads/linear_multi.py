@@ -15,7 +15,7 @@ from thaw.core.label_values import lacking
 from thaw.core.task import MULTI
 from thaw.features import label_pairs
 from thaw.features.examples import NO_VIEW, Examples, training_weights
-from thaw.features.linear_probe import Probe, Samples, fit_path, until_worse
+from thaw.features.linear_probe import Probe, fit_path, read_samples, until_worse
 from thaw.heads.linear import LOGISTIC, require_pooled
 from thaw.heads.protocol import Head, HeadData, Log, Setting, Trained, variant_text
 
@@ -131,9 +131,9 @@ def fit_class(images: Examples, validation: Examples, features: np.ndarray, numb
     """
     known, seen = label_pairs.of_class(images, number), label_pairs.of_class(validation, number)
     counts, weights = known.view_counts, training_weights(known, params.class_weight)
-    x = features[known.views[known.views != NO_VIEW]].astype(np.float32)
-    samples = Samples(x, known.labels.repeat(counts), (weights / counts).repeat(counts))
-    for fitted, loss, accuracy in until_worse(fit_path(samples, params.strengths), features[seen.rows], seen):
+    rows, shared = known.views[known.views != NO_VIEW], (weights / counts).repeat(counts)
+    path = fit_path(read_samples(features, rows, known.labels.repeat(counts), shared), params.strengths)
+    for fitted, loss, accuracy in until_worse(path, arrays.Rows(features, seen.rows), seen):
         yield Step(fitted, loss, accuracy)
 
 
