@@ -17,6 +17,8 @@ NOTHING = {
     "handbook",
     "labelling",
     "support",
+    "serving",
+    "drift",
 }  # tools that people run by hand
 EVALUATE = {"evaluation", "report"}
 

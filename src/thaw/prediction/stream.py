@@ -194,7 +194,11 @@ def _check_file(path: Path) -> None:
     """Raise what is clearer than a decoder's error, and refuse what a decoder would show only a preview of."""
     if path.exists() and not path.is_file():
         raise ThawError("not a file")  # reading a pipe or a device would never end
-    kind = formats.kind(path)  # raises OSError, with a reason, for a missing permission or a name too long
+    check_kind(formats.kind(path))  # raises OSError, with a reason, for a missing permission or a name too long
+
+
+def check_kind(kind: formats.Kind) -> None:
+    """Raise ThawError for a file of a kind that a decoder does not read, or reads only a preview of."""
     if kind.name == "HEIC" and READS_HEIF:
         return
     if kind.name == "HEIC":
