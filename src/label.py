@@ -73,7 +73,7 @@ def next_photographs(options: argparse.Namespace, parameters: Section) -> None:
     state = read_state(
         parameters, Known() if options.from_scratch else known_labels.read(ARTIFACTS), table, corrections
     )
-    hand_over.check_replaceable(options.output, state.labels.items())
+    hand_over.check_replaceable(options.output, state.labels)
     caches = named_path(str(options.cache), "--cache")
     network, cache = frozen_network.open_network(parameters, BACKBONE, ARTIFACTS.features, caches / "features")
     frozen_network.check_same(state.known, network)
@@ -107,7 +107,7 @@ def check_labels(options: argparse.Namespace, parameters: Section) -> None:
     download = parameters.download
     tables = added.added_path(download), added.corrections_path(download)
     state = read_state(parameters, known_labels.read(ARTIFACTS), *tables)
-    hand_over.check_replaceable(options.output, state.labels.items())
+    hand_over.check_replaceable(options.output, state.labels)
     found = suspects.find(state.known, ARTIFACTS.raw, PREDICTIONS, options.count, state.judged)
     if found.absent:
         say(f"{found.absent:,} photographs are not on this machine: `dvc checkout download` brings them back")
@@ -183,7 +183,7 @@ def from_fiftyone(name: str, field: str | None):
 
 
 def write(options: argparse.Namespace, items: Sequence[Item], state: State, bits: int | None, description: str) -> None:
-    served = hand_over.write(options.output, items, state.classes, state.labels.items(), bits)
+    served = hand_over.write(options.output, items, state.classes, state.labels, bits)
     print(f"label: {len(items):,} photographs in {options.output}, {description}")
     if len(items) > MAX_IMAGES:
         say(f"{hand_over.SHEET} shows the first {MAX_IMAGES:,} of them")

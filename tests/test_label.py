@@ -402,12 +402,33 @@ def test_a_photograph_that_is_labelled_in_two_ways_is_a_conflict(tmp_path):
 def test_a_label_of_the_run_is_only_corrected_where_it_was_in_doubt(tmp_path):
     path = draw(tmp_path / "a.png", 1)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    labelled = taking.Labelled(("cat", "dog"), {sha256: ("id-1", "cat")}, {})
+    labelled = taking.Labelled(("cat", "dog"), {sha256: {"id-1": "cat"}}, {})
     assert len(taking.decide([Returned("1", path, "dog")], labelled, "x").conflicts) == 1
     in_doubt = Returned("1", path, "dog", sha256, "id-1")
     assert taking.decide([in_doubt], labelled, "x").corrected == [("id-1", sha256, "cat", "dog")]
     gone = Returned("1", None, "dog", sha256, "id-1", f"{returned.NOT_FOUND}: a.png")
     assert taking.decide([gone], labelled, "x").corrected == [("id-1", sha256, "cat", "dog")]
+
+
+def test_who_judges_a_label_first_is_not_overruled_by_a_second_hand_over(tmp_path):
+    path = draw(tmp_path / "a.png", 1)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    labelled = taking.Labelled(("cat", "dog", "owl"), {sha256: {"id-1": "dog"}}, {}, {"id-1"})
+    taken = taking.decide([Returned("1", path, "owl", sha256, "id-1")], labelled, "x")
+    assert not taken.corrected and taken.conflicts[0][-1] == "is labelled 'dog' already, as a person has judged"
+    assert taking.decide([Returned("1", path, "dog", sha256, "id-1")], labelled, "x").same == 1
+
+
+def test_a_photograph_that_is_in_the_run_twice_is_corrected_where_it_was_wrong(tmp_path):
+    path = draw(tmp_path / "a.png", 1)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    labelled = taking.Labelled(("cat", "dog"), {sha256: {"id-1": "dog", "id-2": "cat"}}, {})
+    given = [Returned(image_id, path, "cat", sha256, image_id) for image_id in ("id-1", "id-2")]
+    taken = taking.decide(given, labelled, "x")
+    assert taken.corrected == [("id-1", sha256, "dog", "cat")]
+    assert taken.confirmed == [("id-2", sha256, "cat", "cat")] and not taken.same
+    (conflict,) = taking.decide([Returned("1", path, "cat")], labelled, "x").conflicts
+    assert conflict[-1] == "is labelled 'cat' and 'dog' already"
 
 
 def test_rows_are_appended_to_a_table_of_a_persons_own(tmp_path):
@@ -418,6 +439,72 @@ def test_rows_are_appended_to_a_table_of_a_persons_own(tmp_path):
     table.write_text("a,b\n1,2\n")
     with pytest.raises(ThawError, match="has no column 'path'"):
         taking.append(table, taking.ADDED_COLUMNS, [("b.jpg", "dog", "12")])
+    with pytest.raises(ThawError, match="is no CSV"):
+        taking.append(tmp_path / "t.parquet", taking.ADDED_COLUMNS, [("b.jpg", "dog", "12")])
+
+
+@pytest.mark.parametrize(
+    "before", ["path;label;sha256\r\n", "\ufeffsep=;\npath;label;sha256\n", "path\tlabel\tsha256\n"]
+)
+def test_rows_are_appended_as_a_spreadsheet_has_saved_the_others(before, tmp_path):
+    table = tmp_path / "t.csv"
+    table.write_text(before + "a.jpg;cat;11\n".replace(";", "\t" if "\t" in before else ";"), newline="")
+    taking.append(table, taking.ADDED_COLUMNS, [("b, c.jpg", "dog", "12")])
+    assert taking.read_added(table) == {"11": ("a.jpg", "cat"), "12": ("b, c.jpg", "dog")}
+
+
+@pytest.mark.parametrize(
+    ("saved", "said"),
+    [
+        (lambda text: text.replace(",", ";").encode("utf-8-sig"), "labels that were not taken, such as 'cat'"),
+        (lambda text: text.encode("utf-16"), "is UTF-16"),
+        (lambda text: text.replace("label", "Label").encode(), "has no column 'label' any more"),
+    ],
+)
+def test_labels_are_not_lost_however_a_spreadsheet_has_saved_them(saved, said, tmp_path):
+    item = Item(draw(tmp_path / "a.png", 1), "0" * 64, 0.5, "why")
+    hand_over.write(tmp_path / "out", [item], ["cat", "dog"], ())
+    table = tmp_path / "out" / hand_over.TABLE
+    table.write_bytes(saved(table.read_text().replace("a.png,,", "a.png,cat,")))
+    with pytest.raises(ThawError, match=said):
+        hand_over.check_replaceable(tmp_path / "out", ())
+
+
+def test_what_lies_beside_the_folders_of_classes_is_counted(tmp_path):
+    draw(tmp_path / "cat/1.png", 1)
+    draw(tmp_path / "2.png", 2)
+    draw(tmp_path / "unlabelled/3.png", 3)
+    (tmp_path / "cat/notes.txt").write_text("notes")
+    (tmp_path / ".DS_Store").write_text("")
+    taken = taking.decide(returned.read(str(tmp_path), None, None), taking.Labelled(None, {}, {}), "x")
+    assert [path.name for path, *_ in taken.added] == ["1.png"] and taken.unlabelled == 2
+    assert [(place, reason) for place, *_, reason in taken.conflicts] == [
+        (str(tmp_path / "cat/notes.txt"), "not an image by its content")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("long.csv", f"path,label\n{'a' * 5000},cat\n"),
+        (
+            "address.json",
+            '[{"data": {"image": "http://[x"}, "annotations": [{"result": [{"value": {"choices": ["cat"]}}]}]}]',
+        ),
+        ("long.json", json.dumps([{"image": f"/data/local-files/?d={'a' * 5000}", "choice": "cat"}])),
+        ("cut.csv", 'path,label\na.png,"{""choices"": [1,"\n'),
+    ],
+)
+def test_a_name_or_label_that_cannot_be_is_a_conflict(name, content, tmp_path):
+    (tmp_path / name).write_text(content)
+    (row,) = returned.read(str(tmp_path / name), None, None)
+    assert row.path is None and returned.NOT_FOUND in row.problem
+
+
+def test_json_that_is_nested_too_deeply_is_refused(tmp_path):
+    (tmp_path / "a.json").write_text("[" * 100_000)
+    with pytest.raises(ThawError, match="is not JSON"):
+        returned.read(str(tmp_path / "a.json"), None, None)
 
 
 def test_the_cache_keeps_what_it_is_given_and_survives_damage(tmp_path):

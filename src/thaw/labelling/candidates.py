@@ -187,7 +187,7 @@ def find(photographs: Photographs, state: State, cache: FeatureCache, mirrored: 
     Raises:
         ThawError: no photograph is left.
     """
-    labels, known = state.labels, state.known
+    labels, known = {sha256 for sha256, _ in state.labels}, state.known
     new = photographs.take(i for i, sha256 in enumerate(photographs.hashes) if sha256 not in labels)
     labelled = len(photographs.hashes) - len(new.hashes)
     if not photographs.hashes:

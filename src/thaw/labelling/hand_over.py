@@ -11,6 +11,7 @@ from thaw.core.files import atomic_folder, write_json, write_text
 from thaw.images import views
 from thaw.labelling import label_studio
 from thaw.prediction.sheet import SIDE, Sheet
+from thaw.sources import table_reading
 
 TABLE, SHEET, TASKS, PAGE = "photographs.csv", "sheet.jpg", "label_studio_tasks.json", "label_studio_page.xml"
 COLUMNS = ("rank", "path", "label", "given", "predicted", "probability", "score", "reason", "image_id", "sha256")
@@ -54,7 +55,7 @@ def write(
         bits: of values in 16 bits, where a file does not say it.
 
     Raises:
-        ThawError: the folder holds something else, or labels that were not taken.
+        ThawError: the folder holds something else, labels that were not taken, or a table that cannot be read.
     """
     check_replaceable(folder, taken)
     served = Path(os.path.commonpath([item.path.parent for item in items]))
@@ -77,7 +78,7 @@ def write(
 
 
 def check_replaceable(folder: Path, taken: Collection[tuple[str, str]]) -> None:
-    """Raise ThawError if a folder holds anything that `write` did not write, or a label that is not in `taken`."""
+    """Raise ThawError if a folder holds anything that `write` did not write, or may hold a label not in `taken`."""
     if not folder.exists():
         return
     if not folder.is_dir():
@@ -86,14 +87,15 @@ def check_replaceable(folder: Path, taken: Collection[tuple[str, str]]) -> None:
         raise ThawError(f"--output {folder} holds {others[0]}, which is not from an earlier call: give another name")
     if not (folder / TABLE).exists():
         return
-    with (folder / TABLE).open(newline="", **ENCODING) as file:
-        for row in csv.DictReader(file):
-            label = (row.get("label") or "").strip()
-            if label and (row.get("sha256"), label) not in taken:
-                raise ThawError(
-                    f"{folder / TABLE} has labels that were not taken, such as {label!r}: run `python src/label.py "
-                    f"take {folder / TABLE}` first, or give another --output"
-                )
+    columns = table_reading.read(folder / TABLE, f"--output {folder}: {TABLE}").columns  # however it was saved
+    if (given := columns.get("label")) is None:
+        raise ThawError(f"--output {folder}: {TABLE} has no column 'label' any more: give another name")
+    for label, sha256 in zip(given, columns.get("sha256") or [""] * len(given), strict=True):
+        if label and (sha256, label) not in taken:
+            raise ThawError(
+                f"{folder / TABLE} has labels that were not taken, such as {label!r}: run `python src/label.py "
+                f"take {folder / TABLE}` first, or give another --output"
+            )
 
 
 def _row(rank: int, item: Item) -> dict[str, object]:

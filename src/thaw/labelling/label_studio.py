@@ -98,7 +98,10 @@ def file_names(image: str) -> list[str]:
 
     One that was uploaded has got eight digits and a hyphen before its name.
     """
-    parts = urlsplit(image)
+    try:
+        parts = urlsplit(image)
+    except ValueError:  # such as http://[
+        return []
     if parts.path.rstrip("/") == LOCAL_FILES.rstrip("/"):
         return parse_qs(parts.query).get("d", [])
     if UPLOADED in parts.path:

@@ -1,5 +1,6 @@
 """What a person has labelled, as it comes back: from Label Studio, FiftyOne, a table or folders."""
 
+import contextlib
 import json
 import os
 import re
@@ -14,7 +15,7 @@ from thaw.core.paths import existing, without_parents
 from thaw.labelling import label_studio
 from thaw.prediction import stream
 from thaw.prediction.stream import LoadedImage
-from thaw.sources import class_names, table_reading
+from thaw.sources import class_names, formats, table_reading
 from thaw.sources.leftovers import is_leftover
 from thaw.sources.own_files import is_unlabelled
 
@@ -65,7 +66,7 @@ class Finder:
         for name in names:
             for folder in filter(None, (self.folder, self.root)):
                 path = without_parents(folder.absolute() / existing(name, folder))
-                if path.is_file():
+                if os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises on a name that the system refuses
                     return path
         if self.root is not None:
             for name in names:
@@ -117,7 +118,7 @@ def read(name: str, root: Path | None, fiftyone: Callable[[str], Iterator]) -> l
 def _tasks(path: Path) -> list[dict]:
     try:
         content = json.loads(read_utf8(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ThawError(f"{path} is not JSON: {error}") from None
     if not label_studio.is_export(content):
         raise ThawError(f"{path} is no export of Label Studio's: it should be a list of tasks (JSON or JSON-MIN)")
@@ -128,7 +129,8 @@ def _label_texts(row: Mapping[str, str]) -> list[str]:
     """Return the labels of a row. Label Studio's CSV has several as JSON."""
     text = row.get("label") or row.get("choice") or ""
     if re.match(r'\{"choices": ?\[', text):
-        return [str(choice) for choice in json.loads(text)["choices"]]
+        with contextlib.suppress(ValueError):  # else it is a text that only looks like JSON
+            return [str(choice) for choice in json.loads(text)["choices"]]
     return [text] if text else []
 
 
@@ -159,20 +161,32 @@ def _from_rows(
 
 
 def _from_folders(folder: Path) -> Iterator[Returned]:
-    """Yield the photographs of a folder with a folder for each class, and all that lies below it."""
-    classes = sorted(e for e in folder.iterdir() if e.is_dir() and not is_leftover(e.name, is_folder=True))
-    classes = [each for each in classes if not is_unlabelled(each.name)]
+    """Yield the photographs of a folder with a folder for each class, and all that lies below it.
+
+    Those beside the folders of the classes, or in one for photographs without a label, have none. Files that are no
+    photographs have a problem.
+    """
+    inside = sorted(e for e in folder.iterdir() if not is_leftover(e.name, is_folder=e.is_dir()))
+    classes = [each for each in inside if each.is_dir() and not is_unlabelled(each.name)]
     if not classes:
         raise ThawError(
             f"{folder} has no folder for a class: photographs that were labelled lie in folders of their class"
         )
     for each in classes:
-        label = class_names.composed(each.name)
-        for item in stream.expand([str(each)]):
+        label, left_out = class_names.composed(each.name), {}
+        for item in stream.expand([str(each)], left_out):
             if isinstance(item, LoadedImage):
                 yield Returned(item.path, None, label, problem=item.error)
             else:
                 yield Returned(str(item), without_parents(item.absolute()), label, problem=_fault(label))
+        for path, why in sorted(left_out.items()):
+            if why != stream.LEFTOVER:
+                yield Returned(str(path), None, label, problem=why)
+    for each in inside:
+        if each not in classes and (each.is_dir() or formats.kind(each).is_picture):
+            for item in stream.expand([str(each)]):
+                if not isinstance(item, LoadedImage):
+                    yield Returned(str(item), None, "", problem=NO_LABEL)
 
 
 @cache

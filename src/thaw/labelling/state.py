@@ -20,21 +20,22 @@ class State:
     Attributes:
         known: the photographs of the run.
         classes: that a label may have: those of the run, and new ones.
-        images: SHA-256 → (image_id, label) of the photographs of the run, as they are corrected now.
+        images: SHA-256 → image_id → label of the photographs of the run, as they are corrected now.
         added: SHA-256 → label of what came back, whether a run has seen it or not.
         judged: ids of photographs of the run whose label a person has corrected or confirmed.
     """
 
     known: Known
     classes: tuple[str, ...]
-    images: Mapping[str, tuple[str, str]]
+    images: Mapping[str, Mapping[str, str]]
     added: Mapping[str, str]
     judged: frozenset[str]
 
     @property
-    def labels(self) -> dict[str, str]:
-        """SHA-256 → label of all that is labelled."""
-        return dict(self.added) | {sha256: label for sha256, (_, label) in self.images.items()}
+    def labels(self) -> set[tuple[str, str]]:
+        """(SHA-256, label) of all that is labelled."""
+        of_run = {(sha256, label) for sha256, images in self.images.items() for label in images.values()}
+        return of_run | {(sha256, label) for sha256, label in self.added.items() if sha256 not in self.images}
 
     @property
     def waiting(self) -> list[str]:
@@ -77,11 +78,13 @@ def read(known: Known, classes: tuple[str, ...], added_table: Path | None, corre
     for row in rows:
         if current.get(row.image_id) == row.old:
             current[row.image_id] = row.new
-    hashes = known.images.select("sha256", "image_id").iter_rows()
+    images: dict[str, dict[str, str]] = {}
+    for sha256, image_id in known.images.select("sha256", "image_id").iter_rows():
+        images.setdefault(sha256, {})[image_id] = current[image_id]
     return State(
         known=known,
         classes=classes or tuple(sorted(set(labels.values()))),
-        images={sha256: (image_id, current[image_id]) for sha256, image_id in hashes},
+        images=images,
         added=labels,
         judged=frozenset(row.image_id for row in rows),
     )

@@ -16,6 +16,7 @@ from thaw.sources import table_reading
 ADDED_COLUMNS = ("path", "label", "sha256")
 CORRECTION_COLUMNS = ("image_id", "sha256", "old", "new", "from")
 CONFLICT_COLUMNS = ("place", "path", "label", "reason")
+CSV = {".csv": ",", ".tsv": "\t"}  # ending → what separates the values of a new table
 ENCODING = {"encoding": "utf-8", "errors": "surrogateescape"}
 
 
@@ -25,13 +26,13 @@ class Labelled:
 
     Attributes:
         classes: that a label may have; None: any.
-        images: SHA-256 → (image_id, label) of the photographs of the run.
+        images: SHA-256 → image_id → label of the photographs of the run; a file may be there twice.
         added: SHA-256 → label of what came back before.
         judged: ids of photographs of the run whose label a person has corrected or confirmed.
     """
 
     classes: Sequence[str] | None
-    images: Mapping[str, tuple[str, str]]
+    images: Mapping[str, Mapping[str, str]]
     added: Mapping[str, str]
     judged: Collection[str] = ()
 
@@ -60,8 +61,8 @@ class Taken:
 def decide(returned: Iterable[Returned], labelled: Labelled, new_classes_parameter: str) -> Taken:
     """Decide what becomes of each label.
 
-    A photograph that has no label yet is added. The label of a photograph whose label was in doubt is corrected. Any
-    other label that contradicts one is a conflict: nothing is overwritten.
+    A photograph that has no label yet is added. The label of a photograph whose label was in doubt is corrected, once.
+    Any other label that contradicts one is a conflict: nothing is overwritten.
 
     Args:
         returned: what came back.
@@ -84,15 +85,16 @@ def decide(returned: Iterable[Returned], labelled: Labelled, new_classes_paramet
     given: dict[str, list[str]] = {}
     for each, sha256 in usable:
         given.setdefault(sha256, []).append(each.label)
-    placed: set[str] = set()
+    placed: set[tuple[str, str]] = set()
     for each, sha256 in usable:
+        in_doubt = each.image_id if each.image_id in labelled.images.get(sha256, {}) else ""
         if len(names := sorted(set(given[sha256]))) > 1:
             taken.conflict(each, f"has several labels in this hand-over: {', '.join(names)}")
-        elif sha256 in placed:
+        elif (sha256, in_doubt) in placed:
             taken.same += 1
         else:
-            placed.add(sha256)
-            _place(each, sha256, labelled, taken)
+            placed.add((sha256, in_doubt))
+            _place(each, sha256, in_doubt, labelled, taken)
     return taken
 
 
@@ -106,20 +108,21 @@ def _problem(each: Returned, sha256: str, labelled: Labelled, parameter: str) ->
     return ""
 
 
-def _place(each: Returned, sha256: str, labelled: Labelled, taken: Taken) -> None:
-    """Put a label where it belongs."""
-    image_id, before = labelled.images.get(sha256, ("", labelled.added.get(sha256, "")))
-    was_in_doubt = bool(each.image_id) and each.image_id == image_id
-    if before == each.label and was_in_doubt and image_id not in labelled.judged:
-        taken.confirmed.append((image_id, sha256, before, before))
-    elif before == each.label:
+def _place(each: Returned, sha256: str, in_doubt: str, labelled: Labelled, taken: Taken) -> None:
+    """Put a label where it belongs. `in_doubt`: the id of the photograph of the run whose label it is; or empty."""
+    images = labelled.images.get(sha256, {})
+    before = [images[in_doubt]] if in_doubt else sorted(set(images.values()))
+    before = before or [name for name in [labelled.added.get(sha256)] if name]
+    if in_doubt and in_doubt not in labelled.judged:
+        kind = taken.confirmed if before == [each.label] else taken.corrected
+        kind.append((in_doubt, sha256, before[0], each.label))
+    elif before == [each.label]:
         taken.same += 1
     elif not before:
         taken.added.append((each.path, each.label, sha256))
-    elif was_in_doubt:
-        taken.corrected.append((image_id, sha256, before, each.label))
     else:
-        taken.conflict(each, f"is labelled {before!r} already")
+        judged = ", as a person has judged" if in_doubt else ""
+        taken.conflict(each, f"is labelled {' and '.join(map(repr, before))} already{judged}")
 
 
 def _sha256(path: Path) -> str:
@@ -147,10 +150,15 @@ def write(taken: Taken, added: Path, corrections: Path, project: Path, source: s
 
 
 def append(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Append rows to a table in CSV, which is made if there is none. Its own columns and rows stay as they are."""
+    """Append rows to a table in CSV, which is made if there is none. Its own columns and rows stay as they are.
+
+    The rows are separated as a spreadsheet has saved the others. Raises ThawError if it is a table of another kind.
+    """
     rows = list(rows)
     if not rows:
         return
+    if path.suffix.lower() not in CSV:
+        raise ThawError(f"{path} is no CSV by its ending, and nothing else is appended to: name a table in CSV")
     text = io.StringIO(newline="")
     before, header = "", list(columns)
     if path.exists():
@@ -160,7 +168,8 @@ def append(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]])
         if absent := [column for column in columns if column not in header]:
             raise ThawError(f"{path} has no column {absent[0]!r}: it is not a table of `take`: name another one")
         before += "" if before.endswith("\n") else "\n"
-    writer = csv.DictWriter(text, header, lineterminator="\n", restval="")
+    delimiter = table_reading.delimiter(before) if before else CSV[path.suffix.lower()]
+    writer = csv.DictWriter(text, header, lineterminator="\n", restval="", delimiter=delimiter)
     if not before:
         writer.writeheader()
     writer.writerows(dict(zip(columns, row, strict=True)) for row in rows)

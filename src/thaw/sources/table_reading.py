@@ -16,6 +16,7 @@ from thaw.core.encodings import seen
 from thaw.core.errors import ThawError
 from thaw.sources.own_files import is_folder, raise_if_lost
 
+FOR_EXCEL = re.compile(r"\ufeff?sep=(.)\s*$", re.IGNORECASE)  # such a first line says how the others are separated
 BEGINNINGS = {  # what files of other kinds begin with, whatever their names end with
     b"PK\x03\x04": "is a zip archive or a workbook of a spreadsheet: unpack it, or save its sheet as CSV (UTF-8)",
     b"\x1f\x8b": "is compressed: unpack it first",
@@ -69,12 +70,9 @@ def read(path: Path, name: str) -> Table:
 
 
 def _read_csv(content: bytes, name: str) -> Table:
-    """Read CSV with commas, semicolons or tabs, whichever its first line has most of."""
     text = _text(content, name)
-    rows, lines, first = [], [], text.lstrip().partition("\n")[0]
-    for_excel = re.match(r"sep=(.)\s*$", first, re.IGNORECASE)  # such a line says how the others are separated
-    delimiter = for_excel[1] if for_excel else max(",;\t", key=first.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    rows, lines, for_excel = [], [], FOR_EXCEL.match(_first_line(text))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter(text), strict=True)
     try:
         for row in reader:
             if any(value.strip() for value in row) and not (for_excel and reader.line_num == 1):
@@ -95,6 +93,17 @@ def _read_csv(content: bytes, name: str) -> Table:
     if repeated := [column for column in header if column and header.count(column) > 1]:
         raise ThawError(f"{name} has two columns {repeated[0]!r}")
     return Table({column: [row[i] for row in rows[1:]] for i, column in enumerate(header)}, lines[1:])
+
+
+def delimiter(text: str) -> str:
+    """Return what separates the values of CSV: comma, semicolon or tab, whichever its first line has most of."""
+    first = _first_line(text)
+    for_excel = FOR_EXCEL.match(first)
+    return for_excel[1] if for_excel else max(",;\t", key=first.count)
+
+
+def _first_line(text: str) -> str:
+    return text.lstrip().partition("\n")[0]
 
 
 def _read_json_lines(content: bytes, name: str) -> Table:
