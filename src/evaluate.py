@@ -9,9 +9,11 @@ With `split.folds`, test is every photograph, answered by models that have not s
 saved model are then chosen on all these answers.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from thaw.core import params, prefetch
+from thaw.core.cache import of_environment
 from thaw.core.errors import run
 from thaw.core.files import write_json, write_text
 from thaw.core.hashes import md5
@@ -58,7 +60,8 @@ def main() -> None:
     parameters = params.load(Path("params.yaml"))
     settings = parameters.evaluate
     hashing = prefetch.run_in_background(lambda: {path.as_posix(): md5(path) for path in HASHED})
-    trained = models.load(FILES, settings.test_time_flips)
+    files = replace(FILES, dataset=replace(DATASET, cache=of_environment()))
+    trained = models.load(files, settings.test_time_flips)
     head = trained.head
     settings.check_classes(head.classes)
 

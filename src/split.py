@@ -16,7 +16,7 @@ import thaw  # noqa: F401 - first: it chooses the kernels of other libraries
 import polars as pl
 import polars.selectors as cs
 
-from thaw.core import params, tables
+from thaw.core import cache, params, tables
 from thaw.core.errors import run
 from thaw.core.files import read_json
 from thaw.splitting import duplicates, folds, listing, own_groups, splits, subsets, thumbnails
@@ -30,7 +30,7 @@ SHEET = Path("reports/duplicates.jpg")
 
 def main() -> None:
     split = params.load(PARAMS).split
-    table = tables.read_images(RAW)
+    table, pixels = tables.read_images(RAW), cache.of_environment()
     strata = read_json(RAW / "source.json")["strata"]
     image_ids, paths = table["image_id"].to_list(), [RAW / path for path in table["path"]]
     own, warnings = own_groups.read(table, split.group_columns)  # before the work
@@ -39,7 +39,7 @@ def main() -> None:
         warnings.append(f"split.time: {split.time} has no effect, since split.after is null")
     alike = image_ids
     if split.group_duplicates:
-        small = thumbnails.read(paths, OUTPUT.parent)
+        small = thumbnails.read(paths, OUTPUT.parent, pixels)
         alike = duplicates.group_near_duplicates(image_ids, small, mirrored=split.mirrored_duplicates)
     for group, size in duplicates.oversized_groups(alike):
         print(f"split: warning: {size:,} photographs count as near-duplicates of {group}: check whether they are")
@@ -61,7 +61,7 @@ def main() -> None:
     else:
         table = table.with_columns(split=splits.draw(table, split))
         splits.check_weights(table)
-    listing.write_sheet(paths, alike, SHEET)
+    listing.write_sheet(paths, alike, SHEET, pixels)
     tables.write(listing.groups(table), LISTING)
     columns = [*tables.SPLIT, cs.matches(tables.FOLD_COLUMNS)]
     tables.write(table.filter(pl.col("split").is_not_null()).select(columns), OUTPUT)

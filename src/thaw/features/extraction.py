@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from thaw.core import arrays, progress, tables
+from thaw.core.cache import Cache, size_text
 from thaw.core.errors import ThawError
 from thaw.core.files import read_json, write_json
 from thaw.engines import inference
@@ -44,6 +45,7 @@ class Dataset:
     raw: Path  # folder with the images and images.csv
     split: Path  # split.csv
     augmentations: Path  # augmentations.csv
+    cache: Cache | None = None  # of decoded pixels
 
 
 def sized(image: "Image", backbone: Path) -> ImageSettings:
@@ -98,7 +100,7 @@ class PlannedViews:
         augmented = self._plan.select(*tables.ROWS).with_row_index("planned")
         self._rows = pl.concat([plain, augmented], how="diagonal").sort("image_id", "copy")
         self._paths = dict(tables.read_images(dataset.raw).select("image_id", "path").iter_rows())
-        self._raw, self._image = dataset.raw, image
+        self._raw, self._image, self._cache = dataset.raw, image, dataset.cache
 
     @property
     def rows(self) -> pl.DataFrame:
@@ -116,6 +118,7 @@ class PlannedViews:
             ),
             self._image.size,
             self._image.resize,
+            self._cache,
         )
 
 
@@ -187,13 +190,6 @@ def check_space(folder: Path, array: PlannedArray, remedy: str) -> None:
         f"{array.rows:,} outputs of {array.layer or 'the input'}, {array.shape} each, need {array.size} of disk, but "
         f"{size_text(free)} are free: {''.join(fitting[:1])}{remedy}"
     )
-
-
-def size_text(size: int) -> str:
-    """Return a number of bytes as text, such as `12 MB`."""
-    if size < 1e6:
-        return f"{size / 1e3:,.0f} kB"
-    return f"{size / 1e6:,.0f} MB" if size < 1e9 else f"{size / 1e9:,.1f} GB"
 
 
 def open_activations(folder: Path, dataset: Dataset, backbone: Path) -> "np.memmap | Recomputed":

@@ -16,6 +16,7 @@ import polars as pl
 from PIL import Image
 
 from thaw.core import progress, tables
+from thaw.core.cache import Cache
 from thaw.core.encodings import printable
 from thaw.core.errors import ThawError
 from thaw.core.files import clone, write_json
@@ -32,8 +33,10 @@ MAX_CLASSES = 10_000
 ROTATIONS = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
 
 
-def collect(listing: Listing, raw: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
+def collect(listing: Listing, raw: Path, cache: Cache | None = None) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Copy the images of a listing into `raw/images`; write `images.csv`, `missing.csv` and `source.json`.
+
+    To find damage, each image is decoded. The `cache` keeps the pixels for later stages.
 
     Of each class, these are the first `listing.max_per_class` images that can be read: the next image in the listing
     replaces one that cannot.
@@ -54,7 +57,7 @@ def collect(listing: Listing, raw: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
     for image in listing.images:
         if not image.left_out:
             candidates[image.label].append(image)
-    rows, missing = _copy_all(listing, candidates, raw)
+    rows, missing = _copy_all(listing, candidates, raw, cache)
     for label, copied in rows.items():
         if len(copied) < listing.min_per_class:
             why = next((f" ({missing[i.image_id][1]})" for i in candidates[label] if i.image_id in missing), "")
@@ -115,7 +118,7 @@ def _check(listing: Listing) -> None:
 
 
 def _copy_all(
-    listing: Listing, candidates: dict[str, list[SourceImage]], raw: Path
+    listing: Listing, candidates: dict[str, list[SourceImage]], raw: Path, cache: Cache | None
 ) -> tuple[dict[str, list[dict[str, object]]], dict[str, tuple[str, str]]]:
     """Copy the images that count, tried in the order of the candidates of each class.
 
@@ -123,6 +126,8 @@ def _copy_all(
     ThawError if the server failed at an image, after the other images of the round are read.
     """
     most = listing.max_per_class
+    if listing.read is None:
+        decoding.announce([image.path for images in candidates.values() for image in islice(images, most)], cache)
     waiting = {label: iter(images) for label, images in candidates.items()}
     rows: dict[str, list[dict[str, object]]] = {label: [] for label in candidates}
     missing: dict[str, tuple[str, str]] = {}
@@ -139,7 +144,7 @@ def _copy_all(
             for label, images in waiting.items()
             for image in islice(images, None if most is None else most - len(rows[label]))
         ]:
-            for image, result in zip(batch, pool.map(partial(_copy, listing, raw), batch), strict=True):
+            for image, result in zip(batch, pool.map(partial(_copy, listing, raw, cache), batch), strict=True):
                 if isinstance(result, FailingError):
                     failures.append(f"{_file(image)}: {result}")
                 elif isinstance(result, ThawError):
@@ -164,7 +169,7 @@ def _check_that_most_are_read(listing: Listing, rows: dict[str, list], missing: 
         )
 
 
-def _copy(listing: Listing, raw: Path, image: SourceImage) -> dict[str, object] | ThawError:
+def _copy(listing: Listing, raw: Path, cache: Cache | None, image: SourceImage) -> dict[str, object] | ThawError:
     """Copy one image and return its row of `images.csv`, or the error why there is none."""
     ending = image.path.suffix.lower()
     if listing.read is None:
@@ -172,9 +177,9 @@ def _copy(listing: Listing, raw: Path, image: SourceImage) -> dict[str, object] 
     name = f"images/{image.image_id}{ending if SAFE_ENDING.fullmatch(ending) else ''}"
     try:
         if listing.read is None:
-            height, width = _copy_own(image, raw / name, listing).shape[:2]
+            height, width = _copy_own(image, raw / name, listing, cache)
         else:
-            height, width = listing.read(image).shape[:2]
+            height, width = listing.read(image)
             if image.rotation:
                 width, height = _rotate(image.path, raw / name, image.rotation)
             else:
@@ -199,8 +204,8 @@ def _copy(listing: Listing, raw: Path, image: SourceImage) -> dict[str, object] 
     }
 
 
-def _copy_own(image: SourceImage, target: Path, listing: Listing) -> np.ndarray:
-    """Copy a file of one's own and return the pixels of the copy: the original may change at any time.
+def _copy_own(image: SourceImage, target: Path, listing: Listing, cache: Cache | None) -> tuple[int, int]:
+    """Copy a file of one's own, check the copy and return its height and width: the original may change at any time.
 
     If only `listing.bits` says what its values mean, the copy is a PNG of 8 bits: no later stage has to know.
 
@@ -226,6 +231,8 @@ def _copy_own(image: SourceImage, target: Path, listing: Listing) -> np.ndarray:
         kind = formats.kind(target)
         if kind.name and kind.problem:  # Pillow would open some of these, and show a preview
             raise ThawError(kind.problem)
+        if kind.name == "JPEG" or listing.bits is None:
+            return decoding.check(target, cache)
         return _in_8_bits(target, listing.bits)
     except ThawError as error:
         target.unlink()
@@ -243,11 +250,9 @@ def _own_ending(path: Path) -> str:
     return ending if kind.problem else formats.ending(kind.name, ending)
 
 
-def _in_8_bits(path: Path, bits: int | None) -> np.ndarray:
-    """Return the pixels of an image, which is written anew where its values mean something else without `bits`."""
+def _in_8_bits(path: Path, bits: int) -> tuple[int, int]:
+    """Write an image anew where its values mean something else without `bits`; return its height and width."""
     pixels = decoding.decode(path, bits=bits)
-    if bits is None:
-        return pixels
     try:
         is_same = np.array_equal(pixels, decoding.decode(path))
     except UnknownDepthError:
@@ -255,7 +260,7 @@ def _in_8_bits(path: Path, bits: int | None) -> np.ndarray:
     if not is_same:
         grey = decoding.grey_channel(pixels)
         Image.fromarray(pixels if grey is None else grey).save(path, "PNG")
-    return pixels
+    return pixels.shape[:2]
 
 
 def _state(path: Path) -> tuple[int, int, int]:
