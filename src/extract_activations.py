@@ -53,7 +53,8 @@ def main() -> None:
                 arrays.write_rows(folder / "activations.npy", blocks, array.rows)
             else:
                 run_frozen = extraction.engine(BACKBONE, frozen_layer, image)
-                extraction.extract(planned, run_frozen, folder / "activations.npy")
+                kept = extraction.kept_outputs(dataset, BACKBONE, frozen_layer, image)
+                extraction.extract(planned, run_frozen, folder / "activations.npy", kept)
         extraction.describe(folder, RAW, planned.rows)
         cut = {"layer": frozen_layer, "thaw": depths, "image": asdict(image), "preset": preset}
         write_json(folder / "cut.json", cut, indent=None)

@@ -41,7 +41,8 @@ def main() -> None:
             write_json(folder / extraction.RESIZE, asdict(choice))
             image, chosen = replace(image, resize=choice.resize), choice.text
             planned = extraction.PlannedViews(dataset, image)
-        extraction.extract(planned, extraction.engine(BACKBONE, FEATURES, image), folder / "features.npy")
+        kept = extraction.kept_outputs(dataset, BACKBONE, FEATURES, image)
+        extraction.extract(planned, extraction.engine(BACKBONE, FEATURES, image), folder / "features.npy", kept)
         if not arrays.open_rows(folder / "features.npy")[:CHECKED_ROWS].any():
             print("thaw: warning: all features are 0, so a head can learn nothing: check backbone.weights; random "
                   "weights can cause this", file=sys.stderr)  # fmt: skip

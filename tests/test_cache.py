@@ -1,6 +1,7 @@
 """The cache changes no result: entries are whole or absent, old ones make room, and a fault costs only time."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -154,6 +155,26 @@ def test_the_environment_says_where_it_is_and_how_large(tmp_path, monkeypatch):
     monkeypatch.setenv("THAW_CACHE_LIMIT", "much")
     with pytest.raises(ThawError, match="THAW_CACHE_LIMIT should be a size such as 500MB or 20GB, or 0 for no cache"):
         caches.of_environment()
+
+
+def test_the_script_shows_the_cache_and_bounds_it(tmp_path):
+    cache = Cache(tmp_path / "cache", GB)
+    for number, name in enumerate(("pixels/a", "pixels/b", "outputs/c/d")):
+        cache.put(name, bytes(1_000_000))
+        os.utime(tmp_path / "cache" / name, (time.time() - 3600 * (9 - number),) * 2)
+    (tmp_path / "cache" / "networks").mkdir()
+    (tmp_path / "cache" / "networks" / "of.predict").write_text("stays")
+
+    def script(*options: str) -> str:
+        environment = os.environ | {"THAW_CACHE": str(tmp_path / "cache"), "THAW_CACHE_LIMIT": "0"}
+        command = [sys.executable, Path(caches.__file__).parents[2] / "cache.py", *options]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+    assert re.search(r"pixels +2 files +2 MB, last used 8.0 h ago\n +outputs +1 files +1 MB", script())
+    assert "1 files removed" in script("--limit", "2.5MB")
+    assert [path.name for path in files(cache)] == ["of.predict", "d", "b"]
+    assert "2 files removed" in script("--clear")
+    assert [path.name for path in files(cache)] == ["of.predict"]
 
 
 # --- Pixels ---

@@ -30,7 +30,7 @@ MAGIC = b"thaw\0\0\0\1"
 RECENT = 24 * 3600.0  # seconds
 MIN_AGE_OF_USE = 3600.0  # seconds after which a use is noted again: noting each would cost a write
 RECOUNT = 10**9  # bytes that are added before the folder is counted again: other runs add to it, too
-LEFT_FREE = 10**9  # bytes of the disk that the cache leaves to others
+LEFT_FREE = 10**9  # bytes of the disk that the cache leaves to others, and half of what else is free
 
 
 class Entry(NamedTuple):
@@ -157,7 +157,7 @@ class Cache:
         self._total, self._uncounted = sum(entry.size for entry in entries), 0
         limit = time.time() - RECENT
         self._removable = sorted((entry for entry in entries if entry.used < limit), reverse=True)
-        self._allowed = min(self.limit, self._total + max(0, _free(self.folder) - LEFT_FREE))
+        self._allowed = min(self.limit, self._total + max(0, _free(self.folder) - LEFT_FREE) // 2)
 
     def _stop(self, error: OSError) -> None:
         with self._lock:
@@ -185,8 +185,14 @@ def of_environment() -> Cache | None:
 
     Raises ThawError if the limit is no size.
     """
+    cache = named_cache()
+    return cache if cache.limit else None
+
+
+def named_cache() -> Cache:
+    """Return the cache that the environment names, also one with a limit of 0. Raises as `of_environment` does."""
     limit = size_of(os.environ.get(LIMIT) or DEFAULT_LIMIT, LIMIT)
-    return Cache(named_path(os.environ.get(FOLDER) or DEFAULT_FOLDER, FOLDER), limit) if limit else None
+    return Cache(named_path(os.environ.get(FOLDER) or DEFAULT_FOLDER, FOLDER), limit)
 
 
 def size_of(text: str, name: str) -> int:

@@ -1,0 +1,72 @@
+"""Measure what an extraction costs where the cache has most of its outputs: none, 1 % more photographs, a forced run.
+
+Drawn photographs pass the stages up to `extract_features` in a temporary clone. Then 1 % more are drawn. Then all is
+computed from scratch, without the cache: the arrays have to be the same bytes.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import growth
+from clones import fresh
+
+from thaw.core import cache
+from thaw.core.errors import ThawError, run
+from thaw.core.hashes import md5
+
+STAGES = ("inputs", "fingerprints", "download", "split", "augment", "backbone")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=3000)
+    parser.add_argument("--size", type=int, default=224, help="of the network's input, in pixels")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        photographs, more = Path(scratch) / "photographs", arguments.images // 100
+        # Drawn at once, and set aside: the first are the same in both runs.
+        growth.draw(photographs, arguments.images + more, 2)
+        drawn = sorted(photographs.rglob("*.jpg"), key=lambda path: path.name)
+        for path in drawn[arguments.images :]:
+            path.rename(path.with_suffix(".later"))
+        source = {"source": "folder", "folder": {"path": str(photographs)}}
+        clone = fresh(Path(scratch) / "clone", download=source, image={"size": arguments.size})
+        os.environ |= {cache.FOLDER: str(Path(scratch) / "cache"), cache.LIMIT: cache.DEFAULT_LIMIT}
+        print(f"{arguments.images:,} photographs, {arguments.size} pixels: extract_features")
+        prepare(clone)
+        measure(clone, "all")
+        measure(clone, "forced")
+        for path in drawn[arguments.images :]:
+            path.with_suffix(".later").rename(path)
+        prepare(clone)
+        added = measure(clone, f"{more} added")
+        os.environ[cache.LIMIT] = "0"
+        if measure(clone, "from scratch, without a cache") != added:
+            raise ThawError("the arrays differ")
+        print("the arrays are the same bytes")
+
+
+def prepare(clone: Path) -> None:
+    for stage in STAGES:
+        subprocess.run([sys.executable, f"src/{stage}.py"], cwd=clone, stdout=subprocess.DEVNULL, check=True)
+
+
+def measure(clone: Path, what: str) -> str:
+    """Run the extraction, print its seconds and its CPU, and return the hash of the array."""
+    start = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "src/extract_features.py"], cwd=clone, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        sys.exit("added: extract_features failed")
+    seconds, cpu = time.perf_counter() - start, usage.ru_utime + usage.ru_stime
+    print(f"  {what:32} {seconds:8.1f} s {cpu:8.1f} s of CPU", flush=True)
+    return md5(clone / "data/features/features.npy")
+
+
+if __name__ == "__main__":
+    run(main)
