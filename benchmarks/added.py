@@ -29,11 +29,10 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         photographs, more = Path(scratch) / "photographs", arguments.images // 100
-        # Drawn at once, and set aside: the first are the same in both runs.
         growth.draw(photographs, arguments.images + more, 2)
-        drawn = sorted(photographs.rglob("*.jpg"), key=lambda path: path.name)
-        for path in drawn[arguments.images :]:
-            path.rename(path.with_suffix(".later"))
+        later = {path: Path(scratch) / path.name for path in sorted(photographs.rglob("*.jpg"), key=by_name)[-more:]}
+        for path, aside in later.items():
+            path.rename(aside)
         source = {"source": "folder", "folder": {"path": str(photographs)}}
         clone = fresh(Path(scratch) / "clone", download=source, image={"size": arguments.size})
         os.environ |= {cache.FOLDER: str(Path(scratch) / "cache"), cache.LIMIT: cache.DEFAULT_LIMIT}
@@ -41,14 +40,18 @@ def main() -> None:
         prepare(clone)
         measure(clone, "all")
         measure(clone, "forced")
-        for path in drawn[arguments.images :]:
-            path.with_suffix(".later").rename(path)
+        for path, aside in later.items():
+            aside.rename(path)
         prepare(clone)
         added = measure(clone, f"{more} added")
         os.environ[cache.LIMIT] = "0"
         if measure(clone, "from scratch, without a cache") != added:
             raise ThawError("the arrays differ")
         print("the arrays are the same bytes")
+
+
+def by_name(path: Path) -> str:
+    return path.name
 
 
 def prepare(clone: Path) -> None:
