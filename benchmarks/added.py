@@ -13,12 +13,14 @@ import time
 from pathlib import Path
 
 import growth
+import results
 from clones import fresh
 
 from thaw.core import cache
 from thaw.core.errors import ThawError, run
 from thaw.core.hashes import md5
 
+ARRAY = "data/features/features.npy"
 STAGES = ("inputs", "fingerprints", "download", "split", "augment", "backbone")
 
 
@@ -35,19 +37,26 @@ def main() -> None:
             path.rename(aside)
         source = {"source": "folder", "folder": {"path": str(photographs)}}
         clone = fresh(Path(scratch) / "clone", download=source, image={"size": arguments.size})
-        os.environ |= {cache.FOLDER: str(Path(scratch) / "cache"), cache.LIMIT: cache.DEFAULT_LIMIT}
+        os.environ |= {cache.FOLDER: f"{scratch}/cache", cache.LIMIT: cache.DEFAULT_LIMIT}
         print(f"{arguments.images:,} photographs, {arguments.size} pixels: extract_features")
         prepare(clone)
-        measure(clone, "all")
-        measure(clone, "forced")
+        rows = [measure(clone, "the first time"), measure(clone, "a forced run")]
         for path, aside in later.items():
             aside.rename(path)
         prepare(clone)
-        added = measure(clone, f"{more} added")
+        rows.append(measure(clone, f"{more} photographs added"))
         os.environ[cache.LIMIT] = "0"
-        if measure(clone, "from scratch, without a cache") != added:
+        array = md5(clone / ARRAY)
+        rows.append(measure(clone, "all of these, without a cache"))
+        if md5(clone / ARRAY) != array:
             raise ThawError("the arrays differ")
         print("the arrays are the same bytes")
+    columns = [
+        f"`extract_features`, {arguments.images:,} photographs",
+        ("seconds", "{:.1f}"),
+        ("seconds of CPU", "{:.1f}"),
+    ]
+    results.write("added", columns, rows)
 
 
 def by_name(path: Path) -> str:
@@ -59,8 +68,8 @@ def prepare(clone: Path) -> None:
         subprocess.run([sys.executable, f"src/{stage}.py"], cwd=clone, stdout=subprocess.DEVNULL, check=True)
 
 
-def measure(clone: Path, what: str) -> str:
-    """Run the extraction, print its seconds and its CPU, and return the hash of the array."""
+def measure(clone: Path, what: str) -> tuple[str, float, float]:
+    """Run the extraction, and return what is measured, its seconds and its CPU."""
     start = time.perf_counter()
     process = subprocess.Popen([sys.executable, "src/extract_features.py"], cwd=clone, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
@@ -68,7 +77,7 @@ def measure(clone: Path, what: str) -> str:
         sys.exit("added: extract_features failed")
     seconds, cpu = time.perf_counter() - start, usage.ru_utime + usage.ru_stime
     print(f"  {what:32} {seconds:8.1f} s {cpu:8.1f} s of CPU", flush=True)
-    return md5(clone / "data/features/features.npy")
+    return what, seconds, cpu
 
 
 if __name__ == "__main__":

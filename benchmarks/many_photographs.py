@@ -1,9 +1,9 @@
-"""Measure seconds and CPU of each stage with photographs of 12 megapixels, as phones take them.
+"""Measure the CPU of each stage with photographs of 12 megapixels, as phones take them.
 
-They are scaled up from photographs of yours, with grain. The stages of a source tree run one after the other, in a
-temporary folder and with an empty cache of Thaw; then `extract_activations` runs once more, with another freeze depth.
-Beside them stand the floors: one scaled decode of each photograph, and the frozen backbone alone.
-`--source` measures the stages of another checkout.
+They are scaled up from photographs of yours, with grain. The stages run one after the other, in a temporary folder and
+with an empty cache of Thaw; then `extract_activations` runs once more, with another freeze depth. Beside them stand the
+floors: one scaled decode of each photograph, and the frozen backbone alone. `--before` measures the stages of another
+checkout, too.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import results
 import yaml
 from clones import ROOT, environment
 from PIL import Image
@@ -41,26 +42,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("photographs", type=Path, help="folder of JPEG files from which the large ones are made")
     parser.add_argument("--large", type=Path, default=Path("/tmp/thaw_large"), help="where the large ones are kept")
-    parser.add_argument("--images", type=int, default=200)
-    parser.add_argument("--source", type=Path, default=ROOT, help="checkout whose stages run")
+    parser.add_argument("--images", type=int, default=300)
+    parser.add_argument("--before", type=Path, help="another checkout")
     parser.add_argument("--freeze-depths", nargs=2, default=["block6", "block5"])
     arguments = parser.parse_args()
     folder = arguments.large / str(arguments.images)
     make(sorted(arguments.photographs.glob("*.jpg")), folder, arguments.images)
-    with tempfile.TemporaryDirectory() as scratch:
-        work = Path(scratch)
-        for name in ("dvc.yaml", "params.yaml"):
-            (work / name).write_bytes((arguments.source / name).read_bytes())
-        os.environ |= {cache.FOLDER: str(work / "cache"), cache.LIMIT: cache.DEFAULT_LIMIT}
-        first, second = arguments.freeze_depths
-        edit(work, download={"source": "folder", "folder": {"path": str(folder)}}, fine_tune={"freeze_depth": first})
-        edit(work, fine_tune={"epochs": 2, "warmup_epochs": 0, "learning_rate": 1e-4})
-        print(f"{'':40} {'seconds':>8} {'CPU s':>8} {'CPU ms an image':>16}")
-        for stage in STAGES:
-            measure(arguments.source, work, stage, arguments.images)
-        edit(work, fine_tune={"freeze_depth": second})
-        measure(arguments.source, work, "extract_activations", arguments.images, f", from {second}")
-        floors(sorted(folder.rglob("*.jpg")), work)
+    measured = {}
+    for source in filter(None, (arguments.before, ROOT)):
+        with tempfile.TemporaryDirectory() as scratch:
+            measured[source] = measure(source, Path(scratch), folder, arguments.freeze_depths)
+            floor = {} if source != ROOT else floors(sorted(folder.rglob("*.jpg")), Path(scratch) / "models/backbone")
+    after = measured[ROOT] | floor
+    before = measured.get(arguments.before, {})
+    columns = ["", ("before, ms of CPU for a photograph", "{:.0f}"), ("now", "{:.0f}"), ("seconds, now", "{:.1f}")]
+    rows = [
+        [name, before.get(name, (None, None))[0] and 1000 * before[name][0] / arguments.images,
+         1000 * cpu / arguments.images, seconds]
+        for name, (cpu, seconds) in after.items()
+    ]  # fmt: skip
+    results.write("many_photographs", columns, rows)
 
 
 def make(originals: list[Path], folder: Path, images: int) -> None:
@@ -97,22 +98,35 @@ def edit(work: Path, **sections: dict) -> None:
     (work / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
 
 
-def measure(source: Path, work: Path, stage: str, images: int, what: str = "") -> None:
-    """Run a stage, and print its seconds and its CPU."""
+def measure(source: Path, work: Path, photographs: Path, freeze_depths: list[str]) -> dict[str, tuple[float, float]]:
+    """Run all stages of a checkout in the empty folder `work`. Returns the CPU and the seconds of each."""
+    print(f"the stages of {source}", flush=True)
+    for name in ("dvc.yaml", "params.yaml"):
+        (work / name).write_bytes((source / name).read_bytes())
+    os.environ |= {cache.FOLDER: str(work / "cache"), cache.LIMIT: cache.DEFAULT_LIMIT}
+    first, second = freeze_depths
+    edit(work, download={"source": "folder", "folder": {"path": str(photographs)}})
+    edit(work, fine_tune={"freeze_depth": first, "epochs": 2, "warmup_epochs": 0, "learning_rate": 1e-4})
+    measured = {f"`{stage}`": run_stage(source, work, stage) for stage in STAGES}
+    edit(work, fine_tune={"freeze_depth": second})
+    measured["`extract_activations`, another freeze depth"] = run_stage(source, work, "extract_activations")
+    return measured
+
+
+def run_stage(source: Path, work: Path, stage: str) -> tuple[float, float]:
     start = time.perf_counter()
     command = [sys.executable, str(source / "src" / f"{stage}.py")]
-    process = subprocess.Popen(command, cwd=work, env=environment(), stdout=subprocess.PIPE, text=True)
-    said = process.stdout.read().strip()
+    process = subprocess.Popen(command, cwd=work, env=environment(), stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         sys.exit(f"many_photographs: {stage} failed")
-    cpu = usage.ru_utime + usage.ru_stime
-    print(f"{stage + what:40} {time.perf_counter() - start:8.1f} {cpu:8.1f} {1000 * cpu / images:16.1f}")
-    print("".join(f"    {line}\n" for line in said.splitlines()), end="", flush=True)
+    cpu, seconds = usage.ru_utime + usage.ru_stime, time.perf_counter() - start
+    print(f"{stage:24} {cpu:8.1f} s of CPU {seconds:8.1f} s", flush=True)
+    return cpu, seconds
 
 
-def floors(paths: list[Path], work: Path) -> None:
-    """Print the CPU of one scaled decode of each photograph, and of the frozen backbone for as many images."""
+def floors(paths: list[Path], backbone: Path) -> dict[str, tuple[float, float]]:
+    """Return the CPU and the seconds of one scaled decode of each photograph, and of a view of each in the backbone."""
 
     def decode(path: Path) -> None:
         with Image.open(path) as image:
@@ -122,14 +136,13 @@ def floors(paths: list[Path], work: Path) -> None:
     start, cpu = time.perf_counter(), time.process_time()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(decode, paths))
-    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-    print(f"{'floor: one scaled decode':40} {seconds:8.1f} {cpu:8.1f} {1000 * cpu / len(paths):16.1f}")
-    engine = inference.compile_openvino(work / "models/backbone/backbone.xml", "features", 224)
-    images = np.random.default_rng(0).integers(0, 256, (200, 224, 224, 3), np.uint8)
+    decoding = time.process_time() - cpu, time.perf_counter() - start
+    engine = inference.compile_openvino(backbone / "backbone.xml", "features", 224)
+    images = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3), np.uint8)
     start, cpu = time.perf_counter(), time.process_time()
-    list(engine(inference.rebatch([images])))
-    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-    print(f"{'floor: the frozen backbone, 200 views':40} {seconds:8.1f} {cpu:8.1f} {1000 * cpu / 200:16.1f}")
+    list(engine(images for _ in range(len(paths) // 2)))
+    network = time.process_time() - cpu, time.perf_counter() - start
+    return {"one scaled decode alone": decoding, "the frozen backbone alone, one view": network}
 
 
 if __name__ == "__main__":
