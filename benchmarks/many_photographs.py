@@ -49,18 +49,18 @@ def main() -> None:
     folder = arguments.large / str(arguments.images)
     make(sorted(arguments.photographs.glob("*.jpg")), folder, arguments.images)
     measured = {}
-    for source in filter(None, (arguments.before, ROOT)):
+    before = arguments.before and arguments.before.resolve()
+    for source in filter(None, (before, ROOT)):
         with tempfile.TemporaryDirectory() as scratch:
             measured[source] = measure(source, Path(scratch), folder, arguments.freeze_depths)
             floor = {} if source != ROOT else floors(sorted(folder.rglob("*.jpg")), Path(scratch) / "models/backbone")
     after = measured[ROOT] | floor
-    before = measured.get(arguments.before, {})
+    former = measured.get(before, {})
     columns = ["", ("before, ms of CPU for a photograph", "{:.0f}"), ("now", "{:.0f}"), ("seconds, now", "{:.1f}")]
-    rows = [
-        [name, before.get(name, (None, None))[0] and 1000 * before[name][0] / arguments.images,
-         1000 * cpu / arguments.images, seconds]
-        for name, (cpu, seconds) in after.items()
-    ]  # fmt: skip
+    rows = []
+    for name, (cpu, seconds) in after.items():
+        cpus = [former[name][0] if name in former else None, cpu]
+        rows.append([name, *(1000 * value / arguments.images if value else None for value in cpus), seconds])
     results.write("many_photographs", columns, rows)
 
 

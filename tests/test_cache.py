@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ from PIL import Image
 from thaw.core import cache as caches
 from thaw.core.cache import Cache
 from thaw.core.errors import ThawError
-from thaw.images import decoding
+from thaw.images import decoding, views
+from thaw.sources import folder
+from thaw.sources.collection import collect
 from thaw.splitting import thumbnails
 
 GB = 10**9
@@ -43,6 +46,10 @@ def draw(path: Path, mode: str = "RGB", **options) -> Path:
     pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
     Image.fromarray(pixels).resize((1200, 900)).convert(mode).save(path, **options)
     return path
+
+
+def age_file(cache: Cache, name: str, seconds: float) -> None:
+    os.utime(cache.folder / f"{name}.thaw", (time.time() - seconds,) * 2)
 
 
 def files(cache: Cache) -> list[Path]:
@@ -91,19 +98,19 @@ def test_what_was_not_used_for_longest_makes_room(tmp_path):
     cache = Cache(tmp_path, 3 * 100)
     for age, name in ((2, "b"), (3, "a"), (0, "new")):
         cache.put(f"pixels/{name}", bytes(70))
-        os.utime(tmp_path / "pixels" / name, (time.time() - age * caches.RECENT,) * 2)
+        age_file(cache, f"pixels/{name}", age * caches.RECENT)
     cache = Cache(tmp_path, 3 * 100)
     cache.put("outputs/one", bytes(70))
-    assert [path.name for path in files(cache)] == ["one", "b", "new"]
+    assert [path.name for path in files(cache)] == ["one.thaw", "b.thaw", "new.thaw"]
     cache.put("outputs/two", bytes(70))
-    assert [path.name for path in files(cache)] == ["one", "two", "new"]
+    assert [path.name for path in files(cache)] == ["one.thaw", "two.thaw", "new.thaw"]
 
 
 def test_what_was_used_recently_is_not_pushed_out(tmp_path, capfd):
     cache = Cache(tmp_path, 200)
     for name in "abcd":
         cache.put(f"pixels/{name}", bytes(70))
-    assert [path.name for path in files(cache)] == ["a", "b"]
+    assert [path.name for path in files(cache)] == ["a.thaw", "b.thaw"]
     said = capfd.readouterr().err
     assert said.count("is full, its limit is 0 kB (THAW_CACHE_LIMIT)") == 1
 
@@ -161,9 +168,10 @@ def test_the_script_shows_the_cache_and_bounds_it(tmp_path):
     cache = Cache(tmp_path / "cache", GB)
     for number, name in enumerate(("pixels/a", "pixels/b", "outputs/c/d")):
         cache.put(name, bytes(1_000_000))
-        os.utime(tmp_path / "cache" / name, (time.time() - 3600 * (9 - number),) * 2)
+        age_file(cache, name, 3600 * (9 - number))
     (tmp_path / "cache" / "networks").mkdir()
-    (tmp_path / "cache" / "networks" / "of.predict").write_text("stays")
+    for name in ("networks/of.predict", "pixels/a.jpg"):  # a photograph of somebody's
+        (tmp_path / "cache" / name).write_text("stays")
 
     def script(*options: str) -> str:
         environment = os.environ | {"THAW_CACHE": str(tmp_path / "cache"), "THAW_CACHE_LIMIT": "0"}
@@ -172,9 +180,30 @@ def test_the_script_shows_the_cache_and_bounds_it(tmp_path):
 
     assert re.search(r"pixels +2 files +2 MB, last used 8.0 h ago\n +outputs +1 files +1 MB", script())
     assert "1 files removed" in script("--limit", "2.5MB")
-    assert [path.name for path in files(cache)] == ["of.predict", "d", "b"]
+    assert [path.name for path in files(cache)] == ["of.predict", "d.thaw", "a.jpg", "b.thaw"]
     assert "2 files removed" in script("--clear")
-    assert [path.name for path in files(cache)] == ["of.predict"]
+    assert [path.name for path in files(cache)] == ["of.predict", "a.jpg"]
+
+
+def test_without_a_home_nothing_is_kept(monkeypatch, capfd):
+    monkeypatch.setattr(caches, "DEFAULT_FOLDER", "~nobody-of-this-name/thaw")
+    monkeypatch.delenv("THAW_CACHE", raising=False)
+    monkeypatch.setenv("THAW_CACHE_LIMIT", "1GB")
+    assert caches.of_environment() is None
+    assert "there is no home" in capfd.readouterr().err
+    monkeypatch.setenv("THAW_CACHE", "~nobody-of-this-name/thaw")
+    with pytest.raises(ThawError, match="there is no such home"):
+        caches.of_environment()
+
+
+def test_of_two_that_write_the_same_entry_at_once_one_is_whole(tmp_path):
+    writers, content = [Cache(tmp_path, GB) for _ in range(4)], bytes(range(256)) * 1000
+    with ThreadPoolExecutor(8) as pool:
+        written = [pool.submit(writers[i % 4].put, "pixels/a", content) for i in range(40)]
+        read = [pool.submit(Cache(tmp_path, GB).get, "pixels/a") for _ in range(40)]
+        assert {future.result() for future in read} <= {None, content}
+    assert all(future.result() is None for future in written)
+    assert [path.name for path in files_of(tmp_path)] == ["a.thaw"]
 
 
 # --- Pixels ---
@@ -267,3 +296,22 @@ def test_many_threads_and_two_caches_on_one_folder_agree(tmp_path, cache, photog
         thumbnails.read(paths, tmp_path / "data", each).tobytes() for each in (None, cache, Cache(cache.folder, GB))
     ]
     assert len(set(read)) == 1 and len(files(cache)) == 1
+
+
+def test_photographs_that_were_collected_are_not_decoded_again(tmp_path, cache, photograph, monkeypatch):
+    for number in range(4):
+        image = Image.open(photograph).rotate(90 * number, expand=True)
+        path = tmp_path / "mine" / ("a", "b")[number % 2] / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path, exif=image.getexif())
+    listing = folder.find(folder.Folder(path=str(tmp_path / "mine")))
+    decode = decoding.decode
+    tables = [collect(listing, tmp_path / name, each)[0] for name, each in (("raw", cache), ("plain", None))]
+    assert tables[0].equals(tables[1])
+    paths = [tmp_path / "raw" / path for path in tables[0]["path"]]
+    monkeypatch.setattr(decoding, "decode", None)  # is not called
+    small = thumbnails.read(paths, tmp_path / "data", cache)
+    drawn = list(views.draw(paths, [[None]] * 4, 256, "crop", cache))
+    monkeypatch.setattr(decoding, "decode", decode)
+    assert small.tobytes() == thumbnails.read(paths, tmp_path / "data").tobytes()
+    np.testing.assert_array_equal(drawn, list(views.draw(paths, [[None]] * 4, 256, "crop")))

@@ -21,7 +21,8 @@ from thaw.core.paths import named_path
 
 FOLDER, LIMIT = "THAW_CACHE", "THAW_CACHE_LIMIT"  # environment variables
 DEFAULT_FOLDER, DEFAULT_LIMIT = "~/.cache/thaw", "20GB"
-KINDS = ("pixels", "outputs")  # folders of entries; other files of the folder are not of this cache
+KINDS = ("pixels", "outputs")  # folders of entries
+SUFFIX = ".thaw"  # of their files: other files are not of this cache, and stay
 UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 HEADER = struct.Struct("<8sQI")  # MAGIC; bytes of the content; their CRC-32
 MAGIC = b"thaw\0\0\0\1"
@@ -31,6 +32,9 @@ RECENT = 24 * 3600.0  # seconds
 MIN_AGE_OF_USE = 3600.0  # seconds after which a use is noted again: noting each would cost a write
 RECOUNT = 10**9  # bytes that are added before the folder is counted again: other runs add to it, too
 LEFT_FREE = 10**9  # bytes of the disk that the cache leaves to others, and half of what else is free
+
+
+OF_ENTRY = re.compile(rf"[^.]+{re.escape(SUFFIX)}|\.[^.]+{re.escape(SUFFIX)}\..*\.partial")  # a file, or a begun one
 
 
 class Entry(NamedTuple):
@@ -61,7 +65,7 @@ class Cache:
     def get(self, name: str) -> bytes | None:
         """Return the content of an entry; None if there is none, or if it is damaged."""
         try:
-            with (self.folder / name).open("rb") as file:
+            with self._path(name).open("rb") as file:
                 header, content = file.read(HEADER.size), file.read()
                 self._note_use(file)
         except OSError:
@@ -74,7 +78,7 @@ class Cache:
     def open(self, name: str) -> BinaryIO | None:
         """Return the file of an entry, at the start of its content, of which the reader checks what it reads."""
         try:
-            file = (self.folder / name).open("rb")
+            file = self._path(name).open("rb")
         except OSError:
             return None
         self._note_use(file)
@@ -92,7 +96,7 @@ class Cache:
                 return
             self._total += size
             self._uncounted += size
-        path = self.folder / name
+        path = self._path(name)
         # A name of its own for each writer: two may compute the same at once.
         temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
         try:
@@ -115,7 +119,7 @@ class Cache:
         found = []
         for part in (kind,) if kind else KINDS:
             for folder, _, names in os.walk(self.folder / part):
-                for name in names:
+                for name in filter(OF_ENTRY.fullmatch, names):
                     path = Path(folder, name)
                     with contextlib.suppress(OSError):  # another process has removed it
                         status = path.stat()
@@ -139,7 +143,10 @@ class Cache:
 
     def say_damaged(self, name: str) -> None:
         """Tell the person, once, that an entry is damaged."""
-        self._say_once("damaged", f"{self.folder / name} is damaged: what such files held is computed again")
+        self._say_once("damaged", f"{self._path(name)} is damaged: what such files held is computed again")
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}{SUFFIX}"
 
     def _make_room(self, size: int) -> bool:
         """Remove old entries until one of `size` bytes fits; return whether it does."""
@@ -183,14 +190,24 @@ class Cache:
 def of_environment() -> Cache | None:
     """Return the cache that the environment names; None if its limit is 0.
 
-    Raises ThawError if the limit is no size.
+    A person without a home has none either, and is told so. Raises ThawError if the limit is no size.
     """
-    cache = named_cache()
-    return cache if cache.limit else None
+    if not size_of(os.environ.get(LIMIT) or DEFAULT_LIMIT, LIMIT):
+        return None
+    try:
+        return named_cache()
+    except ThawError:
+        if os.environ.get(FOLDER):
+            raise
+        say(f"there is no home for {DEFAULT_FOLDER}, so nothing is kept: {FOLDER} names another folder")
+        return None
 
 
 def named_cache() -> Cache:
-    """Return the cache that the environment names, also one with a limit of 0. Raises as `of_environment` does."""
+    """Return the cache that the environment names, also one with a limit of 0.
+
+    Raises ThawError if the limit is no size, or if the folder is in a home that is not there.
+    """
     limit = size_of(os.environ.get(LIMIT) or DEFAULT_LIMIT, LIMIT)
     return Cache(named_path(os.environ.get(FOLDER) or DEFAULT_FOLDER, FOLDER), limit)
 

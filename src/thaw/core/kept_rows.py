@@ -24,6 +24,7 @@ INDEX = struct.Struct("<QQI")  # number of rows; bytes of a row; CRC-32 of the i
 
 
 class _Segment(NamedTuple):
+    name: str
     file: BinaryIO
     keys: np.ndarray  # (rows, KEY_BYTES) uint8
     sums: np.ndarray  # (rows,) uint32, the CRC-32 of each row
@@ -107,7 +108,7 @@ class KeptRows:
 
     def _open_segments(self) -> list[_Segment]:
         entries = sorted(self.cache.entries(self._folder), reverse=True)[:MAX_SEGMENTS]
-        segments = (self._open(f"{self._folder}/{entry.path.name}") for entry in entries)
+        segments = (self._open(f"{self._folder}/{entry.path.stem}") for entry in entries)
         return [segment for segment in segments if segment is not None]
 
     def _open(self, name: str) -> _Segment | None:
@@ -122,7 +123,7 @@ class KeptRows:
             index = file.read(rows * (KEY_BYTES + 4)) if is_whole and row_bytes == self._row_bytes else b""
             if rows and len(index) == rows * (KEY_BYTES + 4) and zlib.crc32(index) == check:
                 keys = np.frombuffer(index, np.uint8, rows * KEY_BYTES).reshape(rows, KEY_BYTES)
-                return _Segment(file, keys, np.frombuffer(index, np.uint32, rows, rows * KEY_BYTES), start)
+                return _Segment(name, file, keys, np.frombuffer(index, np.uint32, rows, rows * KEY_BYTES), start)
         file.close()
         self.cache.say_damaged(name)
         return None
@@ -134,7 +135,7 @@ class KeptRows:
             content = os.pread(segment.file.fileno(), self._row_bytes, segment.start + int(rows[i]) * self._row_bytes)
             result[i] = len(content) == self._row_bytes and zlib.crc32(content) == segment.sums[rows[i]]
         if not result.all():
-            self.cache.say_damaged(segment.file.name)
+            self.cache.say_damaged(segment.name)
         return result
 
 
