@@ -2,12 +2,13 @@
 them into `reports/comparison.svg`.
 
 A row has the weighted accuracy of the fine-tuned model with its 95 % interval, what its training cost in 10^12
-multiply-adds, and the parameters in which the experiments differ. Runs that differ in their seeds alone are one row:
+multiply-adds, and the parameters in which the experiments differ. Where photographs have several labels, it has the
+mean average precision (mAP). Runs that differ in their seeds alone are one row:
 their mean and one standard deviation (±). REVISION is a commit whose experiments are meant, or an experiment by
 its name.
 
-Only accuracies on the same test photographs are compared: those of the workspace, or of the first REVISION. All other
-runs are listed apart, with the reason.
+Only what was measured on the same test photographs with the same labels is compared: those of the workspace, or of the
+first REVISION. All other runs are listed apart, with the reason.
 """
 
 import argparse

@@ -3,11 +3,15 @@
 All later stages join on `images.csv` and do not know the source. Photographs that cannot be fetched or read are left
 out: `missing.csv` lists them with the reason. `reports/attribution.csv` names the authors of licensed photographs.
 
+With `task: multi`, `labels.csv` has what is known of several labels: a row for each class that a photograph shows, or
+that somebody verified it not to show. Else it has no row.
+
 DVC leaves these files as they are (`persist`), and this stage replaces them. It does not touch what else is in
 `data/raw`, and stops if a person has put files into `data/raw/images`. Where `images.csv` was deleted, it goes on if
 the files there are those that it would write.
 """
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,9 +24,10 @@ from thaw.core import cache, params, tables
 from thaw.core.encodings import shown
 from thaw.core.errors import run
 from thaw.core.files import atomic_entries, check_no_link, temporary_path
+from thaw.core.task import MULTI
 from thaw.inputs import named, outputs
 from thaw.sources import remarks
-from thaw.sources.base import DatasetInfo, known_columns
+from thaw.sources.base import DatasetInfo, Listing, known_columns
 from thaw.sources.collection import attribution, collect, collected
 from thaw.sources.registry import SOURCES
 
@@ -34,7 +39,8 @@ MAX_CLASSES = 20  # whose photographs are counted in the line that the stage pri
 
 
 def main() -> None:
-    download = params.load(PARAMS).download
+    parameters = params.load(PARAMS)
+    download, task = parameters.download, parameters.task
     source = SOURCES[download.source]
     section = getattr(download, source.name)
     written = outputs.declared(PIPELINE)
@@ -45,7 +51,7 @@ def main() -> None:
     if is_recorded:
         outputs.check_own(RAW / "images", set().union(*filter(None, records)))
     with source.lock(section):
-        listing = replace(source.find(section), bits=download.bits)
+        listing = replace(source.list_images(section, task), bits=download.bits)
         params.check_photographs(PARAMS, listing.info.classes, known_columns(listing.images))  # before one is copied
         outputs.check_apart(named.images(source.name, listing), written)
         with atomic_entries(RAW) as raw:
@@ -57,7 +63,8 @@ def main() -> None:
     warnings = [f"warning: {warning}" for warning in listing.warnings]
     unused = remarks.count(RAW / path for path in images["path"])
     notes = "".join(f"; {note}" for note in (*warnings, *unused, *listing.notes))
-    print(f"download: {summary(listing.info, images)}{left_out(missing)}{notes}")
+    counts = summary_of_several(listing, images) if task == MULTI else summary(listing.info, images)
+    print(f"download: {counts}{left_out(missing)}{notes}")
 
 
 def summary(info: DatasetInfo, images: pl.DataFrame) -> str:
@@ -68,6 +75,21 @@ def summary(info: DatasetInfo, images: pl.DataFrame) -> str:
         counts = f"{len(info.classes):,} classes with {fewest:,} to {most:,} each: {counts}, …"
     license = f" ({info.license})" if info.license else ""
     return f"{len(images):,} photographs from {info.name}{license}: {counts}"
+
+
+def summary_of_several(listing: Listing, images: pl.DataFrame) -> str:
+    """Count the photographs that are known to show each class, and those that are known not to."""
+    taken = set(images["image_id"])
+    known = Counter(known[:2] for image in listing.images if image.image_id in taken for known in image.known)
+    classes = listing.info.classes
+    counts = [f"{shown(name)} {known[name, True]:,} present and {known[name, False]:,} absent" for name in classes]
+    more = f"; and {len(classes) - MAX_CLASSES:,} classes more" if len(classes) > MAX_CLASSES else ""
+    unknown = 1 - known.total() / (len(images) * len(classes))
+    license = f" ({listing.info.license})" if listing.info.license else ""
+    return (
+        f"{len(images):,} photographs from {listing.info.name}{license}: {'; '.join(counts[:MAX_CLASSES])}{more}; "
+        f"{unknown:.0%} of all pairs of a photograph and a class are unknown"
+    )
 
 
 def left_out(missing: pl.DataFrame) -> str:

@@ -41,14 +41,15 @@ def main() -> None:
     added, removed = samples.update(dataset, finished, progress)
     analysis.analyse_features(dataset, finished, progress)
     accuracies = analysis.evaluate(dataset, finished, progress)
-    for name in saved_views.save(dataset):
+    for name in saved_views.save(dataset, several=finished.values is not None):
         print(
             f"explore: warning: you have a saved view called {name!r}: rename it, so that Thaw can add its own",
             file=sys.stderr,
         )
-    right = ", ".join(f"the {name} has {accuracies[model]['test']:.1%}" for model, name in MODELS.items())
+    right = ", ".join(f"the {name} has {accuracies[model]['test']:.1%}" for model, name in MODELS.items() if accuracies)
+    on_test = f"on test, {right} right" if right else "each has several labels, which FiftyOne does not evaluate"
     print(f"explore: {len(finished.table):,} photographs in the FiftyOne dataset {options.name!r}, {added:,} of them "
-          f"new, {removed:,} removed; on test, {right} right", flush=True)  # fmt: skip
+          f"new, {removed:,} removed; {on_test}", flush=True)  # fmt: skip
     if port:
         show(dataset, options.address, port)
 

@@ -1,9 +1,9 @@
 """Use the model elsewhere: `python src/export.py --format FORMAT…` writes it for other engines than Keras.
 
 Each export takes RGB pixels 0-255 of the model's size and returns the Keras model's own probabilities. Its metadata
-have class names, size, resizing, temperature, threshold, test-time flips and limits of sets. It is compared with Keras
-on photographs that the model was not trained on, and kept only if it agrees: within 1e-4 of a probability in float32,
-within 1e-2 in float16, and in 8 bits by its accuracy.
+have class names, size, resizing, temperature, threshold (of several labels, those of each class), test-time flips and
+limits of sets. It is compared with Keras on photographs that the model was not trained on, and kept only if it agrees:
+within 1e-4 of a probability in float32, within 1e-2 in float16, and in 8 bits by its accuracy.
 """
 
 import argparse
@@ -14,10 +14,11 @@ from pathlib import Path
 
 from thaw.core.encodings import shown
 from thaw.core.errors import ThawError, did_you_mean, run
+from thaw.core.task import MULTI
 from thaw.exports import metadata, writing
 from thaw.exports.base import ModelToExport
 from thaw.exports.registry import FORMATS
-from thaw.prediction import deployed_model
+from thaw.prediction import deployed_model, several_labels
 
 MODEL = Path("models/model.keras")
 OUTPUT = Path("models/exports")
@@ -28,7 +29,9 @@ SPLIT = Path("data/split.csv")
 def main() -> None:
     options = parse()
     description = deployed_model.read_description(options.model)
-    decision = deployed_model.read_decision(options.model, description.classes)
+    several = description.task == MULTI
+    read_decision = several_labels.read_decision if several else deployed_model.read_decision
+    decision = read_decision(options.model, description.classes)
     if decision is None:
         print("export: no decision.json of this model beside it: metadata have no calibration", file=sys.stderr)
     writing.make_folder(options.output)
@@ -46,8 +49,11 @@ def main() -> None:
     from thaw.exports import keras_model  # imports TensorFlow
 
     model, engine = keras_model.load(options.model, len(description.classes))
-    source = ModelToExport(model, metadata.describe(description, decision), calibration)
-    reference = checks.Reference(images, *checks.predict(engine, images.views))
+    describe, decide = metadata.describe, checks.most_probable
+    if several:
+        describe, decide = metadata.describe_several, (decision or several_labels.undecided(description.classes)).decide
+    source = ModelToExport(model, describe(description, decision), calibration)
+    reference = checks.Reference(images, *checks.predict(engine, images.views), decide)
     print(
         f"export: {options.model} into {options.output}, checked on {table.checked_on(options.formats, images)}; the "
         f"largest difference of a probability from Keras', and images/s one at a time on {os.cpu_count()} cores:"

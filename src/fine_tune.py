@@ -28,6 +28,7 @@ from thaw.core.errors import run
 from thaw.core.files import read_json, write_json
 from thaw.core.metrics_file import FINE_TUNED
 from thaw.core.metrics_file import HEAD as HEAD_ALONE
+from thaw.core.task import MULTI
 from thaw.engines import model_files
 from thaw.features import examples, extraction
 from thaw.features.examples import Examples
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 PARAMS = Path("params.yaml")
 RAW = Path("data/raw")
+LABELS = RAW / "labels.csv"
 SPLIT = Path("data/split.csv")
 AUGMENTATIONS = Path("data/augmentations.csv")
 ACTIVATIONS = Path("data/activations")
@@ -76,7 +78,8 @@ def main() -> None:
     frozen_layer, depths = cut["layer"], tuple(cut["thaw"])
     dataset = extraction.Dataset(RAW, SPLIT, AUGMENTATIONS, of_environment())
     activations = extraction.open_activations(ACTIVATIONS, dataset, BACKBONE)
-    images = examples.read(ACTIVATIONS, SPLIT)
+    images = examples.read(ACTIVATIONS, SPLIT, labels_file=LABELS)
+    params.check_task(PARAMS, images.values is not None)
     params.check_folds(PARAMS, are_folds=images.folds is not None)
     tuning = FineTuning(BACKBONE, activations, frozen_layer, depths, fine_tune)
     with metrics_folder.replace(REPORT, CURVES) as live, archive.pack(FOLDS) as folder:
@@ -101,8 +104,11 @@ def main() -> None:
         rounds = len(images.all_rounds()) if images.folds is not None else 0
         write_json(folder / "rounds.json", {"rounds": rounds, "kept": outcome.kept} | outcome.verdict)
     epochs = outcome.best_epoch if outcome.kept == FINE_TUNED else 0  # that the saved model was trained for
-    settings = {"image": cut["image"], "fine_tune": fine_tune.model_dump(exclude={"keep"})}
+    several = images.values is not None
+    not_used = {"keep"} if several else {"keep", "focusing"}
+    settings = {"image": cut["image"], "fine_tune": fine_tune.model_dump(exclude=not_used)}
     metadata = {"class_names": outcome.outputs} | settings | {"cut": frozen_layer, "best_epoch": epochs}
+    metadata |= {"task": MULTI} if several else {}
     model_files.save(outcome.model, OUTPUT, metadata)
     unused = images.folds is not None and fine_tune.prune_above
     print(f"fine_tune: {outcome.text}{'; fine_tune.prune_above has no effect with folds' if unused else ''}")

@@ -13,6 +13,7 @@ from thaw.core.errors import ThawError, run
 from thaw.core.files import read_json, write_json
 from thaw.core.paths import project_folder, repository
 from thaw.core.section import Section
+from thaw.core.task import SINGLE
 from thaw.inputs import fingerprint, named, outputs
 from thaw.sources.base import known_columns
 from thaw.sources.registry import SOURCES
@@ -29,7 +30,7 @@ MEMORY = repository(project_folder()) / ".dvc" / "tmp" / "thaw"  # what was read
 def main() -> None:
     parameters = params.load(PARAMS)
     hashes = {
-        PHOTOGRAPHS: of_photographs(parameters.download, old_hash(PHOTOGRAPHS)),
+        PHOTOGRAPHS: of_photographs(parameters.download, parameters.task, old_hash(PHOTOGRAPHS)),
         WEIGHTS: of_file(named.weights(parameters.backbone.weights), old_hash(WEIGHTS)),
         MODEL: of_file(named.model(parameters.head.extend), old_hash(MODEL)),
     }
@@ -43,7 +44,7 @@ def old_hash(path: Path) -> str | None:
     return read_json(path)["sha256"] if path.exists() else None
 
 
-def of_photographs(download: Section, old: str | None) -> str | None:
+def of_photographs(download: Section, task: str, old: str | None) -> str | None:
     """Return the hash of the photographs, or None if they are not a person's own."""
     source = SOURCES[download.source]
     if not source.is_own:
@@ -51,12 +52,13 @@ def of_photographs(download: Section, old: str | None) -> str | None:
     section, place = getattr(download, source.name), named.photographs(download)
     if place and old and not place.path.exists():
         return kept(old, f"{place.path} is not on this machine")
-    key = fingerprint.of_text(f"{section.model_dump_json()} {place.path if place else ''}")  # a project may be moved
+    several = f" {task}" if task != SINGLE else ""
+    key = fingerprint.of_text(f"{section.model_dump_json()} {place.path if place else ''}{several}")  # it may be moved
     memory = fingerprint.Memory(MEMORY / f"{key}.json")
     if place and (same := memory.same()):
         return same
     try:
-        listing = source.find(section)
+        listing = source.list_images(section, task)
     except ThawError as error:
         if place or not old:
             raise

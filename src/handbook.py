@@ -35,12 +35,13 @@ def main() -> None:
     )
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a page differs from its source")
     check = parser.parse_args().check
-    changed = [path for path, text in pages().items() if not path.exists() or read_utf8(path) != text]
+    texts = pages()
+    changed = [path for path, text in texts.items() if not path.exists() or read_utf8(path) != text]
     if check and changed:
         raise ThawError(f"not what the code says: {', '.join(map(str, changed))}; run `make docs`")
     for path in changed:
         with atomic_file(path) as temporary:
-            temporary.write_text(pages()[path], encoding="utf-8")
+            temporary.write_text(texts[path], encoding="utf-8")
     print(f"handbook: {len(changed)} pages written" if changed else "handbook: every page is what the code says")
 
 

@@ -17,11 +17,15 @@ photographs like the validation ones, about 1 - Q are marked. It reads `data/fea
 of 100 photographs of the kind that the model was made from (conformal prediction). `reports/report.html` says how often
 it had on photographs that were held out, and how large the sets were.
 
+A model of several labels (`task: multi`) prints each label whose probability is above the threshold of its class, and
+with `--json` or `--csv` the probabilities of all classes.
+
 The first use of a model converts it for OpenVINO and keeps the result. From then on it starts without Keras.
 """
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import thaw  # first: it chooses the kernels of other libraries
@@ -35,8 +39,9 @@ if __name__ == "__main__":
 
 from thaw.core.errors import run
 from thaw.core.paths import named_path
+from thaw.core.task import MULTI
 from thaw.engines import flips, inference
-from thaw.prediction import deployed_model, names, output, stream
+from thaw.prediction import deployed_model, names, output, several_labels, stream
 from thaw.prediction.sheet import ENDINGS, Sheet, is_sheet
 
 MODEL = Path("models/model.keras")
@@ -53,15 +58,9 @@ def main() -> None:
     output.check_replaceable(csv_file, output.is_table)
     output.check_replaceable(options.sheet, is_sheet)
     description = deployed_model.read_description(options.model)
-    decision = deployed_model.read_decision(options.model, description.classes)
-    if decision is None:
-        print("predict: no decision.json of this model beside it: probabilities are not calibrated", file=sys.stderr)
-        decision = deployed_model.Decision()
-    level = decision.set_level(options.sets) if options.sets is not None else None
-    if level is not None and level != options.sets:
-        print(f"predict: there are no sets of {options.sets:g}: these are of {level:g}", file=sys.stderr)
-    if level is not None and not any(decision.sets[level]):
-        print(f"predict: too few photographs were held out for {level:g}: each set has all classes", file=sys.stderr)
+    decision, make_table = (
+        several_rule(options, description) if description.task == MULTI else rule(options, description)
+    )
     measure, limit = None, None
     if options.far:
         from thaw.prediction import ood  # imports SciPy, which takes a second
@@ -71,7 +70,7 @@ def main() -> None:
     network = deployed_model.converted_network(options.model, named_path(str(options.cache), "--cache"))
     engine = inference.compile_openvino(network, deployed_model.OUTPUT, description.size, np.float32)
 
-    table = output.Table(description.classes, decision, options.top, options.unsure, limit, level)
+    table = make_table(limit)
     style = "csv" if options.csv else "json" if options.json else "line"
     sheet, predicted, unread, left_out = Sheet(), 0, 0, {}
     no_bar = True if csv_file is None and sys.stdout.isatty() else None  # lines show the progress already
@@ -83,9 +82,9 @@ def main() -> None:
             row = table.row(prediction)
             write(row)
             bar.update()
-            predicted, unread = predicted + ("label" in row), unread + ("error" in row)
+            predicted, unread = predicted + ("error" not in row), unread + ("error" in row)
             if options.sheet:
-                sheet.add(prediction.image.view, output.title(row), Path(prediction.image.path).name)
+                sheet.add(prediction.image.view, table.title(row), Path(prediction.image.path).name)
     if options.sheet and predicted + unread:
         sheet.write(options.sheet)
         if sheet.left_out:
@@ -98,6 +97,39 @@ def main() -> None:
         print("predict: no photograph was named", file=sys.stderr)
     if not predicted:
         sys.exit(1)
+
+
+def rule(
+    options: argparse.Namespace, description: deployed_model.Description
+) -> tuple[deployed_model.Decision, Callable[[float | None], output.Table]]:
+    """Return the decision rule of a model of one label for each photograph, and what makes its table of a limit."""
+    decision = deployed_model.read_decision(options.model, description.classes)
+    if decision is None:
+        print("predict: no decision.json of this model beside it: probabilities are not calibrated", file=sys.stderr)
+        decision = deployed_model.Decision()
+    level = decision.set_level(options.sets) if options.sets is not None else None
+    if level is not None and level != options.sets:
+        print(f"predict: there are no sets of {options.sets:g}: these are of {level:g}", file=sys.stderr)
+    if level is not None and not any(decision.sets[level]):
+        print(f"predict: too few photographs were held out for {level:g}: each set has all classes", file=sys.stderr)
+    classes, top, unsure = description.classes, options.top, options.unsure
+    return decision, lambda limit: output.Table(classes, decision, top, unsure, limit, level)
+
+
+def several_rule(
+    options: argparse.Namespace, description: deployed_model.Description
+) -> tuple[several_labels.Decision, Callable[[float | None], several_labels.Table]]:
+    """Return the same for a model of several labels for each photograph."""
+    several_labels.check_options({"--top": options.top, "--unsure": options.unsure, "--sets": options.sets})
+    decision = several_labels.read_decision(options.model, description.classes)
+    if decision is None:
+        print(
+            "predict: no decision.json of this model beside it: probabilities are not calibrated, and all thresholds "
+            f"are {several_labels.THRESHOLD}",
+            file=sys.stderr,
+        )
+        decision = several_labels.undecided(description.classes)
+    return decision, lambda limit: several_labels.Table(description.classes, decision, limit)
 
 
 def parse() -> argparse.Namespace:

@@ -1,8 +1,9 @@
 """Assign every photograph to train, validation or test, or to a fold, in `data/split.csv`: near-duplicates together.
 
 The splits are stratified by the label and by the columns that the source names. They are drawn by hash, so that a few
-photographs more or less move only few others. A split of the source's own stays as it is; what would leak from it into
-training is left out. `data/duplicates.csv` lists the groups, and `reports/duplicates.jpg` shows the largest ones.
+photographs more or less move only few others. With several labels, they are stratified by each of these instead. A
+split of the source's own stays as it is; what would leak from it into training is left out. `data/duplicates.csv` lists
+the groups, and `reports/duplicates.jpg` shows the largest ones.
 
 With folds, all photographs train the final model, so each is of the split `train`; the column `fold` says which of
 those that measure do not see it.
@@ -16,13 +17,14 @@ import thaw  # noqa: F401 - first: it chooses the kernels of other libraries
 import polars as pl
 import polars.selectors as cs
 
-from thaw.core import cache, params, tables
+from thaw.core import cache, label_values, params, tables
 from thaw.core.errors import run
 from thaw.core.files import read_json
-from thaw.splitting import duplicates, folds, listing, own_groups, splits, subsets, thumbnails
+from thaw.splitting import by_labels, duplicates, folds, listing, own_groups, splits, subsets, thumbnails
 
 PARAMS = Path("params.yaml")
 RAW = Path("data/raw")
+LABELS = RAW / "labels.csv"
 OUTPUT = Path("data/split.csv")
 LISTING = Path("data/duplicates.csv")
 SHEET = Path("reports/duplicates.jpg")
@@ -31,7 +33,10 @@ SHEET = Path("reports/duplicates.jpg")
 def main() -> None:
     split = params.load(PARAMS).split
     table, pixels = tables.read_images(RAW), cache.of_environment()
-    strata = read_json(RAW / "source.json")["strata"]
+    source = read_json(RAW / "source.json")
+    strata, classes = source["strata"], source["classes"]
+    labels = label_values.read(LABELS, table["image_id"], classes)
+    params.check_task(PARAMS, labels is not None)
     image_ids, paths = table["image_id"].to_list(), [RAW / path for path in table["path"]]
     own, warnings = own_groups.read(table, split.group_columns)  # before the work
     subset = subsets.read(table, RAW, split)
@@ -58,6 +63,8 @@ def main() -> None:
         table = table.with_columns(*drawn, split=pl.lit("train"))
         for note in folds.notes(table, table["fold"]):
             print(f"split: warning: {note}")
+    elif labels is not None:
+        table = table.with_columns(split=by_labels.draw(table, labels, classes, split))
     else:
         table = table.with_columns(split=splits.draw(table, split))
         splits.check_weights(table)

@@ -8,6 +8,9 @@ copies, or on both in turn, as `head.augmented` lists.
 With `augment.preset: auto`, a head is trained on the copies of each preset. The loss on validation chooses the preset:
 `models/augmentation.json`, which `extract_activations` follows. The heads of the other presets are dropped.
 
+With `task: multi`, each class has a C of its own, and losses are means over the pairs of a photograph and a class that
+are known.
+
 The head with the lowest loss on the validation split is kept. For networks it is the calibrated loss, which also
 chooses their epoch, unless `head.patience` is null. `head.zip` holds its files, which differ between kinds of heads;
 in `start`, those of the head that fine-tuning starts with.
@@ -41,6 +44,7 @@ from thaw.training import metrics_folder, out_of_fold
 
 FEATURES = Path("data/features")
 SPLIT = Path("data/split.csv")
+LABELS = Path("data/raw/labels.csv")
 BACKBONE = Path("models/backbone")
 OUTPUT = Path("models/head/head.zip")
 FOLDS = Path("models/folds/head.zip")
@@ -56,7 +60,8 @@ def main() -> None:
     features = arrays.open_rows(FEATURES / "features.npy")
     classes = examples.read_classes(FEATURES)
     params.check_classes(Path("params.yaml"), classes)
-    images, presets = examples.read(FEATURES, SPLIT), examples.read_presets(FEATURES)
+    images, presets = examples.read(FEATURES, SPLIT, labels_file=LABELS), examples.read_presets(FEATURES)
+    params.check_task(Path("params.yaml"), images.values is not None)
     variants = read_variants(head, images, presets)
     train = partial(registry.train, head)
     parts = images.all_rounds()
@@ -101,7 +106,7 @@ def read_variants(head: Head, images: Examples, presets: Sequence[str]) -> dict[
         variants[PLAIN] = images.without_augmented_views()
     for preset in presets if True in head.augmented else []:
         variant = preset if len(presets) > 1 else AUGMENTED
-        variants[variant] = examples.read(FEATURES, SPLIT, preset)
+        variants[variant] = examples.read(FEATURES, SPLIT, preset, LABELS)
     return variants
 
 

@@ -14,7 +14,7 @@ SRC = ROOT / "src"
 BY_NAME_ALONE = {SRC / "thaw" / "core" / "params.py"}
 
 
-PATHS = {"backbone.weights", "head.extend"}  # taken as a person typed them: no code of their sections changes them
+PATHS = {"backbone.weights", "head.extend", "task"}  # taken as a person typed them: no code of sections changes them
 
 
 @cache
@@ -70,8 +70,9 @@ def closure(file: Path, lazy: bool = True) -> set[Path]:
 def source_deps(script: Path) -> list[str]:
     """What a stage depends on below src/, by the rule of the house.
 
-    A package is named as a folder where the stage imports at least half of its modules, else module by module. Of
-    `thaw.parameters`, which checks params.yaml, these are the modules of the sections that the script reads.
+    A package is named as a folder where the stage imports at least half of its modules, else module by module. What
+    lies in a folder that is named is not named again. Of `thaw.parameters`, which checks params.yaml, these are the
+    modules of the sections that the script reads.
     """
     modules = closure(script)
     for parameter in parameters_read(script) - PATHS:
@@ -82,6 +83,7 @@ def source_deps(script: Path) -> list[str]:
         inside = {path for path in package.glob("*.py") if path.stem != "__init__"}
         whole = package not in (SRC, SRC / "thaw" / "parameters") and 2 * len(inside & modules) >= len(inside)
         named.add(package if whole else module)
+    named = {path for path in named if not named.intersection(path.parents)}
     return sorted(path.relative_to(ROOT).as_posix() for path in named)
 
 

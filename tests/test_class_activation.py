@@ -68,6 +68,16 @@ def test_the_mean_of_a_map_and_the_biases_are_the_difference_of_the_logits(class
     assert maps.mean(axis=(1, 2)) + bias == pytest.approx(difference, rel=1e-4, abs=1e-4)
 
 
+def test_without_a_rival_the_mean_of_a_map_and_the_bias_are_the_logit(class_activation, keras, build):
+    model = build()
+    maps = class_activation.activation_maps(model, None, PIXELS, PREDICTED, None)
+    body = keras.Model(model.input, model.get_layer("features").output)
+    kernel, bias = model.layers[-1].get_weights()
+    logits = np.asarray(body(PIXELS.astype(np.float32))) @ kernel + bias
+    expected = logits[np.arange(20), PREDICTED]
+    assert maps.mean(axis=(1, 2)) + bias[PREDICTED] == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
+
 @pytest.mark.parametrize("output", ["softmax", "sigmoid"])
 @pytest.mark.parametrize("conv_blocks", [[], [6]])
 def test_a_head_that_is_a_network_has_a_map_too(class_activation, keras, build, tmp_path, conv_blocks, output):

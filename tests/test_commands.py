@@ -80,7 +80,10 @@ def problem(command: str) -> str:
         if not options or script.startswith("benchmarks/"):
             return ""
         parser = scripts.parser_of(ROOT / script)
-        return refused(parser.parse_args, options) if parser else "it takes no arguments"
+        if parser is None:
+            return "it takes no arguments"
+        only_name = all(word.isalpha() for word in options)  # or a whole command
+        return refused(parser.parse_args, [*options, *(["--help"] if only_name else [])])
     return ""
 
 

@@ -99,7 +99,12 @@ def of_folder(case: dict, root: Path) -> dict:
 
 def of_table(case: dict, root: Path) -> dict:
     path = str(root / case.get("table", "labels.csv"))
-    return of_listing(table.find(table.Table(path=path, path_column="path", label_column="label")), root)
+    return of_listing(
+        table.find(
+            table.Table(path=path, path_column="path", label_column="label", label_separator=";", unlisted=None)
+        ),
+        root,
+    )
 
 
 def of_predict(case: dict, root: Path) -> dict:

@@ -132,7 +132,8 @@ def test_a_photograph_deleted_after_the_run_is_a_line_in_the_report(finished):
 
 @pytest.mark.parametrize("threshold", ["best_f1", "recall:0.95", 0.3])
 def test_a_threshold_needs_two_classes(threshold):
-    evaluate = Evaluate(test_time_flips=None, threshold=threshold, bootstrap=100, bins=10, shown=3, seed=1)
+    rest = {"multi_aim": "best_f1", "bootstrap": 100, "bins": 10, "shown": 3, "seed": 1}
+    evaluate = Evaluate(test_time_flips=None, threshold=threshold, **rest)
     evaluate.check_classes(("a", "b"))
     with pytest.raises(ThawError, match=rf"^evaluate\.threshold '?{threshold}'? needs two classes, and there are 3: "):
         evaluate.check_classes(("a", "b", "c"))

@@ -20,6 +20,7 @@ import polars as pl
 import pytest
 from fiftyone_database import joined, own_database
 
+from thaw.core import tables
 from thaw.core.errors import ThawError
 from thaw.exploration import analysis, finished_run, samples, saved_views
 from thaw.sources import fiftyone_setup
@@ -36,8 +37,13 @@ DOG = {  # model → its probability of a dog for each photograph
 }
 
 
-def write_run(folder: Path, ids: str = "abcdefghijkl", dog: dict = DOG, splits: dict = SPLITS) -> Path:
-    """Write the files of a finished run of these photographs: raw data, split, features, predictions."""
+def write_run(
+    folder: Path, ids: str = "abcdefghijkl", dog: dict = DOG, splits: dict = SPLITS, several: bool = False
+) -> Path:
+    """Write the files of a finished run of these photographs: raw data, split, features, predictions.
+
+    several: `a` shows both classes, it is not known of `b` whether it shows a cat, and all others have one label.
+    """
     shutil.rmtree(folder / "data", ignore_errors=True)
     for name in ("raw/images", "features", "predictions"):
         (folder / "data" / name).mkdir(parents=True)
@@ -48,6 +54,13 @@ def write_run(folder: Path, ids: str = "abcdefghijkl", dog: dict = DOG, splits: 
     table = {"image_id": ids, "label": labels, "weight": [0.5 if i == "a" else 1.0 for i in ids]}
     images = {"path": [f"images/{i}.png" for i in ids], "source": "folder", "license": "CC0", "author": "me"}
     images |= {"landing_url": "", "sha256": "", "width": 8, "height": 6, "meta_box": [str(i < "f") for i in ids]}
+    known = [
+        (i, name, int(name == LABELS[i] or i == "a"), 1.0) for i in ids for name in CLASSES if (i, name) != ("b", "cat")
+    ]
+    if several:
+        labels[0] = "cat + dog"
+    schema = ["image_id", "label", "value", "weight"]
+    pl.DataFrame(known * several, schema, orient="row").write_csv(folder / "data/raw/labels.csv")
     pl.DataFrame({**table, **images}).write_csv(folder / "data/raw/images.csv")
     split = {"group": ["a" if i in "ab" else i for i in ids], "split": [splits[i] for i in ids]}
     pl.DataFrame({**table, **split}).write_csv(folder / "data/split.csv")
@@ -65,6 +78,8 @@ def write_run(folder: Path, ids: str = "abcdefghijkl", dog: dict = DOG, splits: 
         p = np.array([values[sorted(LABELS).index(i)] for i in ids], np.float32)
         np.save(folder / f"data/predictions/{model}.npy", np.stack([1 - p, p], axis=1))
         predictions[f"{model}_label"] = [CLASSES[int(q > 0.5)] for q in p]
+        if several:
+            predictions[f"{model}_label"][:2] = ["", "cat + dog"]
         predictions[f"{model}_probability"] = [float(max(q, 1 - q)) for q in p]
     predictions["self_confidence"] = [(1 + sorted(LABELS).index(i)) / 100 for i in ids]
     pl.DataFrame(predictions).write_csv(folder / "data/predictions/predictions.csv")
@@ -97,7 +112,12 @@ def explore(folder: Path, name: str) -> dict:
     added, removed = samples.update(dataset, run)
     analysis.analyse_features(dataset, run)
     accuracies = analysis.evaluate(dataset, run)
-    return {"added": added, "removed": removed, "accuracies": accuracies, "taken": saved_views.save(dataset)}
+    return {
+        "added": added,
+        "removed": removed,
+        "accuracies": accuracies,
+        "taken": saved_views.save(dataset, run.values is not None),
+    }
 
 
 def contents(name: str) -> dict:
@@ -227,6 +247,26 @@ def test_each_photograph_has_its_label_split_predictions_and_features(explored):
     c = dataset["samples"]["c"]
     assert c["head"]["label"] == "dog" and c["head"]["confidence"] == pytest.approx(0.7)
     assert c["fine_tuned"]["label"] == "cat" and c["fine_tuned"]["confidence"] == pytest.approx(0.8)
+
+
+@installed
+def test_several_labels_are_classifications_with_what_was_verified_to_be_absent(worker, tmp_path):
+    result = worker(explore, write_run(tmp_path, several=True), "several")
+    assert (result["added"], result["accuracies"]) == (12, {})
+    dataset = worker(contents, "several")
+
+    def labels(sample: str, field: str) -> dict[str, float | None]:
+        found = dataset["samples"][sample][field]["classifications"]
+        return {one["label"]: one["confidence"] for one in found}
+
+    assert labels("a", "ground_truth") == {"cat": None, "dog": None} and labels("a", "verified_absent") == {}
+    assert labels("b", "ground_truth") == {"dog": None} and labels("b", "verified_absent") == {}
+    assert labels("c", "verified_absent") == {"dog": None}
+    assert labels("a", "head") == {} and labels("b", "head") == pytest.approx({"cat": 0.1, "dog": 0.9})
+    assert set(dataset["views"]) == {*tables.SPLITS, "suspicious labels", "near-duplicates"} and not dataset["counts"]
+    assert worker(explore, write_run(tmp_path, several=True), "several")["added"] == 0
+    again = worker(contents, "several")
+    assert again["samples"]["b"]["head"] == dataset["samples"]["b"]["head"]  # what has not changed is not written
 
 
 @installed

@@ -17,7 +17,7 @@ from fiftyone_database import joined, own_database
 
 import fingerprints
 from thaw.core.errors import ThawError
-from thaw.sources import fiftyone_dataset
+from thaw.sources import fiftyone_dataset, fiftyone_several
 from thaw.sources.collection import collect
 from thaw.sources.fiftyone_dataset import FiftyOne
 
@@ -99,7 +99,7 @@ def test_a_label_that_would_spoil_a_line_is_refused(photographs, name, label, sa
         path = str(photographs / f"{number}/{number}.png")
         refused.add_sample(fo.Sample(filepath=path, ground_truth=fo.Classification(label=text)))
     with pytest.raises(ThawError, match=said):
-        fiftyone_dataset.find(FiftyOne(dataset=name, label_field="ground_truth"))
+        fiftyone_dataset.find(FiftyOne(dataset=name, label_field="ground_truth", absent_field=None, unlisted=None))
 
 
 @installed
@@ -115,7 +115,7 @@ def test_a_sample_that_is_relabelled_tagged_or_removed_is_noticed(photographs, t
     monkeypatch.setattr(fingerprints, "MEMORY", tmp_path / "memory")
     for name in ("dvc.yaml", "params.yaml"):
         Path(name).write_text((ROOT / name).read_text())
-    section = FiftyOne(dataset="changing", label_field="ground_truth")
+    section = FiftyOne(dataset="changing", label_field="ground_truth", absent_field=None, unlisted=None)
     download = SimpleNamespace(source="fiftyone", fiftyone=section)
     hashes = [fingerprints.of_photographs(download, None) for _ in range(2)]
     sample = changing.first()
@@ -134,7 +134,7 @@ def test_a_sample_that_lies_elsewhere_renames_no_other():
     paths = [f"/data/pets/{label}/{number}.jpg" for label in ("cat", "dog") for number in range(3)]
 
     def ids(paths: list[str]) -> dict[str, str]:
-        images = fiftyone_dataset._source_images(((path, "cat", None, {}) for path in paths), "pets")
+        images = fiftyone_dataset.source_images(((path, "cat", None, {}) for path in paths), "pets")
         return {str(image.path): image.image_id for image in images}
 
     alone = ids(paths)
@@ -147,7 +147,9 @@ def test_a_sample_that_lies_elsewhere_renames_no_other():
 
 @installed
 def test_labels_and_tags_become_classes_and_subsets(photographs, tmp_path):
-    listing = fiftyone_dataset.find(FiftyOne(dataset="pets", label_field="ground_truth"))
+    listing = fiftyone_dataset.find(
+        FiftyOne(dataset="pets", label_field="ground_truth", absent_field=None, unlisted=None)
+    )
     table, missing = collect(listing, tmp_path / "raw")
     rows = {row["image_id"].split("-")[0]: (row["label"], row["meta_subset"]) for row in table.iter_rows(named=True)}
     assert rows == {
@@ -168,7 +170,7 @@ def test_fields_of_samples_mean_what_columns_of_a_table_mean():
         ("/a/1.png", "dog", [], {"split": "Test", "group": "", "weight": "", "meta_site": ""}),
         ("/a/2.png", "dog", ["train"], {"split": "val", "group": "", "weight": "2", "meta_site": ""}),
     ]
-    first, second, third = fiftyone_dataset._source_images(samples, "pets")
+    first, second, third = fiftyone_dataset.source_images(samples, "pets")
     assert first.meta == {"subset": "train", "group": "house 1", "site": "north"} and first.weight == 0.5
     assert second.meta == {"subset": "test", "group": "", "site": ""} and second.weight == 1
     assert not first.left_out and not second.left_out and third.left_out == "in two subsets"
@@ -183,7 +185,7 @@ def test_fields_of_samples_mean_what_columns_of_a_table_mean():
 )
 def test_a_field_with_another_value_names_the_sample(given, message):
     with pytest.raises(ThawError, match=message):
-        list(fiftyone_dataset._source_images([("/a/0.png", "cat", [], given)], "pets"))
+        list(fiftyone_dataset.source_images([("/a/0.png", "cat", [], given)], "pets"))
 
 
 def labelled_dataset(name: str, photographs: Path, **fields: list):
@@ -196,7 +198,7 @@ def labelled_dataset(name: str, photographs: Path, **fields: list):
         values = {field: each[number] for field, each in fields.items() if each[number] is not None}
         label = fo.Classification(label="cat" if number < 3 else "dog")
         dataset.add_sample(fo.Sample(filepath=path, ground_truth=label, **values))
-    return FiftyOne(dataset=name, label_field="ground_truth")
+    return FiftyOne(dataset=name, label_field="ground_truth", absent_field=None, unlisted=None)
 
 
 @installed
@@ -262,7 +264,7 @@ def test_the_stage_runs_with_nothing_but_its_own_line(photographs, tmp_path):
 )
 def test_what_does_not_fit_is_named_with_what_would(dataset, label_field, message, photographs):
     with pytest.raises(ThawError, match=message):
-        fiftyone_dataset.find(FiftyOne(dataset=dataset, label_field=label_field))
+        fiftyone_dataset.find(FiftyOne(dataset=dataset, label_field=label_field, absent_field=None, unlisted=None))
 
 
 @installed
@@ -271,6 +273,37 @@ def test_a_database_that_does_not_answer_is_one_line(tmp_path, monkeypatch):
     process = workspace(tmp_path, dataset="pets")
     assert process.returncode == 1 and not process.stdout
     assert process.stderr.startswith("thaw: FiftyOne's database does not answer (") and process.stderr.count("\n") == 1
+
+
+@installed
+def test_fields_of_several_labels_say_what_is_present_absent_or_not_known(photographs):
+    import fiftyone as fo
+
+    section = labelled_dataset("several", photographs, weight=[0.5, 1.0, 1.0, 1.0, 1.0, 1.0])
+    shown = [["cat", "dog"], ["cat"], ["cat"], ["dog"], ["dog"], []]
+    absent = [[], ["dog"], ["dog"], ["cat"], ["cat"], ["cat", "dog"]]
+    dataset = fo.load_dataset("several")
+    for sample in dataset:
+        number = int(Path(sample.filepath).stem)
+        for field, labels in (("positive_labels", shown[number]), ("negative_labels", absent[number])):
+            sample[field] = fo.Classifications(classifications=[fo.Classification(label=label) for label in labels])
+        sample.save()
+    section = FiftyOne(dataset="several", label_field="positive_labels", absent_field="negative_labels",
+                       unlisted="unknown")  # fmt: skip
+    listing = fiftyone_several.find(section)
+    found = {Path(image.path).stem: {k.label: k.is_present for k in image.known} for image in listing.images}
+    assert found == {
+        str(number): {**dict.fromkeys(absent[number], False), **dict.fromkeys(shown[number], True)}
+        for number in range(6)
+    }
+    assert listing.info.classes == ("cat", "dog")
+    assert {known.weight for image in listing.images if image.path.stem == "0" for known in image.known} == {0.5}
+    with pytest.raises(ThawError, match=r"label_field: .* has no field 'ground_truth' of type Classifications"):
+        fiftyone_several.find(section.model_copy(update={"label_field": "ground_truth"}))
+    with pytest.raises(ThawError, match="the class 'cat' is both present and absent"):
+        fiftyone_several.find(section.model_copy(update={"absent_field": "positive_labels"}))
+    with pytest.raises(ThawError, match=r"no photograph is known not to show the class 'cat'.*unlisted"):
+        fiftyone_several.find(section.model_copy(update={"absent_field": None}))
 
 
 @pytest.mark.skipif(find_spec("fiftyone") is not None, reason="FiftyOne is installed")

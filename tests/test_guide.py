@@ -98,7 +98,7 @@ def test_the_last_line_has_result_interval_report_and_what_comes_next():
     line = outcome.last_line(SCORES, 655, Path("/a b/reports/report.html"))
     assert line.startswith(
         "result: 80.0% of the 655 test photographs are right (95% interval 75.0% to 84.4%); "
-        "open /a b/reports/report.html; next: "
+        "open /a b/reports/report.html; next: docs/guides/read-the-report.md explains it, "
     )
     assert "src/predict.py" in line and "make compare" in line and "\n" not in line
 

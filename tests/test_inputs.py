@@ -293,7 +293,7 @@ def test_a_table_is_noticed_with_the_photographs_that_it_lists(folder, settled):
 
     def of_table():
         memory = fingerprint.Memory(folder.parent / "memory-table.json")
-        section = Table(path=str(table), path_column="path", label_column="label")
+        section = Table(path=str(table), path_column="path", label_column="label", label_separator=";", unlisted=None)
         return memory.same() or fingerprint.of_listing(find_table(section), table, memory)
 
     rows = [f"mine/{path.relative_to(folder)},{path.parent.name}" for path in sorted(folder.rglob("*.png"))]
@@ -581,14 +581,16 @@ def test_a_path_through_a_link_and_back_leads_where_the_system_leads(folder, kin
     (folder / "labels.csv").write_text("\n".join(["path,label", *rows]))
     (elsewhere / "labels.csv").write_text("\n".join(["path,label", *(f"link/../{row}" for row in rows)]))
     path = elsewhere / ("link/../labels.csv" if kind == "table" else "labels.csv")
-    listing = find_table(Table(path=str(path), path_column="path", label_column="label"))
+    listing = find_table(
+        Table(path=str(path), path_column="path", label_column="label", label_separator=";", unlisted=None)
+    )
     assert sorted(image.path for image in listing.images) == sorted(folder.rglob("*.png"))
 
 
 def test_a_table_that_is_not_there_is_named_in_full(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ThawError, match=rf"path mine\.csv cannot be read: .* \({tmp_path}/mine\.csv\)"):
-        find_table(Table(path="mine.csv", path_column="path", label_column="label"))
+        find_table(Table(path="mine.csv", path_column="path", label_column="label", label_separator=";", unlisted=None))
 
 
 def test_a_path_that_is_not_there_is_named_in_full(project):

@@ -26,7 +26,8 @@ def parameters(**changes) -> FineTune:
     defaults = {
         "freeze_depth": "block1", "epochs": 3, "patience": 10, "batch_size": 8, "learning_rate": 0.01,
         "warmup_epochs": 0.0, "layer_decay": 1.0, "weight_decay": 0.0, "label_smoothing": 0.0, "ema": None,
-        "cache": True, "gradients": "float32", "class_weight": None, "prune_above": [], "keep": "auto", "seed": 1,
+        "focusing": None, "cache": True, "gradients": "float32", "class_weight": None, "prune_above": [],
+        "keep": "auto", "seed": 1,
     }  # fmt: skip
     return FineTune(**defaults | changes)
 

@@ -26,7 +26,7 @@ def parameters(**changes) -> Head:
         "kind": "network", "class_weight": None, "augmented": [False], "strengths": [1.0], "conv_blocks": [],
         "hidden": [8], "dropout": 0.2, "output": "softmax", "epochs": 3, "patience": 10, "batch_size": 8,
         "learning_rate": 0.01, "warmup_epochs": 0.0, "weight_decay": 0.0, "label_smoothing": 0.0, "seed": 1,
-        "extend": None, "probes": ["logistic"],
+        "focusing": None, "extend": None, "probes": ["logistic"],
     }  # fmt: skip
     return Head(**defaults | changes)
 
@@ -281,7 +281,7 @@ def test_a_rate_far_too_high_is_one_line(tf, tmp_path):
 def test_of_two_networks_that_of_the_lower_calibrated_loss_is_kept(tf, monkeypatch):
     histories = {1: (0.4, 0.39), 2: (0.9, 0.3)}  # by the number of views: losses as they are, and calibrated
 
-    def train_network(data, classes, params, log):
+    def train_network(data, classes, params, log, kind):
         plain, calibrated = histories[data.train.views.shape[1]]
         accuracy = {"validation_accuracy_weighted": 0.5}
         log(accuracy | {"validation_loss": plain, "validation_loss_calibrated": calibrated})

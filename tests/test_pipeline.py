@@ -25,6 +25,7 @@ ALL = set(STAGES)
 
 # What a change reruns: the table of docs/reference/reruns.md. The longest name that fits a parameter counts.
 RERUNS = {
+    "task": ALL - {"inputs", "fingerprints", "backbone"},
     "download": ALL - {"backbone", "fingerprints"},
     "split": ALL - {"inputs", "fingerprints", "backbone", "download"},
     "augment": {"augment", "extract_features", "train_head", "extract_activations", "fine_tune", "evaluate"},

@@ -34,7 +34,7 @@ from thaw.report.results import Duplicates, PresetChoice, Results
 NO_DUPLICATES, PRESET = Duplicates(0, None), PresetChoice("upright", None)
 EVIL = '<script>alert("1")</script>&|`*'
 VOID = {"meta", "img", "link"}
-SETTINGS = Evaluate(test_time_flips=None, threshold=0.5, bootstrap=100, bins=10, shown=3, seed=1)
+SETTINGS = Evaluate(test_time_flips=None, threshold=0.5, bootstrap=100, bins=10, shown=3, seed=1, multi_aim="best_f1")
 
 
 class Page(HTMLParser):

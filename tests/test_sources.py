@@ -263,7 +263,7 @@ def test_folders_that_are_no_subsets_alone_are_classes(tmp_path):
 
 def test_labels_of_fiftyone_have_one_unicode_form_and_tags_are_subsets_by_any_of_their_names():
     samples = [("/a/1.jpg", "caf\u00e9", ["Train"]), ("/a/2.jpg", "cafe\u0301", ["val"]), ("/a/3.jpg", "tea", ["new"])]
-    images = list(fiftyone_dataset._source_images([(*sample, {}) for sample in samples], "drinks"))
+    images = list(fiftyone_dataset.source_images([(*sample, {}) for sample in samples], "drinks"))
     assert [(image.label, image.meta["subset"]) for image in images] == [
         ("caf\u00e9", "train"), ("caf\u00e9", "validation"), ("tea", ""),
     ]  # fmt: skip
@@ -363,7 +363,7 @@ def test_collecting_twice_gives_the_same_bytes(tmp_path):
         for name in ("first", "second")
     )
     assert first == second
-    assert len(first) == 24 + 3
+    assert len(first) == 24 + 4
 
 
 def test_the_originals_are_not_changed_and_their_protection_is_not_copied(tmp_path):

@@ -182,15 +182,24 @@ def test_no_committed_file_names_a_package_registry():
     assert not [path for path in files if path.is_file() and address.search(path.read_bytes())]
 
 
-def requirements():
-    """The blocks of requirements.txt, one a package, by name."""
-    text = (ROOT / "requirements.txt").read_text()
+def requirements(file="requirements.txt"):
+    """The blocks of a file of requirements, one a package, by name."""
+    text = (ROOT / file).read_text()
     return {block.partition("==")[0]: block for block in re.split(r"^(?=[a-zA-Z0-9])", text, flags=re.MULTILINE)[1:]}
 
 
-def test_every_requirement_is_pinned_and_hashed():
-    loose = [name for name, block in requirements().items() if not re.search(r"==\S[\s\S]*--hash=sha256:\w{64}", block)]
-    assert requirements() and not loose
+@pytest.mark.parametrize("file", ["requirements.txt", "requirements-docs.txt"])
+def test_every_requirement_is_pinned_and_hashed(file):
+    pinned = requirements(file)
+    loose = [name for name, block in pinned.items() if not re.search(r"==\S[\s\S]*--hash=sha256:\w{64}", block)]
+    assert pinned and not loose
+
+
+def test_the_handbook_is_built_with_the_versions_that_the_project_uses():
+    project, docs = requirements(), requirements("requirements-docs.txt")
+    assert "mkdocs-material" in docs
+    differing = [name for name in docs.keys() & project.keys() if docs[name].split()[0] != project[name].split()[0]]
+    assert not differing
 
 
 def test_requirements_are_what_the_project_asks_for():

@@ -50,7 +50,12 @@ def with_column(name: str, values: list) -> str:
 
 def find(mine: Path, content: str | bytes, name: str = "labels.csv", **columns: str):
     (mine / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    return table.find(Table(path=str(mine / name), **{"path_column": "path", "label_column": "label"} | columns))
+    return table.find(
+        Table(
+            path=str(mine / name),
+            **{"path_column": "path", "label_column": "label", "label_separator": ";", "unlisted": None} | columns,
+        )
+    )
 
 
 def take(mine: Path, *arguments, **columns) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -206,7 +211,18 @@ def test_the_order_of_the_rows_does_not_matter(mine, tmp_path):
 def test_table_and_photographs_are_left_as_they_are(mine):
     (mine / "labels.csv").write_text(as_csv(ROWS))
     before = contents(mine)
-    collect(table.find(Table(path=str(mine / "labels.csv"), path_column="path", label_column="label")), mine / "../raw")
+    collect(
+        table.find(
+            Table(
+                path=str(mine / "labels.csv"),
+                path_column="path",
+                label_column="label",
+                label_separator=";",
+                unlisted=None,
+            )
+        ),
+        mine / "../raw",
+    )
     assert contents(mine) == before
 
 
@@ -289,7 +305,11 @@ def test_mostly_damaged_photographs_are_refused(mine):
 def test_a_table_that_is_missing_or_a_folder_is_named(mine):
     for name, message in (("gone.csv", "cannot be read: No such file"), ("cat", "is a folder, not a table: set downl")):
         with pytest.raises(ThawError, match=message):
-            table.find(Table(path=str(mine / name), path_column="path", label_column="label"))
+            table.find(
+                Table(
+                    path=str(mine / name), path_column="path", label_column="label", label_separator=";", unlisted=None
+                )
+            )
 
 
 # What changes, or goes away, while it is read
@@ -371,7 +391,16 @@ def test_a_share_that_has_gone_away_is_one_line_and_nothing_is_half_written(dead
     )
     assert not (tmp_path / "data").exists()
     for find, section in (
-        (table.find, Table(path=str(dead_share / "labels.csv"), path_column="path", label_column="label")),
+        (
+            table.find,
+            Table(
+                path=str(dead_share / "labels.csv"),
+                path_column="path",
+                label_column="label",
+                label_separator=";",
+                unlisted=None,
+            ),
+        ),
         (folder.find, Folder(path=str(dead_share))),
         (folder.find, Folder(path=str(dead_share / "photographs"))),
     ):

@@ -81,6 +81,14 @@ def check_folds(path: Path, are_folds: bool) -> None:
     load(path).check_folds(are_folds)
 
 
+def check_task(path: Path, has_several_labels: bool) -> None:
+    """Check the parameters of all sections against how many labels each photograph has: one, or several.
+
+    Raises ThawError, one line, if a parameter does not fit it.
+    """
+    load(path).check_task(has_several_labels)
+
+
 def check_backbone(path: Path, backbone: Mapping) -> None:
     """Check the parameters of all sections against the backbone; it is the content of backbone.json.
 

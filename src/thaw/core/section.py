@@ -1,14 +1,17 @@
-"""What a section of params.yaml is made of: its base class, and numbers with a range."""
+"""What a section of params.yaml is made of: its base class, and what its values may be."""
 
 from datetime import date
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from thaw.core.task import MULTI, SINGLE
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Amplitude = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Positive = Annotated[float, Field(gt=0)]
+Task = Literal[SINGLE, MULTI]
 
 
 class Section(BaseModel):

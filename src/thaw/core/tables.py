@@ -1,5 +1,6 @@
 """The tables that the stages join on: their columns, and how they are read, checked and written."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
@@ -24,6 +25,12 @@ IMAGES = {
     "height": pl.Int64,
 }  # and further columns of the source, prefixed `meta_`
 SPLIT = {"image_id": pl.String, "label": pl.String, "weight": pl.Float64, "group": pl.String, "split": pl.String}
+LABELS = {  # of images with several labels, a row for each pair of which something is known; else none
+    "image_id": pl.String,
+    "label": pl.String,
+    "value": pl.Int64,  # 1: present, 0: verified to be absent
+    "weight": pl.Float64,
+}
 FOLD_COLUMNS = r"^fold(_\d+)?$"  # of split.csv, only with `split.folds`: the fold of each image, from 0; one a repeat
 MISSING = dict.fromkeys(("image_id", "file", "reason"), pl.String)  # the images that were left out
 ROWS = {  # the view in each row of an array
@@ -42,8 +49,8 @@ def write(frame: pl.DataFrame, path: Path) -> None:
             file.write(rows.write_csv(include_header=False).encode())
 
 
-def read(path: Path, schema: dict[str, pl.DataType]) -> pl.DataFrame:
-    """Read a table and check that it has the columns of `schema`, and each id (or id and copy) once.
+def read(path: Path, schema: dict[str, pl.DataType], key: Sequence[str] = ()) -> pl.DataFrame:
+    """Read a table and check that it has the columns of `schema`, and each id (or id and copy, or `key`) once.
 
     Further columns are text if their name starts with `meta_`. Others are numbers if all of their values are.
     Raises ThawError if the file is missing or is not such a table.
@@ -60,7 +67,8 @@ def read(path: Path, schema: dict[str, pl.DataType]) -> pl.DataFrame:
         raise missing(path) from None
     except pl.exceptions.PolarsError as error:
         raise ThawError(f"{path} is not a readable table ({str(error).splitlines()[0]})") from error
-    duplicated = frame.filter(frame.select("image_id", *(["copy"] if "copy" in header else [])).is_duplicated())
+    key = key or ("image_id", *(["copy"] if "copy" in header else []))
+    duplicated = frame.filter(frame.select(key).is_duplicated())
     if len(duplicated):
         raise ThawError(f"{path}: the id {duplicated['image_id'][0]} is there more than once")
     return frame

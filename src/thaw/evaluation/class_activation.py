@@ -75,18 +75,19 @@ def map_input(model: keras.Model, cut: str | None) -> str | None:
 
 
 def activation_maps(
-    model: keras.Model, layer: str | None, inputs: np.ndarray, predicted: np.ndarray, rivals: np.ndarray
+    model: keras.Model, layer: str | None, inputs: np.ndarray, predicted: np.ndarray, rivals: np.ndarray | None
 ) -> np.ndarray:
     """Return what each place of each image adds to the logit of one output less that of another.
 
-    The mean of a map plus the difference of the two biases is the difference of the two logits.
+    The mean of a map plus the difference of the two biases is the difference of the two logits. Without rivals, the
+    mean plus the bias is the logit itself: that is for outputs which are independent of one another.
 
     Args:
         model: has an `averaged_map`.
         layer: whose outputs the inputs are; None for RGB pixels 0-255.
         inputs: (n, ...), one for each image.
         predicted: (n,) int, the first output of each image.
-        rivals: (n,) int, the second output.
+        rivals: (n,) int, the second output; None: none is subtracted.
 
     Returns:
         (n, h, w) float32.
@@ -97,6 +98,8 @@ def activation_maps(
     for start in range(0, len(inputs), BATCH_IMAGES):
         rows = np.arange(start, min(start + BATCH_IMAGES, len(inputs)))
         features = map_rows(rows).astype(np.float32)
-        difference = (kernel[:, predicted[rows]] - kernel[:, rivals[rows]]).T
-        maps.append(np.einsum("nhwc,nc->nhw", features, difference))
+        weights = kernel[:, predicted[rows]]
+        if rivals is not None:
+            weights = weights - kernel[:, rivals[rows]]
+        maps.append(np.einsum("nhwc,nc->nhw", features, weights.T))
     return np.concatenate(maps)

@@ -98,9 +98,14 @@ class TrainedModels:
             rows = self.examples.rows[image[asked]]
             outputs["head"][asked] = self.mean_of_features(trained.head.output_probabilities, rows)
             thawed_rows = self.activation_rows[image[asked]]
-            answers = [_normalised(trained.run_thawed(thawed_rows, inputs.activations)) for inputs in self.inputs]
+            answers = [self._as_probabilities(trained.run_thawed(thawed_rows, i.activations)) for i in self.inputs]
             outputs["fine_tuned"][asked] = np.mean(answers, axis=0)
         return outputs
+
+    def _as_probabilities(self, answers: np.ndarray) -> np.ndarray:
+        """Return answers as float64. Those of one label sum to 1 exactly, as metrics need them."""
+        answers = answers.astype(np.float64)
+        return answers if self.examples.values is not None else answers / answers.sum(axis=1, keepdims=True)
 
     def full_model_of(self, number: int) -> "keras.Model":
         """Return the model of a round that is measured as the saved one: from pixels to probabilities."""
@@ -153,7 +158,8 @@ def load(files: RunFiles, test_time_flips: str | None) -> TrainedModels:
     features = arrays.open_rows(files.features / "features.npy")
     activations = extraction.open_activations(files.activations, files.dataset, files.backbone)
     full_model, metadata = model_files.load(files.model)
-    head, images = registry.load_packed(files.head), examples.read(files.features, files.dataset.split)
+    head = registry.load_packed(files.head)
+    images = examples.read(files.features, files.dataset.split, labels_file=files.dataset.raw / "labels.csv")
     with archive.unpack(files.head_folds) as heads, archive.unpack(files.model_folds) as thawed:
         folds = read_json(thawed / "rounds.json")
         parts = [
@@ -186,9 +192,3 @@ def _mirrored(files: RunFiles, cut: dict, test_time_flips: str | None) -> list[I
     features = extraction.Recomputed(all_views, files.backbone, FEATURES, image)
     activations = extraction.Recomputed(views, files.backbone, cut["layer"], image)
     return [Inputs(features.flipped(axes), activations.flipped(axes)) for axes in flips.AXES[test_time_flips]]
-
-
-def _normalised(probabilities: np.ndarray) -> np.ndarray:
-    """Return the rows as float64 that sum to 1 exactly, as metrics need them."""
-    probabilities = probabilities.astype(np.float64)
-    return probabilities / probabilities.sum(axis=1, keepdims=True)

@@ -127,13 +127,13 @@ def _resample(scored: Scored, bins: int, resampling: Resampling, areas: bool) ->
     image_values = np.stack([np.ones(count), *means.values()])
     present, label = np.unique(labels, return_inverse=True)
     predicts_present = np.isin(predictions, present)
-    sum_labels, sum_hits = _sum_by(label, np.ones(count), len(present)), _sum_by(label, hits, len(present))
-    sum_predictions = _sum_by(np.searchsorted(present, predictions), predicts_present, len(present))
-    sum_gaps = _sum_by(confidence_bins(confidence, bins), confidence - hits, bins)
+    sum_labels, sum_hits = sum_by(label, np.ones(count), len(present)), sum_by(label, hits, len(present))
+    sum_predictions = sum_by(np.searchsorted(present, predictions), predicts_present, len(present))
+    sum_gaps = sum_by(confidence_bins(confidence, bins), confidence - hits, bins)
 
-    group, times = _draw(scored.groups, resampling)
+    group, times = draw(scored.groups, resampling)
     parts: dict[str, list[NDArray[np.float64]]] = {name: [] for name in names}
-    for part in _blocks(count, times.shape[1]):
+    for part in blocks(count, times.shape[1]):
         counts = times[group, part] * scored.weights[:, None]
         total, *sums = image_values @ counts
         for name, values in zip(means, sums, strict=True):
@@ -143,9 +143,9 @@ def _resample(scored: Scored, bins: int, resampling: Resampling, areas: bool) ->
         parts["macro_f1"].append(_mean_ratio(2 * correct, actual + sum_predictions @ counts, actual > 0))
         parts["ece"].append(sum_gaps @ counts / total)
     positives = np.array([1]) if classes == 2 else present
-    for part in _blocks(count, min(times.shape[1], 1 + _affordable(labels, positives))) if areas else ():
-        blocks = _areas(scored, positives, times[group, part] * scored.weights[:, None])
-        _, *both = map(np.concatenate, zip(*blocks, strict=True))
+    for part in blocks(count, min(times.shape[1], 1 + _affordable(labels, positives))) if areas else ():
+        by_class = _areas(scored, positives, times[group, part] * scored.weights[:, None])
+        _, *both = map(np.concatenate, zip(*by_class, strict=True))
         for name, values in zip(AREAS, both, strict=True):
             parts[name].append(_mean_ratio(values, np.ones_like(values), ~np.isnan(values)))
     return {name: np.concatenate(values, axis=-1) for name, values in parts.items()}
@@ -176,11 +176,11 @@ def resample_classes(scored: Scored, resampling: Resampling) -> dict[str, NDArra
         return {name: np.full((classes, 1), np.nan) for name in names}
     present = np.unique(labels)
     most = min(resampling.resamples, _affordable(labels, present), max(MIN_RESAMPLES, 8 * BLOCK_NUMBERS // classes))
-    group, times = _draw(scored.groups, replace(resampling, resamples=most))
+    group, times = draw(scored.groups, replace(resampling, resamples=most))
     result = {name: np.full((classes, times.shape[1]), np.nan) for name in names}
-    sum_labels, sum_predictions = (_sum_by(array, np.ones(count), classes) for array in (labels, predictions))
-    sum_hits = _sum_by(labels, scored.hits, classes)
-    for part in _blocks(count, times.shape[1]):
+    sum_labels, sum_predictions = (sum_by(array, np.ones(count), classes) for array in (labels, predictions))
+    sum_hits = sum_by(labels, scored.hits, classes)
+    for part in blocks(count, times.shape[1]):
         counts = times[group, part].astype(np.float64)
         actual, predicted, correct = sum_labels @ counts, sum_predictions @ counts, sum_hits @ counts
         exists = actual > 0
@@ -192,7 +192,7 @@ def resample_classes(scored: Scored, resampling: Resampling) -> dict[str, NDArra
     return result
 
 
-def _draw(
+def draw(
     groups: NDArray[np.str_] | NDArray[np.integer], resampling: Resampling
 ) -> tuple[NDArray[np.integer], NDArray[np.uint8]]:
     """Return the group number (n,) of each image, and how often each group stands in each of r resamples, (groups, r).
@@ -204,7 +204,7 @@ def _draw(
     resamples = min(resampling.resamples, max(MIN_RESAMPLES, MAX_DRAWN_BYTES // count))
     times = np.ones((count, 1 + resamples), np.uint8)
     generator = np.random.default_rng(resampling.seed)
-    for part in _blocks(count, resamples):
+    for part in blocks(count, resamples):
         drawn = generator.integers(0, count, (part.stop - part.start, count))
         drawn += count * np.arange(len(drawn))[:, None]
         # None of hundreds of groups is drawn 256 times: that has a chance of 1 to 10^507.
@@ -212,14 +212,14 @@ def _draw(
     return group, times
 
 
-def _blocks(rows: int, columns: int) -> Iterator[slice]:
+def blocks(rows: int, columns: int) -> Iterator[slice]:
     """Yield slices of the columns, of at most BLOCK_NUMBERS numbers or one column each."""
     step = max(1, BLOCK_NUMBERS // rows)
     for start in range(0, columns, step):
         yield slice(start, min(start + step, columns))
 
 
-def _sum_by(rows: NDArray[np.integer], values: NDArray[np.generic], count: int) -> csr_array:
+def sum_by(rows: NDArray[np.integer], values: NDArray[np.generic], count: int) -> csr_array:
     """Return the matrix (count, n) that, times (n, r), sums the images of each row, each times its value."""
     used = values != 0
     return csr_array((values[used].astype(np.float64), (rows[used], np.flatnonzero(used))), shape=(count, len(rows)))
@@ -264,7 +264,7 @@ def _areas(
     probabilities, labels = scored.probabilities, scored.labels
     sizes = np.bincount(labels, minlength=scored.class_count)
     for k in positives[sizes[positives] >= MIN_SORTED_IMAGES]:
-        yield np.array([k]), *_areas_by_sorting(probabilities[:, k], labels == k, counts)
+        yield np.array([k]), *areas_by_sorting(probabilities[:, k], labels == k, counts)
     small = positives[sizes[positives] < MIN_SORTED_IMAGES]
     by_class, starts = np.argsort(labels, kind="stable"), np.cumsum(sizes) - sizes
     if len(small):
@@ -276,7 +276,7 @@ def _areas(
         yield block, *_areas_by_comparing(scored, block, members, counts)
 
 
-def _areas_by_sorting(scores: NDArray[np.float64], truth: NDArray[np.bool_], counts: NDArray[np.float64]) -> Areas:
+def areas_by_sorting(scores: NDArray[np.float64], truth: NDArray[np.bool_], counts: NDArray[np.float64]) -> Areas:
     """Return both areas (1, r) of one class by going down its scores (n,), in steps.
 
     A step takes all images of a score where one of them is of the class; what lies between two such is one step.
@@ -284,8 +284,8 @@ def _areas_by_sorting(scores: NDArray[np.float64], truth: NDArray[np.bool_], cou
     values, score = np.unique(-scores, return_inverse=True)
     has_positive = np.bincount(score[truth], minlength=len(values)) > 0
     step = np.cumsum(has_positive | np.append(True, has_positive[:-1]))[score] - 1
-    positives = _sum_by(step, truth, step.max() + 1) @ counts
-    negatives = _sum_by(step, ~truth, step.max() + 1) @ counts
+    positives = sum_by(step, truth, step.max() + 1) @ counts
+    negatives = sum_by(step, ~truth, step.max() + 1) @ counts
     true_positives, false_positives = np.cumsum(positives, axis=0), np.cumsum(negatives, axis=0)
     beaten = false_positives[-1] - false_positives + negatives / 2
     reached = true_positives + false_positives
@@ -328,7 +328,7 @@ def _areas_by_comparing(
     if level.any():
         false_positives -= _sums(level, counts) / 2
     number_in_block = np.arange(len(block)).repeat(sizes)
-    sum_classes = _sum_by(number_in_block, np.ones(len(rows)), len(block))
+    sum_classes = sum_by(number_in_block, np.ones(len(rows)), len(block))
     row_counts = counts[rows].astype(np.float64)
     positive = sum_classes @ row_counts
     negative = counts.sum(axis=0).astype(np.float64) - positive

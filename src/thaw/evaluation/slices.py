@@ -43,7 +43,7 @@ def measure_slices(images: pl.DataFrame, scored: Scored, bins: int, resampling: 
     rows: list[Row] = []
     p_values: dict[tuple[str, str], float] = {}
     tests: list[tuple[str, str]] = []  # the test of each row
-    for column, values in _columns(images).items():
+    for column, values in columns_of(images).items():
         names = sorted(set(values))
         for name in names if len(names) > 1 else []:
             inside = values == name
@@ -56,7 +56,7 @@ def measure_slices(images: pl.DataFrame, scored: Scored, bins: int, resampling: 
             parts = hits[first_of_group & inside], hits[first_of_group & ~inside]
             if len(parts[0]) and len(parts[1]):
                 p_values[tests[-1]] = float(fisher_exact([[part.sum(), (~part).sum()] for part in parts]).pvalue)
-    corrected = _holm(p_values)
+    corrected = holm(p_values)
     for row, test in zip(rows, tests, strict=True):
         row["p_value"] = corrected.get(test)
     return sorted(rows, key=lambda row: (row["accuracy_high"], row["column"], row["value"]))
@@ -64,11 +64,11 @@ def measure_slices(images: pl.DataFrame, scored: Scored, bins: int, resampling: 
 
 def count_small(images: pl.DataFrame) -> int:
     """Return how many slices `measure_slices` leaves out since they have fewer than MIN_IMAGES images."""
-    sizes = (np.unique(values, return_counts=True)[1] for values in _columns(images).values())
+    sizes = (np.unique(values, return_counts=True)[1] for values in columns_of(images).values())
     return sum(int((counts < MIN_IMAGES).sum()) for counts in sizes if len(counts) > 1)
 
 
-def _columns(images: pl.DataFrame) -> dict[str, NDArray[np.str_]]:
+def columns_of(images: pl.DataFrame) -> dict[str, NDArray[np.str_]]:
     """Return the slice (n,) of each image, for each column."""
     columns = {name.removeprefix("meta_"): images[name] for name in images.columns if name.startswith("meta_")}
     columns["megapixels"] = (images["width"] * images["height"] / 1e6).round_sig_figs(3)
@@ -95,7 +95,7 @@ def _cut(column: pl.Series) -> NDArray[np.str_]:
     return np.where(np.isin(text, kept), text, "other")
 
 
-def _holm(p_values: dict[tuple[str, str], float]) -> dict[tuple[str, str], float]:
+def holm(p_values: dict[tuple[str, str], float]) -> dict[tuple[str, str], float]:
     """Return p values that hold for all tests together, after Holm 1979."""
     corrected, lowest = {}, 0.0
     for i, key in enumerate(sorted(p_values, key=p_values.__getitem__)):

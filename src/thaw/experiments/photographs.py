@@ -1,7 +1,7 @@
 """Which photographs runs were measured on. Their accuracies are compared only if these are the same.
 
-Photographs are the same if their bytes, labels and weights are. The tables of a run are in DVC's cache, under the
-hashes that its `dvc.lock` has.
+Photographs are the same if their bytes, labels and weights are, and what the runs measure on them is. The tables of a
+run are in DVC's cache, under the hashes that its `dvc.lock` has.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import polars as pl
 import polars.selectors as cs
 
-from thaw.core import tables
+from thaw.core import metrics_file, tables
 from thaw.core.errors import ThawError
 from thaw.core.files import read_json
 from thaw.experiments.runs import Data, Experiment
@@ -83,7 +83,7 @@ class Catalogue:
 
     def _key(self, experiment: Experiment, split: str) -> frozenset[str]:
         """Return a value that is equal for experiments on the same photographs of a split."""
-        return frozenset(self._digest(run.data, split) for run in _runs(experiment))
+        return frozenset(run.measure + self._digest(run.data, split) for run in _runs(experiment))
 
     def _digest(self, data: Data, split: str) -> str:
         table = self._table(data)
@@ -92,7 +92,9 @@ class Catalogue:
         return hashlib.sha256(_images_of(table, split).write_csv().encode()).hexdigest()
 
     def _table(self, data: Data) -> pl.DataFrame | None:
-        """Return the sha256, label, weight, split and, with folds, fold of each photograph, sorted.
+        """Return the sha256, label, values, weight, split and, with folds, fold of each photograph, sorted.
+
+        The values are what is known of several labels as one text, empty where there is one label.
 
         None if the cache lacks a table.
         """
@@ -109,13 +111,27 @@ class Catalogue:
                 table = {entry["relpath"]: entry["md5"] for entry in read_json(self._path_of(table))}["images.csv"]
             images = tables.read(self._path_of(table), IMAGES)
             split = tables.read(self._path_of(data.split), SPLIT)
+            values = self._read_values(data.labels)
         except (ThawError, KeyError):
             return None
         joined = split.join(images.select("image_id", "sha256"), on="image_id")
-        return joined.select("sha256", "label", "weight", "split", cs.matches("^fold$")).sort(pl.all())
+        joined = joined.join(values, on="image_id", how="left").with_columns(pl.col("values").fill_null(""))
+        return joined.select("sha256", "label", "values", "weight", "split", cs.matches("^fold$")).sort(pl.all())
+
+    def _read_values(self, labels: str | None) -> pl.DataFrame:
+        """Return what is known of several labels of each `image_id`, as one text; no row where there is one label."""
+        if labels is None:  # of code before there could be several
+            return pl.DataFrame(schema={"image_id": pl.String, "values": pl.String})
+        table = tables.read(self._path_of(labels), tables.LABELS, key=("image_id", "label"))
+        pair = pl.concat_str("label", "value", "weight", separator=" ")
+        table = table.sort("image_id", "label").select("image_id", pair.alias("values"))
+        return table.group_by("image_id", maintain_order=True).agg(pl.col("values").str.join("\n"))
 
     def _reason(self, experiment: Experiment, reference: Experiment) -> str:
         """Return why an experiment is not comparable with the reference."""
+        if experiment.measure != reference.measure:
+            names = (metrics_file.MEASURE_NAMES[run.measure] for run in (experiment, reference))
+            return "another task, measured by {} and not by {}".format(*names)
         theirs, ours = (len(self._key(e, "test")) for e in (experiment, reference))
         is_same_data = experiment.data.raw == reference.data.raw
         if theirs > 1 or ours > 1:
@@ -135,7 +151,7 @@ class Catalogue:
 def _images_of(table: pl.DataFrame, split: str) -> pl.DataFrame:
     """Return the images that are measured in a split: with folds, all of them, whatever the folds are."""
     rows = table if "fold" in table.columns else table.filter(split=split)
-    return rows.select("sha256", "label", "weight")
+    return rows.select("sha256", "label", "values", "weight")
 
 
 def _training_count(table: pl.DataFrame) -> float:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from markupsafe import Markup
 
+from thaw.core.metrics_file import MEASURE_NAMES, WEIGHTED
 from thaw.experiments.runs import Experiment
 from thaw.experiments.table import format_value
 from thaw.report import axes
@@ -47,7 +48,8 @@ def draw(experiments: Sequence[Experiment], keys: Sequence[str], note: str = "")
         return colours.get(_value(experiment, coloured), COLOURS[0])
 
     accuracies = [number for experiment in experiments for e in experiment.accuracies.values() for number in e.numbers]
-    accuracy = axes.round_axis("accuracy", accuracies)
+    measure = experiments[0].measure if experiments else WEIGHTED
+    accuracy = axes.round_axis("Accuracy" if measure == WEIGHTED else MEASURE_NAMES[measure].capitalize(), accuracies)
     marks = _value_panel(experiments, swept, accuracy, colour_of)
     costed = [experiment for experiment in experiments if experiment.training_cost is not None]
     right = LEFT + WIDTH
@@ -69,7 +71,7 @@ def _value_panel(
     """Draw accuracy against the values of a parameter, or against the experiments if `key` is None."""
     names = _values_in_order(experiments, key)
     panel = Panel(LEFT, TOP, WIDTH, HEIGHT, Axis("", 0, len(names), ()), accuracy)
-    marks = _frame(f"Accuracy against {key}" if key else "Accuracy", panel)
+    marks = _frame(f"{accuracy.name} against {key}" if key else accuracy.name, panel)
     step = math.ceil(len(names) / MAX_NAMED_VALUES)
     for i, name in enumerate(names):
         if i % step == 0:
@@ -88,7 +90,7 @@ def _cost_panel(
     cost = axes.round_axis("", [0.0, *(experiment.training_cost for experiment in experiments)], 0, math.inf)
     inset = WIDTH * MARGIN
     panel = Panel(LEFT + WIDTH + GAP, TOP, WIDTH, HEIGHT, cost, accuracy)
-    marks = _frame("Accuracy against cost: 10¹² multiply-adds of training", panel)
+    marks = _frame(f"{accuracy.name} against cost: 10¹² multiply-adds of training", panel)
     inner = panel._replace(left=panel.left + inset, width=WIDTH - 2 * inset)
     marks += [inner.x_label(tick, f"{tick:,g}") for tick in cost.ticks]
     for experiment in experiments:

@@ -9,10 +9,11 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from thaw.core.errors import ThawError
-from thaw.core.metrics_file import saved_model
+from thaw.core.metrics_file import MEAN_AVERAGE_PRECISION, WEIGHTED, saved_model
 from thaw.core.params import flatten
 from thaw.core.paths import repository
 from thaw.core.tables import EVALUATED
+from thaw.core.task import MULTI
 from thaw.experiments import programs
 from thaw.report.estimate import Estimate
 
@@ -20,17 +21,20 @@ NO_RESULTS = "without results"
 WORKSPACE = "workspace"  # DVC's name of what is not committed
 SOURCE = "src/"  # where the code of all stages is, as files and packages
 IMAGES = ("images.csv", "raw")  # the artifact that defines the photographs of a run: a table; before, a folder with it
-SPLIT = "split.csv"
+SPLIT, LABELS = "split.csv", "labels.csv"
 EACH_TIME = "each_time"  # no parameter of a person's: it makes a stage run
-WEIGHTED = "accuracy_weighted"
 PRUNE = "fine_tune.prune_above"  # the limits that a search gives a trial
 
 
 class Data(NamedTuple):
-    """The hashes of the photographs and of their split, as `dvc.lock` has them; None if it has none."""
+    """The hashes of the photographs, of their split and of their labels, as `dvc.lock` has them; None if it has none.
+
+    The labels are those of photographs with several.
+    """
 
     raw: str | None
     split: str | None
+    labels: str | None = None
 
 
 UNKNOWN_DATA = Data(None, None)
@@ -40,17 +44,19 @@ UNKNOWN_DATA = Data(None, None)
 class Experiment:
     """A run, or the mean of several that differ only in their seeds.
 
-    The accuracies are weighted, and of the saved model. That of a run has its 95 % interval; a mean has the
-    interval of one standard deviation on either side. That on test is None if no label there has a weight.
+    The accuracies are weighted, and of the saved model; where photographs have several labels, mean average precisions
+    stand in their place. That of a run has its 95 % interval; a mean has the interval of one standard deviation on
+    either side. That on test is None if no label there has a weight.
     """
 
     name: str
     revision: str
     parameters: Mapping[str, object]  # dotted key → value
-    accuracies: Mapping[str, Estimate]  # split → accuracy
+    accuracies: Mapping[str, Estimate]  # split → accuracy, or what `measure` names
     training_cost: float | None = None  # 10^12 multiply-adds of fine-tuning
     code: str = ""  # differs between runs of different code
     data: Data = UNKNOWN_DATA
+    measure: str = WEIGHTED  # the main metric: a key of metrics_file.MEASURE_NAMES
     has_folds: bool = False
     other_validation: bool = False  # whether it has other validation photographs than what it is compared with
     repeats: tuple["Experiment", ...] = field(default=(), repr=False)  # the runs that this is the mean of
@@ -154,8 +160,9 @@ def _experiment(name: str, entry: Mapping, project: str) -> Experiment | None:
     try:
         (parameters,) = (content for content in _contents(results.get("params")) if EACH_TIME not in content)
         scores = metrics[saved_model(metrics)]
+        measure = MEAN_AVERAGE_PRECISION if parameters.get("task") == MULTI else WEIGHTED
         # DVC leaves out what is null: a test split in which no label has a weight has no weighted accuracy.
-        accuracies = {split: Estimate.read({WEIGHTED: None} | scores[split], WEIGHTED) for split in EVALUATED}
+        accuracies = {split: Estimate.read({measure: None} | scores[split], measure) for split in EVALUATED}
     except (KeyError, ValueError):
         return None
     if accuracies["validation"].value is None:  # as of code before there were weights
@@ -164,10 +171,18 @@ def _experiment(name: str, entry: Mapping, project: str) -> Experiment | None:
     code = sorted((path, entry["hash"]) for path, entry in dependencies.items() if path.startswith(SOURCE))
     by_name = {PurePosixPath(path).name: dependency for path, dependency in dependencies.items()}
     images = next((by_name[name] for name in IMAGES if name in by_name), {})
-    data = Data(images.get("hash"), by_name.get(SPLIT, {}).get("hash"))
-    cost = metrics.get("tera_multiply_adds")
-    has_folds = "folds" in metrics
-    return Experiment(name, entry["rev"], dict(flatten(parameters)), accuracies, cost, repr(code), data, has_folds)
+    data = Data(*(known.get("hash") for known in (images, by_name.get(SPLIT, {}), by_name.get(LABELS, {}))))
+    return Experiment(
+        name=name,
+        revision=entry["rev"],
+        parameters=dict(flatten(parameters)),
+        accuracies=accuracies,
+        training_cost=metrics.get("tera_multiply_adds"),
+        code=repr(code),
+        data=data,
+        measure=measure,
+        has_folds="folds" in metrics,
+    )
 
 
 def _contents(files: Mapping | None) -> list[Mapping]:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 
+from thaw.core.metrics_file import WEIGHTED
 from thaw.core.tables import EVALUATED
 from thaw.experiments.runs import Experiment
 from thaw.report.estimate import Estimate
@@ -16,9 +17,10 @@ def make(experiments: Sequence[Experiment], keys: Sequence[str]) -> Table:
     """Return the table of experiments, in their order; `keys` are the parameters that it shows.
 
     The parameters stand last, where a narrow terminal cuts them off. A star marks an accuracy on other validation
-    photographs.
+    photographs. `mAP` stands for mean average precision.
     """
-    table = [["experiment", *EVALUATED, "cost", *shortest_names(keys)]]
+    several = any(experiment.measure != WEIGHTED for experiment in experiments)
+    table = [["experiment", *(f"{s} mAP" if several else s for s in EVALUATED), "cost", *shortest_names(keys)]]
     for experiment in experiments:
         parameters = experiment.parameters
         accuracies = [format_accuracy(experiment.accuracies[s], bool(experiment.repeats)) for s in EVALUATED]

@@ -10,6 +10,7 @@ from thaw.backbones.cut_points import blocks_of
 from thaw.core import params
 from thaw.core.errors import ThawError
 from thaw.core.files import read_json
+from thaw.core.task import MULTI
 from thaw.experiments import params_edit, photographs, programs, runs, sweeps
 from thaw.experiments.runs import PRUNE
 from thaw.experiments.search import Trial
@@ -119,7 +120,8 @@ def ranked(trials: Mapping[str, Trial]) -> list[str]:
 
 def as_text(trials: Mapping[str, Trial], ranges: Mapping[str, Range]) -> str:
     """Return the trials as a table, the best first, and a line where none can be pruned."""
-    lines = ["trial          loss  accuracy, both on validation"]
+    several = any(trial.values.get("task") == MULTI for trial in trials.values())
+    lines = [f"trial          loss  {'     mAP' if several else 'accuracy'}, both on validation"]
     for name in ranked(trials):
         trial = trials[name]
         values = sweeps.as_line(sweeps.set_param_texts({key: trial.values[key] for key in ranges}))

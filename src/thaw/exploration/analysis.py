@@ -47,12 +47,16 @@ def analyse_features(dataset, run: Run, progress: bool = False) -> None:
 def evaluate(dataset, run: Run, progress: bool = False) -> dict[str, dict[str, float]]:
     """Let FiftyOne evaluate both models and compute their mistakenness; return {model: {split: accuracy}}.
 
+    Of photographs with several labels it can do neither: the result is empty then.
+
     The evaluations are called `head_validation`, `head_test`, `fine_tuned_validation` and `fine_tuned_test`. They are
     computed again only if the predictions have changed. A split without images has none, as validation with folds.
     """
     import fiftyone.brain as brain
     from fiftyone import ViewField
 
+    if run.values is not None:
+        return {}
     samples = dataset.exists("image_id")
     used = [split for split in EVALUATED if split in set(run.table["split"])]
     keys = {f"{model}_{split}": (model, split) for model in MODELS for split in used}

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from thaw.core import arrays, tables
+from thaw.core import arrays, label_values, tables
 from thaw.core.errors import ThawError
 from thaw.core.metrics_file import MODELS
 from thaw.features import examples
@@ -35,6 +35,7 @@ class Run:
     probabilities: dict[str, np.ndarray]  # model → (n, classes) float32
     features: np.ndarray  # (rows, channels); the rows of augmented images are among them
     rows: np.ndarray  # (n,) int, the row of `features` of each plain image
+    values: np.ndarray | None = None  # (n, classes) int8, as in `label_values`; None: each image has one label
 
     @cached_property
     def features_hash(self) -> str:
@@ -55,7 +56,7 @@ def read(raw: Path, split: Path, features: Path, predictions: Path) -> Run:
     """Read a finished run.
 
     Args:
-        raw: The folder of the photographs, with `images.csv`.
+        raw: The folder of the photographs, with `images.csv` and `labels.csv`.
         split: The table `split.csv`.
         features: The folder that `extract_features` writes. Feature maps are pooled.
         predictions: The folder of predictions that `evaluate` writes.
@@ -89,6 +90,7 @@ def read(raw: Path, split: Path, features: Path, predictions: Path) -> Run:
         if array.shape != (len(table), len(classes)):
             raise ThawError(f"{predictions}/{model}.npy does not fit the other files of the run: run `dvc repro`")
         probabilities[model] = array[table["row"].to_numpy()]
+    known = label_values.read(raw / "labels.csv", table["image_id"], classes)
     folder = raw.resolve()  # of the folder alone: the file itself may be a link into DVC's cache, where it has no name
     paths = [str(folder / path) for path in table["path"]]
     return Run(
@@ -97,4 +99,5 @@ def read(raw: Path, split: Path, features: Path, predictions: Path) -> Run:
         probabilities=probabilities,
         features=arrays.pooled(arrays.open_rows(features / "features.npy")),
         rows=table["feature"].to_numpy().astype(np.int64),
+        values=known.values if known else None,
     )

@@ -12,6 +12,7 @@ import numpy as np
 from thaw.core import tables
 from thaw.core.errors import ThawError
 from thaw.core.metrics_file import MODELS
+from thaw.exploration import several_labels
 from thaw.exploration.finished_run import Run
 
 FEATURES = "features"
@@ -21,7 +22,8 @@ BLOCK_IMAGES = 1_000  # images whose features are written at a time
 
 FIELDS = {  # field → its description; the `meta_` columns and what FiftyOne computes are not listed
     "image_id": "its id in images.csv",
-    "ground_truth": "its label",
+    "ground_truth": "its label, or those that it is known to show",
+    several_labels.ABSENT_FIELD: "the labels that somebody verified it not to show",
     "split": "train, validation or test; also a tag",
     "group": "near-duplicates by their pixels share one; a group is never split",
     "weight": "how sure its source is of the label, 0 to 1",
@@ -120,6 +122,8 @@ def _columns(run: Run) -> dict[str, list]:
     names += ["source", "license", "author", "landing_url"]
     columns = {name: table[name].to_list() for name in names}
     columns |= {f"metadata.{name}": table[name].to_list() for name in ("width", "height")}
+    if run.values is not None:
+        return columns | several_labels.columns(run)
     columns["ground_truth.label"] = table["label"].to_list()
     for model in MODELS:
         columns[f"{model}.label"] = table[f"{model}_label"].to_list()
@@ -129,11 +133,13 @@ def _columns(run: Run) -> dict[str, list]:
     return columns
 
 
-def _empty_document(field: str):
+def _empty_document(field: str, columns: dict[str, list]):
     """Return an empty document for a field that holds several values, such as `head`."""
     import fiftyone as fo
 
-    return fo.ImageMetadata() if field == "metadata" else fo.Classification()
+    if field == "metadata":
+        return fo.ImageMetadata()
+    return fo.Classifications() if f"{field}.{several_labels.PART}" in columns else fo.Classification()
 
 
 def _declare_fields(dataset, columns: dict[str, list]) -> None:
@@ -149,6 +155,8 @@ def _declare_fields(dataset, columns: dict[str, list]) -> None:
         kind = {"ftype": fo.FloatField if name in numbers else fo.StringField}
         if f"{name}.label" in columns:
             kind = {"ftype": fo.EmbeddedDocumentField, "embedded_doc_type": fo.Classification}
+        elif f"{name}.{several_labels.PART}" in columns:
+            kind = {"ftype": fo.EmbeddedDocumentField, "embedded_doc_type": fo.Classifications}
         elif name == FEATURES:
             kind = {"ftype": fo.VectorField}
         description = FIELDS.get(name, "as the source has it")
@@ -175,8 +183,8 @@ def _new_samples(columns: dict[str, list], run: Run, rows: list[int]) -> Iterato
                 sample[field] = values[row]
                 continue
             if not sample.has_field(field) or sample[field] is None:
-                sample[field] = _empty_document(field)
-            sample[field][part] = values[row]
+                sample[field] = _empty_document(field, columns)
+            sample[field][part] = several_labels.documents(values[row]) if part == several_labels.PART else values[row]
         sample[FEATURES] = np.asarray(run.features[run.rows[row]], np.float32)
         yield sample
 
@@ -186,11 +194,14 @@ def _update_values(dataset, columns: dict[str, list], rows: dict[str, int]) -> N
     existing = dataset.exists("image_id")
     for field in {path.partition(".")[0]: None for path in columns if "." in path}:
         empty = existing.exists(field, False).values("id")
-        dataset.set_values(field, {sample: _empty_document(field) for sample in empty}, key_field="id")
+        dataset.set_values(field, {sample: _empty_document(field, columns) for sample in empty}, key_field="id")
     for path, values in columns.items():
-        differ = _arrays_differ if path.endswith(".logits") else operator.ne
+        are_several = path.endswith(f".{several_labels.PART}")
+        differ = several_labels.differ if are_several else _arrays_differ if path.endswith(".logits") else operator.ne
         pairs = zip(*existing.values(["id", path]), strict=True)
         changed = {sample: values[rows[sample]] for sample, old in pairs if differ(old, values[rows[sample]])}
+        if are_several:
+            changed = {sample: several_labels.documents(labels) for sample, labels in changed.items()}
         dataset.set_values(path, changed, key_field="id")
     changed = {}
     for sample, old in zip(*existing.values(["id", "tags"]), strict=True):

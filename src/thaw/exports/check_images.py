@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from thaw.core import tables
 from thaw.core.errors import ThawError
+from thaw.core.task import MULTI
 from thaw.exports.base import Format
 from thaw.heads.protocol import is_negative
 from thaw.prediction import stream
@@ -94,7 +95,8 @@ def from_names(
 def read_split(raw: Path, split: Path, part: str, description: Description, limit: int) -> CheckImages:
     """Return at most `limit` images of one split, in the random order in which they are drawn.
 
-    For a model that was extended they have no labels: the class of an image without a new class is not recorded.
+    For a model that was extended they have no labels: the class of an image without a new class is not recorded. Nor
+    have they for a model of several labels, whose predictions alone are compared.
 
     Args:
         raw: Folder of the images and their table.
@@ -110,7 +112,8 @@ def read_split(raw: Path, split: Path, part: str, description: Description, limi
     has_folds = "fold" in table.columns
     table = table if has_folds else table.filter(split=part)
     other_labels = set(table["label"]) - set(description.classes)
-    if unknown := sorted(label for label in other_labels if not is_negative(label)):
+    several = description.task == MULTI
+    if not several and (unknown := sorted(label for label in other_labels if not is_negative(label))):
         raise ThawError(f"{split} has the class {unknown[0]!r}, which the model does not know")
     table = table[np.random.default_rng(SEED).permutation(len(table))]
     if has_folds:
@@ -130,7 +133,7 @@ def read_split(raw: Path, split: Path, part: str, description: Description, limi
         raise ThawError(f"{split} has no photograph of {part}")
     views = np.stack([image.view for image in images])
     trained = has_folds or part == "train"
-    if other_labels:
+    if other_labels or several:
         return CheckImages(views, trained=trained)
     labels = np.array([description.classes.index(label) for label in table["label"]])
     weights, groups = table["weight"].to_numpy(), table["group"].to_numpy().astype(str)

@@ -1,6 +1,7 @@
 """How an export is checked: its predictions are compared with those of the Keras model."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,14 @@ class Result:
     note: str | None = None  # of a format in 8 bits: how its predictions compare with those of Keras
 
 
+Decide = Callable[[NDArray[np.float32]], NDArray]  # probabilities (n, classes) → predictions (n,), or (n, classes)
+
+
+def most_probable(probabilities: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return the most probable class (n,) of each image."""
+    return probabilities.argmax(axis=1)
+
+
 @dataclass(frozen=True)
 class Reference:
     """The predictions of the Keras model, with which exports are compared."""
@@ -33,6 +42,7 @@ class Reference:
     images: CheckImages
     probabilities: NDArray[np.float32]  # (n, classes)
     rate: float  # images per second, one at a time
+    decide: Decide = most_probable
 
     def compare(self, export_format: Format, engine: Engine) -> Result:
         """Check the engine that runs an export; raises ThawError if it differs too much from the Keras model."""
@@ -41,7 +51,7 @@ class Reference:
         difference = largest_difference(exported, self.probabilities[:count], export_format.tolerance)
         if not export_format.is_quantised:
             return Result(difference, rate)
-        return Result(difference, rate, compare_predictions(exported, self.probabilities, self.images))
+        return Result(difference, rate, compare_predictions(exported, self.probabilities, self.images, self.decide))
 
 
 def predict(engine: Engine, views: NDArray[np.uint8]) -> tuple[NDArray[np.float32], float]:
@@ -78,18 +88,27 @@ def largest_difference(
     return difference
 
 
-def compare_predictions(exported: NDArray[np.float32], keras: NDArray[np.float32], images: CheckImages) -> str:
-    """Return a sentence that compares the predictions of an 8-bit model with those of Keras, (n, classes) each.
+def compare_predictions(
+    exported: NDArray[np.float32], keras: NDArray[np.float32], images: CheckImages, decide: Decide = most_probable
+) -> str:
+    """Return a sentence that compares the predictions of an 8-bit model with those of Keras.
 
-    Raises ThawError if the model is broken: its accuracy is surely lower by more than 2 points; or, without labels, it
-    surely agrees with Keras on less than 70 % of the images.
+    Args:
+        exported: its probabilities, (n, classes).
+        keras: those of Keras.
+        images: what both were given.
+        decide: makes predictions of probabilities.
+
+    Raises:
+        ThawError: The model is broken: its accuracy is surely lower by more than 2 points; or, without labels, it
+            surely agrees with Keras on less than 70 % of the images.
     """
     from thaw.evaluation.comparison import paired_difference
     from thaw.evaluation.metrics import wilson
     from thaw.evaluation.resampling import Resampling
     from thaw.evaluation.scored import Scored
 
-    agrees = exported.argmax(axis=1) == keras.argmax(axis=1)
+    agrees = (decide(exported) == decide(keras)).reshape(len(keras), -1).all(axis=1)
     low, high = wilson(int(agrees.sum()), len(agrees))
     text = (
         f"the same prediction as Keras for {agrees.mean():.1%} of {len(agrees):,} photographs ({low:.1%} to {high:.1%})"

@@ -2,6 +2,7 @@
 
 import json
 
+from thaw.prediction import several_labels
 from thaw.prediction.deployed_model import Decision, Description
 
 LABELS_FILE = "labels.txt"
@@ -15,7 +16,7 @@ RESIZED = {
 
 def describe(description: Description, decision: Decision | None) -> dict[str, object]:
     """Return the metadata of an export: class names, image size and resizing, decision rule, and how to use them."""
-    size, (first, *others) = description.size, description.classes
+    first, *others = description.classes
     use, chosen = "", {}
     if decision is not None:
         chosen = {"temperature": decision.temperature, "threshold": decision.threshold}
@@ -31,13 +32,34 @@ def describe(description: Description, decision: Decision | None) -> dict[str, o
                 "; sets: of each level, the classes whose calibrated probability is at least theirs, with the answer, "
                 "hold the truth with that probability"
             )
+    return _description(description, use) | chosen
+
+
+def describe_several(description: Description, decision: several_labels.Decision | None) -> dict[str, object]:
+    """Return the same for a model with several labels for each image: temperatures and thresholds are lists."""
+    use, chosen = "; each class by itself: an image may show several, or none", {}
+    if decision is not None:
+        chosen = {"temperatures": list(decision.temperatures), "thresholds": list(decision.thresholds)}
+        if decision.test_time_flips:
+            chosen["test_time_flips"] = decision.test_time_flips
+            use += "; p is the mean of those of a photograph and of its mirror images"
+        use += (
+            "; sigmoid(log(p / (1 - p)) / its temperature) is the calibrated one, and the class is there where that "
+            "lies above its threshold; temperatures and thresholds are in the order of class_names"
+        )
+    return _description(description, use) | {"task": description.task} | chosen
+
+
+def _description(description: Description, use: str) -> dict[str, object]:
+    """Return what is said of every model. use: of its output."""
+    size = description.size
     return {
         "class_names": list(description.classes),
         "image": {"size": size, "resize": description.resize},
         "input": f"image: float32, {size} x {size} pixels of RGB, 0 to 255, of an upright photograph, "
         + RESIZED[description.resize],
         "output": f"probabilities: float32, in the order of class_names{use}",
-    } | chosen
+    }
 
 
 def as_text(metadata: dict[str, object]) -> dict[str, str]:

@@ -7,11 +7,12 @@ import numpy as np
 import polars as pl
 import polars.selectors as cs
 
-from thaw.core import tables
+from thaw.core import label_values, tables
 from thaw.core.errors import ThawError
 from thaw.core.files import read_json
 
 MIN_PROBABILITY = 1e-7  # the loss counts smaller ones as this
+NO_LABEL = -1  # of an image with several labels, where these are not read
 NO_VIEW = -1  # fills the row of an image that has fewer views than another
 
 
@@ -26,6 +27,9 @@ class Examples:
     weights: np.ndarray  # (n,) float64, as the source gives them
     groups: np.ndarray  # (n,) str, near-duplicates share one
     folds: np.ndarray | None = None  # (n, repeats) int, the fold of each image in each repeat; None: there is one split
+    # Of images with several labels, as in `core.label_values`; None: one label each. All `labels` are 0 then.
+    values: np.ndarray | None = None  # (n, classes) int8
+    value_weights: np.ndarray | None = None  # (n, classes) float64, 0 where unknown
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -115,16 +119,17 @@ def read_rows(folder: Path, preset: str | None = None) -> pl.DataFrame:
     return rows if preset is None else rows.filter(pl.col("preset").is_null() | (pl.col("preset") == preset))
 
 
-def read(folder: Path, split: Path, preset: str | None = None) -> Examples:
+def read(folder: Path, split: Path, preset: str | None = None, labels_file: Path | None = None) -> Examples:
     """Return the images of all splits, with the rows of the array in a folder that an extraction wrote.
 
     Args:
         folder: What the extraction wrote.
         split: Path of split.csv.
         preset: Of augmentation, whose views alone are listed, beside the plain ones; None: of all presets.
+        labels_file: Path of labels.csv; None: the labels of images with several are not read, but NO_LABEL.
 
     Raises:
-        ThawError: `split` does not list the same images as rows.csv in the folder.
+        ThawError: `split` does not list the same images as rows.csv in the folder, or labels.csv does not fit them.
     """
     images = tables.read(split, tables.SPLIT)
     rows = read_rows(folder, preset)
@@ -137,15 +142,21 @@ def read(folder: Path, split: Path, preset: str | None = None) -> Examples:
     image = (rows["view"] == 0).cum_sum().to_numpy().astype(int) - 1
     views[image, rows["view"].to_numpy()] = rows["row"].to_numpy()
     classes = {name: number for number, name in enumerate(read_classes(folder))}
+    labels = np.array([classes.get(label, NO_LABEL) for label in plain["label"]], dtype=int)
+    known = label_values.read(labels_file, plain["image_id"], list(classes)) if labels_file else None
+    if labels_file and known is None and NO_LABEL in labels:
+        raise ThawError(f"{split} has a label that is no class of {folder}/classes.json: run `dvc repro`")
     folds = plain.select(cs.matches(tables.FOLD_COLUMNS))
     return Examples(
         image_ids=plain["image_id"].to_numpy(),
         splits=plain["split"].to_numpy(),
         views=views,
-        labels=np.array([classes[label] for label in plain["label"]], dtype=int),
+        labels=labels if known is None else np.zeros(len(plain), int),
         weights=plain["weight"].to_numpy(),
         groups=plain["group"].to_numpy(),
         folds=folds.to_numpy() if folds.width else None,
+        values=known.values if known else None,
+        value_weights=known.weights if known else None,
     )
 
 

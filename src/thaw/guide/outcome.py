@@ -3,11 +3,16 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from thaw.core.metrics_file import MEASURE_NAMES, WEIGHTED, main_measure
+
 BRANCH = (
     "git: params.yaml, dvc.lock and reports/ now hold the run on these photographs; `git switch -c NAME` before you "
     "commit them keeps the last commit's run on its branch"
 )
-NEXT = "next: `.venv/bin/python src/predict.py PHOTOGRAPH…` uses the model, `make compare` compares runs"
+NEXT = (
+    "next: docs/guides/read-the-report.md explains it, `.venv/bin/python src/predict.py PHOTOGRAPH…` uses the model, "
+    "`make compare` compares runs"
+)
 
 
 def last_line(scores: Mapping[str, float | None], count: int, report: Path, folds: bool = False) -> str:
@@ -19,14 +24,18 @@ def last_line(scores: Mapping[str, float | None], count: int, report: Path, fold
         report: its absolute path.
         folds: whether each was tested by a model of the others.
     """
-    accuracy, low, high = (scores[f"accuracy_weighted{end}"] for end in ("", "_low", "_high"))
-    weighted = "" if accuracy == scores["accuracy"] else ", by weight,"
+    measure = main_measure(scores)
+    accuracy, low, high = (scores[f"{measure}{end}"] for end in ("", "_low", "_high"))
     tested = f"{count:,} test photographs"
     if folds:
         tested = f"{count:,} photographs, each tested by a model that had not seen it"
     if accuracy is None:
         result = f"nothing can be said of the {tested}"
+    elif measure != WEIGHTED:
+        pairs = f"{scores['known_present']:,} classes present and {scores['known_absent']:,} absent"
+        result = f"the {MEASURE_NAMES[measure]} on {tested} ({pairs}) is {accuracy:.1%}"
     else:
+        weighted = "" if accuracy == scores["accuracy"] else ", by weight,"
         result = f"{accuracy:.1%} of the {tested}{weighted or ',' * folds} are right"
     if low is not None and high is not None:
         result += f" (95% interval {low:.1%} to {high:.1%})"

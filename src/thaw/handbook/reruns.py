@@ -66,16 +66,10 @@ def by_package(stages: Mapping[str, Mapping], packages: Sequence[str]) -> dict[s
     """
     found = {}
     for package in packages:
-        deps = {
-            name: [dep for dep in paths(stage, ["deps"]) if _within(dep, package)] for name, stage in stages.items()
-        }
-        readers = [name for name, inside in deps.items() if inside]
+        deps = {name: paths(stage, ["deps"]) for name, stage in stages.items()}
+        readers = [name for name in stages if any(PurePosixPath(dep).is_relative_to(package) for dep in deps[name])]
         found[package] = readers, all(package in deps[name] for name in readers)
     return found
-
-
-def _within(path: str, folder: str) -> bool:
-    return PurePosixPath(path).is_relative_to(folder)
 
 
 def _shortened(members: list[str], names: Sequence[str]) -> list[str]:

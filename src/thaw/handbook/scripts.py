@@ -1,4 +1,8 @@
-"""The page of all scripts: what each does and takes, from its own parser, as `--help` has it."""
+"""The page of all scripts: what each does and takes, from its own parser, as `--help` has it.
+
+The text of `--help` differs between versions of Python, so it is not taken as it is. argparse has no public way to list
+the options of a parser: this module reads its private attributes.
+"""
 
 import argparse
 import ast

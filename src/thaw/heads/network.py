@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -31,21 +31,26 @@ class NetworkHead(Head):
     network: keras.Model
     classes: tuple[str, ...]
     _predictors: dict[tuple, Predictor] = field(default_factory=dict, init=False, repr=False, compare=False)
+    kind: ClassVar[str] = "network"  # in `registry.KINDS`
 
     def output_probabilities(self, features: np.ndarray) -> np.ndarray:
         """Return the (n, classes) float64 probabilities for features or maps; a memory map is read batch by batch.
 
         The network is compiled once for each shape and dtype of a row. Its weights must not change after that.
         """
+        probabilities = self.network_output(features)
+        return probabilities / probabilities.sum(axis=1, keepdims=True)
+
+    def network_output(self, features: np.ndarray) -> np.ndarray:
+        """Return the output of the network as it is, (n, classes) float64: see `output_probabilities`."""
         row = (features.shape[1:], features.dtype)
         if row not in self._predictors:
             self._predictors[row] = predictor(self.network, np.empty((0, *features.shape[1:]), features.dtype))
-        probabilities = self._predictors[row](np.arange(len(features)), features).astype(np.float64)
-        return probabilities / probabilities.sum(axis=1, keepdims=True)
+        return self._predictors[row](np.arange(len(features)), features).astype(np.float64)
 
     @property
     def description(self) -> dict[str, object]:
-        return {"kind": "network", "layers": len(self.network.layers), "parameters": self.network.count_params()}
+        return {"kind": self.kind, "layers": len(self.network.layers), "parameters": self.network.count_params()}
 
     def attach(self, backbone: keras.Model, features: str) -> keras.Model:
         """Return `backbone` up to its layer `features` with this head behind it, whose weights are shared."""
@@ -54,19 +59,28 @@ class NetworkHead(Head):
     def save(self, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
         model_files.save(self.network, folder / "head.keras", {"class_names": self.classes})
-        write_json(folder / "head.json", {"kind": "network", "classes": self.classes})
+        write_json(folder / "head.json", {"kind": self.kind, "classes": self.classes})
+
+    @staticmethod
+    def build(shape: tuple[int, ...], classes: int, params: "HeadParams") -> keras.Model:
+        """Return a new network; see `build`."""
+        return build(shape, classes, params)
+
+    def calibrated_losses(self, data: HeadData) -> np.ndarray:
+        """Return the loss (n,) of each image of validation, at the temperature at which networks are compared."""
+        return calibrated_losses(self, data)
 
 
-def load(folder: Path) -> NetworkHead:
+def load(folder: Path, kind: type[NetworkHead] = NetworkHead) -> NetworkHead:
     """Return the head that was saved in a folder."""
     network, metadata = model_files.load(folder / "head.keras")
-    return NetworkHead(network, tuple(metadata["class_names"]))
+    return kind(network, tuple(metadata["class_names"]))
 
 
-def train(params: "HeadParams", data: HeadData, log: Log) -> list[Trained]:
+def train(params: "HeadParams", data: HeadData, log: Log, kind: type[NetworkHead] = NetworkHead) -> list[Trained]:
     """Train a network for each variant of the training; see `thaw.heads.registry.train`.
 
-    The calibrated loss on validation chooses the epoch of a network, and between networks.
+    The calibrated loss on validation chooses the epoch of a network, and between networks. `kind` builds them.
     """
     from thaw.training.loop import TrainingData
 
@@ -80,14 +94,12 @@ def train(params: "HeadParams", data: HeadData, log: Log) -> list[Trained]:
 
         last_epoch = int(data.setting.values[0]) if data.setting else None
         training_data = TrainingData(data.features, images, data.validation, last_epoch=last_epoch)
-        head, epoch = train_network(training_data, data.classes, params, log_epoch)
+        head, epoch = train_network(training_data, data.classes, params, log_epoch, kind)
         description = f"a network of {head.network.count_params():,} parameters after epoch {epoch}"
         description += f" on {variant_text(variant)}"
         loss = history[epoch]["validation_loss_calibrated"]
         setting = Setting("network", (epoch,))
-        trained.append(
-            Trained(head, variant, setting, calibrated_losses(head, data), loss, history[epoch], description)
-        )
+        trained.append(Trained(head, variant, setting, head.calibrated_losses(data), loss, history[epoch], description))
     return trained
 
 
@@ -101,7 +113,11 @@ def calibrated_losses(head: NetworkHead, data: HeadData) -> np.ndarray:
 
 
 def train_network(
-    data: "TrainingData", classes: tuple[str, ...], params: "HeadParams", log: Callable[[dict[str, float]], None]
+    data: "TrainingData",
+    classes: tuple[str, ...],
+    params: "HeadParams",
+    log: Callable[[dict[str, float]], None],
+    kind: type[NetworkHead] = NetworkHead,
 ) -> tuple[NetworkHead, int]:
     """Train one new head, as `training.loop.fit` does.
 
@@ -110,6 +126,7 @@ def train_network(
         classes: Names of the labels.
         params: The section `head` of params.yaml.
         log: Gets the scores of each epoch.
+        kind: Of the head.
 
     Returns:
         The head, and the epoch that is kept.
@@ -120,11 +137,11 @@ def train_network(
     from thaw.training import loop
 
     loop.share_cores()
-    network = build(data.activations.shape[1:], len(classes), params)
+    network = kind.build(data.activations.shape[1:], len(classes), params)
     inputs = keras.Input(network.input.shape[1:])
     model = keras.Model(inputs, network(inputs))  # no body: the head is all that there is behind the input
     epoch = loop.fit(model, data, params, log)
-    return NetworkHead(network, classes), epoch
+    return kind(network, classes), epoch
 
 
 def build(shape: tuple[int, ...], classes: int, params: "HeadParams") -> keras.Model:
@@ -133,13 +150,26 @@ def build(shape: tuple[int, ...], classes: int, params: "HeadParams") -> keras.M
     Maps may have any size: each pooling halves the sides, rounded up. The output is (n, classes) probabilities,
     whatever the last layer. Raises ThawError if the parameters do not fit the features or the classes.
     """
+    if params.output == "sigmoid" and classes != 2:
+        raise ThawError(f"`head.output: sigmoid` needs two classes, but there are {classes}: set it to softmax")
+    layers = keras.layers
+    inputs, x = hidden_layers(shape, params)
+    if params.output == "softmax":
+        x = layers.Dense(classes, activation="softmax", name="probabilities")(x)
+    else:
+        second = layers.Dense(1, activation="sigmoid", name="sigmoid")(x)
+        first = layers.Rescaling(-1.0, offset=1.0, name="complement")(second)
+        x = layers.Concatenate(name="probabilities")([first, second])
+    return keras.Model(inputs, x, name="head")
+
+
+def hidden_layers(shape: tuple[int, ...], params: "HeadParams") -> tuple[keras.KerasTensor, keras.KerasTensor]:
+    """Return the input of a new network and what its last layer reads; see `build`."""
     if params.conv_blocks and len(shape) == 1:
         raise ThawError(
             f"head.conv_blocks needs maps, but these are features of {shape[0]} channels: set backbone.pooling to null "
             "if the backbone has maps, or head.conv_blocks to []"
         )
-    if params.output == "sigmoid" and classes != 2:
-        raise ThawError(f"`head.output: sigmoid` needs two classes, but there are {classes}: set it to softmax")
     keras.utils.set_random_seed(params.seed)
     layers = keras.layers
     maps = len(shape) == 3
@@ -153,11 +183,4 @@ def build(shape: tuple[int, ...], classes: int, params: "HeadParams") -> keras.M
     for number, units in enumerate(params.hidden, start=1):
         x = layers.Dropout(params.dropout, seed=seed + number, name=f"dropout{number}")(x)
         x = layers.Dense(units, activation="relu", name=f"hidden{number}")(x)
-    x = layers.Dropout(params.dropout, seed=seed, name="dropout")(x)
-    if params.output == "softmax":
-        x = layers.Dense(classes, activation="softmax", name="probabilities")(x)
-    else:
-        second = layers.Dense(1, activation="sigmoid", name="sigmoid")(x)
-        first = layers.Rescaling(-1.0, offset=1.0, name="complement")(second)
-        x = layers.Concatenate(name="probabilities")([first, second])
-    return keras.Model(inputs, x, name="head")
+    return inputs, layers.Dropout(params.dropout, seed=seed, name="dropout")(x)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 import numpy as np
 
 from thaw.core.errors import ThawError
+from thaw.core.task import SINGLE
 from thaw.features.examples import Examples
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Head(Protocol):
 
     classes: tuple[str, ...]
     extends: ClassVar[bool] = False
+    task: ClassVar[str] = SINGLE  # MULTI: the outputs are the probabilities of classes that may be there together
 
     @property
     def outputs(self) -> tuple[str, ...]:

@@ -19,12 +19,20 @@ if TYPE_CHECKING:
     from thaw.heads.protocol import Head, HeadData, Log, Trained
 
 EXTENDED = "extended"  # asked for by `head.extend`; all others by their name in `head.kind`
+SEVERAL_LABELS = "_multi"  # ends the name of the kind that takes another's place for images with several labels
 
 KINDS = {  # by their modules' names: whoever checks params.yaml imports none of them
     "linear": "thaw.heads.linear",
     "network": "thaw.heads.network",  # imports Keras
     EXTENDED: "thaw.heads.extended",
+    f"linear{SEVERAL_LABELS}": "thaw.heads.linear_multi",
+    f"network{SEVERAL_LABELS}": "thaw.heads.network_multi",
 }
+
+
+def named_kinds() -> list[str]:
+    """Return the kinds that `head.kind` may name."""
+    return [kind for kind in KINDS if kind != EXTENDED and not kind.endswith(SEVERAL_LABELS)]
 
 
 def train(params: "Section", data: "HeadData", log: "Log") -> "list[Trained]":
@@ -33,7 +41,10 @@ def train(params: "Section", data: "HeadData", log: "Log") -> "list[Trained]":
     `params` is the section `head`: `thaw.parameters.head.Head`. Heads are trained for each variant of `data.training`.
     `log` gets the variant, the step, and its scores on the validation split.
     """
-    return _module(EXTENDED if params.extend else params.kind).train(params, data, log)
+    kind = EXTENDED if params.extend else params.kind
+    if data.validation.values is not None:
+        kind += SEVERAL_LABELS
+    return _module(kind).train(params, data, log)
 
 
 def load(folder: Path) -> "Head":

@@ -83,7 +83,8 @@ def of_listing(listing: Listing, root: Path | None, memory: Memory) -> str:
     for image in listing.images:
         content = "" if image.left_out else memory.hash(image.path)
         columns = (image.image_id, image.file, image.label, image.weight, image.left_out, sorted(image.meta.items()))
-        digest.update(repr((*columns, content)).encode(errors="surrogateescape"))
+        known = [image.known] if image.known else []
+        digest.update(repr((*columns, content, *known)).encode(errors="surrogateescape"))
     if root is not None:
         watched += [root] if root.is_file() else [Path(folder) for folder, _, _ in os.walk(root, followlinks=True)]
     memory.keep(digest.hexdigest(), watched)

@@ -17,8 +17,8 @@ class Aim(NamedTuple):
     number: float = 0.0  # the threshold itself, or the least precision or recall
 
 
-def parse_aim(threshold: object) -> Aim:
-    """Return what `evaluate.threshold` asks for: a number, `best_f1`, `precision:0.95` or `recall:0.95`.
+def parse_aim(threshold: object, key: str = "evaluate.threshold") -> Aim:
+    """Return what the parameter `key` asks for: a number, `best_f1`, `precision:0.95` or `recall:0.95`.
 
     It is a text since `dvc exp run -S evaluate.threshold=precision:0.95` then needs no quotes and replaces the old
     value, where a mapping would be merged into it. Raises ValueError for anything else.
@@ -32,7 +32,7 @@ def parse_aim(threshold: object) -> Aim:
         if kind in ("precision", "recall") and re.fullmatch(r"0?\.\d*[1-9]\d*|1(\.0*)?", number):
             return Aim(kind, float(number))
     raise ValueError(
-        "evaluate.threshold should be a number between 0 and 1, best_f1, precision:0.95 or recall:0.95 "
+        f"{key} should be a number between 0 and 1, best_f1, precision:0.95 or recall:0.95 "
         f"(or another number), not {threshold!r}"
     )
 
@@ -40,6 +40,7 @@ def parse_aim(threshold: object) -> Aim:
 class Evaluate(Section):
     test_time_flips: Literal["horizontal", "vertical", "both", None]
     threshold: Fraction | str
+    multi_aim: Fraction | str
     bootstrap: Annotated[int, Field(ge=100, le=1_000_000)]
     bins: Annotated[int, Field(ge=2, le=1000)]
     shown: Annotated[int, Field(ge=0, le=100)]
@@ -49,6 +50,12 @@ class Evaluate(Section):
     @classmethod
     def _threshold_is_an_aim(cls, value: object) -> object:
         parse_aim(value)
+        return value
+
+    @field_validator("multi_aim", mode="before")
+    @classmethod
+    def _multi_aim_is_an_aim(cls, value: object) -> object:
+        parse_aim(value, "evaluate.multi_aim")
         return value
 
     def check_classes(self, classes: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ Units = Annotated[int, Field(ge=1, le=65_536)]
 class Head(Training):
     section = "head"
 
-    kind: Literal[*(kind for kind in registry.KINDS if kind != registry.EXTENDED)]
+    kind: Literal[*registry.named_kinds()]
     extend: bool | str | None
     augmented: Annotated[list[bool], Field(min_length=1, max_length=2)]
     probes: Annotated[list[Literal["logistic", "discriminant"]], Field(min_length=1)]

@@ -98,6 +98,15 @@ class Split(Section):
         names = [self.group] if isinstance(self.group, str) else self.group or []
         return [f"meta_{name.removeprefix('meta_')}" for name in names]
 
+    def check_labels(self, labels: Sequence[str]) -> None:
+        """Raise ThawError if a class has too few photographs for any split; `labels`: of each photograph, one."""
+        for label, count in sorted(Counter(labels).items(), key=lambda item: (item[1], item[0])):
+            if count < MIN_IMAGES:
+                raise ThawError(
+                    f"the class {label!r} has {count} photograph{'s' if count > 1 else ''}: too few to train, validate "
+                    f"and test; {MIN_IMAGES} or more are needed"
+                )
+
     def check_columns(self, images: Mapping[str, Sequence[str]]) -> None:
         """Check what can be known of the photographs before any is read.
 
@@ -105,15 +114,8 @@ class Split(Section):
             images: by the name of the column, as in images.csv: `image_id`, `label`, and all `meta_…`.
 
         Raises:
-            ThawError: A class has too few photographs for any split, or `folds`, `group`, `time` or
-                `after` does not fit them.
+            ThawError: `folds`, `group`, `time` or `after` does not fit them.
         """
-        for label, count in sorted(Counter(images["label"]).items(), key=lambda item: (item[1], item[0])):
-            if count < MIN_IMAGES:
-                raise ThawError(
-                    f"the class {label!r} has {count} photograph{'s' if count > 1 else ''}: too few to train, validate "
-                    f"and test; {MIN_IMAGES} or more are needed"
-                )
         self.check_subsets(images.get("meta_subset", []))
         groups = list(dict.fromkeys([*self.group_columns, *(["meta_group"] if "meta_group" in images else [])]))
         for column in groups:

@@ -24,4 +24,5 @@ class Training(Section):
     warmup_epochs: Annotated[float, Field(ge=0)]
     weight_decay: Amplitude
     label_smoothing: Amplitude
+    focusing: Annotated[float, Field(gt=0, le=10)] | None  # with several labels
     seed: Seed

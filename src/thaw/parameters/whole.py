@@ -8,7 +8,9 @@ from thaw.backbones import registry
 from thaw.backbones.cut_points import FEATURES, resolve_depths
 from thaw.core.errors import ThawError
 from thaw.core.kernels import BASELINE, NATIVE, Choice
-from thaw.core.section import Section, as_written
+from thaw.core.section import Section, Task, as_written
+from thaw.core.task import MULTI, SINGLE
+from thaw.parameters import several_labels
 from thaw.parameters.augment import Augment
 from thaw.parameters.backbone import Backbone
 from thaw.parameters.download import Download
@@ -20,6 +22,7 @@ from thaw.parameters.split import Split
 
 
 class Params(Section):
+    task: Task
     download: Download
     split: Split
     augment: Augment
@@ -34,7 +37,7 @@ class Params(Section):
         from thaw.heads import protocol  # imports NumPy; what only checks params.yaml needs none
 
         self.evaluate.check_classes(classes)
-        if self.head.kind == "network" and self.head.output == "sigmoid" and len(classes) != 2:
+        if self.task == SINGLE and self.head.kind == "network" and self.head.output == "sigmoid" and len(classes) != 2:
             raise ThawError(
                 f"`head.output: sigmoid` needs two classes, but there are {len(classes):,}: set it to softmax"
             )
@@ -44,7 +47,18 @@ class Params(Section):
     def check_photographs(self, classes: Sequence[str], images: Mapping[str, Sequence[str]]) -> None:
         """Raise ThawError if a parameter does not fit the photographs; see `Split.check_columns`."""
         self.check_classes(classes)
+        if self.task == SINGLE:
+            self.split.check_labels(images["label"])
         self.split.check_columns(images)
+
+    def check_task(self, has_several_labels: bool) -> None:
+        """Raise ThawError if the photographs have several labels each and `task` says otherwise, or the reverse."""
+        if has_several_labels != (self.task == MULTI):
+            labels = "several labels" if has_several_labels else "one label"
+            raise ThawError(
+                f"task: {self.task} does not fit the photographs of an earlier run, which have {labels} each: run "
+                "`dvc repro`, which collects them anew"
+            )
 
     def check_kernels(self, choice: Choice) -> None:
         """Raise ThawError if the kernels of the baseline are in use for bfloat16: none multiplies it, and TensorFlow,
@@ -67,6 +81,15 @@ class Params(Section):
     def check_backbone(self, backbone: Mapping) -> None:
         """Raise ThawError if the content of backbone.json has not the layers that a parameter names."""
         resolve_depths(self.fine_tune.freeze_depth, backbone)
+
+    @model_validator(mode="after")
+    def _all_sections_fit_the_task(self):
+        if self.task == MULTI and (problem := several_labels.problem(self)):
+            raise ValueError(problem)
+        for section in (self.head, self.fine_tune):
+            if self.task == SINGLE and section.focusing is not None:
+                raise ValueError(f"{section.section}.focusing needs task: multi: set it to null")
+        return self
 
     @model_validator(mode="after")
     def _head_fits_the_backbone(self):

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from thaw.core import hashes
 from thaw.core.errors import ThawError, missing
 from thaw.core.metrics_file import FINE_TUNED
+from thaw.core.task import SINGLE
 from thaw.engines.flips import AXES
 from thaw.training.temperature import apply_temperature
 
@@ -40,6 +41,7 @@ class Description:
     classes: tuple[str, ...]
     size: int  # pixels on a side
     resize: str  # crop, pad or squash
+    task: str = SINGLE  # MULTI: an image may show several of the classes
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def read_description(model: Path) -> Description:
         with zipfile.ZipFile(model) as file:
             metadata = json.loads(file.read("metadata.json"))
         classes, image = metadata["class_names"], metadata["image"]
-        return Description(tuple(classes), image["size"], image["resize"])
+        return Description(tuple(classes), image["size"], image["resize"], metadata.get("task", SINGLE))
     except FileNotFoundError:
         raise missing(model) from None
     except PermissionError as error:
@@ -116,6 +118,8 @@ def read_decision(model: Path, classes: tuple[str, ...]) -> Decision | None:
     path = model.with_name("decision.json")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        if content.get("task", SINGLE) != SINGLE:
+            raise ThawError(f"{path} was chosen for a model of several labels for each photograph: run `dvc repro`")
         if tuple(content["class_names"]) != classes:
             raise ThawError(f"{path} was chosen for another model, of {', '.join(content['class_names'])}: `dvc repro`")
         chosen = content["models"][content.get("model", FINE_TUNED)]

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Protocol, TextIO
 
 import numpy as np
 
@@ -20,10 +20,23 @@ from thaw.prediction.stream import Prediction
 Row = dict[str, object]  # what a JSON line holds
 Write = Callable[[Row], None]
 FIRST_COLUMNS = ("path", "label", "probability")
+SEVERAL_COLUMNS = ("path", "labels")  # the first ones of a model with several labels for each image
 OTHER_COLUMNS = ("distance", "unsure", "set", "error")
 CLASS_COLUMNS = ("label_", "probability_")  # of a class or a rank: what their names begin with
 MAX_SET_NAMED = 8  # classes of a set that a line names
 ENCODING = {"encoding": "utf-8", "errors": "surrogateescape"}  # a path may hold any bytes
+
+
+class AnyTable(Protocol):
+    """How predictions become rows, and rows text: of one label for each image, or of several."""
+
+    def row(self, prediction: Prediction) -> Row: ...
+
+    def csv_writer(self, file: TextIO) -> Write: ...
+
+    def line(self, row: Row) -> str: ...
+
+    def title(self, row: Row) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -70,6 +83,18 @@ class Table:
             row["set"] = [self.classes[i] for i in self.decision.set_of(probabilities, best, self.set_level)]
         return row
 
+    def csv_writer(self, file: TextIO) -> Write:
+        """Return a function that writes a row as one of a table."""
+        return _csv_writer(file, self)
+
+    def line(self, row: Row) -> str:
+        """Return a row for a person."""
+        return _line(row, self)
+
+    def title(self, row: Row) -> str:
+        """Return the label and probability of a row, as short as a contact sheet needs them."""
+        return title(row)
+
 
 def check_replaceable(file: Path | None, is_own: Callable[[Path], bool]) -> None:
     """Raise ThawError if a file is there that `is_own` does not recognise as one of an earlier prediction."""
@@ -86,12 +111,15 @@ def is_table(file: Path) -> bool:
             columns = next(csv.reader(opened), [])
         except csv.Error:  # no table, whatever its name
             return False
-    rest = [name for name in columns[len(FIRST_COLUMNS) :] if name not in OTHER_COLUMNS]
-    return tuple(columns[: len(FIRST_COLUMNS)]) == FIRST_COLUMNS and all(n.startswith(CLASS_COLUMNS) for n in rest)
+    for first in (FIRST_COLUMNS, SEVERAL_COLUMNS):
+        rest = [name for name in columns[len(first) :] if name not in OTHER_COLUMNS]
+        if tuple(columns[: len(first)]) == first and all(name.startswith(CLASS_COLUMNS) for name in rest):
+            return True
+    return False
 
 
 @contextlib.contextmanager
-def open_writer(style: str, file: Path | None, table: Table) -> Iterator[Write]:
+def open_writer(style: str, file: Path | None, table: AnyTable) -> Iterator[Write]:
     """Yield a function that writes a row.
 
     Args:
@@ -104,15 +132,15 @@ def open_writer(style: str, file: Path | None, table: Table) -> Iterator[Write]:
     """
     if file is not None:
         with atomic_file(file) as temporary, temporary.open("w", newline="", **ENCODING) as text:
-            yield _csv_writer(text, table)
+            yield table.csv_writer(text)
         return
     sys.stdout.reconfigure(line_buffering=True, **ENCODING)
     if style == "csv":
-        yield _csv_writer(sys.stdout, table)
+        yield table.csv_writer(sys.stdout)
     elif style == "json":
         yield lambda row: print(json.dumps(row))
     else:
-        yield lambda row: print(_line(row, table))
+        yield lambda row: print(table.line(row))
 
 
 def _csv_writer(file: TextIO, table: Table) -> Write:

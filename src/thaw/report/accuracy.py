@@ -1,9 +1,10 @@
-"""The accuracies of both models as a picture that stands alone: for the README, and for pull requests."""
+"""The main metric of both models as a picture that stands alone: for the README, and for pull requests."""
 
 from collections.abc import Mapping
 
 from markupsafe import Markup
 
+from thaw.core.metrics_file import MEASURE_NAMES, WEIGHTED
 from thaw.report import axes
 from thaw.report.axes import Panel
 from thaw.report.estimate import Estimate
@@ -23,13 +24,15 @@ circle { fill: #2f6ba8 }
 """
 
 
-def accuracy_svg(metrics: Mapping[str, Mapping[str, Mapping[str, float | None]]]) -> str:
-    """Draw the weighted accuracies with their 95 % intervals.
+def accuracy_svg(metrics: Mapping[str, Mapping[str, Mapping[str, float | None]]], measure: str = WEIGHTED) -> str:
+    """Draw the main metric of the models with its 95 % intervals.
 
-    metrics: the content of metrics.json, of which model → split → score is read. An accuracy that is None has no row.
+    Args:
+        metrics: the content of metrics.json, of which model → split → score is read.
+        measure: the key of the metric, of MEASURE_NAMES. What is None has no row.
     """
     estimates = {
-        f"{model.replace('_', '-')}, {split}": Estimate.read(scores, "accuracy_weighted")
+        f"{model.replace('_', '-')}, {split}": Estimate.read(scores, measure)
         for model in ("head", "fine_tuned")
         for split, scores in metrics[model].items()
     }
@@ -41,7 +44,7 @@ def accuracy_svg(metrics: Mapping[str, Mapping[str, Mapping[str, float | None]]]
     for i, (name, estimate) in enumerate(rows):
         marks += _row(name, estimate, panel, y=TOP + 20 + ROW_HEIGHT * i)
     size = LEFT + WIDTH + RIGHT, panel.bottom + 30
-    return axes.svg_file("Weighted accuracy with its 95 % interval", STYLE, size, marks)
+    return axes.svg_file(f"{MEASURE_NAMES[measure].capitalize()} with its 95 % interval", STYLE, size, marks)
 
 
 def _row(name: str, estimate: Estimate, panel: Panel, y: int) -> list[Markup]:

@@ -133,7 +133,7 @@ def lines(caption: str, series: Mapping[str, Sequence[Point]], plane: Plane, not
     ]
     drawing = Markup('<svg class="lines" viewBox="0 0 {} {}" role="img" aria-label="{}">\n{}\n</svg>')
     size = LEFT + WIDTH + RIGHT, panel.bottom + BOTTOM
-    drawing = drawing.format(*size, caption, Markup("\n").join(filter(None, marks)))
+    drawing = drawing.format(*size, escape(caption).striptags(), Markup("\n").join(filter(None, marks)))
     return elements.figure(caption, drawing + elements.paragraph(note, "soft") if note else drawing)
 
 

@@ -9,13 +9,14 @@ from PIL import Image
 
 from thaw.core import tables
 from thaw.core.files import read_json
+from thaw.core.label_values import UNKNOWN
 from thaw.evaluation.measure import Measured
 from thaw.evaluation.models import TrainedModels
 from thaw.evaluation.review import Review
 from thaw.features import extraction
 from thaw.parameters.evaluate import Evaluate
 from thaw.report import health, provenance
-from thaw.report.results import Duplicates, PresetChoice, Results
+from thaw.report.results import Duplicates, PresetChoice, Results, RunFacts
 
 DUPLICATES = dict.fromkeys(("group", "image_id", "path", "split", "action"), pl.String)  # the columns of duplicates.csv
 
@@ -56,19 +57,42 @@ def collect(
     Raises:
         ThawError: a table of the run or `source.json` is missing.
     """
-    dataset, metadata, classes = models.files.dataset, models.metadata, models.head.classes
-    split = tables.read(dataset.split, tables.SPLIT)
-    augmentation = read_json(files.head_metrics).get("augmentation")
-    missing = tables.read(dataset.raw / "missing.csv", tables.MISSING)
     return Results(
-        source=read_json(dataset.raw / "source.json"),
-        classes=classes,
-        weighted=len(set(models.examples.weights)) > 1,
+        **vars(collect_facts(models, settings.model_dump(exclude={"multi_aim"}), hashes=hashes, files=files)),
         measured=measured,
         sheets=review.sheets,
         confused=review.confused,
+    )
+
+
+def collect_facts(
+    models: TrainedModels, settings: Mapping[str, object], *, hashes: Mapping[str, str], files: ReportFiles
+) -> RunFacts:
+    """Collect what is to be said of any run.
+
+    Args:
+        models: of the run. Of images with several labels, the classes that an image shows count as its label.
+        settings: the parameters of the section `evaluate` that are shown.
+        hashes: path of each artifact that was read → its MD5.
+        files: what else the report shows.
+
+    Raises:
+        ThawError: a table of the run or `source.json` is missing.
+    """
+    dataset, metadata, examples = models.files.dataset, models.metadata, models.examples
+    split = tables.read(dataset.split, tables.SPLIT)
+    augmentation = read_json(files.head_metrics).get("augmentation")
+    missing = tables.read(dataset.raw / "missing.csv", tables.MISSING)
+    if examples.values is None:
+        labels, weights = models.head.classes, examples.weights
+    else:
+        labels, weights = split["label"].unique().sort().to_list(), examples.value_weights[examples.values != UNKNOWN]
+    return RunFacts(
+        source=read_json(dataset.raw / "source.json"),
+        classes=models.head.classes,
+        weighted=len(set(weights)) > 1,
         duplicates=_duplicates(files),
-        health=health.describe(models.images, split, missing, classes),
+        health=health.describe(models.images, split, missing, labels),
         parameters={
             "model": {
                 "backbone": models.full_model.name,
@@ -79,7 +103,7 @@ def collect(
             "image": metadata["image"],
             "head": models.head.description,
             "fine_tune": metadata["fine_tune"],
-            "evaluate": settings.model_dump(),
+            "evaluate": dict(settings),
         },
         inputs=hashes,
         computed_with=provenance.computed_with(),

@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from thaw.core.params import flatten
 from thaw.report import elements
-from thaw.report.results import Results
+from thaw.report.results import Results, RunFacts
 
 MAX_CLASSES_LISTED = 20
 MAX_GROUPS_LISTED = 10
@@ -17,14 +17,22 @@ MAX_REASONS_LISTED = 8
 
 def write_data(results: Results) -> Markup:
     """Count the photographs, list what may be wrong with them, and show them as augmented."""
-    health = results.health
-    parts = [_counts(results), elements.description_list(_properties(results))]
+    weights = Markup()
     if results.weighted and len(results.classes) <= MAX_CLASSES_LISTED:
-        rows = [_counts_row(weight, counts) for weight, counts in health.weights if sum(counts)]
+        rows = [_counts_row(weight, counts) for weight, counts in results.health.weights if sum(counts)]
         names = [*map(elements.isolated, results.classes), "all"]
         table = elements.table("wide", [elements.header("Weight", names)], rows)
-        parts.append(elements.figure("Weights of the labels", table))
-    parts.append(_duplicates(results))
+        weights = elements.figure("Weights of the labels", table)
+    return Markup("\n").join([_counts(results), describe_photographs(results, weights)])
+
+
+def describe_photographs(results: RunFacts, weights: Markup = Markup()) -> Markup:  # noqa: B008 - it is immutable
+    """Describe the photographs of a run, list what may be wrong with them, and show them as augmented.
+
+    weights: a figure of the weights of their labels, or nothing.
+    """
+    health = results.health
+    parts = [elements.description_list(_properties(results)), weights, _duplicates(results)]
     if health.missing:
         rows = [
             elements.row(elements.isolated(reason), [elements.cell(f"{n:,}")])
@@ -43,7 +51,7 @@ def _wide_picture(caption: str, jpeg: bytes) -> Markup:
     return elements.figure(caption, Markup('<div class="wide-picture">{}</div>').format(picture))
 
 
-def _duplicates(results: Results) -> Markup:
+def _duplicates(results: RunFacts) -> Markup:
     """Count and show the groups of near-duplicates; nothing where there is none."""
     health, duplicates = results.health, results.duplicates
     if not health.groups and not duplicates.left_out:
@@ -87,7 +95,7 @@ def _duplicates(results: Results) -> Markup:
     return Markup("\n").join(parts)
 
 
-def _preset(results: Results) -> str:
+def _preset(results: RunFacts) -> str:
     """Say which preset of augmentation was taken, and why."""
     preset = results.preset
     if preset.name is None:
@@ -106,7 +114,7 @@ def _preset(results: Results) -> str:
     )
 
 
-def _resize(results: Results) -> str:
+def _resize(results: RunFacts) -> str:
     """Say how photographs were made square, and why; empty where the parameters say it."""
     choice = results.resize
     if choice is None:
@@ -141,7 +149,7 @@ def _counts_row(name: str, counts: Sequence[int]) -> Markup:
     return elements.row(name, [elements.cell(f"{n:,}") for n in (*counts, sum(counts))])
 
 
-def _properties(results: Results) -> Iterator[tuple[str, str]]:
+def _properties(results: RunFacts) -> Iterator[tuple[str, str]]:
     """Yield the name of each property of the data, and its description."""
     health = results.health
     if health.distinct_sizes == 1:
@@ -174,6 +182,11 @@ def write_provenance(results: Results) -> Markup:
             "if one model had given them (Bayle et al. 2020, arXiv 2007.12671): the intervals are for the mean of "
             "these models. The model that is saved is trained on more photographs, and is not measured itself. "
         )
+    return list_origins(results, method)
+
+
+def list_origins(results: RunFacts, method: str) -> Markup:
+    """List the files, libraries and parameters that a report comes from, after `method`, how numbers were measured."""
     method += (
         "The same inputs and parameters give this file to the byte, with these libraries and kernels, on every "
         "processor that has them."
@@ -198,7 +211,7 @@ def write_provenance(results: Results) -> Markup:
     )
 
 
-def computed_with(results: Results) -> Iterator[tuple[str, str]]:
+def computed_with(results: RunFacts) -> Iterator[tuple[str, str]]:
     """Yield the kernels, and each library with its version."""
     yield "kernels", results.computed_with["kernels"]
     yield from results.computed_with["libraries"].items()

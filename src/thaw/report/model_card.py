@@ -12,7 +12,7 @@ from thaw.heads.protocol import NEGATIVE_PREFIX
 from thaw.report import elements, quality, sets
 from thaw.report.data import computed_with, flatten_parameters
 from thaw.report.estimate import Estimate
-from thaw.report.results import Results
+from thaw.report.results import Results, RunFacts
 
 MAX_CLASSES_NAMED = 30
 MAX_WORST_CLASSES = 12
@@ -27,7 +27,7 @@ def write(results: Results) -> str:
         "Data": _data(results),
         "How good it is": _quality(results),
         "Where it is weaker": _weaknesses(results),
-        "Provenance": _provenance(results),
+        "Provenance": provenance(results),
     }
     if len(results.classes) <= quality.MAX_CLASSES_IN_TITLE:
         title = " or ".join(escape_markdown(name) for name in results.classes)
@@ -44,7 +44,7 @@ def escape_markdown(text: object) -> str:
     return re.sub(r"^(\d*)([#+.)-])(?=[\s#]|$)", r"\1\\\2", line)  # what begins a heading or a list
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -90,7 +90,7 @@ def _use(results: Results) -> str:
             f"{flips}) and takes the mean, and the figures here are of that mean."
         )
     if results.extension:
-        return f"{text} The likeliest class is the answer; its probabilities are not calibrated.{_license(results)}"
+        return f"{text} The likeliest class is the answer; its probabilities are not calibrated.{licences(results)}"
     temperature = results.measured.metrics["calibration"][results.saved]["temperature"]
     text += f" Its probabilities p become calibrated as p^(1/{temperature:.3f}), scaled to sum to 1 (`decision.json`)."
     if results.measured.thresholds:
@@ -106,10 +106,10 @@ def _use(results: Results) -> str:
         f"\n\n`predict.py --sets {LISTED_LEVEL:g}` gives each photograph the classes that hold the true one with a "
         f"probability of {elements.percent(LISTED_LEVEL, 0)}. {sets.describe_sets(results)}"
     )
-    return text + _license(results)
+    return text + licences(results)
 
 
-def _license(results: Results) -> str:
+def licences(results: RunFacts) -> str:
     terms = results.source["license"]
     text = f"\n\nThe photographs it learnt from are under {escape_markdown(terms)}." if terms else ""
     if licence := results.parameters["model"]["licence"]:
@@ -126,7 +126,7 @@ def _data(results: Results) -> str:
     ]
     rows.append(["all", *(f"{sum(n):,}" for n in counts.values()), f"{sum(map(sum, counts.values())):,}"])
     others = len(classes) - MAX_CLASSES_NAMED
-    parts = [escape_markdown(results.source["name"]) + ".", _table(["Photographs", *counts, "all"], rows)]
+    parts = [escape_markdown(results.source["name"]) + ".", markdown_table(["Photographs", *counts, "all"], rows)]
     if others > 0:
         parts.append(f"{others:,} more classes are not listed.")
     health, left_out = results.health, results.duplicates.left_out
@@ -154,7 +154,7 @@ def _quality(results: Results) -> str:
             key = f"{measure}{suffix}"
             if key in test[0]:
                 rows.append([f"{name}, weighted" if suffix else name, *(_score(scores, key, unit) for scores in test)])
-    table = _table(
+    table = markdown_table(
         [
             f"On {'test' if results.folds is None else 'all photographs'}, with the 95 % interval",
             *elements.MODELS.values(),
@@ -184,7 +184,7 @@ def _weaknesses(results: Results) -> str:
             ]
             for row in worst
         ]
-        parts.append(_table(["Class", "Test photographs", "Precision", "Recall"], rows))
+        parts.append(markdown_table(["Class", "Test photographs", "Precision", "Recall"], rows))
     slices = results.measured.slices[results.saved][:MAX_WORST_SLICES]
     if slices:
         rows = [
@@ -195,7 +195,7 @@ def _weaknesses(results: Results) -> str:
             ]
             for row in slices
         ]
-        parts.append(_table(["Worst slices", "Test photographs", "Accuracy"], rows))
+        parts.append(markdown_table(["Worst slices", "Test photographs", "Accuracy"], rows))
     parts.append(
         "Photographs of another camera, place or time than these were not measured; `report.html` shows the "
         "surest mistakes, the least certain answers and the likeliest wrong labels."
@@ -203,9 +203,11 @@ def _weaknesses(results: Results) -> str:
     return "\n\n".join(parts)
 
 
-def _provenance(results: Results) -> str:
-    inputs = _table(["Read", "MD5"], [[f"`{path}`", f"`{md5}`"] for path, md5 in results.inputs.items()])
-    libraries = _table(["Measured with", "Version"], [[f"`{name}`", text] for name, text in computed_with(results)])
+def provenance(results: RunFacts) -> str:
+    inputs = markdown_table(["Read", "MD5"], [[f"`{path}`", f"`{md5}`"] for path, md5 in results.inputs.items()])
+    libraries = markdown_table(
+        ["Measured with", "Version"], [[f"`{name}`", text] for name, text in computed_with(results)]
+    )
     pairs = flatten_parameters(results.parameters)
-    parameters = _table(["Parameter", "Value"], [[f"`{key}`", escape_markdown(value)] for key, value in pairs])
+    parameters = markdown_table(["Parameter", "Value"], [[f"`{key}`", escape_markdown(value)] for key, value in pairs])
     return f"{inputs}\n\n{libraries}\n\n{parameters}"

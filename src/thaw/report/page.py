@@ -1,9 +1,11 @@
 """The report: one HTML file that needs no network and no JavaScript, for the screen, the phone and paper."""
 
+from collections.abc import Mapping
+
 from markupsafe import Markup
 
 from thaw.report import data, elements, quality, sets, sheets, trust
-from thaw.report.results import Results
+from thaw.report.results import Results, RunFacts
 from thaw.report.style import STYLE
 
 # Forbids scripts and every load: even unescaped text could do no harm.
@@ -49,7 +51,19 @@ PAGE = Markup("""<!DOCTYPE html>
 
 def render(results: Results) -> str:
     """Return the report as HTML. The same results give the same string; every text in them is escaped."""
-    title = quality.title(results)
+    sections = {key: (name, write(results)) for key, (name, write) in SECTIONS.items()}
+    return fill(results, quality.title(results), quality.write_summary(results), sections)
+
+
+def fill(results: RunFacts, title: Markup, summary: Markup, sections: Mapping[str, tuple[str, Markup]]) -> str:
+    """Return a page as HTML.
+
+    Args:
+        results: of a run.
+        title: the heading.
+        summary: what stands below it.
+        sections: id → title and content of each section, in their order.
+    """
     link = Markup('<li><a href="#{}">{}</a></li>')
     section = Markup('<section id="{}">\n<h2>{}</h2>\n{}\n</section>')
     page = PAGE.format(
@@ -59,10 +73,8 @@ def render(results: Results) -> str:
         style=Markup(STYLE),
         source=elements.isolated(results.source["name"]),
         photographs=sum(map(sum, results.health.counts.values())),
-        summary=quality.write_summary(results),
-        contents=Markup().join(link.format(key, name) for key, (name, _) in SECTIONS.items()),
-        sections=Markup("\n").join(
-            section.format(key, name, write(results)) for key, (name, write) in SECTIONS.items()
-        ),
+        summary=summary,
+        contents=Markup().join(link.format(key, name) for key, (name, _) in sections.items()),
+        sections=Markup("\n").join(section.format(key, name, content) for key, (name, content) in sections.items()),
     )
     return str(page)

@@ -264,19 +264,19 @@ def _metrics_table(results: Results, split: str) -> Markup:
             key = f"{measure}{suffix}"
             if key not in scores[0]:
                 continue
-            cells = [_number_cell(Estimate.read(model_scores, key), unit) for model_scores in scores]
+            cells = [number_cell(Estimate.read(model_scores, key), unit) for model_scores in scores]
             if differences:
-                cells.append(_difference_cell(Estimate.read_difference(differences[key]), unit))
+                cells.append(difference_cell(Estimate.read_difference(differences[key]), unit))
             rows.append(elements.row(f"{name} {better}", cells))
     table = elements.table("wide aligned", [elements.header("", columns)], rows)
     return elements.figure(split.capitalize(), table)
 
 
-def _number_cell(estimate: Estimate, unit: str) -> Markup:
+def number_cell(estimate: Estimate, unit: str) -> Markup:
     return elements.cell(elements.value(estimate.value, unit), elements.interval(estimate, unit))
 
 
-def _difference_cell(difference: Estimate, unit: str) -> Markup:
+def difference_cell(difference: Estimate, unit: str) -> Markup:
     text_of = elements.points if unit else elements.signed
     leaves_out_0 = difference.has_interval and (difference.low > 0 or difference.high < 0)
     return elements.cell(text_of(difference.value), elements.signed_interval(difference, text_of), bold=leaves_out_0)
@@ -333,7 +333,7 @@ def _worst_classes_table(results: Results, worst: Sequence[Row]) -> Markup:
 
 def _class_cells(row: Row) -> list[Markup]:
     units = {"recall": "%", "precision": "%", "f1": ""}
-    return [_number_cell(Estimate.read(row, key), unit) for key, unit in units.items()]
+    return [number_cell(Estimate.read(row, key), unit) for key, unit in units.items()]
 
 
 def _all_classes(results: Results) -> Markup:

@@ -27,13 +27,12 @@ class PresetChoice:
 
 
 @dataclass(frozen=True)
-class Results:
+class RunFacts:
+    """What is to be said of any run, whatever was measured of it."""
+
     source: Mapping[str, str]  # name, license, citation: source.json
     classes: Sequence[str]  # in the order of the model's outputs
     weighted: bool  # whether some label weighs less than another
-    measured: Measured
-    sheets: Mapping[str, Sequence[ReviewCard]]  # key of report.sheets.SHEETS → its cards, in their order
-    confused: Sequence[ConfusedPair]  # of the model that is saved, the most frequent first
     duplicates: Duplicates
     health: Health
     parameters: Mapping[str, object]  # nested as in params.yaml; values as JSON has them
@@ -42,6 +41,13 @@ class Results:
     preset: PresetChoice
     resize: Mapping[str, object] | None  # how photographs are made square: see `resize_choice.Choice`; None: it was set
     augmentations: bytes  # a JPEG of training photographs, plain and as augmented
+
+
+@dataclass(frozen=True)
+class Results(RunFacts):
+    measured: Measured
+    sheets: Mapping[str, Sequence[ReviewCard]]  # key of report.sheets.SHEETS → its cards, in their order
+    confused: Sequence[ConfusedPair]  # of the model that is saved, the most frequent first
 
     @property
     def saved(self) -> str:

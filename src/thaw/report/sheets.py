@@ -4,6 +4,7 @@ Beside it stand a map of where the model looked, and the training photographs ne
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
@@ -11,6 +12,9 @@ from thaw.evaluation.review import Neighbour, ReviewCard
 from thaw.report import elements
 from thaw.report.elements import MODELS
 from thaw.report.results import Results
+
+if TYPE_CHECKING:
+    from thaw.evaluation.multi_label.review import PairCard
 
 SHEETS = {  # key → title, what is shown, the text if there is nothing to show
     "mistakes": (
@@ -30,26 +34,33 @@ SHEETS = {  # key → title, what is shown, the text if there is nothing to show
         "There is no photograph.",
     ),
 }
+NO_SHEETS = elements.paragraph(Markup("No photographs are shown here: <code>evaluate.shown</code> is 0."), "soft")
 
 
 def write_sheets(results: Results) -> Markup:
     if not results.parameters["evaluate"]["shown"]:
-        return elements.paragraph(Markup("No photographs are shown here: <code>evaluate.shown</code> is 0."), "soft")
+        return NO_SHEETS
     cards = [card for sheet in results.sheets.values() for card in sheet]
     parts = [elements.paragraph(_legend(results, cards), "soft")] if cards else []
-    unreadable = len({card.image_id for card in cards if card.picture is None})
-    if unreadable:
-        note = Markup(
-            "{} could not be read when this report was written: deleted or damaged since the run; "
-            "<code>dvc checkout</code> brings the data back."
-        )
-        parts.append(elements.paragraph(note.format(elements.plural(unreadable, "photograph")), "soft"))
+    parts += note_unreadable(cards)
     for key, (title, description, if_empty) in SHEETS.items():
         sheet = [_card(card, key) for card in results.sheets[key]]
         text = elements.paragraph((description if sheet else if_empty).format(model=results.saved_name), "soft")
         body = Markup('<div class="sheet">\n{}\n</div>').format(Markup("\n").join(sheet)) if sheet else ""
         parts.append(Markup('<h3 id="{}">{}</h3>\n{}\n{}').format(key, title, text, body))
     return Markup("\n").join(parts)
+
+
+def note_unreadable(cards: Sequence["ReviewCard | PairCard"]) -> list[Markup]:
+    """Count the photographs of cards that could not be read, in a paragraph; none if all could."""
+    unreadable = len({card.image_id for card in cards if card.picture is None})
+    if not unreadable:
+        return []
+    note = Markup(
+        "{} could not be read when this report was written: deleted or damaged since the run; "
+        "<code>dvc checkout</code> brings the data back."
+    )
+    return [elements.paragraph(note.format(elements.plural(unreadable, "photograph")), "soft")]
 
 
 def _legend(results: Results, cards: Sequence[ReviewCard]) -> str:

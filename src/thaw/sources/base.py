@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from thaw.core.errors import ThawError
 from thaw.core.section import Section
+from thaw.core.task import SINGLE
 
 
 class UnreachableError(ThawError):
@@ -39,13 +40,21 @@ class DatasetInfo:
     strata: tuple[str, ...] = ()  # columns, in addition to the label, whose mix every split should keep
 
 
+class Known(NamedTuple):
+    """What is known of one class in an image with several labels."""
+
+    label: str
+    is_present: bool
+    weight: float = 1.0
+
+
 @dataclass(frozen=True)
 class SourceImage:
     """One image of a source, which may not have been read yet."""
 
     image_id: str  # unique, and safe as a file name
     path: Path  # where the file is after `Listing.read`
-    label: str
+    label: str  # with several labels, the classes that it shows, as `label_values.as_text` joins them
     weight: float = 1.0
     license: str = ""  # if it differs from that of the source
     author: str = ""
@@ -56,6 +65,7 @@ class SourceImage:
     file: str = ""  # its name within the source, for missing.csv; an absolute path of this machine must not be there
     left_out: str = ""  # why it cannot be used, if this is known before it is read
     meta: Mapping[str, str] = field(default_factory=dict)  # further columns, without the prefix `meta_`
+    known: tuple[Known, ...] = ()  # with several labels; each class at most once
 
 
 @dataclass(frozen=True)
@@ -65,7 +75,8 @@ class Listing:
     Attributes:
         info: what is true of all images.
         images: in the order of preference within a class.
-        max_per_class: the number of images to take of each class; None takes all.
+        max_per_class: the number of images to take of each class; None takes all. With several labels, the number of
+            those that show the class, and of those that do not.
         min_per_class: with fewer images of a class, collecting them is an error.
         read: brings an image to its path, checks it, and returns its height and width. It raises ThawError if the
             image is to be left out, with the reason; FailingError or UnreachableError if the image may still arrive
@@ -106,6 +117,7 @@ class Source:
         name: its name in `download.source`, and that of its section below `download`.
         section: the model of that section.
         find: lists the images; it takes the section and raises ThawError if there are fewer than two classes.
+        find_several: the same for images with several labels; None: the source has one label for each image.
         required: keys of the section that may be null unless the source is chosen, each with what it must name.
         lock: takes the section and returns a context, inside which the images are listed and collected.
         is_own: whether the images are files of a person's, which may change at any time.
@@ -114,9 +126,14 @@ class Source:
     name: str
     section: type[Section]
     find: Callable[[Any], Listing]
+    find_several: Callable[[Any], Listing] | None = None
     required: Mapping[str, str] = field(default_factory=dict)
     lock: Callable[[Any], AbstractContextManager] = nullcontext
     is_own: bool = False
+
+    def list_images(self, section: Section, task: str) -> Listing:
+        """Return the listing of the images: with one label each, or with several, as `task` says."""
+        return self.find(section) if task == SINGLE else self.find_several(section)
 
 
 def is_one_line(name: str) -> bool:

@@ -5,11 +5,13 @@ import os
 import re
 import stat
 from collections import Counter
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -34,12 +36,13 @@ ROTATIONS = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270
 
 
 def collect(listing: Listing, raw: Path, cache: Cache | None = None) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Copy the images of a listing into `raw/images`; write `images.csv`, `missing.csv` and `source.json`.
+    """Copy the images of a listing into `raw/images`; write `images.csv`, `labels.csv`, `missing.csv`, `source.json`.
 
     To find damage, each image is decoded. The `cache` keeps the pixels for later stages.
 
     Of each class, these are the first `listing.max_per_class` images that can be read: the next image in the listing
-    replaces one that cannot.
+    replaces one that cannot. With several labels, they are so many that show a class, and so many that do not; each
+    keeps all that is known of it.
 
     Returns the table of the images (tables.IMAGES and the source's `meta_` columns, sorted by id) and that of the
     images that were left out (tables.MISSING).
@@ -53,26 +56,24 @@ def collect(listing: Listing, raw: Path, cache: Cache | None = None) -> tuple[pl
     """
     _check(listing)
     (raw / "images").mkdir(parents=True)
-    candidates: dict[str, list[SourceImage]] = {label: [] for label in listing.info.classes}
-    for image in listing.images:
-        if not image.left_out:
-            candidates[image.label].append(image)
+    candidates = _candidates(listing)
     rows, missing = _copy_all(listing, candidates, raw, cache)
-    for label, copied in rows.items():
+    for kind, copied in rows.items():
         if len(copied) < listing.min_per_class:
-            why = next((f" ({missing[i.image_id][1]})" for i in candidates[label] if i.image_id in missing), "")
+            why = next((f" ({missing[i.image_id][1]})" for i in candidates[kind] if i.image_id in missing), "")
             if not copied:
-                raise ThawError(f"no photograph of the class {label!r} could be read{why}")
+                raise ThawError(f"no photograph {kind.text} could be read{why}")
             needed = f"a split needs {listing.min_per_class} or more"
-            raise ThawError(f"the class {label!r} has only {len(copied)} photographs left{why}: {needed}")
+            raise ThawError(f"{kind.few(len(copied))} left{why}: {needed}")
+    by_id = {row["image_id"]: row for copied in rows.values() for row in copied}
     if listing.read is None:  # otherwise the next image has replaced one that cannot be read
-        _check_that_most_are_read(listing, rows, missing)
+        _check_that_most_are_read(listing, len(by_id), missing)
     missing |= {image.image_id: (_file(image), image.left_out) for image in listing.images if image.left_out}
-    images = pl.DataFrame([row for copied in rows.values() for row in copied], infer_schema_length=None)
-    images = images.sort("image_id")
+    images = pl.DataFrame(list(by_id.values()), infer_schema_length=None).sort("image_id")
     left_out = sorted((image_id, _printable(file), reason) for image_id, (file, reason) in missing.items())
     left_out = pl.DataFrame(left_out, tables.MISSING, orient="row")
     tables.write(images, raw / "images.csv")
+    tables.write(_labels(image for image in listing.images if image.image_id in by_id), raw / "labels.csv")
     tables.write(left_out, raw / "missing.csv")
     write_json(raw / "source.json", asdict(listing.info))
     return images, left_out
@@ -117,22 +118,64 @@ def _check(listing: Listing) -> None:
         raise ThawError(f"{count:,} classes are too many: Thaw trains up to {MAX_CLASSES:,}; use broader classes")
 
 
-def _copy_all(
-    listing: Listing, candidates: dict[str, list[SourceImage]], raw: Path, cache: Cache | None
-) -> tuple[dict[str, list[dict[str, object]]], dict[str, tuple[str, str]]]:
-    """Copy the images that count, tried in the order of the candidates of each class.
+class _Kind(NamedTuple):
+    """A kind of images of which as many are taken as of any other."""
 
-    Returns their rows of `images.csv` by class; and file and reason of each image that cannot be read, by id. Raises
-    ThawError if the server failed at an image, after the other images of the round are read.
+    label: str
+    is_present: bool | None = None  # with several labels, whether the images show the class
+
+    @property
+    def text(self) -> str:
+        """What its images are."""
+        if self.is_present is None:
+            return f"of the class {self.label!r}"
+        return f"known {'' if self.is_present else 'not '}to show {self.label!r}"
+
+    def few(self, count: int) -> str:
+        """Say that there are only so many."""
+        if self.is_present is None:
+            return f"the class {self.label!r} has only {count} photographs"
+        return f"only {count} photographs {self.text} are"
+
+
+def _candidates(listing: Listing) -> dict[_Kind, list[SourceImage]]:
+    """Return the images of each kind that may be taken, in the order of the listing."""
+    several = any(image.known for image in listing.images)
+    signs = (True, False) if several else (None,)
+    candidates = {_Kind(label, sign): [] for label in listing.info.classes for sign in signs}
+    for image in listing.images:
+        if not image.left_out:
+            kinds = [_Kind(label, is_present) for label, is_present, _ in image.known]
+            for kind in kinds if several else [_Kind(image.label)]:
+                candidates[kind].append(image)
+    return candidates
+
+
+def _labels(images: Iterable[SourceImage]) -> pl.DataFrame:
+    """Return what is known of images with several labels: tables.LABELS, sorted by id and class; else no row."""
+    rows = ((i.image_id, label, int(is_present), weight) for i in images for label, is_present, weight in i.known)
+    return pl.DataFrame(sorted(rows), tables.LABELS, orient="row")
+
+
+def _copy_all(
+    listing: Listing, candidates: dict[_Kind, list[SourceImage]], raw: Path, cache: Cache | None
+) -> tuple[dict[_Kind, list[dict[str, object]]], dict[str, tuple[str, str]]]:
+    """Copy the images that count, tried in the order of the candidates of each kind.
+
+    Returns their rows of `images.csv` by kind; and file and reason of each image that cannot be read, by id. An image
+    of several kinds is copied once. Raises ThawError if the server failed at an image, after the other images of the
+    round are read.
     """
     most = listing.max_per_class
     if listing.read is None:
-        decoding.announce([image.path for images in candidates.values() for image in islice(images, most)], cache)
-    waiting = {label: iter(images) for label, images in candidates.items()}
-    rows: dict[str, list[dict[str, object]]] = {label: [] for label in candidates}
+        paths = {image.image_id: image.path for images in candidates.values() for image in images[:most]}
+        decoding.announce(list(paths.values()), cache)
+    waiting = {kind: iter(images) for kind, images in candidates.items()}
+    rows: dict[_Kind, list[dict[str, object]]] = {kind: [] for kind in candidates}
+    copied: dict[str, dict[str, object]] = {}
     missing: dict[str, tuple[str, str]] = {}
     failures: list[str] = []
-    total = sum(len(images) if most is None else min(most, len(images)) for images in candidates.values())
+    total = len({image.image_id for images in candidates.values() for image in images[:most]})
     with (
         ThreadPoolExecutor(listing.workers or os.cpu_count()) as pool,
         progress.bar("photographs", total) as bar,
@@ -140,27 +183,32 @@ def _copy_all(
         # In rounds: each replaces what the round before could not read. So the result does not depend on which thread
         # is faster.
         while batch := [
-            image
-            for label, images in waiting.items()
-            for image in islice(images, None if most is None else most - len(rows[label]))
+            (kind, image)
+            for kind, images in waiting.items()
+            for image in islice(images, None if most is None else most - len(rows[kind]))
         ]:
-            for image, result in zip(batch, pool.map(partial(_copy, listing, raw, cache), batch), strict=True):
+            new = {i.image_id: i for _, i in batch if i.image_id not in copied and i.image_id not in missing}
+            results = pool.map(partial(_copy, listing, raw, cache), new.values())
+            for image, result in zip(new.values(), results, strict=True):
                 if isinstance(result, FailingError):
                     failures.append(f"{_file(image)}: {result}")
                 elif isinstance(result, ThawError):
                     missing[image.image_id] = (_file(image), _reason(result, image))
                 else:
-                    rows[image.label].append(result)
+                    copied[image.image_id] = result
                     bar.update()
             if failures:
                 more = f" (and {len(failures) - 1:,} more)" if failures[1:] else ""
                 raise ThawError(f"{failures[0]}{more}; run again to go on with what has arrived")
+            for kind, image in batch:
+                if image.image_id in copied:
+                    rows[kind].append(copied[image.image_id])
     return rows, missing
 
 
-def _check_that_most_are_read(listing: Listing, rows: dict[str, list], missing: dict[str, tuple[str, str]]) -> None:
+def _check_that_most_are_read(listing: Listing, read: int, missing: dict[str, tuple[str, str]]) -> None:
     """Raise ThawError if over half of the images that were tried could not be read: the data are not as meant."""
-    tried = sum(map(len, rows.values())) + len(missing)
+    tried = read + len(missing)
     if 2 * len(missing) > tried:
         first = next(image for image in listing.images if image.image_id in missing)
         raise ThawError(

@@ -3,11 +3,11 @@
 FiftyOne is not part of the default installation; `fiftyone_setup` imports it when this source is used.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -33,6 +33,8 @@ OWN_FIELDS = ("split", "group", "weight")  # mean what the columns of a table wi
 class FiftyOne(Section):
     dataset: str | None
     label_field: Annotated[str, Field(min_length=1)]
+    absent_field: Annotated[str, Field(min_length=1)] | None  # with several labels: what was verified to be absent
+    unlisted: Literal["absent", "unknown", None]  # with several labels, the classes that a sample does not list
 
 
 def find(params: FiftyOne) -> Listing:
@@ -46,22 +48,11 @@ def find(params: FiftyOne) -> Listing:
     similar ones) or is of another kind; if a value is not what its field may hold; or if there are fewer than two
     classes, or two that look the same.
     """
-    fiftyone = fiftyone_setup.connect("download.source: fiftyone")
-    datasets = fiftyone.list_datasets()
-    if params.dataset not in datasets:
-        hint = did_you_mean(params.dataset, datasets) if datasets else ": it has none yet"
-        raise ThawError(f"FiftyOne has no dataset {params.dataset!r}{hint}")
-    dataset = fiftyone.load_dataset(params.dataset)
-    if dataset.media_type not in ("image", None):
-        raise ThawError(f"the FiftyOne dataset {params.dataset!r} holds {dataset.media_type}s, not images")
+    dataset, fiftyone, name = open_dataset(params)
     _check_field(dataset, params, fiftyone)
-    name = f"the FiftyOne dataset {params.dataset!r}"
-    own = _own_fields(dataset, params.label_field, name)
-    paths, labels, tags, *values = dataset.values(["filepath", f"{params.label_field}.label", "tags", *own.values()])
-    texts = [_texts(column, f"the field {own[key]!r} of {name}") for key, column in zip(own, values, strict=True)]
-    given = [dict(zip(own, row, strict=True)) for row in zip(*texts, strict=True)] if own else [{} for _ in paths]
-    samples = list(zip(paths, labels, tags, given, strict=True))
-    images = list(_source_images(samples, name))
+    samples, own = read_samples(dataset, [params.label_field], [f"{params.label_field}.label"], name)
+    samples = [(path, label, tags, given) for path, (label,), tags, given in samples]
+    images = list(source_images(samples, name))
     classes = tuple(sorted({image.label for image in images if not image.left_out}))
     if len(classes) < 2:
         content = f"one class, {classes[0]!r}" if classes else "no labelled image"
@@ -71,9 +62,52 @@ def find(params: FiftyOne) -> Listing:
             raise ThawError(f"the label {label!r} {fault}: it cannot name a class")
     warnings = class_names.check(classes, f"{params.label_field} of {name}")
     notes = [f"fields that are read: {', '.join(own.values())}"] if own else []
-    notes += class_names.composition_notes(filter(None, labels))
+    notes += class_names.composition_notes(label for _, label, *_ in samples if label)
     info = DatasetInfo("fiftyone", license="", citation="", classes=classes)
     return Listing(info, images, notes=tuple(notes), warnings=tuple(warnings))
+
+
+def open_dataset(params: FiftyOne) -> tuple[Any, ModuleType, str]:
+    """Return the dataset `params.dataset`, the module `fiftyone`, and what errors call the dataset.
+
+    Raises ThawError if FiftyOne, its database or the dataset is missing, or holds no images.
+    """
+    fiftyone = fiftyone_setup.connect("download.source: fiftyone")
+    datasets = fiftyone.list_datasets()
+    if params.dataset not in datasets:
+        hint = did_you_mean(params.dataset, datasets) if datasets else ": it has none yet"
+        raise ThawError(f"FiftyOne has no dataset {params.dataset!r}{hint}")
+    dataset = fiftyone.load_dataset(params.dataset)
+    if dataset.media_type not in ("image", None):
+        raise ThawError(f"the FiftyOne dataset {params.dataset!r} holds {dataset.media_type}s, not images")
+    return dataset, fiftyone, f"the FiftyOne dataset {params.dataset!r}"
+
+
+def read_samples(
+    dataset: Any, label_fields: Sequence[str], label_paths: Sequence[str], name: str
+) -> tuple[list[tuple[str, tuple, list[str] | None, dict[str, str]]], dict[str, str]]:
+    """Return the samples of a dataset, and which of its fields are read as columns of a table.
+
+    Args:
+        dataset: of FiftyOne.
+        label_fields: the fields with labels.
+        label_paths: where the labels are in these.
+        name: of the dataset, for errors.
+
+    Returns:
+        Of each sample its file path, the labels of each field, its tags, and the texts of its other fields by the
+        column of a table that they are; and {column: field}.
+
+    Raises:
+        ThawError: A field has a reserved name, or holds lists.
+    """
+    own = _own_fields(dataset, label_fields, name)
+    columns = dataset.values(["filepath", "tags", *label_paths, *own.values()])
+    paths, tags, values = columns[0], columns[1], columns[2 + len(label_paths) :]
+    labels = list(zip(*columns[2 : 2 + len(label_paths)], strict=True))
+    texts = [_texts(column, f"the field {own[key]!r} of {name}") for key, column in zip(own, values, strict=True)]
+    given = [dict(zip(own, row, strict=True)) for row in zip(*texts, strict=True)] if own else [{} for _ in paths]
+    return list(zip(paths, labels, tags, given, strict=True)), own
 
 
 def _check_field(dataset, params: FiftyOne, fiftyone: ModuleType) -> None:
@@ -90,12 +124,12 @@ def _check_field(dataset, params: FiftyOne, fiftyone: ModuleType) -> None:
     raise ThawError(f"the samples {of_dataset} have no field {params.label_field!r}{hint}")
 
 
-def _own_fields(dataset, label_field: str, name: str) -> dict[str, str]:
+def _own_fields(dataset, label_fields: Sequence[str], name: str) -> dict[str, str]:
     """Return {column of a table: field of the samples that is read as such}; raises ThawError for a reserved name."""
     fields = {}
     for field in sorted(dataset.get_field_schema()):
         lower, key = field.lower(), field[len("meta_") :]
-        if field == label_field:
+        if field in label_fields:
             continue
         if lower in OWN_FIELDS:
             fields[lower] = field
@@ -115,7 +149,7 @@ def _texts(values: Iterable[object], name: str) -> list[str]:
     return list(map(table_reading.as_text, values))
 
 
-def _source_images(
+def source_images(
     samples: Iterable[tuple[str, str | None, list[str] | None, Mapping[str, str]]], name: str
 ) -> Iterator[SourceImage]:
     """Yield the images of samples (file path, label, tags, texts of `_own_fields`), sorted by path.

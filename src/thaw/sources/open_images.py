@@ -18,7 +18,7 @@ from thaw.core.files import atomic_file
 from thaw.core.paths import named_path
 from thaw.core.section import Section, Seed
 from thaw.sources import class_names
-from thaw.sources.base import DatasetInfo, Listing, Source, SourceImage
+from thaw.sources.base import DatasetInfo, Known, Listing, Source, SourceImage
 
 if TYPE_CHECKING:
     from thaw.sources.fetching import Fetcher
@@ -93,21 +93,22 @@ def find(params: OpenImages, fetcher: "Fetcher | None" = None) -> Listing:
     from thaw.sources.fetching import Fetcher
 
     fetcher = fetcher or Fetcher(params.workers)
-    cache = _cache(params)
+    cache = cache_folder(params)
     selected = open_images_selection.select(params, annotations.Annotations(params.annotations_url, cache, fetcher))
     folder = cache / annotations.folder_name(params.images_url)
     with_shows = isinstance(params.negatives, list)  # otherwise the column would repeat the label
     return Listing(
         DatasetInfo("open_images", license="", citation=CITATION, classes=params.labels),
-        [_source_image(row, folder, with_shows) for row in selected.iter_rows(named=True)],
+        [source_image(row, folder, with_shows) for row in selected.iter_rows(named=True)],
         max_per_class=params.max_per_class,
         min_per_class=len(SPLITS),  # one for each split; the stage `split` checks whether it needs more
-        read=partial(_read, params.images_url.rstrip("/"), fetcher),
+        read=partial(read, params.images_url.rstrip("/"), fetcher),
         workers=params.workers,
     )
 
 
-def _source_image(row: dict, folder: Path, with_shows: bool) -> SourceImage:
+def source_image(row: dict, folder: Path, with_shows: bool, known: tuple[Known, ...] = ()) -> SourceImage:
+    """Return the image of a row of a selection; its file will be below `folder`. `known`: with several labels."""
     image_id, subset = row["ImageID"], row["subset"]
     if not SAFE_ID.fullmatch(image_id):
         raise ThawError(f"the labels of {subset} hold the image id {image_id!r}, which is not safe as a file name")
@@ -124,10 +125,11 @@ def _source_image(row: dict, folder: Path, with_shows: bool) -> SourceImage:
         title=row["title"],
         landing_url=row["landing_url"],
         meta={"subset": subset, **({"shows": row["shows"]} if with_shows else {})},
+        known=known,
     )
 
 
-def _read(url: str, fetcher: "Fetcher", image: SourceImage) -> tuple[int, int]:
+def read(url: str, fetcher: "Fetcher", image: SourceImage) -> tuple[int, int]:
     """Return the height and width of an image; it is fetched unless the cache has it undamaged."""
     from thaw.images import decoding
 
@@ -146,7 +148,7 @@ def _read(url: str, fetcher: "Fetcher", image: SourceImage) -> tuple[int, int]:
 @contextlib.contextmanager
 def lock(params: OpenImages) -> Iterator[None]:
     """Allow one download into the cache at a time: a second one waits, and then reuses what the first fetched."""
-    cache = _cache(params)
+    cache = cache_folder(params)
     try:
         cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -162,7 +164,8 @@ def lock(params: OpenImages) -> Iterator[None]:
         yield
 
 
-def _cache(params: OpenImages) -> Path:
+def cache_folder(params: OpenImages) -> Path:
+    """Return the folder of `params.cache_dir`."""
     return named_path(params.cache_dir, "download.open_images.cache_dir")
 
 

@@ -1,6 +1,8 @@
 """Which images of Open Images are candidates for which class, and in which order."""
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
 
 import polars as pl
 
@@ -12,6 +14,7 @@ TWO_CLASSES = "verified to show two of the classes"
 CONTRADICTED = "verified both to show its class and not to"
 NOT_DESCRIBED = "not in the table of images"
 ODD_ROTATION = "its rotation is no quarter turn"
+SPARE = 2, 100  # candidates with several labels: so many times those that are wanted, and so many more
 
 
 def select(params: Section, annotations: Annotations) -> pl.DataFrame:
@@ -22,16 +25,70 @@ def select(params: Section, annotations: Annotations) -> pl.DataFrame:
     of the classes that it was verified to show, joined by ` + `), `rotation` (degrees: 0, 90, 180 or 270) and those of
     `Annotations.images`. Raises ThawError if a class does not exist or has no image, or the cache is damaged.
     """
+    ids = _class_ids(params, annotations)
+    with _readable(annotations):
+        candidates = _sort(_candidates(_labels(params, annotations, ids), params, ids), params.seed)
+        _check(candidates, params)
+        return _describe(candidates, params, annotations)
+
+
+def select_several(params: Section, annotations: Annotations) -> tuple[pl.DataFrame, int]:
+    """Return the candidates of all classes with what is known of each class, in the order of a hash.
+
+    Of each class there are the first ones that show it, and the first ones that do not: more than `max_per_class` by
+    SPARE, since some cannot be read.
+
+    Columns: as `select`, without `label` and `shows`; and of each class `known` and its name, whether it is there:
+    true, false, or null where it was not verified, or both ways. Also returns the number of these contradictions.
+    Raises ThawError if a class does not exist, or the cache is damaged.
+    """
+    ids = _class_ids(params, annotations)
+    names = params.classes
+    with _readable(annotations):
+        labels = _labels(params, annotations, ids)
+        is_of = {name: pl.col("LabelName") == ids[name] for name in names}
+        verified = labels.group_by("subset", "ImageID").agg(
+            *((is_of[name] & pl.col("present")).any().alias(f"shows {name}") for name in names),
+            *((is_of[name] & ~pl.col("present")).any().alias(f"denies {name}") for name in names),
+        )
+        shows, denies = ({name: pl.col(f"{word} {name}") for name in names} for word in ("shows", "denies"))
+        known = {name: pl.when(shows[name] != denies[name]).then(shows[name]).alias(f"known {name}") for name in names}
+        contradicted = pl.sum_horizontal((shows[name] & denies[name]) for name in names)
+        candidates = verified.select(
+            "subset", "ImageID", *known.values(), contradicted=contradicted, left_out=pl.lit("")
+        )
+        candidates = _sort(candidates, params.seed)
+        if params.max_per_class is not None:
+            most = SPARE[0] * params.max_per_class + SPARE[1]
+            columns = [pl.col(f"known {name}") for name in names]
+            ranked = [is_one & (is_one.cum_sum() <= most) for c in columns for is_one in (c.eq(True), c.eq(False))]
+            candidates = candidates.filter(pl.any_horizontal(one.fill_null(value=False) for one in ranked))
+        else:
+            candidates = candidates.filter(pl.any_horizontal(pl.col(f"known {name}").is_not_null() for name in names))
+        count = candidates["contradicted"].sum()
+        return _describe(candidates.drop("contradicted"), params, annotations), count
+
+
+def _class_ids(params: Section, annotations: Annotations) -> dict[str, str]:
     ids = annotations.classes()
     for name in params.all_classes:
         if name not in ids:
             raise ThawError(f"Open Images has no boxable class {name!r}{did_you_mean(name, ids)}")
+    return ids
+
+
+def _labels(params: Section, annotations: Annotations, ids: dict[str, str]) -> pl.DataFrame:
+    """Return what was verified of the classes: `subset`, `ImageID`, `LabelName`, `present`."""
     labels = pl.concat([annotations.labels(subset).with_columns(subset=pl.lit(subset)) for subset in params.subsets])
     labels = labels.filter(pl.col("LabelName").is_in([ids[name] for name in params.all_classes]))
+    return labels.collect(engine="streaming")
+
+
+@contextlib.contextmanager
+def _readable(annotations: Annotations) -> Iterator[None]:
+    """Raise ThawError where polars cannot read the tables."""
     try:
-        candidates = _sort(_candidates(labels.collect(engine="streaming"), params, ids), params.seed)
-        _check(candidates, params)
-        return _describe(candidates, params, annotations)
+        yield
     except pl.exceptions.PolarsError as error:
         why = str(error).splitlines()[0]
         raise ThawError(f"the tables in {annotations.folder} cannot be read ({why}): delete that folder") from None

@@ -1,8 +1,14 @@
 """All sources, by their names in `download.source`."""
 
-from thaw.sources import elpv, fiftyone_dataset, folder, open_images, table
+from thaw.sources import elpv, fiftyone_several, folder, open_images_several, table_several
 
 SOURCES = {
     source.name: source
-    for source in (elpv.SOURCE, open_images.SOURCE, folder.SOURCE, table.SOURCE, fiftyone_dataset.SOURCE)
+    for source in (
+        elpv.SOURCE,
+        open_images_several.SOURCE,
+        folder.SOURCE,
+        table_several.SOURCE,
+        fiftyone_several.SOURCE,
+    )
 }

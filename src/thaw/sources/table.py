@@ -14,7 +14,7 @@ import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -51,6 +51,8 @@ class Table(Section):
     path: str | None
     path_column: Annotated[str, Field(min_length=1)]
     label_column: Annotated[str, Field(min_length=1)]
+    label_separator: Annotated[str, Field(min_length=1)]  # with several labels
+    unlisted: Literal["absent", "unknown", None]  # with several labels, the classes that a photograph does not list
 
 
 @dataclass
@@ -88,31 +90,34 @@ def find(params: Table) -> Listing:
     name = f"download.table.path {params.path}"
     table = without_parents(named_path(params.path, "download.table.path"))
     content = table_reading.read(table, name)
-    columns = _columns(content, params, name)
-    rows = _rows(content, columns, name)
+    columns = find_columns(content, params, name)
+    rows = read_rows(content, columns, name)
     complete = [row for row in rows if row.given_path and row.label]
     classes = _classes(complete, columns["label"], name)  # before any file is looked for
     warnings = class_names.check(classes, name)
-    backslashes, other_forms = _locate([row for row in rows if row.given_path], table.parent)
-    _check_that_most_are_there(complete, table.parent, name)
+    backslashes, other_forms = locate([row for row in rows if row.given_path], table.parent)
+    check_that_most_are_there(complete, table.parent, name)
     photographs = _without_repeats(complete, name)
     _check_every_class(photographs, name)
-    images = with_unique_ids([_source_image(row, image_id(row.file, 8), columns) for row in photographs])
-    images += [_source_image(row, _row_id(row), {}) for row in rows if row.left_out in (NO_PATH, NO_LABEL, REPEATED)]
+    images = with_unique_ids([source_image(row, image_id(row.file, 8), columns) for row in photographs])
+    images += [source_image(row, row_id(row), {}) for row in rows if row.left_out in (NO_PATH, NO_LABEL, REPEATED)]
 
     ignored = [column or "one without a name" for column in content.columns if column not in columns.values()]
-    notes = [f"ignored columns: {_shortened(ignored)}"] if ignored else []
+    notes = [f"ignored columns: {shortened(ignored)}"] if ignored else []
     notes += [f"{backslashes:,} paths with \\ are read with /"] if backslashes else []
     notes += [f"{other_forms:,} paths are found in another Unicode form"] if other_forms else []
-    notes += class_names.composition_notes(content.columns[columns["label"]]) + _split_notes(content, columns)
+    notes += class_names.composition_notes(content.columns[columns["label"]]) + split_notes(content, columns)
     info = DatasetInfo("table", "", "", classes)
     return Listing(info, images, seen=True, notes=tuple(notes), warnings=tuple(warnings))
 
 
-def _columns(content: table_reading.Table, params: Table, name: str) -> dict[str, str]:
-    """Return {what a column is for: its name in the table}, for `path`, `label` and those of the others that exist."""
+def find_columns(content: table_reading.Table, params: Table, name: str, *more: str) -> dict[str, str]:
+    """Return {what a column is for: its name in the table}, for `path`, `label` and those of the others that exist.
+
+    `more`: the names of further columns that are used if they exist.
+    """
     wanted = {"path": params.path_column, "label": params.label_column}
-    wanted |= {purpose: purpose for purpose in ("split", "group", "weight")}
+    wanted |= {purpose: purpose for purpose in ("split", "group", "weight", *more)}
     columns = {}
     for purpose, column in wanted.items():
         same = [other for other in content.columns if other.lower() == column.lower()]
@@ -140,11 +145,11 @@ def _columns(content: table_reading.Table, params: Table, name: str) -> dict[str
     return columns
 
 
-def _shortened(names: list[str]) -> str:
+def shortened(names: list[str]) -> str:
     return ", ".join(names[:MAX_NAMES]) + (f" and {len(names) - MAX_NAMES:,} more" if names[MAX_NAMES:] else "")
 
 
-def _rows(content: table_reading.Table, columns: dict[str, str], name: str) -> list[Row]:
+def read_rows(content: table_reading.Table, columns: dict[str, str], name: str) -> list[Row]:
     """Return the rows; their files are not looked for yet."""
 
     empty = [""] * len(content.lines)
@@ -171,13 +176,13 @@ def _rows(content: table_reading.Table, columns: dict[str, str], name: str) -> l
     return rows
 
 
-def _split_notes(content: table_reading.Table, columns: dict[str, str]) -> list[str]:
+def split_notes(content: table_reading.Table, columns: dict[str, str]) -> list[str]:
     values = sorted(set(content.columns[columns["split"]]) - {""}) if "split" in columns else []
     renamed = [f"{value} as {subset_of(value)[0]}" for value in values if value.lower() not in PLAIN_SUBSETS]
     return [f"values that count as a split: {class_names.listed(renamed)}"] if renamed else []
 
 
-def _locate(rows: list[Row], root: Path) -> tuple[int, int]:
+def locate(rows: list[Row], root: Path) -> tuple[int, int]:
     """Find the files of the rows.
 
     Returns how many are only there if `\\` in their paths is read as `/`, and how many in another Unicode form: macOS
@@ -222,7 +227,7 @@ def _in_another_form(root: Path, given_path: str) -> tuple[Path, os.stat_result 
     return path, found
 
 
-def _check_that_most_are_there(rows: list[Row], root: Path, name: str) -> None:
+def check_that_most_are_there(rows: list[Row], root: Path, name: str) -> None:
     absent = [row for row in rows if row.left_out]
     if 2 * len(absent) > len(rows):
         raise ThawError(
@@ -293,7 +298,7 @@ def _check_every_class(rows: list[Row], name: str) -> None:
         raise ThawError(f"{name}: all photographs of the class {unweighted[0]!r} have the weight 0: leave them out")
 
 
-def _source_image(row: Row, image_id: str, columns: dict[str, str]) -> SourceImage:
+def source_image(row: Row, image_id: str, columns: dict[str, str]) -> SourceImage:
     meta = {"subset": row.subset} if "split" in columns else {}
     meta |= {"group": row.group} if "group" in columns else {}
     return SourceImage(
@@ -307,7 +312,7 @@ def _source_image(row: Row, image_id: str, columns: dict[str, str]) -> SourceIma
     )
 
 
-def _row_id(row: Row) -> str:
+def row_id(row: Row) -> str:
     """Return an id for a row that adds no photograph."""
     place = row.place.replace(" ", "-")
     return f"{image_id(row.file, 8)}-{place}" if row.file else place

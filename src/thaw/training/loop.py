@@ -21,11 +21,11 @@ from thaw.core.errors import ThawError
 from thaw.engines.keras_setup import keras
 from thaw.engines.model_files import thawed_part
 from thaw.engines.tensorflow_setup import ordered_sum, tf
-from thaw.features.examples import MIN_PROBABILITY, Examples, training_weights, weighted_scores
+from thaw.features.examples import MIN_PROBABILITY, Examples
 from thaw.training.centring import centre, input_axes, is_kernel
 from thaw.training.folding import folded
+from thaw.training.objectives import kind
 from thaw.training.schedule import learning_rate, phase
-from thaw.training.temperature import apply_temperature, fit_temperature
 
 if TYPE_CHECKING:
     from thaw.parameters.training import Training
@@ -64,7 +64,7 @@ def fit(model: keras.Model, data: TrainingData, params: "Training", log: Callabl
     The epochs are divided into equal phases, one for each of `data.depths`. A depth may lie before or behind the one
     of the phase before, but not before the frozen layer. Each epoch uses one view of each image and cycles through all
     of them. Dropout is active in the head alone. The layers before the head run in inference mode, so that batch
-    normalisation keeps its statistics. The loss is the weighted cross-entropy.
+    normalisation keeps its statistics. The loss is that of `objectives`: the weighted cross-entropy.
 
     The best epoch has the lowest calibrated loss on validation. Epoch 0, the start, counts too. A network that is too
     sure can be calibrated afterwards; one that confuses classes cannot (Berta et al. 2025, arXiv 2501.19195).
@@ -88,7 +88,8 @@ def fit(model: keras.Model, data: TrainingData, params: "Training", log: Callabl
     generator = np.random.default_rng(params.seed)
     keras.utils.set_random_seed(params.seed)
     train, validation, phases = data.train, data.validation, len(data.depths)
-    weights = training_weights(train, params.class_weight).astype(np.float32)
+    objective = kind(train)
+    targets, weights = objective.targets(train), objective.weights(train, params.class_weight)
     steps = math.ceil(len(train) / params.batch_size)
     variables = trainable_variables(model, data.depths, params)
     training_steps = [_training_step(model, data, variables, number, params) for number in range(phases)]
@@ -113,7 +114,7 @@ def fit(model: keras.Model, data: TrainingData, params: "Training", log: Callabl
             step = (epoch - 1) * steps + len(losses)
             rate = learning_rate(step, steps, params)
             decay = min(params.ema or 0.0, (1 + step) / (10 + step))  # a young average forgets the start sooner
-            loss = float(training_step(x, train.labels[batch], weights[batch], rate, decay))
+            loss = float(training_step(x, targets[batch], weights[batch], rate, decay))
             losses.append(_finite(loss, epoch, params))
         train_loss = {"train_loss": float(np.mean(losses))} if losses else {}
         if data.last_epoch is not None and epoch < data.last_epoch:  # nothing is chosen
@@ -140,13 +141,12 @@ def validation_scores(probabilities: np.ndarray, examples: Examples) -> dict[str
     The calibrated loss is the one at the best temperature of 1 or more. Temperatures below 1 would reward a network
     that is unsure, most of all if few images validate.
     """
-    loss, accuracy = weighted_scores(probabilities, examples)
+    objective = kind(examples)
+    loss, accuracy = objective.scores(probabilities, examples)
     clipped = probabilities.astype(np.float64).clip(MIN_PROBABILITY)  # else a few surest mistakes decide the loss
-    temperature, calibrated = 1.0, loss
+    calibrated = loss
     if math.isfinite(loss):
-        temperature = fit_temperature(clipped, examples.labels, examples.weights, min_temperature=1.0)
-    if temperature > 1:
-        calibrated, _ = weighted_scores(apply_temperature(clipped, temperature), examples)
+        calibrated, _ = objective.scores(objective.calibrated(clipped, examples), examples)
     return {
         "validation_loss": loss, "validation_loss_calibrated": calibrated, "validation_accuracy_weighted": accuracy,
     }  # fmt: skip
@@ -276,13 +276,13 @@ def _training_step(
         params: As in `fit`.
 
     Returns:
-        A function from x, labels, weights, the learning rate and the decay of the averages to the loss.
+        A function from x, targets, weights, the learning rate and the decay of the averages to the loss.
     """
     *_, features, head = model.layers
     begin = model.get_layer(data.frozen_layer).output if data.frozen_layer else model.input
     has_body = data.frozen_layer != features.name
     body = folded(keras.Model(begin, features.output), params.gradients) if has_body else None
-    classes = model.output.shape[-1]
+    objective = kind(data.train)(params)
     training = [
         (optimizer, group)
         for optimizer, group in zip(variables.optimizers, variables.groups, strict=True)
@@ -293,16 +293,15 @@ def _training_step(
     lanes = min(PARTS, os.cpu_count())
 
     scalar = tf.TensorSpec([], tf.float32)
-    batch = [_batch_spec(data.activations), tf.TensorSpec([None], tf.int64), tf.TensorSpec([None], tf.float32)]
+    targets = objective.targets(data.train.take(np.array([0])))
+    of_weights = tf.TensorSpec([None, *targets.shape[1:]], tf.float32)
+    batch = [_batch_spec(data.activations), _batch_spec(targets), of_weights]
 
-    def loss_and_gradients(x, labels, weights, count):
+    def loss_and_gradients(x, targets, weights, count):
         x = tf.cast(x, tf.float32)
         with tf.GradientTape() as tape:
             probabilities = head(body(x, training=False) if body else x, training=True)
-            losses = keras.losses.categorical_crossentropy(
-                tf.one_hot(labels, classes), probabilities, label_smoothing=params.label_smoothing
-            )
-            loss = tf.reduce_sum(weights * losses) / count
+            loss = tf.reduce_sum(weights * objective.losses(targets, probabilities)) / count
         return loss, tape.gradient(loss, training_variables)
 
     has_state = len(head.variables) != len(head.weights)  # of dropout: with it, calls of one graph would wait in line
@@ -310,9 +309,9 @@ def _training_step(
         loss_and_gradients = tf.function(loss_and_gradients, [*batch, scalar], autograph=False)  # traced only once
 
     @tf.function(input_signature=[*batch, scalar, scalar], autograph=False)
-    def step(x, labels, weights, rate, decay):
-        results, count = [], tf.cast(tf.size(labels), tf.float32)
-        for rows in zip(*map(_parts, (x, labels, weights)), strict=True):
+    def step(x, targets, weights, rate, decay):
+        results, count = [], tf.cast(tf.shape(targets)[0], tf.float32)
+        for rows in zip(*map(_parts, (x, targets, weights)), strict=True):
             # A part waits until a core is free: else the tensors of all parts would be in memory at the same time.
             with tf.control_dependencies(results[-lanes][1] if len(results) >= lanes else []):
                 waiting = map(tf.identity, rows)

@@ -1,0 +1,136 @@
+"""Measure how often the 95 % intervals of several labels hold the truth, on populations whose truth is known.
+
+    python benchmarks/multi_label_coverage.py [--sets 500] [--photographs 100 300 1000] [--unknown 0.5]
+
+Each data set is drawn from a population of photographs with six classes, of which 5 % to 50 % of the photographs show
+each. Classes occur together: they share a latent number. A fixed model scores each pair, well or badly by class. Groups
+hold one to three near-duplicates: the same classes, nearly the same scores. A share of the pairs is unknown. Truth is
+what the model reaches on a million photographs of the population.
+
+For each size it prints how often the intervals hold the truth, and how wide they are; how far the estimate is off on
+average; and, of two models that are equally good, how often the interval of their difference leaves out 0.
+"""
+
+import argparse
+import sys
+from collections import defaultdict
+from pathlib import Path
+from statistics import NormalDist
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT / "src")]
+
+from thaw.evaluation.multi_label import metrics, resampling  # noqa: E402
+from thaw.evaluation.multi_label.pairs import Pairs  # noqa: E402
+from thaw.evaluation.resampling import Resampling  # noqa: E402
+
+SHARES = np.array([0.05, 0.1, 0.2, 0.3, 0.4, 0.5])  # of the photographs that show each class
+SKILLS = np.array([2.5, 1.5, 2.0, 3.0, 1.0, 2.0])  # between the mean scores of present and absent, in deviations
+CLASSES = tuple(f"class {number}" for number in range(len(SHARES)))
+TOGETHER = 0.6  # correlation of the classes' latent numbers
+SCATTER = 0.15  # between the scores of near-duplicates, in deviations
+NOISE = 0.5  # of each model of a pair, beside what both see
+TRUTH = 1_000_000  # photographs
+BINS = 15
+NAMES = [
+    *(metrics.mean_name(measure) for measure in metrics.AVERAGED),
+    *(f"micro_{measure}" for measure in resampling.MEASURES),
+]
+
+
+def draw(count: int, unknown: float, generator: np.random.Generator, largest: int = 3) -> tuple[Pairs, Pairs]:
+    """Return the same photographs as two models score them. The groups hold up to `largest`."""
+    sizes = generator.integers(1, largest + 1, count)
+    group = np.arange(count).repeat(sizes)[:count]
+    groups, classes = group[-1] + 1, len(CLASSES)
+    latent = TOGETHER**0.5 * generator.normal(size=(groups, 1))
+    latent = latent + (1 - TOGETHER) ** 0.5 * generator.normal(size=(groups, classes))
+    present = latent > np.array([NormalDist().inv_cdf(1 - share) for share in SHARES])
+    seen = present * SKILLS + generator.normal(size=(groups, classes))
+    known = generator.random((count, classes)) >= unknown
+    values = np.where(known, present[group], -1).astype(np.int8)
+    pairs = []
+    for _ in range(2):
+        own = NOISE * generator.normal(size=(groups, classes))
+        score = (seen + own)[group] + SCATTER * generator.normal(size=(count, classes))
+        variance = 1 + NOISE**2 + SCATTER**2
+        logit = SKILLS / variance * (score - SKILLS / 2) + np.log(SHARES / (1 - SHARES))
+        p = 1 / (1 + np.exp(-1.2 * logit))  # a little too sure of itself, as trained models are
+        pairs.append(Pairs(p, p > 0.4, values, known.astype(float), group))
+    return tuple(pairs)
+
+
+def measure(count: int, truth: dict[str, float], arguments: argparse.Namespace) -> None:
+    """Draw the data sets of one size, and print what their intervals hold."""
+    results, certain = defaultdict(list), defaultdict(list)
+    for number in range(arguments.sets):
+        generator = np.random.default_rng([arguments.seed, count, number])
+        models, drawn = draw(count, arguments.unknown, generator), Resampling(arguments.bootstrap, number)
+        resampled = [resampling.resample(pairs, BINS, drawn) for pairs in models]
+        measured = flat(metrics.summarise(models[0], CLASSES, resampled[0]))
+        for name, value in true_of(measured, truth).items():
+            estimate, low, high = (measured[f"{name}{end}"] for end in metrics.ENDS)
+            of_class, _, measure_name = name.rpartition(": ")
+            if estimate is not None:
+                results[f"{measure_name} of a class" if of_class else name].append((value, estimate, low, high))
+        first, second = (values[""].means() for values in resampled)
+        for name in metrics.AVERAGED[:-1]:
+            _, low, high = resampling.wide_interval(first[name] - second[name])
+            certain[metrics.mean_name(name)].append(low is not None and (low > 0 or high < 0))
+    for name, rows in results.items():
+        bounded = np.array([row for row in rows if row[2] is not None])
+        value, estimate, low, high = bounded.T
+        print(
+            f"  {name:<28} holds {100 * ((low <= value) & (value <= high)).mean():5.1f} %, {(high - low).mean():.3f} "
+            f"wide, off by {(estimate - value).mean():+.4f}; {1 - len(bounded) / len(rows):.1%} have no interval"
+        )
+    print("  of equally good models, one is called better: ", end="")
+    print(", ".join(f"{name} {100 * np.mean(calls):.1f} %" for name, calls in certain.items()), flush=True)
+
+
+def true_of(measured: dict[str, float | None], truth: dict[str, float]) -> dict[str, float]:
+    """Return the truth with the means over those classes that a data set measures."""
+    result = dict(truth)
+    for measure_name in metrics.AVERAGED:
+        by_class = [f"{name}: {measure_name}" for name in CLASSES]
+        values = [truth[name] for name in by_class if measured[name] is not None]
+        if values:
+            result[metrics.mean_name(measure_name)] = float(np.mean(values))
+    return result
+
+
+def flat(measured: dict[str, object]) -> dict[str, float | None]:
+    """Return the metrics of a split, those of a class under `class: measure`."""
+    result = {key: value for key, value in measured.items() if key != "per_class"}
+    for name, row in measured["per_class"].items():
+        result |= {f"{name}: {key}": value for key, value in row.items()}
+    return result
+
+
+def true_values(arguments: argparse.Namespace) -> dict[str, float]:
+    population, _ = draw(TRUTH, 0.0, np.random.default_rng(arguments.seed), largest=1)
+    values = flat(metrics.multi_label_metrics(population, CLASSES, BINS, Resampling(0, 0)))
+    by_class = [f"{name}: {measure}" for name in CLASSES for measure in resampling.MEASURES]
+    return {name: values[name] for name in [*NAMES, *by_class]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sets", type=int, default=500)
+    parser.add_argument("--photographs", type=int, nargs="+", default=[100, 300, 1000])
+    parser.add_argument("--unknown", type=float, default=0.5, help="share of the pairs")
+    parser.add_argument("--bootstrap", type=int, default=500)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    truth = true_values(arguments)
+    for count in arguments.photographs:
+        print(f"{count:,} photographs, {arguments.unknown:.0%} of the pairs unknown, {arguments.sets:,} data sets")
+        measure(count, truth, arguments)
+
+
+if __name__ == "__main__":
+    with threadpool_limits(1):
+        main()

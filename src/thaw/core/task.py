@@ -1,0 +1,3 @@
+"""What a run learns: one label for each image, or several."""
+
+SINGLE, MULTI = "single", "multi"
