@@ -32,8 +32,6 @@ RECENT = 24 * 3600.0  # seconds
 MIN_AGE_OF_USE = 3600.0  # seconds after which a use is noted again: noting each would cost a write
 RECOUNT = 10**9  # bytes that are added before the folder is counted again: other runs add to it, too
 LEFT_FREE = 10**9  # bytes of the disk that the cache leaves to others, and half of what else is free
-
-
 OF_ENTRY = re.compile(rf"[^.]+{re.escape(SUFFIX)}|\.[^.]+{re.escape(SUFFIX)}\..*\.partial")  # a file, or a begun one
 
 
@@ -60,6 +58,7 @@ class Cache:
         self.folder, self.limit = folder, limit
         self._lock, self._writable, self._said = threading.Lock(), True, set()
         self._total, self._uncounted = 0, RECOUNT  # bytes of all entries, and of those since they were counted
+        self._allowed = 0  # bytes of all entries: the limit, or less on a disk that is nearly full
         self._removable: list[Entry] = []  # those that were not used recently, the last used first
 
     def get(self, name: str) -> bytes | None:
@@ -72,7 +71,7 @@ class Cache:
             return None
         if header == _header(content):
             return content
-        self.say_damaged(name)
+        self.drop_damaged(name)
         return None
 
     def open(self, name: str) -> BinaryIO | None:
@@ -85,9 +84,10 @@ class Cache:
         file.seek(HEADER.size)
         return file
 
-    def put(self, name: str, content: bytes) -> None:
-        """Keep an entry, if there is room for it."""
-        size = HEADER.size + len(content)
+    def put(self, name: str, *content: bytes | memoryview) -> None:
+        """Keep an entry, if there is room for it. Its content may come in parts."""
+        header = _header(*content)
+        size = sum(map(len, (header, *content)))
         with self._lock:
             if not self._writable:
                 return
@@ -103,8 +103,7 @@ class Cache:
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with temporary.open("wb") as file:
-                    file.write(_header(content))
-                    file.write(content)
+                    file.writelines((header, *content))
                 temporary.replace(path)
             finally:
                 temporary.unlink(missing_ok=True)
@@ -141,9 +140,11 @@ class Cache:
             total, removed = total - entry.size, removed + 1
         return removed
 
-    def say_damaged(self, name: str) -> None:
-        """Tell the person, once, that an entry is damaged."""
+    def drop_damaged(self, name: str) -> None:
+        """Remove an entry that is damaged, and tell the person of the first."""
         self._say_once("damaged", f"{self._path(name)} is damaged: what such files held is computed again")
+        with contextlib.suppress(OSError):  # it may not be ours to remove
+            self._path(name).unlink()
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}{SUFFIX}"
@@ -233,8 +234,11 @@ def say(line: str) -> None:
     print(f"thaw: {line}", file=sys.stderr, flush=True)
 
 
-def _header(content: bytes) -> bytes:
-    return HEADER.pack(MAGIC, len(content), zlib.crc32(content))
+def _header(*content: bytes | memoryview) -> bytes:
+    check = 0
+    for part in content:
+        check = zlib.crc32(part, check)
+    return HEADER.pack(MAGIC, sum(map(len, content)), check)
 
 
 def _free(folder: Path) -> int:

@@ -17,7 +17,9 @@ import numpy as np
 from thaw.core.cache import HEADER, LIMIT, Cache, say, size_text
 
 KEY_BYTES = 16
-SEGMENT_BYTES = 2**26  # of an entry, in memory until it is written: what a run that is killed computes again
+SEGMENT_BYTES = (
+    2**26
+)  # of the rows of an entry, in memory until it is written: what a run that is killed computes again
 BLOCK_BYTES = 2**22  # of rows that are read at once
 MAX_SEGMENTS = 500  # that are open at a time, those used last: the system limits the number of open files
 INDEX = struct.Struct("<QQI")  # number of rows; bytes of a row; CRC-32 of the index
@@ -67,8 +69,10 @@ class KeptRows:
             order = np.argsort(kept, kind="stable")
             at = order[np.searchsorted(kept, wanted, sorter=order).clip(max=len(kept) - 1)]
             new = np.flatnonzero((found[:, 0] < 0) & (segment.keys[at] == keys).all(axis=1))
-            undamaged = new[self._are_undamaged(segment, at[new])]
-            found[undamaged, 0], found[undamaged, 1] = number, at[undamaged]
+            if self._are_undamaged(segment, at[new]):
+                found[new, 0], found[new, 1] = number, at[new]
+            else:
+                self.cache.drop_damaged(segment.name)
         return found
 
     def read(self, places: np.ndarray) -> Iterator[np.ndarray]:
@@ -97,13 +101,13 @@ class KeptRows:
 
     def _write(self, keys: np.ndarray, start: int, batches: list[np.ndarray]) -> int:
         """Keep the rows of some batches, whose keys begin at `start`; return where those of the next begin."""
-        rows = np.concatenate(batches).astype(self._dtype, copy=False)
+        rows = np.concatenate(batches)
+        content = rows.reshape(len(rows), -1).view(np.uint8)
         keys = keys[start : start + len(rows)]
-        sums = np.array([zlib.crc32(row.data) for row in rows.reshape(len(rows), -1)], np.uint32)
-        index = keys.tobytes() + sums.tobytes()
+        index = keys.tobytes() + np.array([zlib.crc32(row) for row in content], np.uint32).tobytes()
         header = INDEX.pack(len(rows), self._row_bytes, zlib.crc32(index))
         name = hashlib.blake2b(keys.tobytes(), digest_size=16).hexdigest()
-        self.cache.put(f"{self._folder}/{name}", b"".join([header, index, rows.tobytes()]))
+        self.cache.put(f"{self._folder}/{name}", header, index, content.reshape(-1).data)
         return start + len(rows)
 
     def _open_segments(self) -> list[_Segment]:
@@ -125,18 +129,16 @@ class KeptRows:
                 keys = np.frombuffer(index, np.uint8, rows * KEY_BYTES).reshape(rows, KEY_BYTES)
                 return _Segment(name, file, keys, np.frombuffer(index, np.uint32, rows, rows * KEY_BYTES), start)
         file.close()
-        self.cache.say_damaged(name)
+        self.cache.drop_damaged(name)
         return None
 
-    def _are_undamaged(self, segment: _Segment, rows: np.ndarray) -> np.ndarray:
-        """Return whether each of these rows of a segment is what was written."""
-        result = np.zeros(len(rows), bool)
-        for i in np.argsort(rows, kind="stable"):
-            content = os.pread(segment.file.fileno(), self._row_bytes, segment.start + int(rows[i]) * self._row_bytes)
-            result[i] = len(content) == self._row_bytes and zlib.crc32(content) == segment.sums[rows[i]]
-        if not result.all():
-            self.cache.say_damaged(segment.name)
-        return result
+    def _are_undamaged(self, segment: _Segment, rows: np.ndarray) -> bool:
+        """Return whether these rows of a segment are what was written."""
+        for row in np.sort(rows).tolist():
+            content = os.pread(segment.file.fileno(), self._row_bytes, segment.start + row * self._row_bytes)
+            if zlib.crc32(content) != segment.sums[row]:
+                return False
+        return True
 
 
 def _as_numbers(keys: np.ndarray) -> np.ndarray:
