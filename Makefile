@@ -3,7 +3,7 @@ PYTHON ?= python3
 GIT_REMOTE ?= origin
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: repro test lint bench torture verify verify-processors verify-cache compare current explore share docs doctor \
+.PHONY: repro test lint bench torture verify verify-processors verify-cache compare current explore try share docs doctor \
   setup requirements
 
 # The path reaches the script through the environment, as it was typed: it may hold spaces, quotes, and `$`.
@@ -50,6 +50,9 @@ current: setup  ## fail if dvc.lock is out of date: if `dvc repro` would run a s
 
 explore: setup  ## open the run in the FiftyOne App; Ctrl-C ends it
 	python src/explore.py
+
+try: setup  ## open a page to try the model on pictures of your own; PORT=number; Ctrl-C ends it
+	@python src/try.py $(if $(PORT),--port $(PORT))
 
 share: setup  ## push data, models, the run cache and experiments to the DVC remote
 	dvc push

@@ -1,12 +1,13 @@
 """Measure how many changed copies of photographs are found as near-duplicates, and which photographs are united.
 
-    python benchmarks/duplicates.py [--shared ../shared] [--copies 100] [--sheets FOLDER] [--only NAME ...]
+    python benchmarks/duplicates.py [--shared ../shared] [--copies 100] [--sheets FOLDER] [--only NAME ...] [--nearest]
 
 For each data set it prints how many groups there are among its photographs, and the seconds for it. With `--sheets`, up
 to 50 of these groups, drawn at random, are on a contact sheet, to see whether they are right. Then copies of 100
 photographs are added, of one kind at a time, and it prints how many share the group of their original. The look-alikes
 are all different photographs: any group of them is wrong.
 
+With `--nearest`, each photograph is compared with the most similar ones by their hashes alone, as of many photographs.
 `--shared` is the folder with `trashnet`, `open_images` and `look_alikes`. The solar cells are those of elpv-dataset.
 """
 
@@ -26,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "src")]
 
 from thaw.images import contact_sheet, decoding  # noqa: E402
-from thaw.splitting import duplicates, thumbnails  # noqa: E402
+from thaw.splitting import candidates, duplicates, thumbnails  # noqa: E402
 
 SHEET_GROUPS, SHEET_IMAGES, SHEET_SIZE = 50, 4, 128
 SHEET_COLUMNS = 3  # groups side by side
@@ -108,7 +109,10 @@ def main() -> None:
     parser.add_argument("--copies", type=int, default=100, help="photographs of each data set to make copies of")
     parser.add_argument("--sheets", type=Path, help="folder for contact sheets of the groups")
     parser.add_argument("--only", nargs="+", help="names of data sets")
+    parser.add_argument("--nearest", action="store_true", help="as where there are many photographs")
     arguments = parser.parse_args()
+    if arguments.nearest:
+        candidates.MAX_ALL_PAIRS = 0
     sets, recall = data_sets(arguments.shared), {}
     if unknown := set(arguments.only or ()) - sets.keys():
         parser.error(f"--only {' '.join(sorted(unknown))}: the data sets that are there are {', '.join(sets)}")

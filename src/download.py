@@ -1,5 +1,6 @@
 """Collect the labelled photographs of `download.source` in `data/raw`: images, `images.csv`, `source.json`.
 
+Photographs of `download.added` are taken beside those of the source, and `download.corrections` changes wrong labels.
 All later stages join on `images.csv` and do not know the source. Photographs that cannot be fetched or read are left
 out: `missing.csv` lists them with the reason. `reports/attribution.csv` names the authors of licensed photographs.
 
@@ -12,7 +13,6 @@ the files there are those that it would write.
 """
 
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import thaw  # noqa: F401 - first: it chooses the kernels of other libraries
@@ -26,7 +26,7 @@ from thaw.core.errors import run
 from thaw.core.files import atomic_entries, check_no_link, temporary_path
 from thaw.core.task import MULTI
 from thaw.inputs import named, outputs
-from thaw.sources import remarks
+from thaw.sources import added, remarks
 from thaw.sources.base import DatasetInfo, Listing, known_columns
 from thaw.sources.collection import attribution, collect, collected
 from thaw.sources.registry import SOURCES
@@ -44,25 +44,27 @@ def main() -> None:
     source = SOURCES[download.source]
     section = getattr(download, source.name)
     written = outputs.declared(PIPELINE)
-    outputs.check_apart(filter(None, (named.photographs(download), named.cache(download))), written)
+    own = (named.photographs(download), named.cache(download), *named.labelled(download))
+    outputs.check_apart(filter(None, own), written)
     check_no_link(RAW / "images")
     records = [collected(RAW), collected(temporary_path(RAW))]  # the latter if the stage was killed
     is_recorded = records != [None, None]
     if is_recorded:
         outputs.check_own(RAW / "images", set().union(*filter(None, records)))
     with source.lock(section):
-        listing = replace(source.list_images(section, task), bits=download.bits)
-        params.check_photographs(PARAMS, listing.info.classes, known_columns(listing.images))  # before one is copied
-        outputs.check_apart(named.images(source.name, listing), written)
+        joined = added.join(source.list_images(section, task), download)
+        listing = joined.listing
+        params.check_photographs(PARAMS, listing.info.classes, known_columns(joined.images))  # before one is copied
+        outputs.check_apart(named.images(source.name, joined.images), written)
         with atomic_entries(RAW) as raw:
-            images, missing = collect(listing, raw, cache.of_environment())
+            images, missing = collect(listing, raw, joined.added, cache=cache.of_environment())
             if not is_recorded:
                 same = outputs.equal_files(RAW / "images", raw / "images")
                 outputs.check_own(RAW / "images", same, lost=RAW / "images.csv")
-    tables.write(attribution(images, listing.images), ATTRIBUTION)
-    warnings = [f"warning: {warning}" for warning in listing.warnings]
+    tables.write(attribution(images, joined.images), ATTRIBUTION)
+    warnings = [f"warning: {warning}" for warning in (*listing.warnings, *joined.warnings)]
     unused = remarks.count(RAW / path for path in images["path"])
-    notes = "".join(f"; {note}" for note in (*warnings, *unused, *listing.notes))
+    notes = "".join(f"; {note}" for note in (*warnings, *unused, *listing.notes, *joined.notes))
     counts = summary_of_several(listing, images) if task == MULTI else summary(listing.info, images)
     print(f"download: {counts}{left_out(missing)}{notes}")
 

@@ -143,6 +143,7 @@ def evaluate_one_label(
     print(
         f"evaluate: of the {len(predicted.split('test').examples):,} test labels, by weight, the head has "
         f"{right['head']} and the fine-tuned model {right['fine_tuned']} right; {REPORT}"
+        f"{plots.thinned_text(measured.curves)}"
     )
 
 

@@ -15,6 +15,7 @@ from thaw.core.paths import project_folder, repository
 from thaw.core.section import Section
 from thaw.core.task import SINGLE
 from thaw.inputs import fingerprint, named, outputs
+from thaw.sources import added
 from thaw.sources.base import known_columns
 from thaw.sources.registry import SOURCES
 
@@ -45,27 +46,57 @@ def old_hash(path: Path) -> str | None:
 
 
 def of_photographs(download: Section, task: str, old: str | None) -> str | None:
-    """Return the hash of the photographs, or None if they are not a person's own."""
+    """Return the hash of the photographs and of what was labelled since, or None if none of them is a person's own."""
+    labelled = named.labelled(download)
+    if old and (absent := [each.path for each in labelled if not each.path.exists()]):
+        return kept(old, f"{absent[0]} is not on this machine")
+    source, is_here = of_source(download, task, old)
+    if not labelled or not is_here:
+        return source
+    path = added.added_path(download)
+    if old and path and not added.is_here(path):
+        return kept(old, f"no photograph of {path} is on this machine")
+    parts = [source or "", of_added(path) if path else ""]
+    parts += [fingerprint.of_file(each.path) for each in labelled if each.parameter == added.CORRECTIONS]
+    return fingerprint.of_text(" ".join(parts))
+
+
+def of_added(table: Path) -> str:
+    """Return the hash of the photographs that a table adds to those of the source."""
+    memory = fingerprint.Memory(MEMORY / f"{fingerprint.of_text(str(table))}.json")
+    if same := memory.same():
+        return same
+    listing = added.find(table)
+    outputs.check_apart(named.images(added.NAME, listing.images), outputs.declared(PIPELINE))
+    return fingerprint.of_listing(listing, table, memory)
+
+
+def of_source(download: Section, task: str, old: str | None) -> tuple[str | None, bool]:
+    """Return the hash of the photographs of the source, or None if they are not a person's own.
+
+    It is `old`, and the second value is False, if they are not on this machine.
+    """
     source = SOURCES[download.source]
     if not source.is_own:
-        return None
+        return None, True
     section, place = getattr(download, source.name), named.photographs(download)
     if place and old and not place.path.exists():
-        return kept(old, f"{place.path} is not on this machine")
+        return kept(old, f"{place.path} is not on this machine"), False
     several = f" {task}" if task != SINGLE else ""
     key = fingerprint.of_text(f"{section.model_dump_json()} {place.path if place else ''}{several}")  # it may be moved
     memory = fingerprint.Memory(MEMORY / f"{key}.json")
     if place and (same := memory.same()):
-        return same
+        return same, True
     try:
         listing = source.list_images(section, task)
     except ThawError as error:
         if place or not old:
             raise
-        return kept(old, str(error))
-    params.check_photographs(PARAMS, listing.info.classes, known_columns(listing.images))  # before one is read
-    outputs.check_apart(named.images(source.name, listing), outputs.declared(PIPELINE))
-    return fingerprint.of_listing(listing, place.path if place else None, memory)
+        return kept(old, str(error)), False
+    joined = added.join(listing, download)
+    params.check_photographs(PARAMS, joined.listing.info.classes, known_columns(joined.images))  # before one is read
+    outputs.check_apart(named.images(source.name, listing.images), outputs.declared(PIPELINE))
+    return fingerprint.of_listing(listing, place.path if place else None, memory), True
 
 
 def of_file(own: named.Named | None, old: str | None) -> str | None:

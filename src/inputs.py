@@ -28,7 +28,7 @@ def main() -> None:
     params.check_kernels(PARAMS)
     download, weights, extend = parameters.download, parameters.backbone.weights, parameters.head.extend
     own = (named.photographs(download), named.cache(download), named.weights(weights), named.model(extend))
-    outputs.check_apart(filter(None, own), outputs.declared(PIPELINE))
+    outputs.check_apart([*filter(None, own), *named.labelled(download)], outputs.declared(PIPELINE))
     changeable = list(named.changeable(download, weights, extend))
     write_text(OUTPUT, f"each_time: {'.nan' if changeable else 0}\n")
     print(f"inputs: of your own: {', '.join(changeable) or 'nothing'}")

@@ -62,11 +62,10 @@ def prepare(text: str) -> None:
     values = params_edit.read(PARAMS)
     flat, overlay = (dict(params.flatten(part)) for part in (values, params_edit.read(SOLAR_CELLS)))
     decisions = settings.decide(settings.choose(photographs, before.split), flat, overlay, chosen_before=is_same)
-    written = settings.place(photographs) | {decision.key: decision.new for decision in decisions}
+    written = settings.place(photographs, is_same) | {decision.key: decision.new for decision in decisions}
     changes = params_edit.apply(values, params_edit.nest(written))
     after = params.parse(params_edit.dump(values), f"{PARAMS} with {path}")
-    after.check_classes(listing.info.classes)
-    after.split.check_columns(survey.as_table(photographs).to_dict(as_series=False))
+    after.check_photographs(listing.info.classes, survey.as_table(photographs).to_dict(as_series=False))
     counts = count(photographs, after.split)
     after.check_folds(are_folds=counts.folds > 0)
 
@@ -76,7 +75,10 @@ def prepare(text: str) -> None:
     print("\n".join([*lines, time_line(after, counts, photographs)]), flush=True)
     if changes:
         params_edit.write(PARAMS, params_edit.dump(values))
-    elif is_same and after.download.bits is None and (changed := survey.changes_since(RAW, photographs)):
+        return
+    download = after.download
+    is_comparable = is_same and download.bits is None and download.corrections is None  # each alters the copies
+    if is_comparable and (changed := survey.changes_since(RAW, photographs)):
         what = ", ".join(f"{number:,} {kind}" for kind, number in changed.items())
         print(f"photographs: {what} since the last run: `dvc repro` copies them again", flush=True)
 
@@ -101,6 +103,7 @@ def count(photographs: survey.Survey, split: Section) -> time_needed.Counts:
         group=pl.Series(duplicates.connected(image_ids, *own)),
         own_group=own[0] if own else pl.lit(""),
         subset=subsets.read(table, RAW, split),
+        is_added=pl.lit(False),
         stratum="label",
     )
     choice = folds.choose(table, split)

@@ -18,9 +18,20 @@ import polars as pl
 import polars.selectors as cs
 
 from thaw.core import cache, label_values, params, tables
+from thaw.core.columns import ADDED
 from thaw.core.errors import run
 from thaw.core.files import read_json
-from thaw.splitting import by_labels, duplicates, folds, listing, own_groups, splits, subsets, thumbnails
+from thaw.splitting import (
+    by_labels,
+    candidates,
+    duplicates,
+    folds,
+    listing,
+    own_groups,
+    splits,
+    subsets,
+    thumbnails,
+)
 
 PARAMS = Path("params.yaml")
 RAW = Path("data/raw")
@@ -54,6 +65,7 @@ def main() -> None:
         group=pl.Series(duplicates.connected(image_ids, alike, *own)),
         own_group=own[0] if own else pl.lit(""),
         subset=subset,
+        is_added=pl.col("source") == ADDED,
         stratum=pl.concat_str("label", *strata, separator="/"),
     )
     choice = folds.choose(table, split)
@@ -80,7 +92,7 @@ def summary(table: pl.DataFrame, why: str, near_duplicates: int | None, after: s
     """Say how many photographs are in each split or fold, how many near-duplicates there are, and what becomes of them.
 
     Args:
-        table: `group`, `subset`, `split` and, with folds, `fold` of each photograph.
+        table: `group`, `subset`, `is_added`, `split` and, with folds, `fold` of each photograph.
         why: there are folds or not; empty if nothing was asked for.
         near_duplicates: None if none were looked for.
         after: `split.after`.
@@ -96,6 +108,13 @@ def summary(table: pl.DataFrame, why: str, near_duplicates: int | None, after: s
         parts.append("near-duplicates were not looked for (split.group_duplicates)")
     else:
         parts.append(f"near-duplicates of others: {near_duplicates:,} (see {LISTING} and {SHEET})")
+        if len(table) > candidates.MAX_ALL_PAIRS:
+            parts.append(f"of so many, each was compared with the {candidates.NEAREST} most similar by their hashes")
+    added = table.filter("is_added")
+    if len(added) and "fold" not in table.columns:
+        parts.append(
+            f"of the {len(added):,} photographs of download.added, {(added['split'] == 'train').sum():,} train"
+        )
     across = listing.across_subsets(table)
     held_out = "of your own validation or test split" if after is None else f"newer than {after}"
     own = f"near-duplicates of, or in one group with, photographs {held_out}"

@@ -194,3 +194,19 @@ def test_an_error_of_the_source_is_raised_where_its_batch_is_due():
     assert next(batches) == 0
     with pytest.raises(ThawError, match="gone"):
         next(batches)
+
+
+def test_every_number_of_half_precision_becomes_the_same_single():
+    values = np.arange(2**16, dtype=np.uint16).view(np.float16).reshape(2, -1, 4)
+    np.testing.assert_array_equal(arrays.as_float32(values), values.astype(np.float32))
+    assert arrays.as_float32(values[:, ::2]).shape == (2, 4096, 4)
+    assert arrays.as_float32(values[:0]).shape == (0, 8192, 4)
+
+
+def test_rows_are_read_when_they_are_indexed(tmp_path):
+    array = np.arange(20, dtype=np.float16).reshape(10, 2)
+    arrays.write_rows(tmp_path / "rows.npy", [array], 10)
+    rows = arrays.Rows(arrays.open_rows(tmp_path / "rows.npy"), np.array([7, 1, 4]))
+    assert (len(rows), rows.shape, rows.dtype) == (3, (3, 2), np.float16)
+    np.testing.assert_array_equal(rows[1:], array[[1, 4]])
+    np.testing.assert_array_equal(rows[np.array([2, 0])], array[[4, 7]])

@@ -306,7 +306,7 @@ def test_photographs_that_were_collected_are_not_decoded_again(tmp_path, cache, 
         image.save(path, exif=image.getexif())
     listing = folder.find(folder.Folder(path=str(tmp_path / "mine")))
     decode = decoding.decode
-    tables = [collect(listing, tmp_path / name, each)[0] for name, each in (("raw", cache), ("plain", None))]
+    tables = [collect(listing, tmp_path / name, cache=each)[0] for name, each in (("raw", cache), ("plain", None))]
     assert tables[0].equals(tables[1])
     paths = [tmp_path / "raw" / path for path in tables[0]["path"]]
     monkeypatch.setattr(decoding, "decode", None)  # is not called

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Checkout
+from conftest import ROOT
 from dvc.cli import parse_args
+from PIL import Image
 
 from thaw.handbook import scripts
 
@@ -43,7 +44,7 @@ BY_ITS_LINES = {"share.md": "test_remotes.py"}  # a page whose blocks a test run
 
 def blocks(page: Path) -> list[str]:
     text = page.read_text(encoding="utf-8")
-    return re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return re.findall(r"^```(?:ba)?sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
 def commands(page: Path) -> list[str]:
@@ -149,21 +150,16 @@ def test_the_blocks_of_a_page_are_run_by_its_test(page):
     assert not [block for block in blocks(path) if not any(words in block for words in named)]
 
 
-@pytest.fixture(scope="module")
-def scratch(finished_once) -> Checkout:
-    """The finished scratch repository, with a photograph of the name that the pages use."""
-    images = finished_once.path / "data/raw/images"
-    (images / "cell0001.png").write_bytes(min(images.glob("*.png")).read_bytes())
-    return finished_once
-
-
 @pytest.mark.parametrize("command", [command for command in IN_ORDER if command.startswith(HERE)])
-def test_commands_run(scratch, command):
+def test_commands_run(finished_once, command):
+    example = finished_once.path / "data/raw/images/cell0001.png"
+    for photograph in (example, finished_once.path / "photograph.jpg"):
+        Image.new("RGB", (64, 64)).save(photograph)
     if command.startswith("dvc repro"):  # as it is where nothing changed: a recipe before it may need the net
-        (scratch.path / "data/raw/images/cell0001.png").unlink(missing_ok=True)
-        scratch.run("git", "checkout", "--quiet", "params.yaml", check=True)
+        example.unlink()
+        finished_once.run("git", "checkout", "--quiet", "params.yaml", check=True)
     program, *arguments = shlex.split(command)
-    done = scratch.run(sys.executable, *(["-m", "dvc"] if program == "dvc" else []), *arguments)
+    done = finished_once.run(sys.executable, *(["-m", "dvc"] if program == "dvc" else []), *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -210,3 +210,13 @@ def test_the_neighbours_of_many_images_take_little_memory():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 200e6  # all pairs are 400 MB
+
+
+def test_neighbours_are_looked_for_among_a_draw_where_there_are_many():
+    labels = np.arange(50) % 2
+    train = labelled(labels, np.arange(50.0), np.arange(50.0)[:, None])
+    drawn = train.drawn(20, seed=1)
+    assert len(set(drawn.weights)) == 20
+    np.testing.assert_array_equal(drawn.features[:, 0], drawn.weights)
+    np.testing.assert_array_equal(drawn.labels, drawn.weights % 2)
+    assert train.drawn(50, seed=1) is train

@@ -279,3 +279,26 @@ def test_groups_above_the_limit_are_listed_the_largest_first():
 
 def test_a_single_image_is_never_oversized():
     assert duplicates.oversized_groups(["a", "b"], max_fraction=0.1) == []
+
+
+def test_of_many_images_the_nearest_candidates_find_the_same_groups(monkeypatch):
+    images = [solar_cell(seed) for seed in range(40)] + [photograph(seed) for seed in range(20)]
+    images += [cv2.convertScaleAbs(image, alpha=0.9) for image in images[:5]] + [images[50][8:]]
+    thumbnails, ids = np.stack([thumbnail(image) for image in images]), [f"{i:03}" for i in range(len(images))]
+    groups = duplicates.group_near_duplicates(ids, thumbnails)
+    assert len(set(groups)) == 60
+    monkeypatch.setattr(candidates, "MAX_ALL_PAIRS", 0)
+    assert duplicates.group_near_duplicates(ids, thumbnails) == groups
+
+
+def test_an_image_keeps_its_highest_cosines(monkeypatch):
+    monkeypatch.setattr(candidates, "NEAREST", 3)
+    generator = np.random.default_rng(0)
+    best, seen = np.full((5, 3), -2, np.float32), [[] for _ in range(5)]
+    for _ in range(4):
+        images, cosines = generator.integers(0, 4, 12), generator.uniform(-1, 1, 12).astype(np.float32)
+        candidates._keep_best(best, images, cosines)
+        for image, cosine in zip(images, cosines, strict=True):
+            seen[image].append(cosine)
+    expected = [sorted([-2, -2, -2, *cosines])[-3:] for cosines in seen]
+    np.testing.assert_array_equal(best, np.array(expected, np.float32))

@@ -15,7 +15,10 @@ NOTHING = {
     "exploration",
     "guide",
     "handbook",
+    "labelling",
     "support",
+    "serving",
+    "drift",
 }  # tools that people run by hand
 EVALUATE = {"evaluation", "report"}
 

@@ -257,7 +257,7 @@ def test_several_labels_are_classifications_with_what_was_verified_to_be_absent(
 
     def labels(sample: str, field: str) -> dict[str, float | None]:
         found = dataset["samples"][sample][field]["classifications"]
-        return {one["label"]: one["confidence"] for one in found}
+        return {one["label"]: one.get("confidence") for one in found}
 
     assert labels("a", "ground_truth") == {"cat": None, "dog": None} and labels("a", "verified_absent") == {}
     assert labels("b", "ground_truth") == {"dog": None} and labels("b", "verified_absent") == {}

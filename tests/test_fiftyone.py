@@ -116,17 +116,19 @@ def test_a_sample_that_is_relabelled_tagged_or_removed_is_noticed(photographs, t
     for name in ("dvc.yaml", "params.yaml"):
         Path(name).write_text((ROOT / name).read_text())
     section = FiftyOne(dataset="changing", label_field="ground_truth", absent_field=None, unlisted=None)
-    download = SimpleNamespace(source="fiftyone", fiftyone=section)
-    hashes = [fingerprints.of_photographs(download, None) for _ in range(2)]
+    download = SimpleNamespace(
+        source="fiftyone", fiftyone=section, bits=None, added=None, corrections=None, new_classes=[]
+    )
+    hashes = [fingerprints.of_photographs(download, "single", None) for _ in range(2)]
     sample = changing.first()
     sample["ground_truth"].label = "dog"
     sample.save()
-    hashes.append(fingerprints.of_photographs(download, hashes[-1]))
+    hashes.append(fingerprints.of_photographs(download, "single", hashes[-1]))
     sample.tags.append("test")
     sample.save()
-    hashes.append(fingerprints.of_photographs(download, hashes[-1]))
+    hashes.append(fingerprints.of_photographs(download, "single", hashes[-1]))
     changing.delete_samples([sample])
-    hashes.append(fingerprints.of_photographs(download, hashes[-1]))
+    hashes.append(fingerprints.of_photographs(download, "single", hashes[-1]))
     assert hashes[0] == hashes[1] and len(set(hashes)) == 4
 
 

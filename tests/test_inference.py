@@ -161,3 +161,6 @@ def test_tensorflow_returns_what_openvino_does(tmp_path):
     from_openvino = list(inference.compile_openvino(tmp_path / "backbone.xml", "features", SIZE)(batches))
     assert [a.dtype for a in from_tensorflow] == [np.float16] * len(batches)
     np.testing.assert_allclose(np.concatenate(from_tensorflow), np.concatenate(from_openvino), rtol=2e-3, atol=1e-3)
+    for size in (8, 64):  # as a GPU has them: the last batch is filled up
+        larger = list(inference.compile_tensorflow(tmp_path / "backbone.keras", "features", size)(batches))
+        np.testing.assert_allclose(np.concatenate(larger), np.concatenate(from_tensorflow), rtol=2e-3, atol=1e-3)

@@ -372,7 +372,7 @@ def test_thirty_thousand_classes_take_seconds_to_count():
     """One photograph each, as where the label is a name of the photograph."""
     names = [str(number) for number in range(30_000)]
     table = pl.DataFrame({"image_id": names, "label": names, "group": names, "stratum": names})
-    table = table.with_columns(own_group=pl.lit(""), subset=pl.lit(""))
+    table = table.with_columns(own_group=pl.lit(""), subset=pl.lit(""), is_added=pl.lit(False))
     start = time.thread_time()
     with pytest.raises(ThawError, match=r"too few images to split: 1, .*; so it is with 29,999 more classes"):
         splits.draw(table, params.load(ROOT / "params.yaml").split)

@@ -82,3 +82,15 @@ def test_a_comparison_is_a_row_with_its_counts_and_differences():
 def test_a_slice_is_named_in_one_text():
     rows = plots.name_slices({"head": [{"column": "camera", "value": "north", "accuracy": 0.5}]})["head"]
     assert rows == [{"slice": "camera: north", "column": "camera", "value": "north", "accuracy": 0.5}]
+
+
+def test_confusions_of_many_images_are_thinned_and_each_pair_keeps_its_share(tmp_path, monkeypatch):
+    monkeypatch.setattr(plots, "MAX_CONFUSION_ROWS", 40)
+    pairs = {("a", "a"): 500, ("a", "b"): 100, ("b", "a"): 150, ("b", "b"): 250}
+    rows = [{"actual": actual, "predicted": predicted} for (actual, predicted), n in pairs.items() for _ in range(n)]
+    plots.write(tmp_path, {"confusion": {"head": rows}}, {})
+    with (tmp_path / "confusion_head.csv").open(encoding="utf-8", newline="") as file:
+        kept = [(row["actual"], row["predicted"]) for row in csv.DictReader(file)]
+    assert {pair: kept.count(pair) for pair in pairs} == {pair: n // 25 for pair, n in pairs.items()}
+    assert "shows 40 of the 1,000 photographs" in plots.thinned_text({"confusion": {"head": rows}})
+    assert plots.thinned_text({"confusion": {"head": rows[:40]}}) == ""

@@ -807,3 +807,12 @@ def test_too_few_photographs_for_sets_and_sets_that_break_their_promise_are_said
     assert "No photograph was held out to measure it." in said_of(**dict.fromkeys(made.scores[0.95]))
     extended = dataclasses.replace(run.measured, metrics=run.measured.metrics | {"extension": {"test": {}}})
     assert "An extended model has no sets" in sets.write_sets(dataclasses.replace(run, measured=extended))
+
+
+def test_what_is_approximate_for_so_many_photographs_is_said():
+    exact = results()
+    measured = dataclasses.replace(exact.measured, neighbours_drawn=20_000, resamples=60)
+    drawn, whole = (Page(page.render(r)).sentence() for r in (dataclasses.replace(exact, measured=measured), exact))
+    assert "among 20,000 of the training photographs, drawn" in drawn
+    assert "it has 60 resamples instead of 100" in drawn
+    assert "drawn, since there are so many" not in whole and "resamples instead of" not in whole

@@ -105,8 +105,7 @@ def test_a_column_of_values_says_what_is_present_absent_or_unknown_and_each_pair
         (wide("cat|dog", "cat", "dog", "", "cat", "cat", "dog", ""), {},
          "only 1 photograph is known to show the class 'cat|dog': 3 or more are needed, to train, validate and test; "
          "is 'cat|dog' one class? download.table.label_separator is ';'"),
-        (wide(*["cat"] * 4, *[""] * 4), {}, "holds one class, 'cat': at least two"),
-        (wide(*[""] * 8), {}, "holds no label: at least two"),
+        (wide(*[""] * 8), {}, "holds no label: at least one class is needed"),
         (wide("a + b", *["cat"] * 7), {}, "the label 'a + b' has ' + ' in it, which joins several"),
         ("path,label,split\n0.png,cat,train\n0.png,dog,test\n", {}, "with the split 'train' in line 2 and 'test' in"),
     ],
@@ -115,6 +114,17 @@ def test_one_line_says_what_is_wrong_with_a_table(mine, content, changes, messag
     with pytest.raises(ThawError) as error:
         find(mine, content, **changes)
     assert message in str(error.value)
+
+
+def test_one_class_alone_is_there_or_not(mine, tmp_path):
+    images, _ = collect(find(mine, wide(*["cat"] * 4, *[""] * 4)), tmp_path / "raw")
+    values = pl.read_csv(tmp_path / "raw/labels.csv")
+    assert set(images["label"]) == {"cat", ""} and values["value"].to_list().count(1) == 4 and len(values) == 8
+    with Replica(animals()) as replica:
+        listing = select(replica, tmp_path / "cache", classes=["Alpaca"], negatives="verified")
+    assert {known for image in listing.images for known in image.known} == {
+        Known("Alpaca", True), Known("Alpaca", False),
+    }  # fmt: skip
 
 
 def test_what_is_known_is_written_beside_the_photographs(mine, tmp_path):
@@ -184,7 +194,7 @@ def test_a_photograph_that_cannot_be_read_is_replaced_for_each_class(tmp_path):
         ({"classes": ["Alpaca", "Goat"]}, "no photograph is known not to show the class 'Goat'"),
         ({"classes": ["Alpaca", "Camel"]}, "no photograph is known to show the class 'Camel'"),
         ({"classes": ["Alpaca", "Shepp"]}, "Open Images has no boxable class 'Shepp' (did you mean Sheep"),
-        ({"classes": ["Alpaca"], "negatives": "verified"}, "negatives must be null with task: multi"),
+        ({"classes": ["Alpaca"], "negatives": ["Goat"]}, "negatives must be null with task: multi"),
     ],
 )
 def test_one_line_says_what_open_images_lacks(tmp_path, changes, message):

@@ -35,6 +35,7 @@ def photographs(labels: str, groups: dict[int, str] | None = None, subsets: dict
             "group": [(groups or {}).get(i, image_id) for i, image_id in enumerate(ids)],
             "own_group": [(groups or {}).get(i, "") for i in range(len(ids))],
             "subset": [(subsets or {}).get(i, "") for i in range(len(ids))],
+            "is_added": False,
         }
     )
 
@@ -292,6 +293,15 @@ def run_stage(tmp_path, monkeypatch):
         return table.join(pl.read_csv("data/raw/images.csv").select("image_id", "meta_subset"), on="image_id")
 
     return run_stage
+
+
+def test_that_many_photographs_are_compared_with_their_nearest_alone_is_said(run_stage, capsys, monkeypatch):
+    nearest_alone = "each was compared with the 16 most similar by their hashes"
+    groups = run_stage(keep_subsets=False)["group"]
+    assert nearest_alone not in capsys.readouterr().out
+    monkeypatch.setattr(script.candidates, "MAX_ALL_PAIRS", 0)
+    assert run_stage(keep_subsets=False)["group"].equals(groups)
+    assert nearest_alone in capsys.readouterr().out
 
 
 def test_near_duplicates_share_a_group_only_with_group_duplicates(run_stage, capsys):

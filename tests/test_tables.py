@@ -135,3 +135,17 @@ def test_images_are_read_in_the_order_of_their_ids(tmp_path):
     table = pl.DataFrame(rows, tables.IMAGES)
     tables.write(pl.concat([table, table.with_columns(image_id=pl.lit("10"))]), tmp_path / "images.csv")
     assert tables.read_images(tmp_path)["image_id"].to_list() == ["10", "2"]
+
+
+@pytest.mark.parametrize("first, last, expected", [
+    ("1", "2", pl.Int64), ("1", "2.5", pl.Float64), ("1.5", "2", pl.Float64), ("1", "x", pl.String),
+    ("x", "1", pl.String), ("", "1", pl.Int64), ("", "x", pl.String), ("1", "", pl.Int64), ("true", "x", pl.String),
+])  # fmt: skip
+def test_a_column_is_what_all_of_its_values_allow_however_late_they_stand(tmp_path, monkeypatch, first, last, expected):
+    monkeypatch.setattr(tables, "SAMPLE_ROWS", 3)
+    rows = [f"{i:02},cat,1.0,{first if i < 5 else last}" for i in range(10)]
+    (tmp_path / "table.csv").write_text("\n".join(["image_id,label,weight,other", *rows]) + "\n")
+    other = tables.read(tmp_path / "table.csv", SCHEMA)["other"]
+    values = [None if value == "" else value for value in [first] * 5 + [last] * 5]
+    assert other.dtype == expected
+    assert other.to_list() == pl.Series(values, dtype=pl.String).cast(expected).to_list()

@@ -103,3 +103,13 @@ def test_a_normalisation_has_no_estimate_in_it(tensorflow_setup, kind):
     x = tensorflow_setup.tf.zeros([2, 4])
     kinds = set(operations(tensorflow_setup.tf.function(lambda: norm(x, training=False))))
     assert "Sqrt" in kinds and not kinds & {"Rsqrt", "Reciprocal", "Inv"}
+
+
+def test_products_of_a_gpu_are_in_float32(tensorflow_setup):
+    assert not tensorflow_setup.tf.config.experimental.tensor_float_32_execution_enabled()
+
+
+def test_a_gpu_is_named_where_there_is_one(tensorflow_setup):
+    gpus = tensorflow_setup.tf.config.list_physical_devices("GPU")
+    assert len(tensorflow_setup.gpu_names()) == len(gpus)
+    assert all(tensorflow_setup.tf.config.experimental.get_memory_growth(gpu) for gpu in gpus)

@@ -46,6 +46,23 @@ def open_rows(path: Path) -> np.memmap:
         raise ThawError(f"{path} is damaged ({error}): `dvc checkout {path}` brings it back") from error
 
 
+class Rows:
+    """Rows of an array, read when they are indexed. Of `array` only `shape`, `dtype` and indexing by rows are used."""
+
+    def __init__(self, array: np.ndarray, rows: np.ndarray):
+        self._array, self._rows = array, rows
+        self.shape, self.dtype = (len(rows), *array.shape[1:]), array.dtype
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, key: slice | np.ndarray) -> np.ndarray:
+        values = self._array[self._rows[key]]
+        if isinstance(self._array, np.memmap):
+            release(self._array)
+        return values
+
+
 def blocks(array: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
     """Yield the given rows of an array, in their order, in blocks of at most BLOCK_BYTES or one row.
 
@@ -67,6 +84,16 @@ def pooled(array: np.ndarray) -> np.ndarray:
         return array
     means = (block.mean(axis=(1, 2), dtype=np.float32) for block in blocks(array, np.arange(len(array))))
     return np.concatenate([mean.astype(array.dtype) for mean in means])
+
+
+def as_float32(values: np.ndarray) -> np.ndarray:
+    """Return values as float32. Of float16, OpenCV makes the same values as NumPy in a tenth of the time."""
+    if values.dtype != np.float16 or not values.size:
+        return values.astype(np.float32)
+    import cv2  # not everybody who reads arrays needs it
+
+    numbers = np.ascontiguousarray(values).view(np.int16).reshape(len(values), -1)
+    return cv2.convertFp16(numbers).reshape(values.shape)
 
 
 def read_ahead(array: np.ndarray, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

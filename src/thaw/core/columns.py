@@ -4,6 +4,8 @@ from collections.abc import Collection, Sequence
 
 from thaw.core.errors import ThawError, did_you_mean
 
+ADDED = "added"  # in the column `source`: a photograph of `download.added`
+
 
 def check_name(column: str, columns: Collection[str], parameter: str, others: Sequence[str] = ()) -> None:
     """Raise ThawError if there is no such column; `others`: what else the parameter may name."""

@@ -1,5 +1,6 @@
 """The tables that the stages join on: their columns, and how they are read, checked and written."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,6 +32,7 @@ LABELS = {  # of images with several labels, a row for each pair of which someth
     "value": pl.Int64,  # 1: present, 0: verified to be absent
     "weight": pl.Float64,
 }
+SAMPLE_ROWS = 1000  # of a table, that say what its columns hold
 FOLD_COLUMNS = r"^fold(_\d+)?$"  # of split.csv, only with `split.folds`: the fold of each image, from 0; one a repeat
 MISSING = dict.fromkeys(("image_id", "file", "reason"), pl.String)  # the images that were left out
 ROWS = {  # the view in each row of an array
@@ -62,7 +64,7 @@ def read(path: Path, schema: dict[str, pl.DataType], key: Sequence[str] = ()) ->
             raise ThawError(f"{path}: the columns {', '.join(absent)} are missing")
         dtypes = {name: pl.String for name in header if name.startswith("meta_")}
         dtypes |= {name: schema[name] for name in header if name in schema}
-        frame = pl.read_csv(path, schema_overrides=dtypes, infer_schema_length=None, glob=False)
+        frame = _read_csv(path, dtypes)
     except FileNotFoundError:
         raise missing(path) from None
     except pl.exceptions.PolarsError as error:
@@ -72,6 +74,20 @@ def read(path: Path, schema: dict[str, pl.DataType], key: Sequence[str] = ()) ->
     if len(duplicated):
         raise ThawError(f"{path}: the id {duplicated['image_id'][0]} is there more than once")
     return frame
+
+
+def _read_csv(path: Path, dtypes: dict[str, pl.DataType]) -> pl.DataFrame:
+    """Read a table. Columns without a dtype have the one that all of their values allow.
+
+    To look at all values of a million rows takes six times as long as to read them. So the first rows say what the
+    others are to be, and all values are looked at only where one is something else.
+    """
+    first_rows = {"infer_schema_length": SAMPLE_ROWS, "n_rows": SAMPLE_ROWS}
+    with contextlib.suppress(pl.exceptions.ComputeError):  # a value that is something else
+        sample = pl.read_csv(path, schema_overrides=dtypes, glob=False, **first_rows)
+        if not any(column.null_count() == len(sample) for column in sample if column.name not in dtypes):
+            return pl.read_csv(path, schema_overrides=sample.schema, infer_schema_length=0, glob=False)
+    return pl.read_csv(path, schema_overrides=dtypes, infer_schema_length=None, glob=False)
 
 
 def tested(split: pl.DataFrame) -> pl.DataFrame:

@@ -10,6 +10,7 @@ import functools
 import os
 from collections.abc import Sequence
 
+from thaw.core import kernels
 from thaw.core.silence import silence
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
@@ -28,7 +29,29 @@ with silence(2):  # both print there before they read their log level; TensorFlo
     from tensorflow.python.ops import math_ops
 
 # TensorFlow gives the proto of a SavedModel no public name. Test: test_export.py.
-__all__ = ["SavedModel", "constant_graph", "gelu", "inverse_root", "ordered_sum", "tf"]
+__all__ = ["SavedModel", "constant_graph", "gelu", "gpu_names", "inverse_root", "ordered_sum", "tf"]
+
+
+def gpu_names() -> list[str]:
+    """Return the names of the GPUs that TensorFlow can use; it computes on the first."""
+    gpus = tf.config.list_physical_devices("GPU")
+    return [tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in gpus]
+
+
+def _set_up_gpus() -> None:
+    """Let TensorFlow take memory as it needs it, in float32 as on a CPU, and say that it computes on a GPU.
+
+    By default it takes all memory of all GPUs at its start, and rounds the factors of products to 10 bits (TF32).
+    """
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    for gpu in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(gpu, True)
+    if names := gpu_names():
+        others = f", the first of {len(names)}: the others are not used" if len(names) > 1 else ""
+        kernels.say(
+            f"TensorFlow computes on the GPU {names[0]}{others}; results differ in their last digits from those on a "
+            "CPU, and DVC keeps them: CUDA_VISIBLE_DEVICES=-1 in the environment keeps it to the CPU"
+        )
 
 
 def ordered_sum(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
@@ -87,3 +110,4 @@ math_ops.rsqrt = tf.math.rsqrt = inverse_root  # batch and layer normalisation c
 _own_gelu, tf.nn.gelu = tf.nn.gelu, gelu
 tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})  # it makes AddN of additions
 _add_gradients_in_order()
+_set_up_gpus()

@@ -8,10 +8,12 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 from threadpoolctl import threadpool_limits
 
+from thaw.core import arrays
 from thaw.evaluation.resampling import Resampled, Resampling, interval, resample
 from thaw.evaluation.scored import Scored
 
 NEIGHBOURS = (1, 3, 5, 10, 20, 50)  # numbers of neighbours that are tried on validation
+MAX_TRAINING = 20_000  # training images among which neighbours are looked for; drawn where there are more
 BLOCK_IMAGES = 2048  # whose features are held at a time, on either side
 
 
@@ -19,9 +21,16 @@ BLOCK_IMAGES = 2048  # whose features are held at a time, on either side
 class LabelledFeatures:
     """Images whose labels are known, by their features."""
 
-    features: NDArray[np.floating]  # (n, channels)
+    features: NDArray[np.floating] | arrays.Rows  # (n, channels)
     labels: NDArray[np.integer]  # (n,)
     weights: NDArray[np.floating]  # (n,) >= 0
+
+    def drawn(self, count: int, seed: int) -> "LabelledFeatures":
+        """Return at most `count` of these images, drawn at random, in their order."""
+        if len(self.labels) <= count:
+            return self
+        rows = np.sort(np.random.default_rng(seed).choice(len(self.labels), count, replace=False))
+        return LabelledFeatures(self.features[rows], self.labels[rows], self.weights[rows])
 
 
 def mcnemar(hits_a: NDArray[np.bool_], hits_b: NDArray[np.bool_]) -> dict[str, int | float]:
@@ -179,6 +188,6 @@ def _frequencies(train: LabelledFeatures, classes: int) -> NDArray[np.float64]:
 
 def _unit(features: NDArray[np.floating]) -> NDArray[np.float32]:
     """Return the features as float32 of length 1, those that are all 0 as they are."""
-    features = features.astype(np.float32)
+    features = arrays.as_float32(features)
     lengths = np.sqrt(np.einsum("ij,ij->i", features, features))[:, None]
     return np.divide(features, lengths, out=np.zeros_like(features), where=lengths > 0)

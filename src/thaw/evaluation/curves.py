@@ -19,8 +19,9 @@ MAX_SCORES = 2**20  # that a curve sorts one by one, and that are held at a time
 
 def confusion(scored: Scored, classes: Sequence[str]) -> list[Row]:
     """Return `actual` and `predicted`, names of classes, of each image. DVC's template `confusion` counts them."""
+    rows = [[{"actual": actual, "predicted": predicted} for predicted in classes] for actual in classes]
     return [
-        {"actual": classes[label], "predicted": classes[prediction]}
+        rows[label][prediction]
         for label, prediction in zip(scored.labels.tolist(), scored.predictions.tolist(), strict=True)
     ]
 

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from threadpoolctl import threadpool_limits
 
+from thaw.core import arrays
 from thaw.features.discriminant import ClassSums, describe, solve
 from thaw.features.examples import Examples
 
@@ -15,7 +16,7 @@ BLOCK_LOGITS = 2**22  # held at a time
 
 
 def self_confidence(
-    features: NDArray[np.floating],
+    features: NDArray[np.floating] | arrays.Rows,
     examples: Examples,
     classes: int,
     *,
@@ -33,7 +34,7 @@ def self_confidence(
     folds * channels * (channels + classes) numbers.
 
     Args:
-        features: (n, channels), of any floating type, a row for each of the examples.
+        features: (n, channels), of any floating type, a row for each of the examples; an array or `arrays.Rows`.
         examples: all images: train, validation and test.
         classes: the number of classes.
         folds: parts of whole groups, each predicted by a head that is trained on the others.
@@ -118,7 +119,7 @@ class _TrainingSet:
 
     def standardised(self, rows: NDArray[np.integer]) -> NDArray[np.float32]:
         """Return the features of these rows, each channel with mean 0 and variance 1 over all images."""
-        return (self.features[rows].astype(np.float32) - self.mean) / self.scale
+        return (arrays.as_float32(self.features[rows]) - self.mean) / self.scale
 
     def sums(self, rows: NDArray[np.integer]) -> ClassSums:
         channels = self.features.shape[1]

@@ -129,7 +129,7 @@ class TrainedModels:
 
     def predictions(self, outputs: dict[str, np.ndarray], seed: int) -> Predictions:
         """Return what the models predict, from their `output_probabilities`. The seed is that of `self_confidence`."""
-        classes, features = self.head.classes, self.features[self.examples.rows]
+        classes, features = self.head.classes, arrays.Rows(self.features, self.examples.rows)
         asked, answering = self.examples.asked()
         confidence = self_confidence(features, self.examples, len(classes), seed=seed)
         return Predictions(

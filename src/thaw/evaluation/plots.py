@@ -31,6 +31,7 @@ COLUMNS = {  # at least; slices and classes have more
     "learning_curve_ahead": ("images", "accuracy", "accuracy_low", "accuracy_high"),
 }
 COUNTS = ("both_right", "first_right", "second_right", "both_wrong")  # of a comparison
+MAX_CONFUSION_ROWS = 20_000  # in a file: DVC's template reads a row for each image
 DIGITS = 6  # of the numbers in the files: with more, two runs would differ where nothing does
 
 
@@ -61,15 +62,33 @@ def compute_curves(
 def write(directory: Path, by_model: Mapping[str, Mapping[str, Rows]], tables: Mapping[str, Rows]) -> None:
     """Write `{kind}_{model}.csv` for each kind and model of `by_model`, and `{kind}.csv` for each kind of `tables`.
 
-    What is undefined leaves a file of the header alone. Each model has files of its own, since DVC's templates tell
-    curves apart by file or by column, not by a value in a column.
+    What is undefined leaves a file of the header alone. Confusions of many images are thinned, see `thin_confusion`.
+    Each model has files of its own, since DVC's templates tell curves apart by file or by column, not by a value in a
+    column.
     """
     with atomic_files(directory) as temporary:
         for kind, models in by_model.items():
             for model, rows in models.items():
-                _write_rows(temporary / f"{kind}_{model}.csv", rows, COLUMNS[kind])
+                shown = thin_confusion(rows) if kind == "confusion" else rows
+                _write_rows(temporary / f"{kind}_{model}.csv", shown, COLUMNS[kind])
         for kind, rows in tables.items():
             _write_rows(temporary / f"{kind}.csv", rows, COLUMNS[kind])
+
+
+def thin_confusion(rows: Rows) -> Rows:
+    """Return at most MAX_CONFUSION_ROWS of the rows of `curves.confusion`: of each pair of classes the same share."""
+    if len(rows) <= MAX_CONFUSION_ROWS:
+        return rows
+    by_pair = sorted(rows, key=lambda row: (row["actual"], row["predicted"]))
+    return [by_pair[place * len(rows) // MAX_CONFUSION_ROWS] for place in range(MAX_CONFUSION_ROWS)]
+
+
+def thinned_text(curves: Curves) -> str:
+    """Say for the terminal what the files show only a part of; empty where they show all."""
+    count = max((len(rows) for rows in curves["confusion"].values()), default=0)
+    if count <= MAX_CONFUSION_ROWS:
+        return ""
+    return f"; plots/confusion_… shows {MAX_CONFUSION_ROWS:,} of the {count:,} photographs, the report all"
 
 
 def name_slices(slices: Mapping[str, Rows]) -> dict[str, list[Row]]:

@@ -192,6 +192,11 @@ def resample_classes(scored: Scored, resampling: Resampling) -> dict[str, NDArra
     return result
 
 
+def count_resamples(groups: int, wanted: int) -> int:
+    """Return how many resamples of so many groups are drawn, where `wanted` are asked for."""
+    return min(wanted, max(MIN_RESAMPLES, MAX_DRAWN_BYTES // max(1, groups)))
+
+
 def draw(
     groups: NDArray[np.str_] | NDArray[np.integer], resampling: Resampling
 ) -> tuple[NDArray[np.integer], NDArray[np.uint8]]:
@@ -201,7 +206,7 @@ def draw(
     """
     unique, group = np.unique(groups, return_inverse=True)
     count = len(unique)
-    resamples = min(resampling.resamples, max(MIN_RESAMPLES, MAX_DRAWN_BYTES // count))
+    resamples = count_resamples(count, resampling.resamples)
     times = np.ones((count, 1 + resamples), np.uint8)
     generator = np.random.default_rng(resampling.seed)
     for part in blocks(count, resamples):

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from thaw.core import arrays
 from thaw.core.cache import Cache
 from thaw.core.errors import ThawError
 from thaw.evaluation import comparison, label_errors
@@ -172,7 +173,9 @@ def nearest_training_images(
     for number, part in enumerate(examples.rounds()):
         asked, train = [position for position in positions if rounds[position] == number], part.positions("train")
         rows = examples.rows[np.asarray(asked, dtype=int)]
-        nearest, _ = comparison.nearest_training(features[examples.rows[train]], features[rows], NEIGHBOURS + 1)
+        nearest, _ = comparison.nearest_training(
+            arrays.Rows(features, examples.rows[train]), features[rows], NEIGHBOURS + 1
+        )
         for position, neighbours in zip(asked, nearest, strict=True):
             found[position] = [int(train[i]) for i in neighbours if train[i] != position][:NEIGHBOURS]
     return found

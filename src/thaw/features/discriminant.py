@@ -11,11 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import brentq
+from scipy.sparse import csr_array
 from scipy.special import softmax
 from threadpoolctl import threadpool_limits
 
+from thaw.core import arrays
+from thaw.features import streamed_probe
 from thaw.features.examples import Examples
-from thaw.features.linear_probe import Samples, standardised
+from thaw.features.linear_probe import Samples, channel_scale, standardised
 
 MIN_VARIANCE = 1e-3  # added, of 1 that a channel has: copies of one picture have none, which float32 rounds below 0
 STRENGTHS = (
@@ -82,14 +85,9 @@ def fit_path(samples: Samples, strengths: Sequence[float]) -> Iterator[Discrimin
 
     All is computed on one thread: sums over several are not the same on every machine.
     """
-    labels, weights = samples.labels, samples.weights
     with threadpool_limits(1):
-        x, mean, scale = standardised(samples.features, weights)
-        x = x.astype(np.float32)  # half the time
-        weight = np.bincount(labels, weights)
-        total = np.stack([weights[labels == label] @ x[labels == label] for label in range(len(weight))])
-        products = x.T @ (x * weights[:, None].astype(np.float32))
-        classes = describe(ClassSums(weight, total, products.astype(np.float64)))
+        sums, mean, scale = _sums_in_blocks(samples) if isinstance(samples.features, arrays.Rows) else _sums(samples)
+        classes, weight = describe(sums), sums.weight
         for strength in sorted(strengths):
             # The variance keeps its mean in spite of what is added: so the classes' shares outweigh no features.
             kernel, bias = (part * (1 + 1 / strength) for part in solve(classes, 1 / strength))
@@ -100,6 +98,31 @@ def fit_path(samples: Samples, strengths: Sequence[float]) -> Iterator[Discrimin
             yield Discriminant(kernel, bias - mean @ kernel, strength)
 
 
+def _sums(samples: Samples) -> tuple[ClassSums, NDArray[np.float64], NDArray[np.float64]]:
+    """Return the sums over scaled features, their mean, and their scale."""
+    labels, weights = samples.labels, samples.weights
+    x, mean, scale = standardised(samples.features, weights, dtype=np.float32)  # half the time of float64
+    weight = np.bincount(labels, weights)
+    total = np.stack([weights[labels == label] @ x[labels == label] for label in range(len(weight))])
+    products = x.T @ (x * weights[:, None].astype(np.float32))
+    return ClassSums(weight, total, products.astype(np.float64)), mean, scale
+
+
+def _sums_in_blocks(samples: Samples) -> tuple[ClassSums, NDArray[np.float64], NDArray[np.float64]]:
+    """Return the same of features that are too many to hold."""
+    mean, variance = streamed_probe.moments(samples.features, samples.weights)
+    scale, weight = channel_scale(variance), np.bincount(samples.labels, samples.weights)
+
+    def sums(rows: slice) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        x = ((arrays.as_float32(samples.features[rows]) - mean) / scale).astype(np.float32)
+        labels, weights = samples.labels[rows], samples.weights[rows]
+        total = csr_array((weights, (labels, np.arange(len(x)))), shape=(len(weight), len(x))) @ x
+        return total, (x.T @ (x * weights[:, None].astype(np.float32))).astype(np.float64)
+
+    total, products = streamed_probe.add(streamed_probe.in_blocks(samples.features, sums))
+    return ClassSums(weight, total, products), mean, scale
+
+
 def calibrate(discriminant: Discriminant, features: NDArray[np.floating], validation: Examples) -> float:
     """Return the factor for the logits with which their log loss on (n, channels) features of validation is lowest.
 
@@ -108,7 +131,8 @@ def calibrate(discriminant: Discriminant, features: NDArray[np.floating], valida
     made sure without limit. Near-duplicates count as one image.
     """
     with threadpool_limits(1):
-        logits = features.astype(np.float64) @ discriminant.kernel + discriminant.bias
+        blocks = arrays.blocks(features, np.arange(len(features)))
+        logits = np.concatenate([x.astype(np.float64) @ discriminant.kernel + discriminant.bias for x in blocks])
     weights = validation.weights
     if not weights.any() or logits.shape[1] < 2:
         return 1.0

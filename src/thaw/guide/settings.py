@@ -41,9 +41,14 @@ class Decision:
     why: str
 
 
-def place(survey: Survey) -> dict[str, object]:
-    """Return the parameters that say where the photographs are."""
-    return {"download.source": survey.source, f"download.{survey.source}.path": str(survey.path)}
+def place(survey: Survey, chosen_before: bool) -> dict[str, object]:
+    """Return the parameters that say where the photographs are.
+
+    What was labelled since belongs to the photographs of before: if these are others (not `chosen_before`), it goes.
+    """
+    labelled = {"download.added": None, "download.corrections": None, "download.new_classes": []}
+    path = {"download.source": survey.source, f"download.{survey.source}.path": str(survey.path)}
+    return path if chosen_before else path | labelled
 
 
 def choose(survey: Survey, split: Section) -> list[Choice]:

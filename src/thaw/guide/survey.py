@@ -12,6 +12,7 @@ import polars as pl
 from PIL import Image
 
 from thaw.core import progress, tables
+from thaw.core.columns import ADDED
 from thaw.core.encodings import printable
 from thaw.core.errors import ThawError
 from thaw.images import decoding
@@ -133,7 +134,8 @@ def changes_since(raw: Path, survey: Survey) -> dict[str, int]:
     """
     if not all((raw / name).exists() for name in ("images.csv", "missing.csv")):
         return {}
-    copied = {row["image_id"]: row for row in tables.read_images(raw).iter_rows(named=True)}
+    of_source = tables.read_images(raw).filter(pl.col("source") != ADDED)
+    copied = {row["image_id"]: row for row in of_source.iter_rows(named=True)}
     unusable = set(tables.read(raw / "missing.csv", tables.MISSING)["image_id"])
     listed = {image.image_id: image for image in survey.used if image.image_id not in unusable}
     changed = [

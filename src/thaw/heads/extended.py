@@ -217,9 +217,10 @@ def fit_path(
     names = [name for name in classes if not is_negative(name)]
     if both := {name.lower() for name in names} & {name.lower() for name in old_head.classes}:
         raise ThawError(f"head.extend: the model has a class {sorted(both)[0]!r} already: rename the new one")
-    x, mean, scale = standardised(samples.features, samples.weights, shrinkage=0)
+    features = samples.features[:]  # held, however many they are
+    x, mean, scale = standardised(features, samples.weights, shrinkage=0)
     with threadpool_limits(1):
-        old_logits = (samples.features.astype(np.float64) @ old_head.kernel + old_head.bias).max(axis=1)
+        old_logits = (features.astype(np.float64) @ old_head.kernel + old_head.bias).max(axis=1)
     weights = samples.weights * np.where(np.isin(samples.labels, negative), NEGATIVE_WEIGHT, 1)
     is_label = samples.labels[:, None] == np.array([*negative, *(i for i in range(len(classes)) if i not in negative)])
     rows = np.zeros((x.shape[1] + 1, len(names)))  # the last row is the bias

@@ -1,5 +1,6 @@
 """The linear head on frozen features: logistic regression or the linear discriminant, as Keras carries it on."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,12 +119,12 @@ def train_paths(params: "HeadParams", data: HeadData, log: Log, paths: Mapping[s
         ThawError: The features are maps.
     """
     require_pooled(data.features)
-    validation, validation_features = data.validation, data.features[data.validation.rows]
+    validation, validation_features = data.validation, arrays.Rows(data.features, data.validation.rows)
     trained, limit = [], sum(path.limit for path in paths.values())
     for variant, images in data.training.items():
         counts, weights = images.view_counts, training_weights(images, params.class_weight)
-        x = data.features[images.views[images.views != NO_VIEW]].astype(np.float32)
-        samples = Samples(x, images.labels.repeat(counts), (weights / counts).repeat(counts))
+        rows, shared = images.views[images.views != NO_VIEW], (weights / counts).repeat(counts)
+        samples = linear_probe.read_samples(data.features, rows, images.labels.repeat(counts), shared)
         fitted = (
             (probe, *scored)
             for probe, path in paths.items()
@@ -134,11 +135,16 @@ def train_paths(params: "HeadParams", data: HeadData, log: Log, paths: Mapping[s
             scores = {"strength": head.C, "validation_loss": loss, "validation_accuracy_weighted": accuracy}
             log(variant, step, scores)
             description = f"{PROBE_TEXTS[probe]} {head.C:g} on {variant_text(variant)}"
-            description += f" ({x.nbytes / 1e6:.0f} MB of features)"
+            description += f" ({_size_text(samples.features)})"
             each = losses(head.probabilities(validation_features), validation)
             comparable = loss + (flattery(validation) if probe == DISCRIMINANT else 0)
             trained.append(Trained(head, variant, head.setting, each, comparable, scores, description))
     return trained
+
+
+def _size_text(features: np.ndarray | arrays.Rows) -> str:
+    size = f"{4 * math.prod(features.shape) / 1e6:,.0f} MB of features"
+    return f"{size}, read in blocks at each step" if isinstance(features, arrays.Rows) else size
 
 
 def flattery(validation: Examples) -> float:
@@ -168,7 +174,7 @@ def fit_path(samples: Samples, classes: tuple[str, ...], Cs: Sequence[float]) ->
 
 def fit_discriminants(samples: Samples, data: HeadData) -> Iterator[LinearHead]:
     """Fit the linear discriminant at each of its strengths, calibrated on the validation images of `data`."""
-    validation_features = data.features[data.validation.rows]
+    validation_features = arrays.Rows(data.features, data.validation.rows)
     for fitted in discriminant.fit_path(samples, discriminant.STRENGTHS):
         factor = discriminant.calibrate(fitted, validation_features, data.validation)
         yield _discriminant(fitted, factor, data.classes)

@@ -1,13 +1,14 @@
 """The files and folders of a person's that params.yaml names, wherever they are."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from thaw.core.paths import named_path
 from thaw.core.section import Section
 from thaw.core.weight_files import main_file
-from thaw.sources.base import Listing
+from thaw.sources import added
+from thaw.sources.base import SourceImage
 from thaw.sources.registry import SOURCES
 
 
@@ -42,9 +43,15 @@ def photographs(download: Section) -> Named | None:
     return Named(name, named_path(path, name), "photographs") if path else None
 
 
-def images(source: str, listing: Listing) -> Iterator[Named]:
-    """Yield the photographs of a listing that are used."""
-    for image in listing.images:
+def labelled(download: Section) -> list[Named]:
+    """Return the tables that `download.added` and `download.corrections` name."""
+    tables = ((added.ADDED, added.added_path(download)), (added.CORRECTIONS, added.corrections_path(download)))
+    return [Named(parameter, path, "your labels") for parameter, path in tables if path]
+
+
+def images(source: str, images: Iterable[SourceImage]) -> Iterator[Named]:
+    """Yield the photographs that are used."""
+    for image in images:
         if not image.left_out:
             yield Named(f"download.{source}", image.path, "photographs")
 
@@ -58,7 +65,7 @@ def cache(download: Section) -> Named | None:
 
 def changeable(download: Section, backbone_weights: str | None, extend: bool | str | None) -> Iterator[str]:
     """Yield the names of what may change without DVC: photographs of one's own, weights, a model."""
-    if SOURCES[download.source].is_own:
+    if SOURCES[download.source].is_own or labelled(download):
         yield "photographs"
     if weights(backbone_weights):
         yield "weights"

@@ -2,15 +2,27 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, create_model, model_validator
+from pydantic import Field, create_model, field_validator, model_validator
 
 from thaw.core.section import Section
+from thaw.sources import class_names
 from thaw.sources.registry import SOURCES
 
 
 class _ChosenSource(Section):
     source: Literal[tuple(SOURCES)]
     bits: Annotated[int, Field(ge=8, le=16)] | None  # of values stored in 16 or 32 bits
+    added: str | None  # a table of photographs that are taken beside those of the source
+    corrections: str | None  # a table of wrong labels
+    new_classes: list[str]  # that added or corrected labels bring
+
+    @field_validator("new_classes", mode="after")
+    @classmethod
+    def _new_classes_can_be_named(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if fault := class_names.fault(name):
+                raise ValueError(f"download.new_classes: the name {name!r} {fault}: it cannot name a class")
+        return names
 
     @model_validator(mode="after")
     def _required_keys_are_set(self):

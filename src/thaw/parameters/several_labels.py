@@ -22,6 +22,8 @@ def problem(params: "Params") -> str | None:
             "classes that it shows, unknown if it may show others too"
         )
     problems = {
+        "download.added must be null": params.download.added is not None,
+        "download.corrections must be null": params.download.corrections is not None,
         "split.folds must be null": params.split.folds is not None,
         "augment.preset must be named, not auto": params.augment.preset == AUTO,
         "image.resize must be named, not auto": params.image.resize == AUTO,

@@ -30,6 +30,7 @@ class Split(Section):
     mirrored_duplicates: bool  # a photograph mirrored left to right is a near-duplicate too
     # Training photographs in one group with an image that the source's own subset puts into validation or test.
     duplicates_across: Literal["leave_out", "keep"]
+    added: Literal["train", "draw"]  # where the photographs of `download.added` go
 
     @field_validator("folds", mode="before")
     @classmethod

@@ -7,7 +7,7 @@ nearest neighbours, Sun et al. 2022, arXiv 2204.06507). The limit is a quantile 
 images of other kinds are needed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil, floor
 from pathlib import Path
@@ -53,28 +53,32 @@ def detector(run: TrainingRun, description: Description, quantile: float) -> tup
     About 1 - quantile of the images that are like the validation ones lie beyond the limit. Raises ThawError if an
     artifact of the run is missing, or does not belong to the model.
     """
+    try:
+        check_run(run, description)
+    except ThawError as error:
+        raise ThawError(f"--far: {error}") from None
+    training, held_out = read_features(run.features, run.split)
+    limit = distance_limit(held_out_distances(training, held_out), quantile)
+    engine = inference.compile_openvino(run.backbone / "backbone.xml", FEATURES, description.size, np.float32)
+    return distance_engine(engine, training), limit
+
+
+def check_run(run: TrainingRun, description: Description) -> None:
+    """Raise ThawError if an artifact of the run is missing, or does not belong to the model of this description."""
     if not all(path.exists() for path in (run.features, run.split, run.backbone)):
-        raise ThawError("--far needs what the model was trained on: `dvc pull extract_features split backbone`")
+        raise ThawError("what the model was trained on is missing: `dvc pull extract_features split backbone`")
     size, resize = _image_of_features(run)
     if (size, resize) != (description.size, description.resize):
         raise ThawError(
-            f"--far: {run.features} is of photographs of {size} pixels ({resize}), the model needs "
-            f"{description.size} ({description.resize}): use the model of this run, or leave out --far"
+            f"{run.features} is of photographs of {size} pixels ({resize}), the model needs {description.size} "
+            f"({description.resize}): use the model of this run"
         )
     classes = examples.read_classes(run.features)
     if not set(classes) & set(description.classes):
-        raise ThawError(f"--far: {run.features} is of another model, of {', '.join(classes[:5])}: leave out --far")
-    training, held_out = read_features(run.features, run.split)
-    network = run.backbone / "backbone.xml"
-    channels = inference.output_shapes(network, [FEATURES], description.size)[FEATURES][-1]
-    if channels != training.shape[1]:
-        raise ThawError(
-            f"--far: {run.features} and {run.backbone} are not of one run: use `dvc repro`, or `dvc checkout`"
-        )
-    measured = [distances(training if known is None else training[known], features) for features, known in held_out]
-    limit = distance_limit(np.concatenate(measured), quantile)
-    engine = inference.compile_openvino(network, FEATURES, description.size, np.float32)
-    return distance_engine(engine, training), limit
+        raise ThawError(f"{run.features} is of another model, of {', '.join(classes[:5])}: use the model of this run")
+    channels = inference.output_shapes(run.backbone / "backbone.xml", [FEATURES], size)[FEATURES][-1]
+    if channels != arrays.open_rows(run.features / "features.npy").shape[-1]:
+        raise ThawError(f"{run.features} and {run.backbone} are not of one run: use `dvc repro`, or `dvc checkout`")
 
 
 def _image_of_features(run: TrainingRun) -> tuple[int, str]:
@@ -90,7 +94,7 @@ def _image_of_features(run: TrainingRun) -> tuple[int, str]:
         return size, resolved(image, run.features).resize
     except (FileNotFoundError, KeyError, TypeError, ValueError, yaml.YAMLError):
         raise ThawError(
-            f"--far: {run.lock} does not say with which size and resizing {run.features} was computed: run `dvc repro`"
+            f"{run.lock} does not say with which size and resizing {run.features} was computed: run `dvc repro`"
         ) from None
 
 
@@ -132,6 +136,13 @@ def distances(training: NDArray[np.floating], features: NDArray[np.floating]) ->
     """Return 1 - the cosine similarity (n,), 0 … 2, of each image to its NEIGHBOURS-th nearest training image."""
     _, similarities = comparison.nearest_training(training, features, NEIGHBOURS)
     return 1 - similarities[:, -1]
+
+
+def held_out_distances(training: NDArray[np.floating], held_out: Sequence[HeldOut]) -> NDArray[np.float32]:
+    """Return the distances (n,) of held-out images from the training images, both as `read_features` returns them."""
+    return np.concatenate(
+        [distances(training if known is None else training[known], features) for features, known in held_out]
+    )
 
 
 def distance_limit(held_out: NDArray[np.floating], quantile: float) -> float:

@@ -10,8 +10,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, repeat, tee
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -44,7 +46,7 @@ class LoadedImage:
     """An image as the network receives it, or the error why there is none."""
 
     path: str
-    view: np.ndarray | None = None  # (size, size, 3) uint8 RGB
+    view: np.ndarray | None = None  # (size, size, 3) uint8 RGB; or what `load_with` has read
     error: str | None = None
 
 
@@ -152,15 +154,21 @@ def load_images(
     """Yield each image as the network receives it, in order. An item that has an error already is passed on.
 
     `size`, `resize` and `bits` are those of `network_input`.
+    """
+    return load_with(items, partial(network_input, size=size, resize=resize, bits=bits))
 
-    Images are decoded on one thread per core, and large ones on a single thread for all. (A lock would not do: the
+
+def load_with(items: Iterable[LoadedImage | Path], read: Callable[[Path], Any]) -> Iterator[LoadedImage]:
+    """Yield each image with what `read` returns for its file as its view, in order.
+
+    An item that has an error already is passed on. An error of `read` becomes the error of the image.
+
+    Images are read on one thread per core, and large ones on a single thread for all. (A lock would not do: the
     allocator keeps freed memory for each thread, so each thread would come to hold the memory of a large image.)
     """
 
-    def read_view(path: Path) -> np.ndarray:
-        if _is_large(path):
-            return large_images.submit(network_input, path, size, resize, bits).result()
-        return network_input(path, size, resize, bits)
+    def read_view(path: Path) -> Any:
+        return large_images.submit(read, path).result() if _is_large(path) else read(path)
 
     def load(item: LoadedImage | Path) -> LoadedImage:
         return item if isinstance(item, LoadedImage) else _load(item, read_view)
@@ -169,7 +177,7 @@ def load_images(
         yield from prefetch.map_in_order(load, items, os.cpu_count(), MAX_AHEAD)
 
 
-def _load(path: Path, read_view: Callable[[Path], np.ndarray]) -> LoadedImage:
+def _load(path: Path, read_view: Callable[[Path], Any]) -> LoadedImage:
     """Read an image. Any error becomes the error of the image."""
     try:
         _check_file(path)
@@ -186,7 +194,11 @@ def _check_file(path: Path) -> None:
     """Raise what is clearer than a decoder's error, and refuse what a decoder would show only a preview of."""
     if path.exists() and not path.is_file():
         raise ThawError("not a file")  # reading a pipe or a device would never end
-    kind = formats.kind(path)  # raises OSError, with a reason, for a missing permission or a name too long
+    check_kind(formats.kind(path))  # raises OSError, with a reason, for a missing permission or a name too long
+
+
+def check_kind(kind: formats.Kind) -> None:
+    """Raise ThawError for a file of a kind that a decoder does not read, or reads only a preview of."""
     if kind.name == "HEIC" and READS_HEIF:
         return
     if kind.name == "HEIC":

@@ -176,6 +176,9 @@ def write_provenance(results: Results) -> Markup:
         "percentiles of a bootstrap that draws whole groups, seeded; that of the calibration error inverts a test on "
         "it. "
     )
+    wanted, drawn = results.parameters["evaluate"]["bootstrap"], results.measured.resamples
+    if drawn < wanted:
+        method += f"So many photographs are tested that it has {drawn:,} resamples instead of {wanted:,}. "
     if "test" not in results.health.counts:  # with folds
         method += (
             "Each photograph is answered by a model that has not seen its fold. All answers are counted together, as "

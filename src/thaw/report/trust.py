@@ -30,12 +30,17 @@ def write_comparisons(results: Results) -> Markup:
         "Measured on the same test photographs, so that what makes them easy for both cancels out; "
         "p is that of McNemar’s exact test. "
         "The neighbours are the nearest training photographs by their frozen features; validation chose how many: "
-        f"{results.measured.neighbours}. The majority is the most frequent class."
+        f"{results.measured.neighbours}{_drawn(results)}. The majority is the most frequent class."
     )
     chart = charts.intervals(rows, mark=0.0, differences=True)
     figure = elements.figure("Difference in accuracy, in percentage points", chart)
     grid = elements.grid("two", [_agreement(results), _learning_curve(results)])
     return Markup("\n").join([figure, elements.paragraph(note, "soft"), grid])
+
+
+def _drawn(results: Results) -> str:
+    drawn = results.measured.neighbours_drawn
+    return "" if drawn is None else f", among {drawn:,} of the training photographs, drawn, since there are so many"
 
 
 def _agreement(results: Results) -> Markup:

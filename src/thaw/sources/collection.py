@@ -5,9 +5,9 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
+import polars.selectors as cs
 from PIL import Image
 
 from thaw.core import progress, tables
@@ -35,14 +36,16 @@ MAX_CLASSES = 10_000
 ROTATIONS = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
 
 
-def collect(listing: Listing, raw: Path, cache: Cache | None = None) -> tuple[pl.DataFrame, pl.DataFrame]:
+def collect(
+    listing: Listing, raw: Path, added: Listing | None = None, cache: Cache | None = None
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Copy the images of a listing into `raw/images`; write `images.csv`, `labels.csv`, `missing.csv`, `source.json`.
 
     To find damage, each image is decoded. The `cache` keeps the pixels for later stages.
 
     Of each class, these are the first `listing.max_per_class` images that can be read: the next image in the listing
     replaces one that cannot. With several labels, they are so many that show a class, and so many that do not; each
-    keeps all that is known of it.
+    keeps all that is known of it. All images of `added` come beside them; `listing.info` has the classes of both.
 
     Returns the table of the images (tables.IMAGES and the source's `meta_` columns, sorted by id) and that of the
     images that were left out (tables.MISSING).
@@ -54,10 +57,23 @@ def collect(listing: Listing, raw: Path, cache: Cache | None = None) -> tuple[pl
         UnreachableError: The network, the disk or the share fails.
         ChangedError: A file of one's own changed, or was removed, meanwhile.
     """
-    _check(listing)
+    parts = [listing]
+    if added:
+        parts.append(replace(added, info=replace(added.info, classes=listing.info.classes)))
+    every = [image for part in parts for image in part.images]
+    _check(every, listing.info.classes)
     (raw / "images").mkdir(parents=True)
-    candidates = _candidates(listing)
-    rows, missing = _copy_all(listing, candidates, raw, cache)
+    candidates: dict[_Kind, list[SourceImage]] = {}
+    rows: dict[_Kind, list[dict[str, object]]] = {}
+    missing: dict[str, tuple[str, str]] = {}
+    results = []
+    for part in parts:
+        offered = _candidates(part)
+        copied, lost = _copy_all(part, offered, raw, cache)
+        results.append((part, copied, lost))
+        candidates = {kind: candidates.get(kind, []) + images for kind, images in offered.items()}
+        rows = {kind: rows.get(kind, []) + some for kind, some in copied.items()}
+        missing |= lost
     for kind, copied in rows.items():
         if len(copied) < listing.min_per_class:
             why = next((f" ({missing[i.image_id][1]})" for i in candidates[kind] if i.image_id in missing), "")
@@ -65,15 +81,17 @@ def collect(listing: Listing, raw: Path, cache: Cache | None = None) -> tuple[pl
                 raise ThawError(f"no photograph {kind.text} could be read{why}")
             needed = f"a split needs {listing.min_per_class} or more"
             raise ThawError(f"{kind.few(len(copied))} left{why}: {needed}")
+    for part, copied, lost in results:
+        if part.read is None:  # otherwise the next image has replaced one that cannot be read
+            _check_that_most_are_read(part, len({row["image_id"] for some in copied.values() for row in some}), lost)
     by_id = {row["image_id"]: row for copied in rows.values() for row in copied}
-    if listing.read is None:  # otherwise the next image has replaced one that cannot be read
-        _check_that_most_are_read(listing, len(by_id), missing)
-    missing |= {image.image_id: (_file(image), image.left_out) for image in listing.images if image.left_out}
-    images = pl.DataFrame(list(by_id.values()), infer_schema_length=None).sort("image_id")
+    missing |= {image.image_id: (_file(image), image.left_out) for image in every if image.left_out}
+    images = pl.DataFrame(list(by_id.values()), infer_schema_length=None)
+    images = images.with_columns(cs.starts_with("meta_").fill_null("")).sort("image_id")  # one part may lack a column
     left_out = sorted((image_id, _printable(file), reason) for image_id, (file, reason) in missing.items())
     left_out = pl.DataFrame(left_out, tables.MISSING, orient="row")
     tables.write(images, raw / "images.csv")
-    tables.write(_labels(image for image in listing.images if image.image_id in by_id), raw / "labels.csv")
+    tables.write(_labels(image for image in every if image.image_id in by_id), raw / "labels.csv")
     tables.write(left_out, raw / "missing.csv")
     write_json(raw / "source.json", asdict(listing.info))
     return images, left_out
@@ -106,14 +124,14 @@ def attribution(table: pl.DataFrame, images: list[SourceImage]) -> pl.DataFrame:
     )
 
 
-def _check(listing: Listing) -> None:
-    repeated = [i for i, count in Counter(image.image_id for image in listing.images).items() if count > 1]
+def _check(images: list[SourceImage], classes: Sequence[str]) -> None:
+    repeated = [i for i, count in Counter(image.image_id for image in images).items() if count > 1]
     if repeated:
-        paths = " and ".join(str(image.path) for image in listing.images if image.image_id == min(repeated))
+        paths = " and ".join(str(image.path) for image in images if image.image_id == min(repeated))
         raise ThawError(f"two photographs have the id {min(repeated)}: {paths}")
-    if len(listing.info.classes) < 2:
+    count = len(classes)
+    if count < 2 and not any(image.known for image in images):
         raise ThawError("a classifier needs at least two classes")
-    count = len(listing.info.classes)
     if count > MAX_CLASSES:
         raise ThawError(f"{count:,} classes are too many: Thaw trains up to {MAX_CLASSES:,}; use broader classes")
 

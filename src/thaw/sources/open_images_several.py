@@ -27,9 +27,10 @@ def find(params: OpenImages, fetcher: "Fetcher | None" = None) -> Listing:
     from thaw.sources import annotations, open_images_selection
     from thaw.sources.fetching import Fetcher
 
-    if params.negatives is not None:
+    if isinstance(params.negatives, list):
         raise ThawError(
-            f"download.open_images.negatives must be null with task: {MULTI}: what was verified of each class is used"
+            f"download.open_images.negatives must be null with task: {MULTI}, or verified where there is one class: "
+            "what was verified of each class is used"
         )
     fetcher = fetcher or Fetcher(params.workers)
     cache = open_images.cache_folder(params)

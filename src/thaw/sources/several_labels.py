@@ -33,10 +33,9 @@ def unlisted_note(images: Iterable[SourceImage], listed: int, classes: Sequence[
 
 
 def check_names(classes: Sequence[str], name: str) -> list[str]:
-    """Return warnings about the names of the classes; raises ThawError if there are not two, or one cannot be used."""
-    if len(classes) < 2:
-        content = f"one class, {classes[0]!r}" if classes else "no label"
-        raise ThawError(f"{name} holds {content}: at least two classes are needed")
+    """Return warnings about the names of the classes; raises ThawError if there is none, or one cannot be used."""
+    if not classes:
+        raise ThawError(f"{name} holds no label: at least one class is needed")
     for label in classes:
         fault = "has ' + ' in it, which joins several" if SEPARATOR in label else class_names.fault(label)
         if fault:

@@ -95,18 +95,16 @@ def find(params: Table) -> Listing:
     complete = [row for row in rows if row.given_path and row.label]
     classes = _classes(complete, columns["label"], name)  # before any file is looked for
     warnings = class_names.check(classes, name)
-    backslashes, other_forms = locate([row for row in rows if row.given_path], table.parent)
+    forms = locate([row for row in rows if row.given_path], table.parent)
     check_that_most_are_there(complete, table.parent, name)
-    photographs = _without_repeats(complete, name)
+    photographs = without_repeats(complete, name)
     _check_every_class(photographs, name)
     images = with_unique_ids([source_image(row, image_id(row.file, 8), columns) for row in photographs])
     images += [source_image(row, row_id(row), {}) for row in rows if row.left_out in (NO_PATH, NO_LABEL, REPEATED)]
 
     ignored = [column or "one without a name" for column in content.columns if column not in columns.values()]
     notes = [f"ignored columns: {shortened(ignored)}"] if ignored else []
-    notes += [f"{backslashes:,} paths with \\ are read with /"] if backslashes else []
-    notes += [f"{other_forms:,} paths are found in another Unicode form"] if other_forms else []
-    notes += class_names.composition_notes(content.columns[columns["label"]]) + split_notes(content, columns)
+    notes += forms + class_names.composition_notes(content.columns[columns["label"]]) + split_notes(content, columns)
     info = DatasetInfo("table", "", "", classes)
     return Listing(info, images, seen=True, notes=tuple(notes), warnings=tuple(warnings))
 
@@ -182,11 +180,11 @@ def split_notes(content: table_reading.Table, columns: dict[str, str]) -> list[s
     return [f"values that count as a split: {class_names.listed(renamed)}"] if renamed else []
 
 
-def locate(rows: list[Row], root: Path) -> tuple[int, int]:
+def locate(rows: list[Row], root: Path) -> list[str]:
     """Find the files of the rows.
 
-    Returns how many are only there if `\\` in their paths is read as `/`, and how many in another Unicode form: macOS
-    decomposes names, and other systems keep the form.
+    Returns notes: how many are only there if `\\` in their paths is read as `/`, and how many in another Unicode form:
+    macOS decomposes names, and other systems keep the form.
     """
     backslashes = other_forms = 0
     for row in rows:
@@ -207,7 +205,8 @@ def locate(rows: list[Row], root: Path) -> tuple[int, int]:
     for row in rows:  # no output may contain a path of this machine
         end = ends.get(str(row.path))
         row.file = f"…/{end}" if end else row.path.relative_to(root).as_posix()
-    return backslashes, other_forms
+    notes = [f"{backslashes:,} paths with \\ are read with /"] if backslashes else []
+    return notes + ([f"{other_forms:,} paths are found in another Unicode form"] if other_forms else [])
 
 
 def _status(root: Path, given_path: str) -> tuple[Path, os.stat_result | None]:
@@ -236,7 +235,7 @@ def check_that_most_are_there(rows: list[Row], root: Path, name: str) -> None:
         )
 
 
-def _without_repeats(rows: list[Row], name: str) -> list[Row]:
+def without_repeats(rows: list[Row], name: str) -> list[Row]:
     """Return the first row of each photograph; the others are marked as left out.
 
     Raises ThawError if the rows of a photograph contradict one another: only its owner knows which one is right.

@@ -63,7 +63,7 @@ def find(params: Table) -> Listing:
     named = [row for row in rows if row.given_path]
     for row in named:
         row.left_out = ""  # an empty label says that no class is present
-    backslashes, other_forms = table.locate(named, path.parent)
+    forms = table.locate(named, path.parent)
     table.check_that_most_are_there(named, path.parent, name)
     photographs = _photographs(rows, pairs, name)
     images = with_unique_ids([_image(one, classes, params.unlisted, columns) for one in photographs])
@@ -71,8 +71,7 @@ def find(params: Table) -> Listing:
     listed = sum(len(one.known) for one in photographs if not one.first.left_out)
     notes = [several_labels.unlisted_note(images, listed, classes, params.unlisted)]
     notes += _notes(content, columns, [row for row in rows if row.given_path], pairs)
-    notes += [f"{backslashes:,} paths with \\ are read with /"] if backslashes else []
-    notes += [f"{other_forms:,} paths are found in another Unicode form"] if other_forms else []
+    notes += forms
     images += [_without_path(row) for row in rows if not row.given_path]
     return Listing(
         DatasetInfo("table", "", "", classes), images, seen=True, notes=tuple(notes), warnings=tuple(warnings)

@@ -30,8 +30,13 @@ MIN_MARGIN = 0.002
 # Certain bits that may differ. 12 compares 1.4 times as many solar cells, 10 misses 1 % more of the cut ones.
 MAX_DIFFERENT_BITS = 11
 MIN_IMAGES_FOR_MEDIAN = 100
+# Of more images, candidates are only the NEAREST of each image: chance alone gives each image of a million hundreds of
+# others with nearly the same hash. `benchmarks/duplicates.py --nearest` measures what is missed.
+MAX_ALL_PAIRS = 20_000
+NEAREST = 16
 
 BLOCK_ROWS = 256  # images processed at a time: about 5 MB of working arrays
+BLOCK_COSINES = 1 << 14  # pairs whose cosines are computed at a time: about 8 MB
 BLOCK_PAIRS = 1 << 18  # pairs whose hashes are compared at a time: about 10 MB
 
 
@@ -83,10 +88,13 @@ def small_images(luma: np.ndarray, window: Window) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Hashes:
-    """The hash of each image and which of its bits are certain, both (n,) uint64."""
+    """The hash of each image, and what it was made from."""
 
-    bits: np.ndarray
-    certain: np.ndarray
+    bits: np.ndarray  # (n,) uint64
+    certain: np.ndarray  # (n,) uint64, which of the bits are certain
+    directions: np.ndarray | None = (
+        None  # (n, 63) int8, for `nearest`: the coefficients less the thresholds, of length 127
+    )
 
     def differences(self, rows: np.ndarray, other: "Hashes", other_rows: np.ndarray) -> np.ndarray:
         """Return the number of certain bits in which the pairs differ."""
@@ -101,7 +109,7 @@ def hashes(thumbnails: np.ndarray, rows: np.ndarray, parts: list[Window]) -> lis
     where all images look alike; with the usual threshold 0 these share most bits. With few images the threshold is 0:
     the median of an image and its copy would lie between the two.
     """
-    thresholds, result = np.zeros(DCT_SIDE**2 - 1, np.float32), []
+    thresholds, result, many_images = np.zeros(DCT_SIDE**2 - 1, np.float32), [], len(rows) > MAX_ALL_PAIRS
     for part in parts:
         coefficients = _coefficients(thumbnails, rows, part)
         if not result and len(rows) > MIN_IMAGES_FOR_MEDIAN:
@@ -110,7 +118,7 @@ def hashes(thumbnails: np.ndarray, rows: np.ndarray, parts: list[Window]) -> lis
         for bit, values in enumerate((coefficients - thresholds).T):
             bits |= (values > 0).astype(np.uint64) << np.uint64(bit)
             certain |= (np.abs(values) > MIN_MARGIN).astype(np.uint64) << np.uint64(bit)
-        result.append(Hashes(bits, certain))
+        result.append(Hashes(bits, certain, _directions(coefficients - thresholds) if many_images else None))
     return result
 
 
@@ -144,6 +152,47 @@ def find(parts: list[Window], hashed: list[Hashes]) -> Iterator[np.ndarray]:
                 different = whole.bits[rows] ^ other.bits[others]
                 new = ((different[:, None] & masks[:lookup]) != 0).all(axis=1)  # no earlier look-up has found this pair
                 yield np.stack([rows[new], others[new], np.full(new.sum(), number)])
+
+
+def nearest(parts: list[Window], hashed: list[Hashes]) -> Iterator[np.ndarray]:
+    """Yield those pairs of `find` that are among the NEAREST of either image, by the cosine of their `directions`."""
+    best = np.full((len(hashed[0].bits), NEAREST), -2, np.float32)  # cosines, rising
+    for found in find(parts, hashed):
+        _keep_best(best, found[:2].ravel(), np.tile(_cosines(hashed, found), 2))
+    lowest = best[:, 0]
+    for found in find(parts, hashed):
+        yield found[:, _cosines(hashed, found) >= np.minimum(lowest[found[0]], lowest[found[1]])]
+
+
+def _keep_best(best: np.ndarray, images: np.ndarray, cosines: np.ndarray) -> None:
+    """Put the cosines (m,) of images (m,) into the rows of `best` (n, NEAREST), which keep their highest ones."""
+    better = cosines > best[images, 0]
+    images, cosines = images[better], cosines[better]
+    order = np.lexsort((-cosines, images))
+    images, cosines = images[order], cosines[order]
+    changed, first, row = np.unique(images, return_index=True, return_inverse=True)
+    rank = np.arange(len(images)) - first[row]
+    new = np.full((len(changed), NEAREST), -2, np.float32)
+    new[row[rank < NEAREST], rank[rank < NEAREST]] = cosines[rank < NEAREST]
+    best[changed] = np.sort(np.hstack([best[changed], new]), axis=1)[:, NEAREST:]
+
+
+def _cosines(hashed: list[Hashes], found: np.ndarray) -> np.ndarray:
+    """Return the cosine (m,) float32 of each pair of `find` (3, m)."""
+    cosines = np.empty(found.shape[1], np.float32)
+    for number in range(len(hashed)):
+        chosen = np.flatnonzero(found[2] == number)
+        for start in range(0, len(chosen), BLOCK_COSINES):
+            block = chosen[start : start + BLOCK_COSINES]
+            rows, others = hashed[0].directions[found[0, block]], hashed[number].directions[found[1, block]]
+            cosines[block] = np.einsum("ij,ij->i", rows.astype(np.float32), others.astype(np.float32)) / 127**2
+    return cosines
+
+
+def _directions(values: np.ndarray) -> np.ndarray:
+    """Return rows (n, 63) as int8 of length 127: a quarter of the memory of float32."""
+    lengths = np.sqrt(np.einsum("ij,ij->i", values, values))[:, None]
+    return np.rint(127 * values / np.maximum(lengths, 1e-9)).astype(np.int8)
 
 
 def _blocks(sizes: np.ndarray) -> Iterator[tuple[int, int]]:

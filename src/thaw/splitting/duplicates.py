@@ -41,7 +41,8 @@ def group_near_duplicates(image_ids: Sequence[str], thumbnails: np.ndarray, *, m
     hashed = candidates.hashes(thumbnails, first, parts)
     groups = _Groups(thumbnails, first, hashed[0])
     with progress.bar("near-duplicates compared", unit="pair") as bar:
-        for block in _in_blocks(candidates.find(parts, hashed)):
+        pairs = candidates.find if len(first) <= candidates.MAX_ALL_PAIRS else candidates.nearest
+        for block in _in_blocks(pairs(parts, hashed)):
             block = block[:, groups.number[block[0]] != groups.number[block[1]]]
             for row, other, placing in _first_look(thumbnails["luma"], first, parts, block):
                 groups.unite_if_same(other, row, placing)

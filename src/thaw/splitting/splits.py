@@ -18,20 +18,23 @@ if TYPE_CHECKING:
 def draw(images: pl.DataFrame, params: "Split") -> pl.Series:
     """Return the split of each image, in the order of the rows.
 
-    Every image has a hash of its id and the seed. A group takes the smallest hash of its images, and belongs to the
-    stratum of that image. The groups of a stratum are sorted by their hashes. The first ones are the test split, the
-    next ones the validation split, the rest trains. So adding or removing a few images moves only those at the two
-    borders, and the order of the rows has no effect.
+    Every image has a hash of its id and the seed. A group takes the smallest hash of its images (added ones count only
+    in groups of their own), and belongs to the stratum of that image. The groups of a stratum are sorted by their
+    hashes. The first ones are the test split, the next ones the validation split, the rest trains. So adding or
+    removing a few images moves only those at the two borders, and the order of the rows has no effect.
 
     A group of near-duplicates larger than the smallest split of its stratum goes to training, if the other groups can
     fill every split. The fractions then apply to the other groups. Otherwise such a group could take a whole split.
+
+    With `split.added: train`, groups of nothing but added images train, if the other groups of their class can fill
+    every split. So what was labelled later, and was chosen because it is doubtful, changes no other split.
 
     An image whose `subset` is `validation` or `test` stays in that split, and none joins it there. The other images of
     its group are left out, or train (`split.duplicates_across`). A split that no subset names is drawn from the groups
     without such an image.
 
     Args:
-        images: The columns `image_id`, `label`, `group`, `own_group`, `stratum` and `subset`.
+        images: The columns `image_id`, `label`, `group`, `own_group`, `stratum`, `subset` and `is_added`.
         params: The section `split`.
 
     Returns:
@@ -43,12 +46,20 @@ def draw(images: pl.DataFrame, params: "Split") -> pl.Series:
     images = images.with_columns(order=images["image_id"].map_elements(lambda i: _hash(params.seed, i), pl.String))
     is_kept = pl.col("subset").is_in(HELD_OUT)
     kept = images.filter(is_kept)["subset"].unique().to_list()
-    groups = images.sort("order").group_by("group", maintain_order=True)
-    groups = groups.agg(pl.first("order", "stratum"), size=pl.len(), is_kept=is_kept.any())
+    groups = images.sort("is_added", "order").group_by("group", maintain_order=True)
+    groups = groups.agg(
+        pl.first("order", "stratum", "label"), size=pl.len(), is_kept=is_kept.any(), is_added=pl.col("is_added").all()
+    )
     fractions = {split: 0.0 if split in kept else getattr(params, split) for split in HELD_OUT}
-    pool = groups.filter(~pl.col("is_kept")).with_columns(oversized=_is_oversized(fractions, params))
+    pool = groups.filter(~pl.col("is_kept"))
+    is_later = pl.lit(False)
+    if params.added == "train":
+        others = (~pl.col("is_added")).sum().over("label")
+        is_later = pl.col("is_added") & (others >= _min_images(params))
+    later = pool.filter(is_later).select("group", split=pl.lit("train"))
+    pool = pool.join(later, on="group", how="anti").with_columns(oversized=_is_oversized(fractions, params))
     oversized = pool.filter("oversized").select("group", split=pl.lit("train"))
-    assigned = pl.concat([oversized, _drawn_in_order(pool.filter(~pl.col("oversized")), fractions)])
+    assigned = pl.concat([later, oversized, _drawn_in_order(pool.filter(~pl.col("oversized")), fractions)])
     images = images.join(assigned, on="group", how="left", maintain_order="left")
     images = images.with_columns(split=pl.when(is_kept).then("subset").otherwise("split"))
     if params.duplicates_across == "keep":

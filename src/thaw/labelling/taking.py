@@ -1,0 +1,205 @@
+"""Labels that come back become data: rows of two tables of a person's own, and conflicts, which change nothing."""
+
+import csv
+import hashlib
+import io
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from thaw.core.errors import ThawError, did_you_mean
+from thaw.core.files import atomic_file
+from thaw.labelling.returned import NO_LABEL, NOT_FOUND, Returned
+from thaw.sources import table_reading
+
+ADDED_COLUMNS = ("path", "label", "sha256")
+CORRECTION_COLUMNS = ("image_id", "sha256", "old", "new", "from")
+CONFLICT_COLUMNS = ("place", "path", "label", "reason")
+ENCODING = {"encoding": "utf-8", "errors": "surrogateescape"}
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """What is labelled before.
+
+    Attributes:
+        classes: that a label may have; None: any.
+        images: SHA-256 → (image_id, label) of the photographs of the run.
+        added: SHA-256 → label of what came back before.
+        judged: ids of photographs of the run whose label a person has corrected or confirmed.
+    """
+
+    classes: Sequence[str] | None
+    images: Mapping[str, tuple[str, str]]
+    added: Mapping[str, str]
+    judged: Collection[str] = ()
+
+
+@dataclass
+class Taken:
+    """What becomes of labels that came back."""
+
+    added: list[tuple[Path, str, str]] = field(default_factory=list)  # path, label, SHA-256
+    corrected: list[tuple[str, str, str, str]] = field(default_factory=list)  # image_id, SHA-256, old, new
+    confirmed: list[tuple[str, str, str, str]] = field(default_factory=list)  # likewise, the old is the new one
+    same: int = 0  # have this label already
+    unlabelled: int = 0
+    conflicts: list[tuple[str, str, str, str]] = field(default_factory=list)  # CONFLICT_COLUMNS
+
+    @property
+    def has_photographs(self) -> bool:
+        """Whether any photograph was found."""
+        found = [reason for *_, reason in self.conflicts if not reason.startswith(NOT_FOUND)]
+        return bool(found or self.added or self.corrected or self.confirmed or self.same or self.unlabelled)
+
+    def conflict(self, each: Returned, reason: str) -> None:
+        self.conflicts.append((each.place, str(each.path or ""), each.label, reason))
+
+
+def decide(returned: Iterable[Returned], labelled: Labelled, new_classes_parameter: str) -> Taken:
+    """Decide what becomes of each label.
+
+    A photograph that has no label yet is added. The label of a photograph whose label was in doubt is corrected. Any
+    other label that contradicts one is a conflict: nothing is overwritten.
+
+    Args:
+        returned: what came back.
+        labelled: before.
+        new_classes_parameter: the name of the parameter that admits a class.
+    """
+    taken, usable = Taken(), []
+    for each in returned:
+        if each.problem == NO_LABEL:
+            taken.unlabelled += 1
+            continue
+        sha256 = each.sha256 if each.path is None else _sha256(each.path)
+        is_known = each.path is None and sha256 in labelled.images  # its file is not needed
+        reason = "" if is_known else each.problem
+        reason = reason or _problem(each, sha256, labelled, new_classes_parameter)
+        if reason:
+            taken.conflict(each, reason)
+        else:
+            usable.append((each, sha256))
+    given: dict[str, list[str]] = {}
+    for each, sha256 in usable:
+        given.setdefault(sha256, []).append(each.label)
+    placed: set[str] = set()
+    for each, sha256 in usable:
+        if len(names := sorted(set(given[sha256]))) > 1:
+            taken.conflict(each, f"has several labels in this hand-over: {', '.join(names)}")
+        elif sha256 in placed:
+            taken.same += 1
+        else:
+            placed.add(sha256)
+            _place(each, sha256, labelled, taken)
+    return taken
+
+
+def _problem(each: Returned, sha256: str, labelled: Labelled, parameter: str) -> str:
+    """Return why a label cannot be used, whatever the photograph has; empty if it can."""
+    if each.sha256 and each.sha256 != sha256:
+        return "the file is another one now than was handed over"
+    if labelled.classes is not None and each.label not in labelled.classes:
+        hint = did_you_mean(each.label, labelled.classes)
+        return f"no class is called {each.label!r}{hint}: {parameter} admits it as a new one"
+    return ""
+
+
+def _place(each: Returned, sha256: str, labelled: Labelled, taken: Taken) -> None:
+    """Put a label where it belongs."""
+    image_id, before = labelled.images.get(sha256, ("", labelled.added.get(sha256, "")))
+    was_in_doubt = bool(each.image_id) and each.image_id == image_id
+    if before == each.label and was_in_doubt and image_id not in labelled.judged:
+        taken.confirmed.append((image_id, sha256, before, before))
+    elif before == each.label:
+        taken.same += 1
+    elif not before:
+        taken.added.append((each.path, each.label, sha256))
+    elif was_in_doubt:
+        taken.corrected.append((image_id, sha256, before, each.label))
+    else:
+        taken.conflict(each, f"is labelled {before!r} already")
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ThawError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def write(taken: Taken, added: Path, corrections: Path, project: Path, source: str) -> None:
+    """Append what was taken to the two tables.
+
+    Args:
+        taken: what was decided.
+        added: the table of photographs that had no label.
+        corrections: the table of labels that were corrected or confirmed.
+        project: the folder within which paths are relative.
+        source: where the labels came from, for the record.
+    """
+    rows = [(written_path(path, added, project), label, sha256) for path, label, sha256 in taken.added]
+    append(added, ADDED_COLUMNS, rows)
+    changes = sorted([*taken.corrected, *taken.confirmed])
+    append(corrections, CORRECTION_COLUMNS, [(*change, source) for change in changes])
+
+
+def append(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Append rows to a table in CSV, which is made if there is none. Its own columns and rows stay as they are."""
+    rows = list(rows)
+    if not rows:
+        return
+    text = io.StringIO(newline="")
+    before, header = "", list(columns)
+    if path.exists():
+        before = path.read_bytes().decode(**ENCODING)
+        table = table_reading.read(path, str(path))
+        header = list(table.columns)
+        if absent := [column for column in columns if column not in header]:
+            raise ThawError(f"{path} has no column {absent[0]!r}: it is not a table of `take`: name another one")
+        before += "" if before.endswith("\n") else "\n"
+    writer = csv.DictWriter(text, header, lineterminator="\n", restval="")
+    if not before:
+        writer.writeheader()
+    writer.writerows(dict(zip(columns, row, strict=True)) for row in rows)
+    with atomic_file(path) as temporary:
+        temporary.write_bytes((before + text.getvalue()).encode(**ENCODING))
+
+
+def write_conflicts(path: Path, conflicts: Sequence[Sequence[str]]) -> None:
+    """Write the conflicts of the last hand-over, or remove the table of the one before if there are none."""
+    if not conflicts:
+        path.unlink(missing_ok=True)
+        return
+    with atomic_file(path) as temporary, temporary.open("w", newline="", **ENCODING) as file:
+        csv.writer(file, lineterminator="\n").writerows([CONFLICT_COLUMNS, *conflicts])
+
+
+def written_path(path: Path, table: Path, project: Path) -> str:
+    """Return how a table names a photograph: relative to its folder, if both are in the project; else in full."""
+    if project in path.parents and project in table.parents:
+        return Path(os.path.relpath(path, table.parent)).as_posix()
+    return str(path)
+
+
+def read_added(path: Path) -> dict[str, tuple[str, str]]:
+    """Return SHA-256 → (path as it is written, label) of the rows of a table, if it is there.
+
+    A row without a hash gets that of its file, as far as that is there.
+    """
+    if not path.exists():
+        return {}
+    table = table_reading.read(path, str(path))
+    columns = {name.lower(): values for name, values in table.columns.items() if values is not None}
+    if "path" not in columns or "label" not in columns:
+        raise ThawError(f"{path} has no columns path and label: it is not a table of `take`")
+    rows = {}
+    for i in range(len(table.lines)):
+        sha256 = columns["sha256"][i] if "sha256" in columns else ""
+        file = path.parent / columns["path"][i]
+        sha256 = sha256 or (_sha256(file) if file.is_file() else "")
+        if sha256 and columns["label"][i]:
+            rows[sha256] = (columns["path"][i], columns["label"][i])
+    return rows
