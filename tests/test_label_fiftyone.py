@@ -1,7 +1,8 @@
 """The hand-over as a FiftyOne dataset, with the real FiftyOne and its database; skipped where they are missing."""
 
 import hashlib
-from collections.abc import Iterator
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from PIL import Image
 from thaw.core.errors import ThawError
 from thaw.labelling import fiftyone_tags, returned, taking
 from thaw.labelling.hand_over import Item
+from thaw.labelling.returned import Returned
 
 pytestmark = pytest.mark.skipif(
     not find_spec("fiftyone"), reason="FiftyOne is not installed: requirements-fiftyone.txt"
@@ -20,9 +22,13 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def database(tmp_path_factory) -> Iterator[None]:
-    with own_database(tmp_path_factory.mktemp("fiftyone")):
-        yield
+def worker(tmp_path_factory):
+    """Runs a function of this module in a process with FiftyOne and a database of its own."""
+    with (
+        own_database(tmp_path_factory.mktemp("fiftyone")),
+        ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool,
+    ):
+        yield lambda function, *arguments: pool.submit(function, *arguments).result()
 
 
 def items(folder: Path, *numbers: int) -> list[Item]:
@@ -37,52 +43,83 @@ def items(folder: Path, *numbers: int) -> list[Item]:
     return found
 
 
-def test_the_photographs_come_with_a_tag_and_the_answer_and_their_labels_go_back(database, tmp_path):
+# What the worker runs: none of it imports FiftyOne here
+
+
+def give_labels(name: str, labels: dict[int, str]) -> None:
+    """Label photographs, by their rank, and tag them, as a person does in the App."""
     import fiftyone as fo
 
-    assert fiftyone_tags.write("label me", items(tmp_path, 1, 2, 3)) == 3
-    dataset = fo.load_dataset("label me")
-    assert dataset.persistent and len(dataset.match_tags(fiftyone_tags.TAG)) == 3
-    first = dataset.match({"rank": 1}).first()
-    assert (first.prediction.label, first.prediction.confidence, first.reason) == ("cat", 0.75, "cat or dog")
-    assert first.ground_truth is None
-    for rank, label in ((1, "dog"), (2, "cat")):
+    dataset = fo.load_dataset(name)
+    for rank, label in labels.items():
         sample = dataset.match({"rank": rank}).first()
-        sample["ground_truth"] = fo.Classification(label=label)
+        sample[fiftyone_tags.LABEL] = fo.Classification(label=label)
         sample.tags.append("mine")
         sample.save()
-    given = returned.read("fiftyone:label me", None, fiftyone_tags.labels)
-    taken = taking.decide(given, taking.Labelled(("cat", "dog"), {}, {}), "x")
+
+
+def contents(name: str) -> dict[str, dict]:
+    """Return what is known of each photograph, by its name."""
+    import fiftyone as fo
+
+    dataset = fo.load_dataset(name)
+    dataset.reload()
+    found = {}
+    for sample in dataset:
+        label, answer = sample[fiftyone_tags.LABEL], sample[fiftyone_tags.ANSWER]
+        found[Path(sample.filepath).name] = {
+            "tags": sorted(sample.tags),
+            "label": label and label.label,
+            "answer": (answer.label, answer.confidence),
+            "reason": sample["reason"],
+        }
+    return found
+
+
+def make(name: str, path: str = "", field: str = "") -> None:
+    """Make a dataset that a person has."""
+    import fiftyone as fo
+
+    dataset = fo.Dataset(name, persistent=True)
+    if path:
+        dataset.add_sample(fo.Sample(filepath=path, **{field: fo.Classification(label="bee")}))
+
+
+def came_back(name: str, field: str = fiftyone_tags.LABEL) -> list[Returned]:
+    return returned.read(f"fiftyone:{name}", None, lambda dataset: fiftyone_tags.labels(dataset, field))
+
+
+def test_the_photographs_come_with_a_tag_and_the_answer_and_their_labels_go_back(worker, tmp_path):
+    assert worker(fiftyone_tags.write, "label me", items(tmp_path, 1, 2, 3)) == 3
+    first = {"tags": ["to label"], "label": None, "answer": ("cat", 0.75), "reason": "cat or dog"}
+    assert worker(contents, "label me") == dict.fromkeys(("1.png", "2.png", "3.png"), first)
+
+    worker(give_labels, "label me", {1: "dog", 2: "cat"})
+    taken = taking.decide(worker(came_back, "label me"), taking.Labelled(("cat", "dog"), {}, {}), "x")
     assert {path.name: label for path, label, _ in taken.added} == {"1.png": "dog", "2.png": "cat"}
     assert taken.unlabelled == 1 and not taken.conflicts
 
-    assert fiftyone_tags.write("label me", items(tmp_path, 3, 4)) == 1
-    dataset = fo.load_dataset("label me")
-    dataset.reload()
-    tagged = dataset.match_tags(fiftyone_tags.TAG)
-    assert sorted(Path(path).name for path in tagged.values("filepath")) == ["3.png", "4.png"]
-    assert sorted(filter(None, dataset.values("ground_truth.label"))) == ["cat", "dog"]
-    assert len(dataset.match_tags("mine")) == 2
+    assert worker(fiftyone_tags.write, "label me", items(tmp_path, 3, 4)) == 1
+    after = worker(contents, "label me")
+    assert {name: known["tags"] for name, known in after.items()} == {
+        "1.png": ["mine"], "2.png": ["mine"], "3.png": ["to label"], "4.png": ["to label"]
+    }  # fmt: skip
+    assert (after["1.png"]["label"], after["2.png"]["label"]) == ("dog", "cat")
 
 
-def test_a_dataset_of_another_kind_is_left_alone(database, tmp_path):
-    import fiftyone as fo
-
-    fo.Dataset("pets", persistent=True)
+def test_a_dataset_of_another_kind_is_left_alone(worker, tmp_path):
+    worker(make, "pets")
     with pytest.raises(ThawError, match="is not one to label"):
-        fiftyone_tags.write("pets", items(tmp_path, 1))
+        worker(fiftyone_tags.write, "pets", items(tmp_path, 1))
     with pytest.raises(ThawError, match=r"has no dataset 'petz' \(did you mean pets"):
-        list(fiftyone_tags.labels("petz"))
+        worker(came_back, "petz")
     with pytest.raises(ThawError, match="has no field 'ground_truth'"):
-        list(fiftyone_tags.labels("pets"))
-    assert not len(fo.load_dataset("pets"))
+        worker(came_back, "pets")
+    assert worker(contents, "pets") == {}
 
 
-def test_labels_of_another_field_are_read(database, tmp_path):
-    import fiftyone as fo
-
-    own = fo.Dataset("own", persistent=True)
+def test_labels_of_another_field_are_read(worker, tmp_path):
     (item,) = items(tmp_path, 5)
-    own.add_sample(fo.Sample(filepath=str(item.path), kind=fo.Classification(label="bee")))
-    (found,) = returned.read("fiftyone:own", None, lambda name: fiftyone_tags.labels(name, "kind"))
+    worker(make, "own", str(item.path), "kind")
+    (found,) = worker(came_back, "own", "kind")
     assert (found.path, found.label, found.problem) == (item.path, "bee", "")

@@ -1,6 +1,6 @@
 """The linear head for several labels: a logistic regression for each class, fitted to the images that tell it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
@@ -104,22 +104,23 @@ def train(params: "HeadParams", data: HeadData, log: Log) -> list[Trained]:
         kernel = np.stack([step.probe.kernel[:, 1] - step.probe.kernel[:, 0] for step in chosen], axis=1)
         bias = np.array([step.probe.bias[1] - step.probe.bias[0] for step in chosen], np.float32)
         head = LinearHead(kernel, bias, data.classes, tuple(step.probe.C for step in chosen))
-        course = list(_course(paths, chosen, validation))
-        for number, scores in enumerate(course):
+        for number, scores in enumerate(_course(paths, chosen, validation)):
             log(variant, number, {"strength": sorted(params.strengths)[number]} | scores)
         p = head.probabilities(data.features[validation.rows])
         loss, accuracy = label_pairs.weighted_scores(p, validation)
         scores = {"validation_loss": loss, "validation_accuracy_weighted": accuracy}
         lowest, highest = min(head.Cs), max(head.Cs)
         strengths = f"C = {lowest:g}" if lowest == highest else f"C from {lowest:g} to {highest:g}"
-        description = f"logistic regression of each of {len(data.classes):,} classes at {strengths} on "
-        description += variant_text(variant)
+        count = f"{len(data.classes):,} {'classes' if data.classes[1:] else 'class'}"
+        description = f"logistic regression of each of {count} at {strengths} on {variant_text(variant)}"
         each = label_pairs.losses(p, validation)
         trained.append(Trained(head, variant, Setting(LOGISTIC, head.Cs), each.sum(axis=1), loss, scores, description))
     return trained
 
 
-def fit_class(images: Examples, validation: Examples, features: np.ndarray, number: int, params: "HeadParams"):
+def fit_class(
+    images: Examples, validation: Examples, features: np.ndarray, number: int, params: "HeadParams"
+) -> Iterator[Step]:
     """Yield the Steps of one class, in ascending order of C, until the loss has risen twice in a row.
 
     Args:
