@@ -238,14 +238,22 @@ def empty(folder):
     return folder / "empty"
 
 
+def unread(folder: Path) -> Path:
+    (folder / "unread").mkdir()
+    for name in "ab":
+        (folder / f"unread/{name}.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
+    return folder / "unread"
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
         (empty, "no photograph in this folder"),
+        (unread, "unread/a.jpg: damaged"),
         (lambda folder: folder / "elsewhere", "No such file"),
         (lambda folder: draw(folder / "few", 9, 13), "9 new photographs; at least 10 are needed to compare"),
     ],
-    ids=["empty", "missing", "few"],
+    ids=["empty", "unread", "missing", "few"],
 )
 def test_too_little_to_compare_is_one_line(compare, tmp_path, make, words):
     result = compare(make(tmp_path))

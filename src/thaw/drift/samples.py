@@ -207,7 +207,10 @@ def _check_count(path: Path, count: int, left_out: LeftOut) -> None:
         )
     if not count and len(left_out.unread) == 1:
         raise ThawError(f"{left_out.unread[0].path}: {left_out.unread[0].error}")
-    unread = f", {len(left_out.unread):,} cannot be read" if left_out.unread else ""
+    unread = ""
+    if left_out.unread:
+        first = left_out.unread[0]
+        unread = f", {len(left_out.unread):,} cannot be read (the first: {first.path}: {first.error})"
     of_run = f", {known:,} are of this run" if known else ""
     raise ThawError(
         f"{path}: {count} new photographs{unread}{of_run}; at least {MIN_PHOTOGRAPHS} are needed to compare"
