@@ -95,6 +95,8 @@ def find(params: Table) -> Listing:
     complete = [row for row in rows if row.given_path and row.label]
     classes = _classes(complete, columns["label"], name)  # before any file is looked for
     warnings = class_names.check(classes, name)
+    if joined := class_names.joined(classes):
+        warnings.append(f"taken as one class: {joined}; with task: multi a photograph may have several labels")
     forms = locate([row for row in rows if row.given_path], table.parent)
     check_that_most_are_there(complete, table.parent, name)
     photographs = without_repeats(complete, name)
@@ -104,6 +106,8 @@ def find(params: Table) -> Listing:
 
     ignored = [column or "one without a name" for column in content.columns if column not in columns.values()]
     notes = [f"ignored columns: {shortened(ignored)}"] if ignored else []
+    if of_several := [column for column in ignored if column.lower() in ("absent", "value")]:
+        notes.append(f"{' and '.join(of_several)}: read only with task: multi")
     notes += forms + class_names.composition_notes(content.columns[columns["label"]]) + split_notes(content, columns)
     info = DatasetInfo("table", "", "", classes)
     return Listing(info, images, seen=True, notes=tuple(notes), warnings=tuple(warnings))
@@ -249,9 +253,10 @@ def without_repeats(rows: list[Row], name: str) -> list[Row]:
             one, other = getattr(first, what), getattr(row, what)
             if one != other:
                 what = "split" if what == "subset" else what
+                several = "; with task: multi it may have several" if what == "label" else ""
                 raise ThawError(
                     f"{name} lists {row.given_path} with the {what} {one!r} in {first.place} and {other!r} in "
-                    f"{row.place}: a photograph can have only one {what}"
+                    f"{row.place}: a photograph can have only one {what}{several}"
                 )
         row.left_out = REPEATED
     return list(first_rows.values())
