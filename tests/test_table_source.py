@@ -110,7 +110,7 @@ def test_a_table_of_several_labels_says_so_where_each_photograph_has_one(mine):
     assert (
         warning == "taken as one class: 'a;b' beside 'a' and 'b'; with task: multi a photograph may have several labels"
     )
-    assert listing.notes == ("ignored columns: value", "value: read only with task: multi")
+    assert listing.notes == ("ignored columns: value (only for task: multi)",)
     with pytest.raises(ThawError, match="can have only one label; with task: multi it may have several"):
         find(mine, f"path,label\n{NAMES[0]},a\n{NAMES[0]},b\n{NAMES[1]},a\n{NAMES[2]},b\n")
 

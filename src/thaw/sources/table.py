@@ -40,6 +40,7 @@ NO_LABEL = "no label in the table"
 NO_FILE = "no such file"
 REPEATED = "listed more than once: its first line counts"
 
+OF_SEVERAL = ("absent", "value")  # columns that mean something where a photograph has several labels
 INTEGER = re.compile(r"[-+]?\d+")
 WHOLE = re.compile(r"([-+]?\d+)\.0+")  # as tables have whole numbers in a column with empty cells
 NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?")
@@ -105,9 +106,8 @@ def find(params: Table) -> Listing:
     images += [source_image(row, row_id(row), {}) for row in rows if row.left_out in (NO_PATH, NO_LABEL, REPEATED)]
 
     ignored = [column or "one without a name" for column in content.columns if column not in columns.values()]
+    ignored = [f"{column} (only for task: multi)" if column.lower() in OF_SEVERAL else column for column in ignored]
     notes = [f"ignored columns: {shortened(ignored)}"] if ignored else []
-    if of_several := [column for column in ignored if column.lower() in ("absent", "value")]:
-        notes.append(f"{' and '.join(of_several)}: read only with task: multi")
     notes += forms + class_names.composition_notes(content.columns[columns["label"]]) + split_notes(content, columns)
     info = DatasetInfo("table", "", "", classes)
     return Listing(info, images, seen=True, notes=tuple(notes), warnings=tuple(warnings))
