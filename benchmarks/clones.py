@@ -8,9 +8,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-from thaw.core import kernels  # noqa: E402
+from thaw.core import cache, kernels  # noqa: E402
 from thaw.core.errors import ThawError  # noqa: E402
 from thaw.experiments import params_edit  # noqa: E402
+
+os.environ[cache.LIMIT] = "0"  # what earlier runs have computed is neither read nor added to
 
 
 def clone(path: Path) -> Path:

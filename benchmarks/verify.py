@@ -25,6 +25,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
+from thaw.core.cache import LIMIT  # noqa: E402
 from thaw.core.errors import ThawError, run  # noqa: E402
 from thaw.core.hashes import md5  # noqa: E402
 
@@ -113,7 +114,8 @@ def read_json(path: Path) -> dict:
 def run_all_stages(clone: Path) -> None:
     """Run every stage in a clone, with a cache of its own."""
     dvc = (sys.executable, "-m", "dvc")
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, LIMIT: "0"}  # what was kept is computed again
     cache = str(clone / ".dvc/cache")
     subprocess.run([*dvc, "cache", "dir", "--quiet", "--local", cache], cwd=clone, env=environment, check=True)
     result = subprocess.run([*dvc, "repro", "--force"], cwd=clone, env=environment)

@@ -7,9 +7,10 @@ PARTS = {  # folder, its name, and its pages in their order
     "guides": (
         "Guides",
         [
-            "read-the-report", "change-settings", "choose-a-depth", "few-photographs", "many-photographs", "backbones",
-            "transformers", "several-labels", "several-labels-report", "more-classes", "use-the-model",
-            "try-the-model", "drift", "what-to-label-next", "export", "explore", "compare", "share", "when-it-fails",
+            "read-the-report", "change-settings", "choose-a-depth", "few-photographs", "many-photographs",
+            "millions-and-gpus", "backbones", "transformers", "several-labels", "several-labels-report", "more-classes",
+            "use-the-model", "try-the-model", "drift", "what-to-label-next", "export", "explore", "compare", "share",
+            "when-it-fails",
         ],
     ),
     "reference": ("Reference", ["parameters", "scripts", "artifacts", "reruns"]),

@@ -20,7 +20,7 @@ import thaw  # noqa: F401 - first: it chooses the kernels of other libraries
 # isort: split
 import polars as pl
 
-from thaw.core import params, tables
+from thaw.core import cache, params, tables
 from thaw.core.encodings import shown
 from thaw.core.errors import run
 from thaw.core.files import atomic_entries, check_no_link, temporary_path
@@ -57,7 +57,7 @@ def main() -> None:
         params.check_photographs(PARAMS, listing.info.classes, known_columns(joined.images))  # before one is copied
         outputs.check_apart(named.images(source.name, joined.images), written)
         with atomic_entries(RAW) as raw:
-            images, missing = collect(listing, raw, joined.added)
+            images, missing = collect(listing, raw, joined.added, cache=cache.of_environment())
             if not is_recorded:
                 same = outputs.equal_files(RAW / "images", raw / "images")
                 outputs.check_own(RAW / "images", same, lost=RAW / "images.csv")

@@ -13,10 +13,12 @@ photograph and a class.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thaw.core import params, prefetch
+from thaw.core.cache import of_environment
 from thaw.core.errors import run
 from thaw.core.files import write_json, write_text
 from thaw.core.hashes import md5
@@ -77,7 +79,8 @@ def main() -> None:
     parameters = params.load(Path("params.yaml"))
     settings = parameters.evaluate
     hashing = prefetch.run_in_background(lambda: {path.as_posix(): md5(path) for path in HASHED})
-    trained = models.load(FILES, settings.test_time_flips)
+    files = replace(FILES, dataset=replace(DATASET, cache=of_environment()))
+    trained = models.load(files, settings.test_time_flips)
     outputs = trained.output_probabilities()
     if parameters.task == MULTI:
         evaluate_several_labels(trained, outputs, settings, hashing.result)

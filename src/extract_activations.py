@@ -13,6 +13,7 @@ from pathlib import Path
 
 from thaw.backbones.cut_points import FEATURES, resolve_depths
 from thaw.core import arrays, params
+from thaw.core.cache import of_environment
 from thaw.core.errors import run
 from thaw.core.files import atomic_files, read_json, write_json
 from thaw.engines import inference
@@ -37,7 +38,8 @@ def main() -> None:
     depths = resolve_depths(freeze_depth, backbone)
     frozen_layer = min(depths, key=[None, *layers].index)  # the one nearest to the input: no layer before it ever thaws
     preset = read_json(AUGMENTATION)["preset"]
-    planned = extraction.PlannedViews(extraction.Dataset(RAW, SPLIT, AUGMENTATIONS), image, preset)
+    dataset = extraction.Dataset(RAW, SPLIT, AUGMENTATIONS, of_environment())
+    planned = extraction.PlannedViews(dataset, image, preset)
     shapes = inference.output_shapes(BACKBONE / "backbone.xml", layers, image.size)
     array = extraction.PlannedArray(len(planned.rows), frozen_layer, shapes)
     with atomic_files(OUTPUT) as folder:
@@ -51,7 +53,8 @@ def main() -> None:
                 arrays.write_rows(folder / "activations.npy", blocks, array.rows)
             else:
                 run_frozen = extraction.engine(BACKBONE, frozen_layer, image)
-                extraction.extract(planned, run_frozen, folder / "activations.npy")
+                kept = extraction.kept_outputs(dataset, BACKBONE, frozen_layer, image)
+                extraction.extract(planned, run_frozen, folder / "activations.npy", kept)
         extraction.describe(folder, RAW, planned.rows)
         cut = {"layer": frozen_layer, "thaw": depths, "image": asdict(image), "preset": preset}
         write_json(folder / "cut.json", cut, indent=None)

@@ -23,6 +23,7 @@ import numpy as np
 
 from thaw.backbones import costs
 from thaw.core import archive, params
+from thaw.core.cache import of_environment
 from thaw.core.errors import run
 from thaw.core.files import read_json, write_json
 from thaw.core.metrics_file import FINE_TUNED
@@ -75,7 +76,8 @@ def main() -> None:
     params.check_kernels(PARAMS)
     cut = read_json(ACTIVATIONS / "cut.json")
     frozen_layer, depths = cut["layer"], tuple(cut["thaw"])
-    activations = extraction.open_activations(ACTIVATIONS, extraction.Dataset(RAW, SPLIT, AUGMENTATIONS), BACKBONE)
+    dataset = extraction.Dataset(RAW, SPLIT, AUGMENTATIONS, of_environment())
+    activations = extraction.open_activations(ACTIVATIONS, dataset, BACKBONE)
     images = examples.read(ACTIVATIONS, SPLIT, labels_file=LABELS)
     params.check_task(PARAMS, images.values is not None)
     params.check_folds(PARAMS, are_folds=images.folds is not None)

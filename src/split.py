@@ -17,7 +17,7 @@ import thaw  # noqa: F401 - first: it chooses the kernels of other libraries
 import polars as pl
 import polars.selectors as cs
 
-from thaw.core import label_values, params, tables
+from thaw.core import cache, label_values, params, tables
 from thaw.core.columns import ADDED
 from thaw.core.errors import run
 from thaw.core.files import read_json
@@ -43,7 +43,7 @@ SHEET = Path("reports/duplicates.jpg")
 
 def main() -> None:
     split = params.load(PARAMS).split
-    table = tables.read_images(RAW)
+    table, pixels = tables.read_images(RAW), cache.of_environment()
     source = read_json(RAW / "source.json")
     strata, classes = source["strata"], source["classes"]
     labels = label_values.read(LABELS, table["image_id"], classes)
@@ -55,7 +55,7 @@ def main() -> None:
         warnings.append(f"split.time: {split.time} has no effect, since split.after is null")
     alike = image_ids
     if split.group_duplicates:
-        small = thumbnails.read(paths, OUTPUT.parent)
+        small = thumbnails.read(paths, OUTPUT.parent, pixels)
         alike = duplicates.group_near_duplicates(image_ids, small, mirrored=split.mirrored_duplicates)
     for group, size in duplicates.oversized_groups(alike):
         print(f"split: warning: {size:,} photographs count as near-duplicates of {group}: check whether they are")
@@ -80,7 +80,7 @@ def main() -> None:
     else:
         table = table.with_columns(split=splits.draw(table, split))
         splits.check_weights(table)
-    listing.write_sheet(paths, alike, SHEET)
+    listing.write_sheet(paths, alike, SHEET, pixels)
     tables.write(listing.groups(table), LISTING)
     columns = [*tables.SPLIT, cs.matches(tables.FOLD_COLUMNS)]
     tables.write(table.filter(pl.col("split").is_not_null()).select(columns), OUTPUT)

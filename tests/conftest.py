@@ -23,7 +23,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from thaw.core import kernels
+from thaw.core import cache, kernels
 
 ROOT = Path(__file__).parent.parent
 SMALL = {  # the parameters in which the scratch repository differs from params.yaml
@@ -122,6 +122,7 @@ def surroundings(home: Path) -> dict[str, str]:
     of_git = {f"GIT_{who}_{what}": "tests" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     return {name: str(home / name.lower()) for name in of_dvc} | of_git | {
         "DVC_NO_ANALYTICS": "1",
+        cache.LIMIT: "0",  # each run computes; a test of the cache sets its own
         "GIT_CONFIG_GLOBAL": os.devnull,
         "PYTHONDONTWRITEBYTECODE": "",  # hundreds of stages are started, and each would compile all that it imports
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -177,6 +178,14 @@ def make_source(
     ):
         checkout.run(*command, check=True)
     return checkout
+
+
+@pytest.fixture(scope="session", autouse=True)
+def without_cache():
+    """What Thaw keeps for all clones is neither read nor changed; a test of the cache makes its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(cache.LIMIT, "0")
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -612,3 +612,37 @@ def test_further_pages_and_foreign_colour_profiles_are_counted(tmp_path):
         "1 with a colour profile other than sRGB, which is not applied",
     ]
     assert remarks.count([tmp_path / "plain.jpg"]) == []
+
+
+# --- Checks ---
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"mode": "L"}, {"mode": "CMYK"}, {"subsampling": 0}])
+def test_a_check_at_a_reduced_scale_finds_the_faults_of_a_whole_decode(options):
+    """Files cut off, with bytes changed, left out or zero: found or not, and in the same words."""
+    generator = np.random.default_rng(0)
+    pixels = generator.integers(0, 256, (60, 80, 3), np.uint8)
+    image = Image.fromarray(pixels).resize((800, 600)).convert(options.get("mode", "RGB"))
+    file = io.BytesIO()
+    image.save(file, "JPEG", **{name: value for name, value in options.items() if name != "mode"})
+    whole, results = file.getvalue(), []
+    assert decoding.check(whole) == (600, 800)
+    for number in range(24):
+        at, count = int(generator.integers(2, len(whole))), int(generator.integers(1, 2000))
+        damaged = (
+            whole[:at],
+            whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :],
+            whole[:at] + whole[at + count :],
+            whole[:at] + bytes(len(whole) - at),
+        )[number % 4]
+        results.append([fault(lambda d=damaged: decoding.decode(d)), fault(lambda d=damaged: decoding.check(d))])
+    assert all(by_decode == by_check for by_decode, by_check in results)
+    assert 0 < sum(bool(by_check) for _, by_check in results) < len(results)
+
+
+def fault(decode) -> str:
+    try:
+        decode()
+    except ThawError as error:
+        return str(error)
+    return ""

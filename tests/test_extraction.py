@@ -1,15 +1,17 @@
 """The extraction: its size is known before it begins, and recomputed outputs are those of the array."""
 
 import json
+import shutil
 from collections import namedtuple
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import polars as pl
 import pytest
 from PIL import Image as Picture
 
-from thaw.core import tables
+from thaw.core import kept_rows, tables
+from thaw.core.cache import HEADER, Cache
 from thaw.core.errors import ThawError
 from thaw.engines import inference, openvino_setup
 from thaw.engines.keras_setup import keras
@@ -122,6 +124,181 @@ def test_views_are_flipped_before_they_pass_the_frozen_layers(folder, planned, a
     outputs = np.concatenate(list(run(inference.rebatch([np.flip(views, axes)]))))
     flipped = Recomputed(planned, folder, "cut", IMAGE).flipped(axes)
     np.testing.assert_array_equal(flipped[rows], outputs, strict=True)
+
+
+# --- Kept outputs ---
+
+
+class Counted:
+    """Extractions of one folder with a cache; `computed` counts the views that went through the network."""
+
+    def __init__(self, backbone, cache):
+        self.backbone, self.cache, self.computed = backbone, cache, 0
+
+    def extract(self, dataset, image=IMAGE, layer="cut", run=None) -> bytes:
+        """Return the array as bytes."""
+        dataset = replace(dataset, cache=self.cache)
+        run = run or extraction.engine(self.backbone, layer, image)
+
+        def counted(batches):
+            for batch in run(batches):
+                self.computed += len(batch)
+                yield batch
+
+        output = self.cache.folder.parent / "array.npy"
+        kept = extraction.kept_outputs(dataset, self.backbone, layer, image)
+        extraction.extract(PlannedViews(dataset, image), counted, output, kept)
+        return output.read_bytes()
+
+
+CHECK = 5  # views with which an engine is checked before outputs are kept
+
+
+@pytest.fixture
+def counted(folder, tmp_path):
+    return Counted(folder, Cache(tmp_path / "cache", 10**9))
+
+
+@pytest.fixture
+def own(folder, tmp_path):
+    """A dataset that may be changed."""
+    shutil.copytree(folder / "raw", tmp_path / "raw")
+    for name in ("split.csv", "augmentations.csv"):
+        shutil.copyfile(folder / name, tmp_path / name)
+    return Dataset(tmp_path / "raw", tmp_path / "split.csv", tmp_path / "augmentations.csv")
+
+
+def from_scratch(folder, dataset, tmp_path, layer="cut"):
+    extraction.extract(PlannedViews(dataset, IMAGE), extraction.engine(folder, layer, IMAGE), tmp_path / "scratch.npy")
+    return (tmp_path / "scratch.npy").read_bytes()
+
+
+def without(dataset, *image_ids):
+    """The same without some images, beside it."""
+    for path in (dataset.split, dataset.augmentations):
+        table = pl.read_csv(path)
+        tables.write(table.filter(~pl.col("image_id").is_in(image_ids)), path.with_name(f"fewer-{path.name}"))
+    return replace(dataset, **{name: getattr(dataset, name).with_name(f"fewer-{getattr(dataset, name).name}")
+                               for name in ("split", "augmentations")})  # fmt: skip
+
+
+def entries(cache):
+    return [entry.path for entry in cache.entries("outputs")]
+
+
+@pytest.mark.parametrize("layer", ["cut", "features"])
+def test_a_second_run_computes_nothing_and_gives_the_same_bytes(folder, dataset, counted, tmp_path, layer):
+    expected = from_scratch(folder, dataset, tmp_path, layer)
+    assert counted.extract(dataset, layer=layer) == expected
+    assert counted.computed == 17 + CHECK and len(entries(counted.cache)) == 1
+    assert counted.extract(dataset, layer=layer) == expected
+    assert counted.computed == 17 + CHECK and len(entries(counted.cache)) == 1
+
+
+@pytest.mark.parametrize("new", [["p0"], ["p6"], ["p1", "p3", "p5"]])
+def test_of_added_images_alone_the_views_are_computed(folder, dataset, own, counted, tmp_path, new):
+    counted.extract(without(own, *new))
+    before = counted.computed
+    assert counted.extract(own) == from_scratch(folder, dataset, tmp_path)
+    views = sum(3 if image_id < "p5" else 1 for image_id in new)
+    assert counted.computed - before == views + CHECK
+
+
+def test_a_longer_plan_computes_the_new_copies_alone(folder, own, counted, tmp_path):
+    counted.extract(own)
+    before, more = counted.computed, AUGMENT.model_copy(update={"copies": 3})
+    tables.write(augmentation_plan.draw([f"p{number}" for number in range(5)], more), own.augmentations)
+    assert counted.extract(own) == from_scratch(folder, own, tmp_path)
+    assert counted.computed - before == 5 + CHECK
+
+
+def test_what_an_output_rests_on_is_in_its_key(folder, own, counted, tmp_path):
+    counted.extract(own)
+    for change in ("content", "size", "resize", "layer", "view", "network"):
+        before = counted.computed
+        if change == "content":
+            image = own.raw / "images" / "p2.png"
+            image.write_bytes((own.raw / "images" / "p3.png").read_bytes()[:-1] + b"\x83")
+            expected = 3
+        elif change == "view":
+            plan = pl.read_csv(own.augmentations)
+            tables.write(
+                plan.with_columns(rotation=pl.col("rotation") + (pl.int_range(pl.len()) == 4)), own.augmentations
+            )
+            expected = 1
+        elif change == "network":
+            counted.backbone = shutil.copytree(folder, tmp_path / "network")
+            weights = counted.backbone / "backbone.bin"
+            weights.write_bytes(weights.read_bytes() + b"\0")
+            expected = 17
+        else:
+            expected = 17
+        image = {"size": replace(IMAGE, size=24), "resize": replace(IMAGE, resize="pad")}.get(change, IMAGE)
+        counted.extract(own, image, layer="features" if change == "layer" else "cut")
+        assert counted.computed - before == expected + CHECK, change
+
+
+@pytest.mark.parametrize("place", [-1, HEADER.size + 30, None])
+def test_what_is_damaged_is_computed_again(folder, dataset, counted, place, capfd):
+    """The last row, the index, or the whole entry, which is cut short."""
+    expected = counted.extract(dataset)
+    [path] = entries(counted.cache)
+    content = bytearray(path.read_bytes())
+    if place is None:
+        del content[len(content) // 2 :]
+    else:
+        content[place] ^= 1
+    path.write_bytes(content)
+    before = counted.computed
+    assert counted.extract(dataset) == expected
+    assert counted.computed - before == 17 + CHECK and path.exists()
+    assert counted.extract(dataset) == expected
+    assert counted.computed - before == 17 + CHECK
+    assert capfd.readouterr().err.count("is damaged") == 1
+
+
+def test_a_run_that_is_killed_goes_on_from_what_it_kept(dataset, counted, monkeypatch):
+    expected = counted.extract(dataset)
+    counted.cache.shrink(0)
+    monkeypatch.setattr(kept_rows, "SEGMENT_BYTES", 3 * 16 * 16 * 4 * 2)  # of three or four rows of the cut
+    run = extraction.engine(counted.backbone, "cut", IMAGE)
+
+    def stopped(batches):
+        for number, batch in enumerate(run(batches)):
+            if number == 6:
+                raise KeyboardInterrupt
+            yield batch
+
+    with pytest.raises(KeyboardInterrupt):
+        counted.extract(dataset, run=stopped)
+    before = counted.computed
+    assert counted.extract(dataset) == expected
+    assert counted.computed - before == 17 - 12 + CHECK
+
+
+def test_an_engine_whose_outputs_depend_on_the_batch_keeps_none(dataset, counted, capfd):
+    def depends(batches):
+        for batch in batches:
+            yield batch[:, ::2, ::2, :1].astype(np.float16) + len(batch)
+
+    counted.extract(dataset, run=depends)
+    assert not entries(counted.cache) and "none of them is kept" in capfd.readouterr().err
+
+
+def test_outputs_that_do_not_fit_are_said_before_the_work(dataset, counted, capfd):
+    expected = counted.extract(dataset)
+    counted.cache.shrink(0)
+    counted.cache = Cache(counted.cache.folder, 10_000)
+    assert counted.extract(dataset) == expected
+    assert "17 new outputs need 35 kB" in capfd.readouterr().err and not entries(counted.cache)
+
+
+def test_no_outputs_are_kept_of_pixels_without_a_cache_or_on_another_engine(folder, dataset, counted):
+    cached = replace(dataset, cache=counted.cache)
+    assert extraction.kept_outputs(cached, folder, "cut", IMAGE) is not None
+    assert extraction.kept_outputs(dataset, folder, "cut", IMAGE) is None
+    assert extraction.kept_outputs(cached, folder, None, IMAGE) is None
+    assert extraction.kept_outputs(cached, folder, "cut", replace(IMAGE, engine="tensorflow")) is None
 
 
 def test_a_size_that_is_not_named_is_that_of_the_backbone(tmp_path):

@@ -283,6 +283,12 @@ def test_the_rows_of_the_readme_are_those_of_the_reference():
     assert not [row for row in rows if row not in page]
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/understand/frozen-once.md"])
+def test_every_package_of_the_library_is_on_the_map(page):
+    packages = {path.parent.name for path in (SRC / "thaw").glob("*/*.py")}
+    assert not {name for name in packages if f"`{name}`" not in (ROOT / page).read_text(encoding="utf-8")}
+
+
 def test_each_output_is_described_once():
     files = {"a.csv": "a table", "plots/*.csv": "curves"}
     stages = {"one": {"outs": ["a.csv"], "plots": [{"plots/b.csv": {}}]}}

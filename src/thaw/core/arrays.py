@@ -58,8 +58,7 @@ class Rows:
 
     def __getitem__(self, key: slice | np.ndarray) -> np.ndarray:
         values = self._array[self._rows[key]]
-        if isinstance(self._array, np.memmap):
-            release(self._array)
+        release(self._array)
         return values
 
 
@@ -101,13 +100,16 @@ def read_ahead(array: np.ndarray, batches: Iterable[np.ndarray]) -> Iterator[np.
 
     def read(rows: np.ndarray) -> np.ndarray:
         batch = array[rows]
-        if isinstance(array, np.memmap):
-            release(array)
+        release(array)
         return batch
 
     return prefetch.map_in_order(read, batches, threads=1, ahead=1)
 
 
-def release(array: np.memmap) -> None:
-    """Give the pages of a memory map back to the system, so that they no longer count as this process' memory."""
-    array._mmap.madvise(mmap.MADV_DONTNEED)
+def release(array: np.ndarray) -> None:
+    """Give the pages of a memory map back to the system, so that they no longer count as this process' memory.
+
+    What is in memory anyway stays.
+    """
+    if getattr(array, "_mmap", None):  # of a map, and of views of it
+        array._mmap.madvise(mmap.MADV_DONTNEED)

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from thaw.core import arrays
+from thaw.core.cache import Cache
 from thaw.core.errors import ThawError
 from thaw.evaluation import comparison, label_errors
 from thaw.evaluation.models import TrainedModels
@@ -183,9 +184,9 @@ def nearest_training_images(
 def load_pixels(models: TrainedModels, positions: Iterable[int]) -> Pixels:
     """Return what the network sees of each image. An image that is gone since the run is no reason to stop."""
     paths, image = dict(models.images.select("image_id", "path").iter_rows()), models.metadata["image"]
-    ids = models.examples.image_ids
+    ids, dataset = models.examples.image_ids, models.files.dataset
     return {
-        position: load_image(models.files.dataset.raw / paths[ids[position]], image["size"], image["resize"])
+        position: load_image(dataset.raw / paths[ids[position]], image["size"], image["resize"], dataset.cache)
         for position in sorted(positions)
     }
 
@@ -293,10 +294,13 @@ def predicted_and_rivals(probabilities: np.ndarray, labels: np.ndarray) -> tuple
     return predicted, np.where(predicted == labels, rest.argmax(axis=1), labels)
 
 
-def load_image(path: Path, size: int, resize: str) -> np.ndarray | None:
-    """Return the (size, size, 3) uint8 pixels that the network sees of an image; None where it cannot be read."""
+def load_image(path: Path, size: int, resize: str, cache: Cache | None = None) -> np.ndarray | None:
+    """Return the (size, size, 3) uint8 pixels that the network sees of an image; None where it cannot be read.
+
+    `cache`: of decoded pixels.
+    """
     try:
-        return views.network_input(path, size, resize)
+        return next(views.draw([path], [[None]], size, resize, cache))[0]
     except ThawError:
         return None
 

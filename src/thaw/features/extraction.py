@@ -1,29 +1,45 @@
 """Both extractions: every planned view of every image through the frozen layers, into one array.
 
-If the array would not fit on the disk, `Recomputed` replaces it: it computes the same rows when they are read.
+The cache keeps each row under the hash of all that it rests on, so that the next run computes only what is new. If the
+array would not fit on the disk, `Recomputed` replaces it: it computes the same rows when they are read.
 """
 
 import copy
+import hashlib
+import importlib.metadata
+import itertools
+import json
+import os
+import platform
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import polars as pl
 
-from thaw.core import arrays, progress, tables
+from thaw.core import arrays, kernels, progress, tables
+from thaw.core.cache import Cache, say, size_text
 from thaw.core.errors import ThawError
 from thaw.core.files import read_json, write_json
+from thaw.core.kept_rows import KEY_BYTES, KeptRows
 from thaw.engines import inference
-from thaw.images import views
+from thaw.images import augmentation, augmentation_plan, decoding, views
 
 if TYPE_CHECKING:
     from thaw.parameters.image import Image
 
 AUTO = "auto"  # as `image.resize`: crop or squash, as validation decides
+COMPUTING = (  # the code on which the bytes of an output rest, beside that of `decoding.CODE`
+    *(Path(module.__file__) for module in (augmentation, views, kernels, inference)),
+    Path(inference.__file__).with_name("openvino_setup.py"),
+    Path(__file__),
+)
 RESIZE = "image.json"  # in the folder of the features: where `image.resize` is auto, the choice, and why; else null
 
 
@@ -44,6 +60,7 @@ class Dataset:
     raw: Path  # folder with the images and images.csv
     split: Path  # split.csv
     augmentations: Path  # augmentations.csv
+    cache: Cache | None = None  # of decoded pixels, and of the outputs of the frozen layers
 
 
 def sized(image: "Image", backbone: Path) -> ImageSettings:
@@ -98,11 +115,33 @@ class PlannedViews:
         augmented = self._plan.select(*tables.ROWS).with_row_index("planned")
         self._rows = pl.concat([plain, augmented], how="diagonal").sort("image_id", "copy")
         self._paths = dict(tables.read_images(dataset.raw).select("image_id", "path").iter_rows())
-        self._raw, self._image = dataset.raw, image
+        self._raw, self._image, self._cache = dataset.raw, image, dataset.cache
 
     @property
     def rows(self) -> pl.DataFrame:
         return self._rows.select(*tables.ROWS)
+
+    @property
+    def size(self) -> int:
+        """Pixels of each side of a view."""
+        return self._image.size
+
+    def keys(self, rows: np.ndarray) -> np.ndarray:
+        """Return a hash for each of these rows, (n, KEY_BYTES) uint8: of the image file and of the values of its view.
+
+        Raises ThawError if a file is missing.
+        """
+        chosen = self._rows[rows]
+        image_ids = chosen["image_id"].unique(maintain_order=True).to_list()
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            contents = pool.map(_content_hash, (self._raw / self._paths[image_id] for image_id in image_ids))
+            contents = dict(zip(image_ids, contents, strict=True))
+        plan, keys = self._plan.select(pl.col(augmentation_plan.COLUMNS).cast(pl.Float64)), []
+        for block in chosen.iter_slices():
+            values = plan.select(pl.all().gather(block["planned"])).to_numpy()  # of a plain view, all are NaN
+            for image_id, row in zip(block["image_id"], np.ascontiguousarray(values), strict=True):
+                keys.append(hashlib.blake2b(contents[image_id] + row.tobytes(), digest_size=KEY_BYTES).digest())
+        return np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY_BYTES)
 
     def draw(self, rows: np.ndarray | slice = slice(None)) -> Iterator[np.ndarray]:
         """Yield the views of these rows, as `views.draw` does. Successive views of one image are one array."""
@@ -116,7 +155,16 @@ class PlannedViews:
             ),
             self._image.size,
             self._image.resize,
+            self._cache,
         )
+
+
+def _content_hash(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except FileNotFoundError:
+        raise ThawError(f"{path}: no such file") from None
 
 
 def describe(folder: Path, raw: Path, rows: pl.DataFrame) -> None:
@@ -126,13 +174,80 @@ def describe(folder: Path, raw: Path, rows: pl.DataFrame) -> None:
     write_json(folder / "classes.json", classes, indent=None)
 
 
-def extract(planned: PlannedViews, run: inference.Run, output: Path) -> None:
-    """Write the output of `run` for every view as the array `output`."""
+def kept_outputs(dataset: Dataset, backbone: Path, layer: str | None, image: ImageSettings) -> KeptRows | None:
+    """Return the outputs of a frozen layer that the cache of a dataset keeps; None if it keeps none.
+
+    It keeps those of OpenVINO alone: on a GPU, the same views can give other bytes.
+    """
+    if dataset.cache is None or layer is None or image.engine != "openvino":
+        return None
+    network = backbone / "backbone.xml"
+    shape = inference.output_shapes(network, [layer], image.size)[layer]
+    files = [network, network.with_suffix(".bin"), *COMPUTING]
+    machine = "" if kernels.CHOICE.baseline and not kernels.CHOICE.late else platform.node()
+    settings = {
+        "files": [hashlib.sha256(file.read_bytes()).hexdigest() for file in files],
+        "libraries": [importlib.metadata.version("openvino"), cv2.__version__, np.__version__, decoding.CODE],
+        "kernels": [kernels.describe(kernels.CHOICE), machine],
+        "columns": augmentation_plan.COLUMNS,
+        "layer": layer,
+        "image": asdict(image),
+    }
+    kind = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
+    return KeptRows(dataset.cache, kind, shape, _dtype(layer))
+
+
+def outputs(
+    planned: PlannedViews, run: inference.Run, kept: KeptRows | None = None, rows: np.ndarray | None = None
+) -> Iterator[np.ndarray]:
+    """Yield the outputs of `run` for views, in their order, in batches of any length.
+
+    Args:
+        planned: The views.
+        run: The frozen layers.
+        kept: Outputs of the same layers, which are not computed again; those that are computed are added.
+        rows: Numbers of the views; None: all.
+    """
+    rows = np.arange(len(planned.rows)) if rows is None else rows
+
+    def compute(new: np.ndarray) -> Iterator[np.ndarray]:
+        return run(inference.rebatch(planned.draw(new)))
+
+    if kept is None:
+        yield from compute(rows)
+        return
+    keys = planned.keys(rows)
+    places = kept.find(keys)
+    is_new = places[:, 0] < 0
+    if is_new.any() and not _computes_each_alone(run, planned.size):
+        yield from compute(rows)
+        return
+    kept.announce(int(is_new.sum()))
+    computed = kept.keep(keys[is_new], compute(rows[is_new]))
+    each_computed = (output[None] for batch in computed for output in batch)
+    ends = np.flatnonzero(np.diff(is_new)) + 1
+    for start, end in itertools.pairwise([0, *ends.tolist(), len(rows)]):
+        yield from itertools.islice(each_computed, end - start) if is_new[start] else kept.read(places[start:end])
+    yield from each_computed  # none is left: this ends the computation, which keeps the last rows
+
+
+def _computes_each_alone(run: inference.Run, size: int) -> bool:
+    """Return whether an output is the same bytes whatever other views are computed with it; if not, say so."""
+    pair = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8)
+    [first], [together], [swapped] = (list(run([batch])) for batch in (pair[:1], pair, pair[::-1]))
+    is_same = together.tobytes() == swapped[::-1].tobytes() and first.tobytes() == together[:1].tobytes()
+    if not is_same:
+        say("the outputs of this network depend on which photographs are computed together: none of them is kept")
+    return is_same
+
+
+def extract(planned: PlannedViews, run: inference.Run, output: Path, kept: KeptRows | None = None) -> None:
+    """Write the output of `run` for every view as the array `output`. `kept`: see `outputs`."""
     count = len(planned.rows)
     with progress.bar(output.stem, count) as bar:
 
         def counted() -> Iterator[np.ndarray]:
-            for batch in run(inference.rebatch(planned.draw())):
+            for batch in outputs(planned, run, kept):
                 bar.update(len(batch))
                 yield batch
 
@@ -187,13 +302,6 @@ def check_space(folder: Path, array: PlannedArray, remedy: str) -> None:
         f"{array.rows:,} outputs of {array.layer or 'the input'}, {array.shape} each, need {array.size} of disk, but "
         f"{size_text(free)} are free: {''.join(fitting[:1])}{remedy}"
     )
-
-
-def size_text(size: int) -> str:
-    """Return a number of bytes as text, such as `12 MB`."""
-    if size < 1e6:
-        return f"{size / 1e3:,.0f} kB"
-    return f"{size / 1e6:,.0f} MB" if size < 1e9 else f"{size / 1e9:,.1f} GB"
 
 
 def open_activations(folder: Path, dataset: Dataset, backbone: Path) -> "np.memmap | Recomputed":

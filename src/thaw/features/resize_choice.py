@@ -8,6 +8,7 @@ import polars as pl
 
 from thaw.backbones.cut_points import FEATURES
 from thaw.core import progress, tables
+from thaw.core.kept_rows import KeptRows
 from thaw.engines import inference
 from thaw.features import extraction
 from thaw.features.examples import Examples, losses, training_weights
@@ -61,8 +62,9 @@ def choose(dataset: Dataset, images: Examples, image: ImageSettings, backbone: P
     validation = images.take(np.concatenate([part.positions("validation") for part in parts]))
     each = {}
     for resize in ("crop", "squash"):
-        planned = PlannedViews(dataset, replace(image, resize=resize))
-        features = _features(planned, run, images.rows[used], resize)
+        resized = replace(image, resize=resize)
+        kept = extraction.kept_outputs(dataset, backbone, FEATURES, resized)
+        features = _features(PlannedViews(dataset, resized), run, kept, images.rows[used], resize)
         each[resize] = np.concatenate([_best_losses(part.take(used), features, resize) for part in parts])
     change = paired_change(each["squash"], each["crop"], validation)
     means = {resize: float(np.average(values, weights=validation.weights)) for resize, values in each.items()}
@@ -77,9 +79,11 @@ def has_oblong(dataset: Dataset) -> bool:
     return used.select((longer > SQUARE * shorter).any()).item()
 
 
-def _features(planned: PlannedViews, run: inference.Run, rows: np.ndarray, resize: str) -> np.ndarray:
-    """Return the pooled features of these views, (len(rows), channels) float16."""
-    batches = run(inference.rebatch(planned.draw(rows)))
+def _features(
+    planned: PlannedViews, run: inference.Run, kept: KeptRows | None, rows: np.ndarray, resize: str
+) -> np.ndarray:
+    """Return the pooled features of these views, (len(rows), channels) float16. `kept`: see `extraction.outputs`."""
+    batches = extraction.outputs(planned, run, kept, rows)
     with progress.bar(f"comparing image.resize, {resize}", len(rows), leave=False) as bar:
         blocks = []
         for batch in batches:

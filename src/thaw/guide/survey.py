@@ -119,7 +119,7 @@ def open_sample(source: str, path: Path, listing: Listing) -> Survey:
     for image in _evenly(readable, DECODED):
         begin = time.thread_time()  # of this core: what else runs has no effect
         try:
-            decoding.decode(image)
+            decoding.check(image)
         except ThawError as error:
             unreadable.append(str(error))
         seconds.append(time.thread_time() - begin)

@@ -13,7 +13,10 @@ import runpy
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from unittest import mock
+
+WITHOUT_TENSORFLOW = "thaw.engines.keras_without_tensorflow"  # would hold for all that this process does later
 
 
 class _Parsed(BaseException):  # no script catches it
@@ -32,12 +35,18 @@ def parser_of(script: Path) -> argparse.ArgumentParser | None:
     def parse_args(parser, *args, **kwargs):
         raise _Parsed(parser)
 
+    before = sys.modules.get(WITHOUT_TENSORFLOW)
+    sys.modules[WITHOUT_TENSORFLOW] = ModuleType(WITHOUT_TENSORFLOW)
     patched = mock.patch.object(argparse.ArgumentParser, "parse_args", parse_args)
     with patched, mock.patch.object(sys, "argv", [script.as_posix()]), contextlib.redirect_stderr(io.StringIO()):
         try:
             runpy.run_path(str(script), run_name="__main__")
         except _Parsed as parsed:
             return parsed.parser
+        finally:
+            del sys.modules[WITHOUT_TENSORFLOW]
+            if before is not None:
+                sys.modules[WITHOUT_TENSORFLOW] = before
     raise AssertionError(f"{script} imports argparse and parses no arguments")
 
 

@@ -1,14 +1,25 @@
-"""Decode image files of any kind to upright RGB pixels, and resize these to square views."""
+"""Decode image files of any kind to upright RGB pixels, and resize these to square views.
 
+The pixels of a large JPEG can be kept in a cache. Of 12 megapixels, decoding takes twelve times as long as reading them
+there. They are told apart by the content of the file, by the scale, and by the code that decodes.
+"""
+
+import contextlib
+import hashlib
 import io
+import math
 import struct
 import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+import PIL
+from PIL import Image, UnidentifiedImageError, features
 
+from thaw.core.cache import LIMIT, Cache, say, size_text
 from thaw.core.errors import ThawError
 from thaw.images import pixel_values
 
@@ -29,6 +40,17 @@ UPRIGHT = {  # EXIF orientation → the operation that makes the pixels upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+TRANSPOSED = (5, 6, 7, 8)  # the orientations of an image whose sides change places
+
+CHECKED_SIDE = 256  # pixels that the shorter side keeps where an image is only checked
+MIN_KEPT_BYTES = 250_000  # of a file: decoding a smaller one takes at most 2 ms, and its pixels are larger than itself
+JPEG_START = b"\xff\xd8\xff"
+SHAPE = struct.Struct("<III")  # height, width and channels, before the pixels in the cache
+SAMPLED = 50  # images by which the size of the pixels of all is estimated
+CODE = hashlib.sha256(
+    b"".join(Path(file).read_bytes() for file in (__file__, pixel_values.__file__))
+    + f"{PIL.__version__} {features.version('jpg')}".encode()
+).hexdigest()[:16]
 
 
 def decode(source: Path | bytes, min_size: int | None = None, bits: int | None = None) -> np.ndarray:
@@ -42,12 +64,44 @@ def decode(source: Path | bytes, min_size: int | None = None, bits: int | None =
     faster. Raises ThawError, with one line, where the file is missing, truncated, empty, too large or not an image;
     UnknownDepthError where neither the file nor `bits` says what is white.
     """
+    with _opened(source) as image:
+        if min_size is not None:
+            _reduce(image, min_size)
+        return _upright_rgb(image, source, bits)
+
+
+class Reduced(NamedTuple):
+    """How large an image is that is decoded at a reduced scale."""
+
+    upright: tuple[int, int]  # height and width of the whole image
+    decoded: tuple[int, int]  # width and height of what is decoded, before it is made upright
+
+
+def reduced_size(source: Path | bytes, min_size: int) -> Reduced | None:
+    """Return how large an image is, by its header; None if `decode` with this `min_size` does not reduce it.
+
+    Raises ThawError if it cannot be opened.
+    """
+    with _opened(source) as image:
+        return _reduce(image, min_size)
+
+
+def _reduce(image: Image.Image, min_size: int) -> Reduced | None:
+    """Have an image loaded at the smallest scale with `min_size` pixels; None if this is that of the image itself."""
+    width, height = image.size
+    image.draft("RGB", (min_size, min_size))
+    if image.size == (width, height):
+        return None
+    return Reduced((width, height) if _orientation(image) in TRANSPOSED else (height, width), image.size)
+
+
+@contextlib.contextmanager
+def _opened(source: Path | bytes) -> Iterator[Image.Image]:
+    """Open an image; raises ThawError where this, or what is done with it, fails."""
     name = source if isinstance(source, Path) else "image"
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            if min_size is not None:
-                image.draft("RGB", (min_size, min_size))
-            return _upright_rgb(image, source, bits)
+            yield image
     except FileNotFoundError:
         raise ThawError(f"{name}: no such file") from None
     except UnidentifiedImageError:
@@ -143,3 +197,92 @@ def centre_crop(canvas: np.ndarray, size: int) -> np.ndarray:
     view = canvas[top : top + size, left : left + size]
     grey = grey_channel(view)
     return view if grey is None else cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
+
+
+def read(path: Path, min_size: int, cache: Cache | None) -> np.ndarray:
+    """Return the pixels of an image file as `decode` does: from the cache, if it has them; else it keeps them."""
+    content = _large_jpeg(path) if cache else None
+    return decode(path, min_size) if content is None else _read(path, content, min_size, cache)
+
+
+def check(source: Path | bytes, cache: Cache | None = None) -> tuple[int, int]:
+    """Return the height and width of an image, upright, after all of it was decoded; raises as `decode` does.
+
+    A JPEG is decoded at a reduced scale, in a third of the time: the decoder reads every byte and finds the same
+    faults. The cache keeps the pixels of a file for later stages.
+    """
+    content = _large_jpeg(source) if cache else None
+    if content is None:
+        with _opened(source) as image:
+            reduced = _reduce(image, CHECKED_SIDE)
+            pixels = _upright_rgb(image, source, bits=None)
+    else:
+        pixels = _read(source, content, CHECKED_SIDE, cache)
+        reduced = reduced_size(content, CHECKED_SIDE)
+    return reduced.upright if reduced else pixels.shape[:2]
+
+
+def announce(paths: Sequence[Path], cache: Cache | None) -> None:
+    """Tell the person, before the work, if the pixels of these image files are more than the cache may hold."""
+    if cache is None or not paths:
+        return
+    sample = paths[:: -(-len(paths) // SAMPLED)]
+    needed = len(paths) * sum(map(_kept_bytes, sample)) // len(sample)
+    if needed > cache.limit:
+        say(
+            f"the pixels of {len(paths):,} photographs need about {size_text(needed)}, and the cache {cache.folder} "
+            f"holds up to {size_text(cache.limit)} ({LIMIT}): each stage decodes those again that do not fit"
+        )
+
+
+def _read(path: Path, content: bytes, min_size: int, cache: Cache) -> np.ndarray:
+    try:
+        reduced = reduced_size(content, min_size)
+        name = _name(content, reduced) if reduced else ""
+        kept = cache.get(name) if reduced else None
+        if kept is not None:
+            return _unpacked(kept)
+        pixels = decode(content, min_size)
+    except ThawError:
+        return decode(path, min_size)  # raises the same error, with the name of the file
+    if reduced:
+        cache.put(name, _packed(pixels))
+    return pixels
+
+
+def _name(content: bytes, reduced: Reduced) -> str:
+    digest, (width, height) = hashlib.sha256(content).hexdigest(), reduced.decoded
+    return f"pixels/{digest[:2]}/{digest[2:]}-{width}x{height}-{CODE}"
+
+
+def _packed(pixels: np.ndarray) -> bytes:
+    grey = grey_channel(pixels)
+    channels = pixels if grey is None else grey[:, :, None]
+    return SHAPE.pack(*channels.shape) + channels.tobytes()
+
+
+def _unpacked(kept: bytes) -> np.ndarray:
+    shape = SHAPE.unpack_from(kept)
+    pixels = np.frombuffer(kept, np.uint8, offset=SHAPE.size).reshape(shape)
+    return pixels if shape[2] == 3 else _rgb(pixels[:, :, 0])
+
+
+def _large_jpeg(path: Path) -> bytes | None:
+    """Return the content of a JPEG file that is large enough; None of any other file, or of one that is not there."""
+    try:
+        if path.stat().st_size < MIN_KEPT_BYTES:
+            return None
+        with path.open("rb") as file:
+            start = file.read(len(JPEG_START))
+            return start + file.read() if start == JPEG_START else None
+    except OSError:  # decoding it gives the reason
+        return None
+
+
+def _kept_bytes(path: Path) -> int:
+    """Return how many bytes the cache would keep of an image file."""
+    try:
+        reduced = reduced_size(path, CHECKED_SIDE) if path.stat().st_size >= MIN_KEPT_BYTES else None
+    except (OSError, ThawError):
+        return 0
+    return 3 * math.prod(reduced.decoded) if reduced else 0

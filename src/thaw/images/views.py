@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from thaw.core import prefetch
+from thaw.core.cache import Cache
 from thaw.images import augmentation, decoding
 
 MAX_AHEAD = 32  # images decoded before the reader asks for them: enough to keep every core busy, little memory
@@ -26,10 +27,12 @@ def network_input(source: Path | bytes, size: int, resize: str, bits: int | None
         ThawError: the image cannot be read.
     """
     # A copy: the view alone then stays in memory, not the larger canvas that it is a part of.
-    return decoding.centre_crop(_canvas(source, size, resize, bits), size).copy()
+    return decoding.centre_crop(decoding.fit(decoding.decode(source, size, bits), size, resize), size).copy()
 
 
-def draw(paths: Iterable[Path], plans: Iterable[Plan], size: int, resize: str) -> Iterator[np.ndarray]:
+def draw(
+    paths: Iterable[Path], plans: Iterable[Plan], size: int, resize: str, cache: Cache | None = None
+) -> Iterator[np.ndarray]:
     """Yield the planned views of each image, in the order of the images.
 
     Each image is decoded once, on one thread per core.
@@ -39,6 +42,7 @@ def draw(paths: Iterable[Path], plans: Iterable[Plan], size: int, resize: str) -
         plans: The views of each file.
         size: Pixels of each side of a view.
         resize: `crop`, `pad` or `squash`; see `decoding.fit`.
+        cache: Of decoded pixels.
 
     Yields:
         (views, size, size, 3) uint8 RGB for each image.
@@ -49,13 +53,9 @@ def draw(paths: Iterable[Path], plans: Iterable[Plan], size: int, resize: str) -
 
     def draw_image(item: tuple[Path, Plan]) -> np.ndarray:
         path, plan = item
-        canvas = _canvas(path, size, resize)
+        canvas = decoding.fit(decoding.read(path, size, cache), size, resize)
         return np.stack(
             [augmentation.apply(canvas, size, row) if row else decoding.centre_crop(canvas, size) for row in plan]
         )
 
     return prefetch.map_in_order(draw_image, zip(paths, plans, strict=True), os.cpu_count(), MAX_AHEAD)
-
-
-def _canvas(source: Path | bytes, size: int, resize: str, bits: int | None = None) -> np.ndarray:
-    return decoding.fit(decoding.decode(source, size, bits), size, resize)

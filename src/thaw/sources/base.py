@@ -10,14 +10,11 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from thaw.core.errors import ThawError
 from thaw.core.section import Section
 from thaw.core.task import SINGLE
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 class UnreachableError(ThawError):
@@ -81,9 +78,9 @@ class Listing:
         max_per_class: the number of images to take of each class; None takes all. With several labels, the number of
             those that show the class, and of those that do not.
         min_per_class: with fewer images of a class, collecting them is an error.
-        read: brings an image to its path and returns its pixels, (height, width, 3). It raises ThawError if the image
-            is to be left out, with the reason; FailingError or UnreachableError if the image may still arrive later.
-            It is called in several threads. None: the files are there already.
+        read: brings an image to its path, checks it, and returns its height and width. It raises ThawError if the
+            image is to be left out, with the reason; FailingError or UnreachableError if the image may still arrive
+            later. It is called in several threads. None: the files are there already.
         workers: the number of these threads; None is one per core.
         bits: of the values of images of more than 8 bits that do not say it; see `images.pixel_values`.
         seen: without `read`: each file that is not left out was there when it was listed. One that is gone has been
@@ -96,7 +93,7 @@ class Listing:
     images: list[SourceImage]
     max_per_class: int | None = None
     min_per_class: int = 1
-    read: Callable[[SourceImage], "np.ndarray"] | None = None
+    read: Callable[[SourceImage], tuple[int, int]] | None = None
     workers: int | None = None
     bits: int | None = None
     seen: bool = False

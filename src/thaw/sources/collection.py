@@ -19,6 +19,7 @@ import polars.selectors as cs
 from PIL import Image
 
 from thaw.core import progress, tables
+from thaw.core.cache import Cache
 from thaw.core.encodings import printable
 from thaw.core.errors import ThawError
 from thaw.core.files import clone, write_json
@@ -35,8 +36,12 @@ MAX_CLASSES = 10_000
 ROTATIONS = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
 
 
-def collect(listing: Listing, raw: Path, added: Listing | None = None) -> tuple[pl.DataFrame, pl.DataFrame]:
+def collect(
+    listing: Listing, raw: Path, added: Listing | None = None, cache: Cache | None = None
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Copy the images of a listing into `raw/images`; write `images.csv`, `labels.csv`, `missing.csv`, `source.json`.
+
+    To find damage, each image is decoded. The `cache` keeps the pixels for later stages.
 
     Of each class, these are the first `listing.max_per_class` images that can be read: the next image in the listing
     replaces one that cannot. With several labels, they are so many that show a class, and so many that do not; each
@@ -64,7 +69,7 @@ def collect(listing: Listing, raw: Path, added: Listing | None = None) -> tuple[
     results = []
     for part in parts:
         offered = _candidates(part)
-        copied, lost = _copy_all(part, offered, raw)
+        copied, lost = _copy_all(part, offered, raw, cache)
         results.append((part, copied, lost))
         candidates = {kind: candidates.get(kind, []) + images for kind, images in offered.items()}
         rows = {kind: rows.get(kind, []) + some for kind, some in copied.items()}
@@ -171,7 +176,7 @@ def _labels(images: Iterable[SourceImage]) -> pl.DataFrame:
 
 
 def _copy_all(
-    listing: Listing, candidates: dict[_Kind, list[SourceImage]], raw: Path
+    listing: Listing, candidates: dict[_Kind, list[SourceImage]], raw: Path, cache: Cache | None
 ) -> tuple[dict[_Kind, list[dict[str, object]]], dict[str, tuple[str, str]]]:
     """Copy the images that count, tried in the order of the candidates of each kind.
 
@@ -180,6 +185,9 @@ def _copy_all(
     round are read.
     """
     most = listing.max_per_class
+    if listing.read is None:
+        paths = {image.image_id: image.path for images in candidates.values() for image in images[:most]}
+        decoding.announce(list(paths.values()), cache)
     waiting = {kind: iter(images) for kind, images in candidates.items()}
     rows: dict[_Kind, list[dict[str, object]]] = {kind: [] for kind in candidates}
     copied: dict[str, dict[str, object]] = {}
@@ -198,7 +206,8 @@ def _copy_all(
             for image in islice(images, None if most is None else most - len(rows[kind]))
         ]:
             new = {i.image_id: i for _, i in batch if i.image_id not in copied and i.image_id not in missing}
-            for image, result in zip(new.values(), pool.map(partial(_copy, listing, raw), new.values()), strict=True):
+            results = pool.map(partial(_copy, listing, raw, cache), new.values())
+            for image, result in zip(new.values(), results, strict=True):
                 if isinstance(result, FailingError):
                     failures.append(f"{_file(image)}: {result}")
                 elif isinstance(result, ThawError):
@@ -226,7 +235,7 @@ def _check_that_most_are_read(listing: Listing, read: int, missing: dict[str, tu
         )
 
 
-def _copy(listing: Listing, raw: Path, image: SourceImage) -> dict[str, object] | ThawError:
+def _copy(listing: Listing, raw: Path, cache: Cache | None, image: SourceImage) -> dict[str, object] | ThawError:
     """Copy one image and return its row of `images.csv`, or the error why there is none."""
     ending = image.path.suffix.lower()
     if listing.read is None:
@@ -234,9 +243,9 @@ def _copy(listing: Listing, raw: Path, image: SourceImage) -> dict[str, object] 
     name = f"images/{image.image_id}{ending if SAFE_ENDING.fullmatch(ending) else ''}"
     try:
         if listing.read is None:
-            height, width = _copy_own(image, raw / name, listing).shape[:2]
+            height, width = _copy_own(image, raw / name, listing, cache)
         else:
-            height, width = listing.read(image).shape[:2]
+            height, width = listing.read(image)
             if image.rotation:
                 width, height = _rotate(image.path, raw / name, image.rotation)
             else:
@@ -261,8 +270,8 @@ def _copy(listing: Listing, raw: Path, image: SourceImage) -> dict[str, object] 
     }
 
 
-def _copy_own(image: SourceImage, target: Path, listing: Listing) -> np.ndarray:
-    """Copy a file of one's own and return the pixels of the copy: the original may change at any time.
+def _copy_own(image: SourceImage, target: Path, listing: Listing, cache: Cache | None) -> tuple[int, int]:
+    """Copy a file of one's own, check the copy and return its height and width: the original may change at any time.
 
     If only `listing.bits` says what its values mean, the copy is a PNG of 8 bits: no later stage has to know.
 
@@ -288,6 +297,8 @@ def _copy_own(image: SourceImage, target: Path, listing: Listing) -> np.ndarray:
         kind = formats.kind(target)
         if kind.name and kind.problem:  # Pillow would open some of these, and show a preview
             raise ThawError(kind.problem)
+        if kind.name == "JPEG" or listing.bits is None:
+            return decoding.check(target, cache)
         return _in_8_bits(target, listing.bits)
     except ThawError as error:
         target.unlink()
@@ -305,11 +316,9 @@ def _own_ending(path: Path) -> str:
     return ending if kind.problem else formats.ending(kind.name, ending)
 
 
-def _in_8_bits(path: Path, bits: int | None) -> np.ndarray:
-    """Return the pixels of an image, which is written anew where its values mean something else without `bits`."""
+def _in_8_bits(path: Path, bits: int) -> tuple[int, int]:
+    """Write an image anew where its values mean something else without `bits`; return its height and width."""
     pixels = decoding.decode(path, bits=bits)
-    if bits is None:
-        return pixels
     try:
         is_same = np.array_equal(pixels, decoding.decode(path))
     except UnknownDepthError:
@@ -317,7 +326,7 @@ def _in_8_bits(path: Path, bits: int | None) -> np.ndarray:
     if not is_same:
         grey = decoding.grey_channel(pixels)
         Image.fromarray(pixels if grey is None else grey).save(path, "PNG")
-    return pixels
+    return pixels.shape[:2]
 
 
 def _state(path: Path) -> tuple[int, int, int]:

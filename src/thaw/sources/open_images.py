@@ -21,8 +21,6 @@ from thaw.sources import class_names
 from thaw.sources.base import DatasetInfo, Known, Listing, Source, SourceImage
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from thaw.sources.fetching import Fetcher
 
 CITATION = (
@@ -131,20 +129,20 @@ def source_image(row: dict, folder: Path, with_shows: bool, known: tuple[Known, 
     )
 
 
-def read(url: str, fetcher: "Fetcher", image: SourceImage) -> "np.ndarray":
-    """Return the pixels of an image; it is fetched unless the cache has it undamaged."""
+def read(url: str, fetcher: "Fetcher", image: SourceImage) -> tuple[int, int]:
+    """Return the height and width of an image; it is fetched unless the cache has it undamaged."""
     from thaw.images import decoding
 
     if image.path.exists():
         with contextlib.suppress(ThawError):
-            pixels = decoding.decode(image.path)
+            size = decoding.check(image.path)
             fetcher.count_success()
-            return pixels
-    decoded = []
-    body = fetcher.get(f"{url}/{image.file}", check=lambda body: decoded.append(decoding.decode(body)))
+            return size
+    sizes = []
+    body = fetcher.get(f"{url}/{image.file}", check=lambda body: sizes.append(decoding.check(body)))
     with atomic_file(image.path) as temporary:
         temporary.write_bytes(body)
-    return decoded[-1]
+    return sizes[-1]
 
 
 @contextlib.contextmanager

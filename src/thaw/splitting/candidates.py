@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from thaw.core import arrays
 from thaw.splitting.thumbnails import SIDE
 
 # Part of a side that a window leaves out. Copies with up to 10 % cut off are near the whole image or one of these.
@@ -215,6 +216,7 @@ def _coefficients(thumbnails: np.ndarray, rows: np.ndarray, part: Window) -> np.
         luma = thumbnails["luma"][rows[start : start + BLOCK_ROWS]].astype(np.float32)
         block = (down @ luma @ across.T).reshape(len(luma), -1)[:, 1:]
         coefficients[start : start + BLOCK_ROWS] = block / np.sqrt((block**2).sum(axis=1, keepdims=True) + 1)
+        arrays.release(thumbnails)
     return coefficients
 
 

@@ -10,9 +10,10 @@ from hashlib import blake2b
 
 import numpy as np
 
-from thaw.core import progress
+from thaw.core import arrays, progress
 from thaw.splitting import candidates, first_look, second_look
 
+BLOCK_DIGESTS = 4096  # thumbnails that are in memory at a time
 BLOCK_PAIRS = 256  # of the first look: about 5 MB of working arrays
 # Pairs of images of two groups that must be near-duplicates before the groups become one: those whose hashes differ
 # most, of up to as many images of each group as the second number says.
@@ -33,8 +34,7 @@ def group_near_duplicates(image_ids: Sequence[str], thumbnails: np.ndarray, *, m
     """
     order = sorted(range(len(image_ids)), key=image_ids.__getitem__)
     numbers: dict[bytes, int] = {}
-    digests = (blake2b(thumbnails[i].tobytes(), digest_size=16).digest() for i in order)
-    distinct = np.array([numbers.setdefault(digest, len(numbers)) for digest in digests], dtype=int)
+    distinct = np.array([numbers.setdefault(d, len(numbers)) for d in _digests(thumbnails, order)], dtype=int)
     first = np.array(order, dtype=int)[np.unique(distinct, return_index=True)[1]]
 
     parts = candidates.windows(mirrored)
@@ -47,6 +47,7 @@ def group_near_duplicates(image_ids: Sequence[str], thumbnails: np.ndarray, *, m
             for row, other, placing in _first_look(thumbnails["luma"], first, parts, block):
                 groups.unite_if_same(other, row, placing)
             bar.update(block.shape[1])
+            arrays.release(thumbnails)
 
     result = [""] * len(image_ids)
     smallest = {number: min(members) for number, members in groups.members.items()}
@@ -54,6 +55,14 @@ def group_near_duplicates(image_ids: Sequence[str], thumbnails: np.ndarray, *, m
         number = int(groups.number[row])
         result[i] = image_ids[first[smallest.get(number, number)]]
     return result
+
+
+def _digests(thumbnails: np.ndarray, order: Sequence[int]) -> Iterator[bytes]:
+    """Yield the digest of each thumbnail, in this order."""
+    for start in range(0, len(order), BLOCK_DIGESTS):
+        for i in order[start : start + BLOCK_DIGESTS]:
+            yield blake2b(thumbnails[i].tobytes(), digest_size=16).digest()
+        arrays.release(thumbnails)
 
 
 def oversized_groups(groups: Sequence[str], max_fraction: float = 0.05) -> list[tuple[str, int]]:

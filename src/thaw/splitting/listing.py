@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from thaw.core.cache import Cache
 from thaw.images import contact_sheet, decoding
 from thaw.parameters.split import HELD_OUT
 
@@ -29,13 +30,14 @@ def groups(images: pl.DataFrame) -> pl.DataFrame:
     return shared.select("group", "image_id", "path", "split", action=action)
 
 
-def write_sheet(paths: Sequence[Path], near_duplicates: Sequence[str], sheet: Path) -> None:
+def write_sheet(paths: Sequence[Path], near_duplicates: Sequence[str], sheet: Path, cache: Cache | None = None) -> None:
     """Write the largest groups of near-duplicates as a contact sheet, a row for each: a blank one if there are none.
 
     Args:
         paths: of the image files.
         near_duplicates: the group of each.
         sheet: the JPEG file to write.
+        cache: of decoded pixels.
     """
     members: dict[str, list[Path]] = {}
     for path, group in zip(paths, near_duplicates, strict=True):
@@ -46,7 +48,7 @@ def write_sheet(paths: Sequence[Path], near_duplicates: Sequence[str], sheet: Pa
     images = np.full((max(1, len(rows)), columns, SHEET_SIZE, SHEET_SIZE, 3), 255, np.uint8)
     for row, files in zip(images, rows, strict=False):
         for column, path in enumerate(files):
-            row[column] = decoding.fit(decoding.decode(path, SHEET_SIZE), SHEET_SIZE, "pad")
+            row[column] = decoding.fit(decoding.read(path, SHEET_SIZE, cache), SHEET_SIZE, "pad")
     contact_sheet.write(images, sheet)
 
 

@@ -4,12 +4,14 @@ import os
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from thaw.core import progress
+from thaw.core.cache import Cache
 from thaw.images import decoding
 
 SIDE = 64  # pixels. With 32, the prints of two T-shirts look the same.
@@ -36,8 +38,8 @@ def thumbnail(pixels: np.ndarray) -> np.ndarray:
     return small
 
 
-def read(paths: Sequence[Path], folder: Path) -> np.ndarray:
-    """Return the thumbnails of image files, (n,) of THUMBNAIL, read-only.
+def read(paths: Sequence[Path], folder: Path, cache: Cache | None = None) -> np.ndarray:
+    """Return the thumbnails of image files, (n,) of THUMBNAIL, read-only. `cache`: of decoded pixels.
 
     They lie in a file without a name in `folder`, which is gone when the process ends: those of a million images need
     4.6 GB there, and no memory. Shows its progress. Raises ThawError where an image cannot be decoded.
@@ -50,14 +52,14 @@ def read(paths: Sequence[Path], folder: Path) -> np.ndarray:
     ):
         for start in range(0, len(paths), BLOCK_IMAGES):
             block = paths[start : start + BLOCK_IMAGES]
-            file.writelines(small.tobytes() for small in pool.map(_read, block))
+            file.writelines(small.tobytes() for small in pool.map(partial(_read, cache=cache), block))
             bar.update(len(block))
         file.flush()
         return np.memmap(file, THUMBNAIL, mode="r", shape=(len(paths),)) if len(paths) else np.empty(0, THUMBNAIL)
 
 
-def _read(path: Path) -> np.ndarray:
-    return thumbnail(decoding.decode(path, MIN_DECODED_SIDE))
+def _read(path: Path, cache: Cache | None) -> np.ndarray:
+    return thumbnail(decoding.read(path, MIN_DECODED_SIDE, cache))
 
 
 def _resized(pixels: np.ndarray, side: int) -> np.ndarray:

@@ -1,0 +1,34 @@
+"""Show what Thaw keeps for all clones on this machine, and bound it: `python src/cache.py --limit 10GB`.
+
+The cache holds decoded pixels of large photographs and outputs of frozen layers. It changes no result: what is removed
+is computed again when it is wanted. THAW_CACHE names its folder, THAW_CACHE_LIMIT the size that runs keep to.
+"""
+
+import argparse
+import time
+
+from thaw.core import cache
+from thaw.core.errors import run
+from thaw.core.progress import duration
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    bound = parser.add_mutually_exclusive_group()
+    bound.add_argument("--clear", action="store_true", help="remove all of it")
+    bound.add_argument("--limit", metavar="SIZE", help="remove what was not used for longest, down to a size")
+    options = parser.parse_args()
+    kept = cache.named_cache()
+    if options.clear or options.limit:
+        removed = kept.shrink(0 if options.clear else cache.size_of(options.limit, "--limit"))
+        print(f"cache: {removed:,} files removed")
+    print(f"cache: {kept.folder}, of up to {cache.size_text(kept.limit)} ({cache.LIMIT})")
+    for kind in cache.KINDS:
+        entries = kept.entries(kind)
+        used = f", last used {duration(time.time() - max(entry.used for entry in entries))} ago" if entries else ""
+        size = cache.size_text(sum(entry.size for entry in entries))
+        print(f"  {kind:8} {len(entries):9,} files {size:>10}{used}")
+
+
+if __name__ == "__main__":
+    run(main)
