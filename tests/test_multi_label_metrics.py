@@ -1,5 +1,6 @@
 """The measures of several labels: against scikit-learn, by hand, and where a split leaves them undefined."""
 
+import itertools
 import json
 import re
 from dataclasses import replace
@@ -96,6 +97,17 @@ def test_without_unknown_pairs_the_means_are_scikit_learns_macro_and_micro():
         precision = sk.average_precision_score(pairs.values, pairs.probabilities, average=average)
         name = metrics.MAIN if average == "macro" else "micro_average_precision"
         assert measured[name] == pytest.approx(precision, abs=1e-9)
+
+
+def test_chance_has_the_mean_of_all_orders_of_the_known_pairs():
+    truth = np.array([1, 1, 0, 0, 0])
+    orders = [sk.average_precision_score(truth, order) for order in itertools.permutations(range(5))]
+    assert metrics.precision_by_chance(2, 3) == pytest.approx(np.mean(orders), abs=1e-12) and np.mean(orders) > 2 / 5
+    measured = metrics.multi_label_metrics(drawn(), CLASSES, BINS, FEW)
+    each = [
+        metrics.precision_by_chance(row["known_present"], row["known_absent"]) for row in measured["per_class"].values()
+    ]
+    assert measured[metrics.BY_CHANCE] == pytest.approx(np.mean(each), abs=1e-12)
 
 
 def test_unknown_pairs_count_nowhere():

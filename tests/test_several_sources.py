@@ -89,6 +89,34 @@ def test_a_column_of_values_says_what_is_present_absent_or_unknown_and_each_pair
     assert "present or absent is what the column 'value' says, which 1 rows leave empty: unknown" in listing.notes
 
 
+def test_a_pair_that_is_called_unknown_is_unknown_where_the_others_are_absent(mine):
+    rows = [f"{name},{label},{value}" for i, name in enumerate(NAMES)
+            for label, value in (("cat", i % 2), ("dog", "" if i < 2 else i // 2 % 2)) if i < 7]  # fmt: skip
+    listing = find(mine, "path,label,value\n" + "\n".join([*rows, "7.png,cat,1"]) + "\n")
+    assert known(listing)["0.png"] == {"cat": False}
+    assert known(listing)["7.png"] == {"cat": True, "dog": False}
+    assert listing.notes[0] == "1 pairs of a photograph and a class are not listed, and taken as absent"
+
+
+def test_what_is_not_listed_weighs_as_much_as_the_rows_of_its_photograph(mine):
+    rows = ["0.png,cat,3", "0.png,dog,3", "1.png,cat,3", "1.png,dog,2"]
+    rows += [
+        f"{name},{label},1" for name, label in zip(NAMES[2:], ["cat;emu", "dog;emu", "emu", "", "", ""], strict=True)
+    ]
+    images = find(mine, "path,label,weight\n" + "\n".join(rows) + "\n").images
+    assert [image.known[2] for image in images[:2]] == [Known("emu", False, 3.0), Known("emu", False, 1.0)]
+
+
+def test_cells_with_another_separator_are_a_warning_and_so_are_names_in_two_unicode_forms(mine):
+    rows = [f"{name},caf\u00e9|dog" for name in NAMES[:2]] + ["2.png,cafe\u0301|dog"]
+    rows += [f"{name},caf\u00e9" for name in NAMES[3:6]] + [f"{name},dog" for name in NAMES[5:]]
+    listing = find(mine, "path,label\n" + "\n".join(rows) + "\n")
+    assert listing.warnings == (
+        "taken as one class: 'caf\u00e9|dog' beside 'caf\u00e9' and 'dog'; download.table.label_separator is ';'",
+    )
+    assert "names in two Unicode forms are one class: caf\u00e9|dog" in listing.notes
+
+
 @pytest.mark.parametrize(
     ("content", "changes", "message"),
     [

@@ -103,6 +103,18 @@ def ids(rows: list[tuple]) -> list[tuple[str, str]]:
     return [(folder.image_id(path, 8), label) for path, label in rows]
 
 
+def test_a_table_of_several_labels_says_so_where_each_photograph_has_one(mine):
+    rows = [(name, ("a;b", "a", "b", "a")[i % 4], i % 2) for i, name in enumerate(NAMES)]
+    listing = find(mine, "path,label,value\n" + "\n".join(",".join(map(str, row)) for row in rows))
+    (warning,) = listing.warnings
+    assert (
+        warning == "taken as one class: 'a;b' beside 'a' and 'b'; with task: multi a photograph may have several labels"
+    )
+    assert listing.notes == ("ignored columns: value (only for task: multi)",)
+    with pytest.raises(ThawError, match="can have only one label; with task: multi it may have several"):
+        find(mine, f"path,label\n{NAMES[0]},a\n{NAMES[0]},b\n{NAMES[1]},a\n{NAMES[2]},b\n")
+
+
 def test_parquet_is_read_and_what_is_no_text_is_ignored_unless_it_is_needed(mine):
     columns = {"path": NAMES, "label": [0.0, 1.0] * 4, "thumbnail": [b"x"] * 8, "boxes": [[1, 2]] * 8}
     columns |= {"exposure": [timedelta(seconds=1)] * 8}

@@ -11,6 +11,7 @@ from thaw.sources.base import is_one_line
 
 JOINERS = dict.fromkeys(map(ord, "\u200c\u200d\ufe0e\ufe0f"))
 MAX_NAMED = 4  # names in a message
+JOINING = re.compile(r"[;,|/&+]")  # what may stand between several classes in one name
 
 
 def composed(name: str) -> str:
@@ -61,6 +62,14 @@ def check(classes: Iterable[str], what: str) -> list[str]:
     unseen = [shown(name) for name in classes if seen(name) != name]
     warnings = [f"classes that differ in little: {listed(pairs)}"] if pairs else []
     return warnings + ([f"class names with characters that nobody sees: {listed(unseen)}"] if unseen else [])
+
+
+def joined(classes: Iterable[str]) -> str:
+    """Name the classes that may be several in one cell, such as 'cat;dog' beside 'cat' and 'dog'; empty if none may."""
+    classes = sorted(set(classes))
+    parts = {name: [part.strip() for part in JOINING.split(name)] for name in classes}
+    found = [name for name, of_name in parts.items() if len(of_name) > 1 and set(of_name) <= set(classes)]
+    return listed([f"{name!r} beside {' and '.join(map(repr, parts[name]))}" for name in found])
 
 
 def check_subsets(subsets: Mapping[str, set[str]], what: str) -> list[str]:

@@ -40,6 +40,7 @@ NO_LABEL = "no label in the table"
 NO_FILE = "no such file"
 REPEATED = "listed more than once: its first line counts"
 
+OF_SEVERAL = ("absent", "value")  # columns that mean something where a photograph has several labels
 INTEGER = re.compile(r"[-+]?\d+")
 WHOLE = re.compile(r"([-+]?\d+)\.0+")  # as tables have whole numbers in a column with empty cells
 NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?")
@@ -95,6 +96,8 @@ def find(params: Table) -> Listing:
     complete = [row for row in rows if row.given_path and row.label]
     classes = _classes(complete, columns["label"], name)  # before any file is looked for
     warnings = class_names.check(classes, name)
+    if joined := class_names.joined(classes):
+        warnings.append(f"taken as one class: {joined}; with task: multi a photograph may have several labels")
     forms = locate([row for row in rows if row.given_path], table.parent)
     check_that_most_are_there(complete, table.parent, name)
     photographs = without_repeats(complete, name)
@@ -103,6 +106,7 @@ def find(params: Table) -> Listing:
     images += [source_image(row, row_id(row), {}) for row in rows if row.left_out in (NO_PATH, NO_LABEL, REPEATED)]
 
     ignored = [column or "one without a name" for column in content.columns if column not in columns.values()]
+    ignored = [f"{column} (only for task: multi)" if column.lower() in OF_SEVERAL else column for column in ignored]
     notes = [f"ignored columns: {shortened(ignored)}"] if ignored else []
     notes += forms + class_names.composition_notes(content.columns[columns["label"]]) + split_notes(content, columns)
     info = DatasetInfo("table", "", "", classes)
@@ -249,9 +253,10 @@ def without_repeats(rows: list[Row], name: str) -> list[Row]:
             one, other = getattr(first, what), getattr(row, what)
             if one != other:
                 what = "split" if what == "subset" else what
+                several = "; with task: multi it may have several" if what == "label" else ""
                 raise ThawError(
                     f"{name} lists {row.given_path} with the {what} {one!r} in {first.place} and {other!r} in "
-                    f"{row.place}: a photograph can have only one {what}"
+                    f"{row.place}: a photograph can have only one {what}{several}"
                 )
         row.left_out = REPEATED
     return list(first_rows.values())

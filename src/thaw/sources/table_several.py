@@ -15,7 +15,7 @@ Or a column `value` says of the classes of each row whether they are present (1)
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from typing import NamedTuple
 
 from thaw.core.errors import ThawError
 from thaw.core.paths import named_path, without_parents
@@ -31,6 +31,13 @@ VALUES = {  # of the column `value`, in lower case; empty: unknown
 SEPARATORS = (";", ",", "|", "/", " ")  # that may be meant
 
 
+class _Said(NamedTuple):
+    """What one row says of its photograph."""
+
+    known: list[Known]
+    unknown: list[str]  # classes with an empty `value`
+
+
 @dataclass
 class _Photograph:
     """All rows of one photograph."""
@@ -38,7 +45,8 @@ class _Photograph:
     first: Row
     known: dict[str, Known] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)  # of each known class, the row that lists it
-    rows: int = 0
+    unknown: set[str] = field(default_factory=set)  # classes that a row calls unknown, and that none knows
+    weights: set[float] = field(default_factory=set)  # of its rows
 
 
 def find(params: Table) -> Listing:
@@ -57,20 +65,23 @@ def find(params: Table) -> Listing:
     content = table_reading.read(path, name)
     columns = table.find_columns(content, params, name, "absent", "value")
     rows = table.read_rows(content, columns, name)
-    pairs = list(_pairs(content, columns, rows, params, name))
-    classes = tuple(sorted({known.label for row in pairs for known in row}))
+    said = list(_read(content, columns, rows, params, name))
+    classes = tuple(sorted({known.label for of_row in said for known in of_row.known}))
     warnings = several_labels.check_names(classes, name)
+    if joined := class_names.joined(classes):
+        warnings.append(f"taken as one class: {joined}; download.table.label_separator is {params.label_separator!r}")
     named = [row for row in rows if row.given_path]
     for row in named:
         row.left_out = ""  # an empty label says that no class is present
     forms = table.locate(named, path.parent)
     table.check_that_most_are_there(named, path.parent, name)
-    photographs = _photographs(rows, pairs, name)
+    photographs = _photographs(rows, said, name)
     images = with_unique_ids([_image(one, classes, params.unlisted, columns) for one in photographs])
     several_labels.check_every_class(images, classes, name, _remedy(classes, params))
-    listed = sum(len(one.known) for one in photographs if not one.first.left_out)
+    there = [one for one in photographs if not one.first.left_out]
+    listed = sum(len(one.known) + len(one.unknown.intersection(classes)) for one in there)
     notes = [several_labels.unlisted_note(images, listed, classes, params.unlisted)]
-    notes += _notes(content, columns, [row for row in rows if row.given_path], pairs)
+    notes += _notes(content, columns, params)
     notes += forms
     images += [_without_path(row) for row in rows if not row.given_path]
     return Listing(
@@ -78,10 +89,10 @@ def find(params: Table) -> Listing:
     )
 
 
-def _pairs(
+def _read(
     content: table_reading.Table, columns: Mapping[str, str], rows: list[Row], params: Table, name: str
-) -> Iterator[list[Known]]:
-    """Yield of each row what it says of its classes."""
+) -> Iterator[_Said]:
+    """Yield what each row says of its classes."""
     empty = [""] * len(rows)
     labels = content.columns[columns["label"]]
     absent, values = (content.columns.get(columns.get(purpose), empty) for purpose in ("absent", "value"))
@@ -93,8 +104,10 @@ def _pairs(
                     f"{name}: {row.place}: value should be 1 (present), 0 (absent) or empty (unknown), not {value!r}"
                 )
             is_present = VALUES.get(value.lower())
-        known = [Known(label, is_present, row.weight) for label in _split(present, params) if is_present is not None]
-        yield known + [Known(label, False, row.weight) for label in _split(denied, params)]
+        named = _split(present, params)
+        known = [Known(label, is_present, row.weight) for label in named if is_present is not None]
+        known += [Known(label, False, row.weight) for label in _split(denied, params)]
+        yield _Said(known, named if is_present is None else [])
 
 
 def _split(cell: str, params: Table) -> list[str]:
@@ -102,17 +115,18 @@ def _split(cell: str, params: Table) -> list[str]:
     return list(dict.fromkeys(filter(None, parts)))
 
 
-def _photographs(rows: list[Row], pairs: list[list[Known]], name: str) -> list[_Photograph]:
+def _photographs(rows: list[Row], said: list[_Said], name: str) -> list[_Photograph]:
     """Return the photographs, in the order of their first rows.
 
     Raises ThawError if the rows of a photograph contradict one another: only its owner knows which one is right.
     """
     photographs: dict[str, _Photograph] = {}
-    for row, of_row in zip(rows, pairs, strict=True):
+    for row, of_row in zip(rows, said, strict=True):
         if not row.given_path:
             continue
         one = photographs.setdefault(row.file, _Photograph(row))
-        one.rows += 1
+        one.weights.add(row.weight)
+        one.unknown.update(of_row.unknown)
         for what in ("subset", "group"):
             values = getattr(one.first, what), getattr(row, what)
             if values[0] != values[1]:
@@ -121,7 +135,7 @@ def _photographs(rows: list[Row], pairs: list[list[Known]], name: str) -> list[_
                     f"{name} lists {row.given_path} with the {what} {values[0]!r} in {one.first.place} and "
                     f"{values[1]!r} in {row.place}: a photograph can have only one {what}"
                 )
-        for known in of_row:
+        for known in of_row.known:
             before = one.known.setdefault(known.label, known)
             place = one.places.setdefault(known.label, row.place)
             if before.is_present != known.is_present:
@@ -135,14 +149,17 @@ def _photographs(rows: list[Row], pairs: list[list[Known]], name: str) -> list[_
                     f"{name} lists {known.label!r} of {row.given_path} with the weight {before.weight:g} in {place} "
                     f"and {known.weight:g} in {row.place}: it can have only one"
                 )
+    for one in photographs.values():
+        one.unknown.difference_update(one.known)
     return list(photographs.values())
 
 
 def _image(one: _Photograph, classes: tuple[str, ...], unlisted: str, columns: Mapping[str, str]) -> SourceImage:
     from thaw.core.label_values import as_text  # imports polars, which reading the parameters does not need
 
-    weight = one.first.weight if one.rows == 1 else 1.0  # several rows have a weight each, of their own classes
-    known = several_labels.with_unlisted(one.known, classes, unlisted, weight)
+    weight = one.first.weight if len(one.weights) == 1 else 1.0  # rows that differ weigh their own classes alone
+    said = [label for label in classes if label not in one.unknown]
+    known = several_labels.with_unlisted(one.known, said, unlisted, weight)
     image = table.source_image(one.first, image_id(one.first.file, 8), columns)
     label = as_text(known.label for known in known if known.is_present)
     left_out = image.left_out or ("" if known else several_labels.NO_KNOWN_LABEL)
@@ -162,16 +179,15 @@ def _remedy(classes: tuple[str, ...], params: Table) -> str:
     return "; unlisted classes are unknown (download.table.unlisted)" if params.unlisted == "unknown" else ""
 
 
-def _notes(
-    content: table_reading.Table, columns: Mapping[str, str], rows: list[Row], pairs: list[list[Known]]
-) -> list[str]:
+def _notes(content: table_reading.Table, columns: Mapping[str, str], params: Table) -> list[str]:
     ignored = [column or "one without a name" for column in content.columns if column not in columns.values()]
     notes = [f"ignored columns: {table.shortened(ignored)}"] if ignored else []
     if "value" in columns:
         empty = sum(not value for value in content.columns[columns["value"]])
         without = f", which {empty:,} rows leave empty: unknown" if empty else ""
         notes.append(f"present or absent is what the column {columns['value']!r} says{without}")
-    names = chain.from_iterable((known.label for known in row) for row in pairs)
+    cells = (cell for purpose in ("label", "absent") for cell in content.columns.get(columns.get(purpose), ()))
+    names = (part.strip() for cell in cells for part in cell.split(params.label_separator))
     return notes + class_names.composition_notes(names) + table.split_notes(content, columns)
 
 

@@ -22,6 +22,7 @@ from thaw.evaluation.scored import Row
 AVERAGED = ("average_precision", "roc_auc", "f1", "log_loss", "brier", "ece")  # measures whose mean over classes counts
 ENDS = ("", "_low", "_high")
 KINDS = ("", "_weighted")
+BY_CHANCE = f"{MAIN}_by_chance"
 
 
 def mean_name(measure: str) -> str:
@@ -56,8 +57,9 @@ def multi_label_metrics(pairs: Pairs, classes: Sequence[str], bins: int, resampl
         resampling: how the groups are resampled.
 
     Returns:
-        The counts `photographs` (with a known pair), `known_present`, `known_absent` and `classes_measured`; the keys
-        `metric_names()`; and `per_class`: class → its row of `class_rows`, without the name.
+        The counts `photographs` (with a known pair), `known_present`, `known_absent` and `classes_measured`; BY_CHANCE,
+        what a ranking by chance has on average; the keys `metric_names()`; and `per_class`: class → its row of
+        `class_rows`, without the name.
     """
     return summarise(pairs, classes, resample(pairs, bins, resampling))
 
@@ -72,14 +74,27 @@ def summarise(pairs: Pairs, classes: Sequence[str], resampled: Mapping[str, Resa
         for measure in MEASURES:
             measured |= _with_ends(f"micro_{measure}{kind}", measure, values.pooled[measure])
     rows = class_rows(pairs, classes, resampled[""])
+    counts = [(row["known_present"], row["known_absent"]) for row in rows if row["average_precision"] is not None]
     return {
         "photographs": int(pairs.known.any(axis=1).sum()),
         "known_present": int(pairs.present.sum()),
         "known_absent": int(pairs.absent.sum()),
-        "classes_measured": sum(row["average_precision"] is not None for row in rows),
+        "classes_measured": len(counts),
+        BY_CHANCE: float(np.mean([precision_by_chance(*each) for each in counts])) if counts else None,
         **{name: measured[name] for name in metric_names()},
         "per_class": {row["class"]: {key: row[key] for key in row if key != "class"} for row in rows},
     }
+
+
+def precision_by_chance(present: int, absent: int) -> float:
+    """Return the mean average precision of all orders of so many pairs of a class, one or more of each.
+
+    It is above the share that is present, the more the fewer pairs there are: each present pair finds itself. Pairs
+    that all have one probability, as `majority` gives them, have the share itself.
+    """
+    count = present + absent
+    harmonic = (1 / np.arange(1, count + 1)).sum()
+    return float((harmonic + (present - 1) / (count - 1) * (count - harmonic)) / count)
 
 
 def class_rows(pairs: Pairs, classes: Sequence[str], resampled: Resampled) -> list[Row]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from thaw.core.metrics_file import FINE_TUNED
-from thaw.evaluation.multi_label.metrics import MAIN
+from thaw.evaluation.multi_label.metrics import BY_CHANCE, MAIN
 from thaw.report import elements
 from thaw.report.estimate import Estimate
 from thaw.report.model_card import (
@@ -122,7 +122,7 @@ def _quality(results: MultiResults) -> str:
     text = (
         f"On {counts['photographs']:,} test photographs: {counts['known_present']:,} known pairs are present, "
         f"{counts['known_absent']:,} absent; {counts['classes_measured']:,} of {len(results.classes):,} classes are "
-        "measured."
+        f"measured. A ranking by chance has a mean average precision of {elements.percent(counts[BY_CHANCE])}."
     )
     return "\n\n".join(filter(None, [quality.verdict(results), text, table]))
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from thaw.evaluation.multi_label.metrics import MAIN
+from thaw.evaluation.multi_label.metrics import BY_CHANCE, MAIN
 from thaw.evaluation.scored import Row
 from thaw.report import axes, charts, elements
 from thaw.report.charts import IntervalRow, Plane, Point
@@ -114,6 +114,7 @@ def describe_pairs(results: MultiResults) -> Markup:
     ).format(known, test["known_present"], test["known_absent"])
     if unknown:
         text += f" Of {unknown:,} other pairs nothing is known; they count nowhere."
+    text += f" On so many, a ranking by chance has a mean average precision of {elements.percent(test[BY_CHANCE])}."
     unmeasured = [row["class"] for row in results.measured.per_class[results.saved] if row["average_precision"] is None]
     if unmeasured:
         text += Markup(

@@ -30,7 +30,8 @@ def write_comparisons(results: MultiResults) -> Markup:
         "out. The neighbours are, for each class, the training photographs with the nearest frozen features of which "
         f"it is known whether they show it; validation chose how many vote: "
         f"{elements.enumeration([*map(str, votes)], 'or')}. The frequency of a class says the same of each photograph: "
-        "its average precision is the share that shows the class."
+        "its average precision is the share that shows the class. Any order of few pairs has more: look at the first "
+        "section for what chance has."
     )
     chart = charts.intervals(rows, mark=0.0, differences=True)
     figure = elements.figure("Difference in mean average precision, in percentage points", chart)
