@@ -13,7 +13,10 @@ from thaw.core.progress import duration
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description="Show what Thaw keeps for all clones on this machine, and bound it.",
+        epilog="example: python src/cache.py --limit 10GB",
+    )
     bound = parser.add_mutually_exclusive_group()
     bound.add_argument("--clear", action="store_true", help="remove all of it")
     bound.add_argument("--limit", metavar="SIZE", help="remove what was not used for longest, down to a size")

@@ -25,7 +25,7 @@ from thaw.core.paths import named_path
 from thaw.core.task import SINGLE
 from thaw.drift import comparison, page, samples
 from thaw.drift.lines import write_lines
-from thaw.prediction import deployed_model, output
+from thaw.prediction import deployed_model, output, stream
 from thaw.prediction.ood import TrainingRun
 
 MODEL = Path("models/model.keras")
@@ -44,7 +44,7 @@ def main() -> None:
     decision = deployed_model.read_decision(options.model, description.classes) if is_single else None
     files = samples.Files(RUN, RAW, PREDICTIONS, options.model, named_path(str(options.cache), "--cache"))
     held_out = samples.held_out(files, description, decision)
-    new, left_out = samples.new(named_path(options.folder, "FOLDER"), files, description, decision)
+    new, left_out = samples.new(named_path(options.folder, "FOLDER"), files, description, decision, options.bits)
     drift = comparison.compare(held_out, new, left_out, files, description, decision)
     write_text(options.output, page.render(drift, options.folder, description))
     if options.json:
@@ -62,6 +62,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("folder", metavar="FOLDER", help="with all photographs that lie below it")
     parser.add_argument("--json", action="store_true", help="print one object")
     parser.add_argument("--output", type=Path, default=PAGE, help="the page (default: %(default)s)")
+    stream.add_bits(parser)
     parser.add_argument("--model", type=Path, default=MODEL, help="default: %(default)s")
     parser.add_argument("--cache", type=Path, default=CACHE, help="of converted models (default: %(default)s)")
     return parser.parse_args()

@@ -152,7 +152,7 @@ def parse() -> argparse.Namespace:
         "--sets", type=float, metavar="LEVEL", help="for each photograph, the classes that hold the true one with this "
         "probability, such as 0.95"
     )  # fmt: skip
-    parser.add_argument("--bits", type=int, metavar="N", help="of values in 16 bits, where a file does not say it")
+    stream.add_bits(parser)
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="a contact sheet of photographs and predictions")
     parser.add_argument("--model", type=Path, default=MODEL, help="default: %(default)s")
     parser.add_argument("--cache", type=Path, default=CACHE, help="of converted models (default: %(default)s)")
@@ -161,8 +161,6 @@ def parse() -> argparse.Namespace:
         parser.error(f"--top should be at least 1, not {options.top}")
     if options.null and names.STDIN not in options.paths:
         parser.error(f"-0 describes the list on standard input: name it, as {names.STDIN}")
-    if options.bits is not None and not 8 <= options.bits <= 16:
-        parser.error(f"--bits should be from 8 to 16, not {options.bits}")
     if options.unsure is not None and not 0 < options.unsure <= 1:
         parser.error(f"--unsure should lie above 0 and be at most 1, not {options.unsure}")
     if options.far is not None and not 0 < options.far < 1:

@@ -25,7 +25,7 @@ from thaw.core.errors import ThawError, run
 from thaw.core.paths import named_path
 from thaw.core.task import MULTI
 from thaw.exploration.app import has_screen
-from thaw.prediction import deployed_model, several_labels
+from thaw.prediction import deployed_model, several_labels, stream
 from thaw.prediction.ood import TrainingRun
 from thaw.serving import page, server
 from thaw.serving.answers import Model
@@ -51,7 +51,7 @@ def main() -> None:
             why = str(error)
             print(f"try: without the training photographs: {why}", file=sys.stderr)
         network = deployed_model.converted_network(options.model, named_path(str(options.cache), "--cache"))
-        model = Model(network, description, decision, training)
+        model = Model(network, description, decision, training, options.bits)
         key = secrets.token_urlsafe(12)
         listening.show(*page.render(page.facts(model, key, why)), key, {"/answer": model.answer, "/row": model.row})
         print(f"try: {listening.address} (Ctrl-C ends it)", flush=True)
@@ -71,6 +71,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--port", type=int, default=PORT, help="0 for any free one (default: %(default)s)")
     parser.add_argument("--no-browser", action="store_true", help="only print the address")
+    stream.add_bits(parser)
     parser.add_argument("--model", type=Path, default=MODEL, help="default: %(default)s")
     parser.add_argument("--cache", type=Path, default=CACHE, help="of converted models (default: %(default)s)")
     options = parser.parse_args()

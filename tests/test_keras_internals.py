@@ -13,6 +13,8 @@ ENGINES = SRC / "thaw" / "engines"
 OUTSIDE = sorted(path for path in SRC.rglob("*.py") if ENGINES not in path.parents)
 ALLOWED = {"_exit", "_replace", "_asdict", "_fields"}  # documented, of Python
 ALLOWED |= {"_mmap", "_convert_value", "_MAX_PRECOMPUTE_DISTS"}  # private, of NumPy, Hydra and FiftyOne
+ALLOWED |= {"_actions", "_choices_actions", "_expand_help", "_get_formatter"}  # private, of argparse
+ALLOWED |= {"_HelpAction", "_SubParsersAction"}
 INSIDES = ("keras.src", "tensorflow.", "openvino.")  # modules below these packages are not documented
 
 

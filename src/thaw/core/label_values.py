@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import polars as pl
 
-from thaw.core import tables
 from thaw.core.errors import ThawError
 
 UNKNOWN, ABSENT, PRESENT = -1, 0, 1
@@ -40,6 +38,10 @@ def read(path: Path, image_ids: Sequence[str], classes: Sequence[str]) -> LabelV
     Raises:
         ThawError: The table is missing or damaged, has another class, or knows nothing of an image.
     """
+    import polars as pl  # not at the top: predictions need the constants alone
+
+    from thaw.core import tables
+
     table = tables.read(path, tables.LABELS, key=("image_id", "label"))
     if table.is_empty():
         return None

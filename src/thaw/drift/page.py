@@ -12,6 +12,7 @@ from thaw.drift.lines import NAMES, UNITS, left_out_lines
 from thaw.drift.samples import Sample
 from thaw.drift.two_sample import LEVEL
 from thaw.evaluation import review
+from thaw.images.views import network_input
 from thaw.prediction.deployed_model import Description
 from thaw.report import axes, charts, elements
 from thaw.report.page import POLICY
@@ -187,7 +188,7 @@ def _sheets(drift: Drift, description: Description) -> Markup:
 
 def _card(sample: Sample, position: int, description: Description, distance: float | None = None) -> Markup:
     path = sample.paths[position]
-    pixels = review.load_image(path, description.size, description.resize)
+    pixels = network_input(path, description.size, description.resize, sample.bits)
     picture = elements.picture(review.jpeg(pixels, SIDE), path.name, SIDE)
     small = "" if distance is None else Markup("<small>{:.2f}</small>").format(distance)
     return Markup('<figure class="card">{}<figcaption>{}{}</figcaption></figure>').format(

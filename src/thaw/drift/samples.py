@@ -61,6 +61,7 @@ class Sample:
     measures: Measures
     probabilities: NDArray[np.float64] | None  # (n, classes), calibrated; None: see `held_out` and `new`
     labels: NDArray[np.integer] | None = None  # (n,) int, of photographs of the run
+    bits: int | None = None  # of values in 16 bits, where a file does not say it
 
     def __len__(self) -> int:
         return len(self.features)
@@ -119,11 +120,20 @@ def _predictions(
     return decision.calibrate(probabilities[[rows[image_id] for image_id in image_ids]])
 
 
-def new(path: Path, files: Files, description: Description, decision: Decision | None) -> tuple[Sample, LeftOut]:
-    """Return the photographs of a folder, a file or a pattern that are not of the run, and what was left out.
+def new(
+    path: Path, files: Files, description: Description, decision: Decision | None, bits: int | None
+) -> tuple[Sample, LeftOut]:
+    """Return the photographs that are not of the run, and what was left out.
 
-    For a model of several labels there are no probabilities. Raises ThawError if fewer than MIN_PHOTOGRAPHS can be
-    read, or all are photographs of the run.
+    Args:
+        path: a folder, a file or a pattern.
+        files: of the run.
+        description: of the model.
+        decision: of the model; None for one of several labels, for which there are no probabilities.
+        bits: of values in 16 bits, where a file does not say it.
+
+    Raises:
+        ThawError: Fewer than MIN_PHOTOGRAPHS can be read, or all are photographs of the run.
     """
     others: dict[Path, str] = {}
     items = list(stream.expand([str(path)], others))
@@ -131,7 +141,7 @@ def new(path: Path, files: Files, description: Description, decision: Decision |
     unread, taken, measured = [], [], []
 
     def read_views() -> Iterator[NDArray[np.uint8]]:
-        for image in stream.load_images(items, description.size, description.resize):
+        for image in stream.load_images(items, description.size, description.resize, bits):
             if image.view is None:
                 unread.append(image)
                 continue
@@ -151,7 +161,7 @@ def new(path: Path, files: Files, description: Description, decision: Decision |
     _check_count(path, len(taken), left_out)
     features, *probabilities = (np.array(column) for column in zip(*rows, strict=True))
     calibrated = (decision or Decision()).calibrate(probabilities[0]) if probabilities else None
-    return Sample(taken, features, near_duplicates(taken), _stacked(measured), calibrated), left_out
+    return Sample(taken, features, near_duplicates(taken, bits), _stacked(measured), calibrated, bits=bits), left_out
 
 
 def _runs(files: Files, description: Description, decision: Decision | None) -> list[inference.Run]:
@@ -217,10 +227,10 @@ def _check_count(path: Path, count: int, left_out: LeftOut) -> None:
     )
 
 
-def near_duplicates(paths: Sequence[Path]) -> NDArray[np.integer]:
-    """Return the group (n,) int of each photograph: near-duplicates share one."""
+def near_duplicates(paths: Sequence[Path], bits: int | None = None) -> NDArray[np.integer]:
+    """Return the group (n,) int of each photograph: near-duplicates share one. `bits`: see `new`."""
     with tempfile.TemporaryDirectory() as scratch:
-        small = thumbnails.read(paths, Path(scratch))
+        small = thumbnails.read(paths, Path(scratch), bits=bits)
         groups = duplicates.group_near_duplicates([f"{number:09}" for number in range(len(paths))], small)
     return np.array([int(group) for group in groups])
 

@@ -35,8 +35,8 @@ def parser_of(script: Path) -> argparse.ArgumentParser | None:
     def parse_args(parser, *args, **kwargs):
         raise _Parsed(parser)
 
-    before = sys.modules.get(WITHOUT_TENSORFLOW)
-    sys.modules[WITHOUT_TENSORFLOW] = ModuleType(WITHOUT_TENSORFLOW)
+    is_imported = WITHOUT_TENSORFLOW in sys.modules
+    sys.modules.setdefault(WITHOUT_TENSORFLOW, ModuleType(WITHOUT_TENSORFLOW))
     patched = mock.patch.object(argparse.ArgumentParser, "parse_args", parse_args)
     with patched, mock.patch.object(sys, "argv", [script.as_posix()]), contextlib.redirect_stderr(io.StringIO()):
         try:
@@ -44,9 +44,8 @@ def parser_of(script: Path) -> argparse.ArgumentParser | None:
         except _Parsed as parsed:
             return parsed.parser
         finally:
-            del sys.modules[WITHOUT_TENSORFLOW]
-            if before is not None:
-                sys.modules[WITHOUT_TENSORFLOW] = before
+            if not is_imported:
+                del sys.modules[WITHOUT_TENSORFLOW]
     raise AssertionError(f"{script} imports argparse and parses no arguments")
 
 

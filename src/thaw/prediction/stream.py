@@ -3,6 +3,7 @@
 The prediction for an image that cannot be read is its error. The others go on.
 """
 
+import argparse
 import glob
 import importlib.util
 import os
@@ -242,3 +243,14 @@ def predict(images: Iterable[LoadedImage], run: Run, measure: Run | None = None)
         yield from unread()
         yield Prediction(pending.popleft(), probabilities, distance)
     yield from unread()
+
+
+def add_bits(parser: argparse.ArgumentParser) -> None:
+    """Add the option `--bits` to the parser of a script."""
+
+    def bits(text: str) -> int:
+        if not text.isdecimal() or not 8 <= int(text) <= 16:
+            raise argparse.ArgumentTypeError(f"should be from 8 to 16, not {text}")
+        return int(text)
+
+    parser.add_argument("--bits", type=bits, metavar="N", help="of values in 16 bits, where a file does not say it")

@@ -52,6 +52,7 @@ class Model:
         description: its classes and its input.
         decision: how its probabilities become a label, or several; None if they are not calibrated.
         run: what it was trained on; None where that is not there.
+        bits: of values in 16 bits, where a file does not say it.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Model:
         description: Description,
         decision: Decision | several_labels.Decision | None,
         run: TrainingPhotographs | None,
+        bits: int | None = None,
     ):
         full_network = openvino_setup.read(network)
         probabilities = full_network.output(deployed_model.OUTPUT).get_node().input_value(0)
@@ -69,6 +71,7 @@ class Model:
         self._kernel = weighing and weighing.kernel
         self._large_images = ThreadPoolExecutor(1)  # one at a time: see `stream.load_images`
         self.description, self.run, self.is_calibrated = description, run, decision is not None
+        self._bits = bits
         self.has_several = description.task == MULTI
         if self.has_several:
             rule, table = decision or several_labels.undecided(description.classes), several_labels.Table
@@ -146,8 +149,8 @@ class Model:
         """Return a photograph as the network receives it, and the same square with SIDE pixels a side."""
         stream.check_kind(formats.kind_of(photograph.content[: formats.HEAD], photograph.ending))
         if _pixels(photograph.content) > stream.MAX_PARALLEL_PIXELS:
-            return self._large_images.submit(_views, photograph.content, self.description).result()
-        return _views(photograph.content, self.description)
+            return self._large_images.submit(_views, photograph.content, self.description, self._bits).result()
+        return _views(photograph.content, self.description, self._bits)
 
     def _predict(self, view: NDArray[np.uint8]) -> tuple[NDArray[np.floating], NDArray[np.float32] | None]:
         """Return the mean probabilities of a view and the mirror images that the decision names, and the view's map."""
@@ -173,11 +176,11 @@ def _pixels(content: bytes) -> int:
         return 0  # `decode` raises a better error
 
 
-def _views(content: bytes, description: Description) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def _views(content: bytes, description: Description, bits: int | None) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     def view(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
         return decoding.centre_crop(decoding.fit(pixels, size, description.resize), size).copy()
 
-    pixels = decoding.decode(content, description.size)
+    pixels = decoding.decode(content, description.size, bits)
     finer = decoding.decode(content, SIDE) if content.startswith(JPEG) else pixels  # a JPEG is decoded at its scale
     return view(pixels, description.size), view(finer, SIDE)
 

@@ -38,11 +38,18 @@ def thumbnail(pixels: np.ndarray) -> np.ndarray:
     return small
 
 
-def read(paths: Sequence[Path], folder: Path, cache: Cache | None = None) -> np.ndarray:
-    """Return the thumbnails of image files, (n,) of THUMBNAIL, read-only. `cache`: of decoded pixels.
+def read(paths: Sequence[Path], folder: Path, cache: Cache | None = None, bits: int | None = None) -> np.ndarray:
+    """Return the thumbnails of image files, (n,) of THUMBNAIL, read-only. Shows its progress.
 
-    They lie in a file without a name in `folder`, which is gone when the process ends: those of a million images need
-    4.6 GB there, and no memory. Shows its progress. Raises ThawError where an image cannot be decoded.
+    Args:
+        paths: of the files.
+        folder: where they lie, in a file without a name that is gone when the process ends. Those of a million images
+            need 4.6 GB there, and no memory.
+        cache: of decoded pixels.
+        bits: of values in 16 bits, where a file does not say it.
+
+    Raises:
+        ThawError: An image cannot be decoded.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (
@@ -52,13 +59,15 @@ def read(paths: Sequence[Path], folder: Path, cache: Cache | None = None) -> np.
     ):
         for start in range(0, len(paths), BLOCK_IMAGES):
             block = paths[start : start + BLOCK_IMAGES]
-            file.writelines(small.tobytes() for small in pool.map(partial(_read, cache=cache), block))
+            file.writelines(small.tobytes() for small in pool.map(partial(_read, cache=cache, bits=bits), block))
             bar.update(len(block))
         file.flush()
         return np.memmap(file, THUMBNAIL, mode="r", shape=(len(paths),)) if len(paths) else np.empty(0, THUMBNAIL)
 
 
-def _read(path: Path, cache: Cache | None) -> np.ndarray:
+def _read(path: Path, cache: Cache | None, bits: int | None) -> np.ndarray:
+    if bits is not None:
+        return thumbnail(decoding.decode(path, MIN_DECODED_SIDE, bits))
     return thumbnail(decoding.read(path, MIN_DECODED_SIDE, cache))
 
 
