@@ -21,7 +21,7 @@ from statistics import median, quantiles
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
-import thaw  # noqa: F401 - first: it chooses the kernels of other libraries
+import results  # imports thaw first: it chooses the kernels of other libraries
 
 # isort: split
 from thaw.core import tables
@@ -96,17 +96,20 @@ def main() -> None:
     shared = SharedNetwork(outputs, network.get_parameters(), description.size)
     views = [network_input(content, description.size, description.resize) for content in test]
     shared(views[0])
-    print(f"floor, the network alone: {summary([1000 * timed(lambda: shared(view)) for view in views], 'ms')}")  # noqa: B023
+    alone = [1000 * timed(lambda: shared(view)) for view in views]  # noqa: B023
+    print(f"floor, the network alone: {summary(alone, 'ms')}")
 
     server = Server()
     connection = http.client.HTTPConnection(server.host)
-    for path in ("/answer", "/row"):
+    measured = []
+    for path, what in (("/answer", "a full answer, over HTTP"), ("/row", "a row of a table")):
         for content in test[:5]:  # warm up
             server.ask(connection, path, content)
         before = server.cpu()
         times = [1000 * timed(lambda: server.ask(connection, path, content)) for content in test]  # noqa: B023
         cost = 1000 * (server.cpu() - before) / len(test)
         print(f"{path}: {summary(times, 'ms')}, {cost:.0f} ms of CPU; 95 % within {quantiles(times, n=20)[-1]:.0f} ms")
+        measured.append((what, f"{cost:.0f} ms", f"{median(times):.0f} ms"))
 
     contents = [(raw / path).read_bytes() for path in images["path"]]
     queue = itertools.islice(itertools.cycle(contents), options.batch)  # safe for threads, as no generator is
@@ -126,6 +129,13 @@ def main() -> None:
     peak = next(int(line.split()[1]) for line in status if "VmHWM" in line) / 1000
     print(f"batch: {done:,} in {seconds:.0f} s, {done / seconds:.0f} a second; peak memory {peak:.0f} MB")
     server.close()
+    rows = [
+        ("from the start until the page is served", f"{median(cpu):.1f} s", f"{median(starts):.1f} s"),
+        ("of which Python, NumPy and OpenVINO are imported", None, f"{median(floors):.1f} s"),
+        *measured,
+        ("the network alone", None, f"{median(alone):.0f} ms"),
+    ]
+    results.write("page", ["what", "CPU", "waited, median"], rows)
 
 
 def timed(function) -> float:
