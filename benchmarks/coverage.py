@@ -2,9 +2,9 @@
 
     python benchmarks/coverage.py [--data NAME=FOLDER …] [--sets 1000] [--photographs 100 300 1000]
 
-Each data set is drawn from a population. That is two Gaussian classes, or with `--data` the photographs of a finished
-run (its folder `data`): drawn with replacement, so that they are the whole population, and the accuracy on all of them
-is the truth. Of their features the first 64 principal components are kept, so that 1,000 data sets take a minute.
+Each data set is drawn from a population. That is two Gaussian classes, and with `--data` the photographs of a finished
+run (its folder `data`), too: drawn with replacement, so that they are the whole population, and the accuracy on all of
+them is the truth. Of their features the first 64 principal components are kept, so that 1,000 data sets take a minute.
 
 A data set is divided into five folds as `split.folds` does it: stratified, groups whole. Each fold is tested by a head
 that was trained on three folds and chosen on one. The head is ridge regression in closed form, or with
@@ -29,6 +29,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import results
 from scipy.stats import t
 from threadpoolctl import threadpool_limits
 
@@ -44,6 +45,7 @@ from thaw.features import examples, linear_probe  # noqa: E402
 from thaw.features.linear_probe import Samples, softmax  # noqa: E402
 
 FOLDS = 5
+OURS = "Wilson by sandwich"  # the interval that the report gives
 COMPONENTS = 64  # of the features of a run
 TRUTH = 10_000  # points of two Gaussian classes, which are the whole population
 STRENGTHS = 10.0 ** np.arange(-4, 3)  # of ridge regression, as a share of the variance
@@ -204,7 +206,9 @@ def accuracy_intervals(data: Data, hits: np.ndarray, fold: np.ndarray) -> dict[s
     } | {name: (p - half, p + half) for name, half in ends.items()}
 
 
-def measure(population: Data, count: int, arguments: argparse.Namespace) -> None:
+def measure(population: Data, count: int, arguments: argparse.Namespace) -> tuple[float, float]:
+    """Print how often each interval holds the truth; return it in % for OURS, in the data set's mix of classes and in
+    that of the population."""
     classes = int(population.labels.max()) + 1
     held, truths = defaultdict(list), defaultdict(list)
     for number in range(arguments.sets):
@@ -249,6 +253,8 @@ def measure(population: Data, count: int, arguments: argparse.Namespace) -> None
         print(
             f"    {name:<20} holds {folds:.1f} %, the final head's {final:.1f} %, mix {other:.1f} %; {width:.1f} wide"
         )
+    folds, _, other, _ = 100 * np.mean(held[OURS], axis=0)
+    return folds, other
 
 
 def _holds(low: float | None, high: float | None, truth: tuple[float, float, float]) -> tuple[float, ...]:
@@ -303,14 +309,19 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     populations = {name: photographs(Path(folder)) for name, folder in (pair.split("=", 1) for pair in arguments.data)}
-    if not populations:
-        populations = {"even": gaussian(2.2, 0.5, 1), "rare": gaussian(3.0, 0.1, 2)}
+    drawn = {"two equal Gaussian classes": gaussian(2.2, 0.5, 1), "two, one of them rare": gaussian(3.0, 0.1, 2)}
+    populations = drawn | populations
+    rows = []
     for name, population in populations.items():
+        rows.append([name])
         for count in arguments.photographs:
             print(
                 f"{name}, {count:,} photographs, groups: {arguments.groups}, {arguments.sets:,} data sets", flush=True
             )
-            (compare if arguments.pairs else measure)(population, count, arguments)
+            rows[-1].append((compare if arguments.pairs else measure)(population, count, arguments))
+    if arguments.data and not arguments.pairs:
+        columns = [(f"{count:,} photographs", "{:.1f} ({:.1f})") for count in arguments.photographs]
+        results.write("coverage", [f"% of {arguments.sets:,} data sets", *columns], rows)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Measure which probe on the frozen features suits how many photographs: `head.probes`, and the scale of the channels.
 
-    python benchmarks/probes.py RUN… [--each 2 5 10 20 50] [--all] [--seeds 10]
+    python benchmarks/probes.py NAME=RUN… [--each 2 5 10 20 50] [--all] [--seeds 10]
 
 RUN is a folder in which `extract_features` has run. From each, 40 % of the photographs are the test part, by group.
 Of the others, so many of each class are drawn; a fifth of them, and at least one of each class, is validation. All is
@@ -21,6 +21,7 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "src")]
 
+import results  # noqa: E402
 from scipy.linalg import svd  # noqa: E402
 from scipy.special import softmax  # noqa: E402
 from threadpoolctl import threadpool_limits  # noqa: E402
@@ -33,6 +34,11 @@ from thaw.features.linear_probe import Probe, Samples, standardised, until_worse
 from thaw.heads.linear import flattery  # noqa: E402
 
 TEST = 0.4
+TABLED = {  # those in the table of the handbook
+    "logistic, channels by themselves": "own deviation",
+    "logistic": "logistic regression",
+    "discriminant": "discriminant",
+}
 CS = [1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0]  # `head.strengths` of params.yaml
 RIDGES = [0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0]  # added to the variance of a channel, which is 1
 TEMPERATURES = [0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2]  # of the cosine similarities of the neighbours
@@ -62,12 +68,13 @@ class Part(NamedTuple):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    parser.add_argument("runs", nargs="+", metavar="NAME=RUN")
     parser.add_argument("--each", nargs="*", type=int, default=[2, 5, 10, 20, 50], help="photographs of each class")
     parser.add_argument("--all", action="store_true", help="also all photographs that are not the test part")
     parser.add_argument("--seeds", type=int, default=10)
     arguments = parser.parse_args()
-    for run in arguments.runs:
+    rows = []
+    for title, run in ((title, Path(run)) for title, run in (pair.split("=", 1) for pair in arguments.runs)):
         folder = run / "data/features"
         images = examples.read(folder, run / "data/split.csv").without_augmented_views()
         features = arrays.open_rows(folder / "features.npy")
@@ -76,10 +83,14 @@ def main() -> None:
             with threadpool_limits(1):
                 measured = [measure(part) for part in parts]
             counts = len(parts[0].samples.labels), len(parts[0].validation), len(parts[0].test)
-            print(f"{run.name}: {each or 'all'} of each class ({' + '.join(map(str, counts))} photographs)")
-            for name in measured[0]:
-                loss, accuracy, seconds = np.mean([result[name] for result in measured], axis=0)
+            print(f"{title}: {each or 'all'} of each class ({' + '.join(map(str, counts))} photographs)")
+            means = {name: np.mean([result[name] for result in measured], axis=0) for name in measured[0]}
+            for name, (loss, accuracy, seconds) in means.items():
                 print(f"  {name:34} {loss:.3f}  {accuracy:.1%}  {seconds:.2f} s", flush=True)
+            amount = f"{each}" if each else f"all ({len(parts[0].samples.labels) + len(parts[0].validation):,})"
+            cells = [[round(means[name][0], 4), round(100 * means[name][1], 2)] for name in TABLED]
+            rows.append([f"{title}, {amount}", *cells])
+    results.write("probes", ["of each class", *((name, "{:.2f}, {:.1f} %") for name in TABLED.values())], rows)
 
 
 def draw(images: Examples, features: np.ndarray, each: int | None, seed: int) -> Part:
