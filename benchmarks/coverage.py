@@ -254,7 +254,7 @@ def measure(population: Data, count: int, arguments: argparse.Namespace) -> tupl
             f"    {name:<20} holds {folds:.1f} %, the final head's {final:.1f} %, mix {other:.1f} %; {width:.1f} wide"
         )
     folds, _, other, _ = 100 * np.mean(held[OURS], axis=0)
-    return folds, other
+    return round(folds, 2), round(other, 2)
 
 
 def _holds(low: float | None, high: float | None, truth: tuple[float, float, float]) -> tuple[float, ...]:

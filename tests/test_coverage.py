@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
+sys.path.append(str(ROOT / "benchmarks"))  # the benchmark imports another
 # By its path, since a package on PyPI has the same name.
 SPEC = importlib.util.spec_from_file_location("benchmark_of_coverage", ROOT / "benchmarks/coverage.py")
 coverage = sys.modules[SPEC.name] = importlib.util.module_from_spec(SPEC)
