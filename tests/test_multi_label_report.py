@@ -4,14 +4,13 @@ import functools
 import json
 import re
 import shutil
-import subprocess
 from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
 from sklearn.metrics import average_precision_score
-from test_report import HARNESS, NO_DUPLICATES, PRESET, WIDTHS, Page, jpeg
+from test_report import NO_DUPLICATES, PRESET, Page, check_in_browser, jpeg
 
 from thaw.core import tables
 from thaw.core.label_values import ABSENT, PRESENT, UNKNOWN, as_text
@@ -446,24 +445,7 @@ def test_slices_that_are_too_small_are_counted():
 def test_in_a_browser_nothing_overflows_nothing_is_fetched_and_nothing_is_complained_of(tmp_path):
     long = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft"
     wide = results(classes=("sheep", long, *(f"kind {number}" for number in range(8))), source=long, weights=(1.0, 0.5))
-    (tmp_path / "report.html").write_text(page.render(wide[0]), encoding="utf-8")
-    (tmp_path / "harness.html").write_text(HARNESS % json.dumps(WIDTHS), encoding="utf-8")
-    browser = subprocess.run(
-        ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files", "--dump-dom",
-         "--enable-logging=stderr", "--virtual-time-budget=20000", f"--user-data-dir={tmp_path / 'profile'}",
-         f"file://{tmp_path / 'harness.html'}"],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    body = re.search(r"<body>(\[.*\])</body>", browser.stdout, re.DOTALL)
-    assert body, browser.stdout[-500:] + browser.stderr[-500:]
-    frames = json.loads(body[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
-    assert sorted(frame["width"] for frame in frames) == sorted(WIDTHS)
-    for frame in frames:
-        assert frame["scroll"] <= frame["client"], frame
-        assert frame["wide"] == [], frame["wide"]
-        assert frame["fetched"] == []
-        assert frame["pictures"] > 10 and frame["broken"] == 0
-    assert not [line for line in browser.stderr.splitlines() if "CONSOLE" in line]
+    check_in_browser(page.render(wide[0]), tmp_path)
 
 
 def test_the_parameter_is_a_number_or_one_of_three_aims():

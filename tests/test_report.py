@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import types
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -752,16 +753,14 @@ for (const width of widths) {
 </script></body>"""
 
 
-@pytest.mark.skipif(not shutil.which("chromium"), reason="no Chromium is installed")
-def test_in_a_browser_nothing_overflows_nothing_is_fetched_and_nothing_is_complained_of(tmp_path):
-    long = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft"
-    wide = results(classes=("intact", long, "third"), source=long, weights=(1.0, 0.5, 1.0))
-    (tmp_path / "report.html").write_text(page.render(wide), encoding="utf-8")
-    (tmp_path / "harness.html").write_text(HARNESS % json.dumps(WIDTHS), encoding="utf-8")
+def check_in_browser(text: str, folder: Path) -> None:
+    """Show a report at all WIDTHS in Chromium: nothing may overflow, be fetched, be broken or be complained of."""
+    (folder / "report.html").write_text(text, encoding="utf-8")
+    (folder / "harness.html").write_text(HARNESS % json.dumps(WIDTHS), encoding="utf-8")
     browser = subprocess.run(
         ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files", "--dump-dom",
-         "--enable-logging=stderr", "--virtual-time-budget=20000", f"--user-data-dir={tmp_path / 'profile'}",
-         f"file://{tmp_path / 'harness.html'}"],
+         "--enable-logging=stderr", "--virtual-time-budget=20000", f"--user-data-dir={folder / 'profile'}",
+         f"file://{folder / 'harness.html'}"],
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     body = re.search(r"<body>(\[.*\])</body>", browser.stdout, re.DOTALL)
@@ -774,6 +773,13 @@ def test_in_a_browser_nothing_overflows_nothing_is_fetched_and_nothing_is_compla
         assert frame["fetched"] == []
         assert frame["pictures"] > 10 and frame["broken"] == 0
     assert not [line for line in browser.stderr.splitlines() if "CONSOLE" in line]
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="no Chromium is installed")
+def test_in_a_browser_nothing_overflows_nothing_is_fetched_and_nothing_is_complained_of(tmp_path):
+    long = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft"
+    wide = results(classes=("intact", long, "third"), source=long, weights=(1.0, 0.5, 1.0))
+    check_in_browser(page.render(wide), tmp_path)
 
 
 def test_sets_are_shown_by_level_and_the_card_says_what_they_hold():

@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from thaw.core.metrics_file import FINE_TUNED
 from thaw.evaluation.conformal import LISTED_LEVEL
+from thaw.evaluation.scored import Row
 from thaw.heads.protocol import NEGATIVE_PREFIX
 from thaw.report import elements, quality, sets
 from thaw.report.data import computed_with, flatten_parameters
@@ -185,22 +186,25 @@ def _weaknesses(results: Results) -> str:
             for row in worst
         ]
         parts.append(markdown_table(["Class", "Test photographs", "Precision", "Recall"], rows))
-    slices = results.measured.slices[results.saved][:MAX_WORST_SLICES]
-    if slices:
-        rows = [
-            [
-                f"{escape_markdown(row['column'])}: {escape_markdown(row['value'])}",
-                f"{row['count']:,}",
-                _score(row, "accuracy", "%"),
-            ]
-            for row in slices
-        ]
-        parts.append(markdown_table(["Worst slices", "Test photographs", "Accuracy"], rows))
+    parts += worst_slices(results.measured.slices[results.saved], "Accuracy")
     parts.append(
         "Photographs of another camera, place or time than these were not measured; `report.html` shows the "
         "surest mistakes, the least certain answers and the likeliest wrong labels."
     )
     return "\n\n".join(parts)
+
+
+def worst_slices(slices: Sequence[Row], measure: str) -> list[str]:
+    """Return the table of the worst slices, or nothing without slices. `measure`: what their `accuracy` is called."""
+    rows = [
+        [
+            f"{escape_markdown(row['column'])}: {escape_markdown(row['value'])}",
+            f"{row['count']:,}",
+            _score(row, "accuracy", "%"),
+        ]
+        for row in slices[:MAX_WORST_SLICES]
+    ]
+    return [markdown_table(["Worst slices", "Test photographs", measure], rows)] if rows else []
 
 
 def provenance(results: RunFacts) -> str:

@@ -57,11 +57,11 @@ def write_summary(results: Results) -> Markup:
         unseen,
         results.saved_name,
         elements.percent(test["accuracy"]),
-        _interval(test, "accuracy"),
+        interval_text(test, "accuracy"),
     )
     if results.weighted:
         weighted = elements.percent(test["accuracy_weighted"])
-        lead += f" By the weight of their labels, it is {weighted}{_interval(test, 'accuracy_weighted')}."
+        lead += f" By the weight of their labels, it is {weighted}{interval_text(test, 'accuracy_weighted')}."
     baselines = metrics["baselines"]
     scores = [
         ("Majority class", "base", baselines["majority"]),
@@ -89,7 +89,7 @@ def describe_weakest(results: Results) -> Markup:
         found = f"{row['support'] - sum(_taken_for(results)[row['class']].values()):,} of {row['support']:,}"
         name, times = _taken_for(results)[row["class"]].most_common(1)[0]
         text = Markup("The weakest class is <b>{}</b>: {} are found, {}{}, and {} {} taken for {}.").format(
-            *(elements.isolated(row["class"]), found, elements.percent(row["recall"]), _interval(row, "recall")),
+            *(elements.isolated(row["class"]), found, elements.percent(row["recall"]), interval_text(row, "recall")),
             *(f"{times:,}", "is" if times == 1 else "are", elements.isolated(name)),
         )
     links = [("classes", "what is taken for what")]
@@ -166,12 +166,12 @@ def describe_extension(results: Results) -> str:
     if test["agreement"] is not None:
         sentences.append(
             f"Of {elements.plural(test['without_new'], 'photograph')} that show no new class, it answers "
-            f"{elements.percent(test['agreement'])} as before{_interval(test, 'agreement')}."
+            f"{elements.percent(test['agreement'])} as before{interval_text(test, 'agreement')}."
         )
     if test["accuracy_after"] is not None:
         sentences.append(
             f"Of {test['with_new']:,} that show one, {elements.percent(test['accuracy_after'])} are answered "
-            f"right{_interval(test, 'accuracy_after')}; before, it had no name for them."
+            f"right{interval_text(test, 'accuracy_after')}; before, it had no name for them."
         )
     return " ".join(sentences)
 
@@ -237,7 +237,8 @@ def _change(difference: float, amount: str) -> str:
     return f"gets {amount} {'more' if difference > 0 else 'less'} right than the head on frozen features"
 
 
-def _interval(scores: Mapping[str, float | None], key: str) -> str:
+def interval_text(scores: Mapping[str, float | None], key: str) -> str:
+    """Return ` (95 % interval 86.1–90.9)` of a share; an empty text if there is no interval."""
     interval = elements.interval(Estimate.read(scores, key), "%")
     return f" (95{NARROW_SPACE}% interval {interval})" if interval else ""
 

@@ -3,7 +3,7 @@
 Beside it stand a map of where the model looked, and the training photographs nearest to it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup
@@ -15,6 +15,7 @@ from thaw.report.results import Results
 
 if TYPE_CHECKING:
     from thaw.evaluation.multi_label.review import PairCard
+    from thaw.report.multi_label.results import MultiResults
 
 SHEETS = {  # key → title, what is shown, the text if there is nothing to show
     "mistakes": (
@@ -38,13 +39,30 @@ NO_SHEETS = elements.paragraph(Markup("No photographs are shown here: <code>eval
 
 
 def write_sheets(results: Results) -> Markup:
+    return lay_out(results, SHEETS, _legend, _card)
+
+
+def lay_out(
+    results: "Results | MultiResults",
+    texts: Mapping[str, tuple[str, str, str]],
+    write_legend: Callable[..., Markup | str],
+    write_card: Callable[..., Markup],
+) -> Markup:
+    """Return all sheets of a run below one another, or one line if none are wanted.
+
+    Args:
+        results: of the run.
+        texts: key of a sheet → its title, its description, and what stands there if it has no card.
+        write_legend: returns what explains the cards, from the results and the cards.
+        write_card: returns a card, from it and the key of its sheet.
+    """
     if not results.parameters["evaluate"]["shown"]:
         return NO_SHEETS
     cards = [card for sheet in results.sheets.values() for card in sheet]
-    parts = [elements.paragraph(_legend(results, cards), "soft")] if cards else []
+    parts = [elements.paragraph(write_legend(results, cards), "soft")] if cards else []
     parts += note_unreadable(cards)
-    for key, (title, description, if_empty) in SHEETS.items():
-        sheet = [_card(card, key) for card in results.sheets[key]]
+    for key, (title, description, if_empty) in texts.items():
+        sheet = [write_card(card, key) for card in results.sheets[key]]
         text = elements.paragraph((description if sheet else if_empty).format(model=results.saved_name), "soft")
         body = Markup('<div class="sheet">\n{}\n</div>').format(Markup("\n").join(sheet)) if sheet else ""
         parts.append(Markup('<h3 id="{}">{}</h3>\n{}\n{}').format(key, title, text, body))

@@ -1,5 +1,7 @@
 """The sections on how far to trust the numbers: comparisons, the learning curve, calibration, slices."""
 
+from collections.abc import Mapping, Sequence
+
 from markupsafe import Markup
 
 from thaw.core.tables import EVALUATED
@@ -129,7 +131,7 @@ def write_calibration(results: Results) -> Markup:
     """Show the reliability before and after the temperature, what it changes, and the threshold."""
     plane = Plane(axes.unit_axis("confidence"), axes.unit_axis("accuracy"), diagonal=True)
     figures = [
-        charts.lines(name, _reliability(results, kind), plane)
+        charts.lines(name, reliability(results.measured.curves[kind]), plane)
         for kind, name in (("calibration", "As trained"), ("calibrated", "With the temperature"))
     ]
     note = (
@@ -157,10 +159,10 @@ def write_calibration(results: Results) -> Markup:
     )
 
 
-def _reliability(results: Results, kind: str) -> dict[str, list[Point]]:
-    """Return, for each model, a point for each bin of confidence on test."""
+def reliability(curve: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, list[Point]]:
+    """Return, for each model, a point for each bin of confidence on test. `curve`: model → its bins."""
     series = {}
-    for model, rows in results.measured.curves[kind].items():
+    for model, rows in curve.items():
         total = sum(row["count"] for row in rows)
         series[model] = [Point(row["confidence"], row["accuracy"], fraction=row["count"] / total) for row in rows]
     return series

@@ -9,11 +9,11 @@ from thaw.report.estimate import Estimate
 from thaw.report.model_card import (
     MAX_CLASSES_NAMED,
     MAX_WORST_CLASSES,
-    MAX_WORST_SLICES,
     escape_markdown,
     licences,
     markdown_table,
     provenance,
+    worst_slices,
 )
 from thaw.report.multi_label import quality
 from thaw.report.multi_label.results import MultiResults
@@ -146,17 +146,7 @@ def _weaknesses(results: MultiResults) -> str:
             for row in worst
         ]
         parts.append(markdown_table(["Class", "Present / absent", "Average precision", "Precision", "Recall"], rows))
-    slices = results.measured.slices[results.saved][:MAX_WORST_SLICES]
-    if slices:
-        rows = [
-            [
-                f"{escape_markdown(row['column'])}: {escape_markdown(row['value'])}",
-                f"{row['count']:,}",
-                _score(row, "accuracy", "%"),
-            ]
-            for row in slices
-        ]
-        parts.append(markdown_table(["Worst slices", "Test photographs", "Pairs called rightly"], rows))
+    parts += worst_slices(results.measured.slices[results.saved], "Pairs called rightly")
     parts.append(
         "Photographs of another camera, place or time than these were not measured; `report.html` shows the surest "
         "mistakes and the likeliest wrong labels."

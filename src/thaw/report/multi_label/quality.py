@@ -11,7 +11,7 @@ from thaw.report.charts import IntervalRow, Plane, Point
 from thaw.report.elements import MODELS, NARROW_SPACE
 from thaw.report.estimate import Estimate
 from thaw.report.multi_label.results import MultiResults
-from thaw.report.quality import DOWN, UP, difference_cell, number_cell
+from thaw.report.quality import DOWN, UP, difference_cell, interval_text, number_cell
 
 MEANS = {  # key of metrics.json → name, unit, which way is better
     MAIN: ("Average precision", "%", UP),
@@ -176,12 +176,6 @@ def worst_classes(results: MultiResults) -> list[Row]:
 def _upper_end(row: Row) -> tuple[float, float]:
     high = row["average_precision_high"]
     return row["average_precision"] if high is None else high, row["average_precision"]
-
-
-def interval_text(scores: Mapping[str, float | None], key: str) -> str:
-    """Return ` (95 % interval 86.1–90.9)` of a share; an empty text if there is no interval."""
-    interval = elements.interval(Estimate.read(scores, key), "%")
-    return f" (95{NARROW_SPACE}% interval {interval})" if interval else ""
 
 
 def write_metrics(results: MultiResults) -> Markup:

@@ -8,7 +8,7 @@ from thaw.evaluation.multi_label.review import Neighbour, PairCard
 from thaw.report import elements
 from thaw.report.elements import MODELS
 from thaw.report.multi_label.results import MultiResults
-from thaw.report.sheets import NO_SHEETS, note_unreadable
+from thaw.report.sheets import lay_out
 
 SHEETS = {  # key → title, what is shown, the text if there is nothing to show
     "mistakes": (
@@ -32,17 +32,7 @@ WORDS = {True: "present", False: "absent"}
 
 
 def write_sheets(results: MultiResults) -> Markup:
-    if not results.parameters["evaluate"]["shown"]:
-        return NO_SHEETS
-    cards = [card for sheet in results.sheets.values() for card in sheet]
-    parts = [elements.paragraph(_legend(results, cards), "soft")] if cards else []
-    parts += note_unreadable(cards)
-    for key, (title, description, if_empty) in SHEETS.items():
-        sheet = [_card(card, key) for card in results.sheets[key]]
-        text = elements.paragraph((description if sheet else if_empty).format(model=results.saved_name), "soft")
-        body = Markup('<div class="sheet">\n{}\n</div>').format(Markup("\n").join(sheet)) if sheet else ""
-        parts.append(Markup('<h3 id="{}">{}</h3>\n{}\n{}').format(key, title, text, body))
-    return Markup("\n").join(parts)
+    return lay_out(results, SHEETS, _legend, _card)
 
 
 def _legend(results: MultiResults, cards: Sequence[PairCard]) -> str:

@@ -8,12 +8,12 @@ from thaw.core.tables import EVALUATED
 from thaw.evaluation.multi_label.metrics import MAIN
 from thaw.evaluation.slices import MIN_IMAGES
 from thaw.report import axes, charts, elements
-from thaw.report.charts import IntervalRow, Plane, Point
+from thaw.report.charts import IntervalRow, Plane
 from thaw.report.elements import MODELS
 from thaw.report.estimate import Estimate
 from thaw.report.multi_label.quality import MAX_CLASSES_LISTED, name_some
 from thaw.report.multi_label.results import MultiResults
-from thaw.report.trust import MAX_SLICES_LISTED, NAMES
+from thaw.report.trust import MAX_SLICES_LISTED, NAMES, reliability
 
 
 def write_comparisons(results: MultiResults) -> Markup:
@@ -63,7 +63,7 @@ def write_calibration(results: MultiResults) -> Markup:
     """Show the reliability before and after the temperatures, what they change, and the threshold of each class."""
     plane = Plane(axes.unit_axis("probability of being present"), axes.unit_axis("share present"), diagonal=True)
     figures = [
-        charts.lines(name, _reliability(results, kind), plane)
+        charts.lines(name, reliability(results.measured.curves[kind]), plane)
         for kind, name in (("calibration", "As trained"), ("calibrated", "With the temperatures"))
     ]
     note = (
@@ -84,15 +84,6 @@ def write_calibration(results: MultiResults) -> Markup:
             _thresholds(results),
         ]
     )
-
-
-def _reliability(results: MultiResults, kind: str) -> dict[str, list[Point]]:
-    """Return, for each model, a point for each bin of probability on test."""
-    series = {}
-    for model, rows in results.measured.curves[kind].items():
-        total = sum(row["count"] for row in rows)
-        series[model] = [Point(row["confidence"], row["accuracy"], fraction=row["count"] / total) for row in rows]
-    return series
 
 
 def _change(results: MultiResults) -> Markup:
