@@ -1,5 +1,8 @@
 """How good a model is on parts of a split: by the source's columns, and by the size of the images."""
 
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -40,25 +43,51 @@ def measure_slices(images: pl.DataFrame, scored: Scored, bins: int, resampling: 
     hits = scored.hits
     first_of_group = np.zeros(len(scored), bool)
     first_of_group[np.unique(scored.groups, return_index=True)[1]] = True
-    rows: list[Row] = []
-    p_values: dict[tuple[str, str], float] = {}
-    tests: list[tuple[str, str]] = []  # the test of each row
+    rows, comparisons = [], []
+    for part in large_slices(images):
+        count = int(part.inside.sum())
+        row = {"column": part.column, "value": part.value, "count": count, "share": count / len(scored)}
+        rows.append(row | classification_metrics(scored.take(part.inside), bins, resampling))
+        hits_of = hits[first_of_group & part.inside], hits[first_of_group & ~part.inside]
+        comparisons.append(Comparison(part.test, *hits_of))
+    return sort_with_p_values(rows, comparisons)
+
+
+class Slice(NamedTuple):
+    """The images that have one value in a column."""
+
+    column: str
+    value: str
+    inside: NDArray[np.bool_]  # (n,)
+    test: tuple[str, str]  # two slices that are one column are compared once
+
+
+class Comparison(NamedTuple):
+    """What is right of the images of a slice, and of the rest: one of each group."""
+
+    test: tuple[str, str]
+    inside: NDArray[np.bool_]
+    outside: NDArray[np.bool_]
+
+
+def large_slices(images: pl.DataFrame) -> Iterator[Slice]:
+    """Yield the slices of images (n rows) that have at least MIN_IMAGES inside, and as many outside."""
     for column, values in columns_of(images).items():
         names = sorted(set(values))
         for name in names if len(names) > 1 else []:
             inside = values == name
-            count = int(inside.sum())
-            if min(count, len(scored) - count) < MIN_IMAGES:
-                continue
-            measures = classification_metrics(scored.take(inside), bins, resampling)
-            rows.append({"column": column, "value": name, "count": count, "share": count / len(scored), **measures})
-            tests.append((column, names[0] if len(names) == 2 else name))  # two slices are one test
-            parts = hits[first_of_group & inside], hits[first_of_group & ~inside]
-            if len(parts[0]) and len(parts[1]):
-                p_values[tests[-1]] = float(fisher_exact([[part.sum(), (~part).sum()] for part in parts]).pvalue)
+            if min(inside.sum(), (~inside).sum()) >= MIN_IMAGES:
+                yield Slice(column, name, inside, (column, names[0] if len(names) == 2 else name))
+
+
+def sort_with_p_values(rows: Sequence[Row], comparisons: Sequence[Comparison]) -> list[Row]:
+    """Return the rows of slices with their corrected `p_value`, the worst first: see `measure_slices`."""
+    p_values: dict[tuple[str, str], float] = {}
+    for test, *parts in comparisons:
+        if all(map(len, parts)):
+            p_values[test] = float(fisher_exact([[part.sum(), (~part).sum()] for part in parts]).pvalue)
     corrected = holm(p_values)
-    for row, test in zip(rows, tests, strict=True):
-        row["p_value"] = corrected.get(test)
+    rows = [row | {"p_value": corrected.get(each.test)} for row, each in zip(rows, comparisons, strict=True)]
     return sorted(rows, key=lambda row: (row["accuracy_high"], row["column"], row["value"]))
 
 

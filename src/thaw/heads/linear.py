@@ -10,10 +10,10 @@ import numpy as np
 
 from thaw.core import arrays, progress
 from thaw.core.errors import ThawError
-from thaw.core.files import read_json, write_json
 from thaw.features import discriminant, linear_probe
 from thaw.features.examples import NO_VIEW, Examples, losses, training_weights
 from thaw.features.linear_probe import Samples, until_worse
+from thaw.heads import dense
 from thaw.heads.protocol import Head, HeadData, Log, Setting, Trained, variant_text
 
 if TYPE_CHECKING:
@@ -52,25 +52,16 @@ class LinearHead(Head):
         return {"kind": "linear", "probe": self.probe, "strength": self.C}
 
     def attach(self, backbone: "keras.Model", features: str) -> "keras.Model":
-        from thaw.engines.keras_setup import keras
-
-        dense = keras.layers.Dense(len(self.bias), activation="softmax", name="probabilities")
-        model = keras.Model(backbone.input, dense(backbone.get_layer(features).output), name=backbone.name)
-        dense.set_weights([self.kernel, self.bias])
-        return model
+        return dense.attach(backbone, features, self.kernel, self.bias, activation="softmax")
 
     def save(self, folder: Path) -> None:
-        folder.mkdir(exist_ok=True)
-        for name, array in (("kernel", self.kernel), ("bias", self.bias)):
-            arrays.write_rows(folder / f"{name}.npy", [array], len(array))
         description = {"kind": "linear", "classes": self.classes, "probe": self.probe}
-        write_json(folder / "head.json", description | {"strength": self.C, "factor": self.factor})
+        dense.save(folder, self.kernel, self.bias, description | {"strength": self.C, "factor": self.factor})
 
 
 def load(folder: Path) -> LinearHead:
     """Return the head that was saved in a folder."""
-    description = read_json(folder / "head.json")
-    kernel, bias = np.load(folder / "kernel.npy"), np.load(folder / "bias.npy")
+    kernel, bias, description = dense.load(folder)
     fitted = (description[name] for name in ("strength", "probe", "factor"))
     return LinearHead(kernel, bias, tuple(description["classes"]), *fitted)
 

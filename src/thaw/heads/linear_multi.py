@@ -10,12 +10,12 @@ from threadpoolctl import threadpool_limits
 
 from thaw.core import arrays, progress
 from thaw.core.errors import ThawError
-from thaw.core.files import read_json, write_json
 from thaw.core.label_values import lacking
 from thaw.core.task import MULTI
 from thaw.features import label_pairs
 from thaw.features.examples import NO_VIEW, Examples, training_weights
 from thaw.features.linear_probe import Probe, fit_path, read_samples, until_worse
+from thaw.heads import dense
 from thaw.heads.linear import LOGISTIC, require_pooled
 from thaw.heads.protocol import Head, HeadData, Log, Setting, Trained, variant_text
 
@@ -45,24 +45,16 @@ class LinearHead(Head):
         return {"kind": "linear_multi", "probe": LOGISTIC, "strengths": strengths}
 
     def attach(self, backbone: "keras.Model", features: str) -> "keras.Model":
-        from thaw.engines.keras_setup import keras
-
-        dense = keras.layers.Dense(len(self.bias), activation="sigmoid", name="probabilities")
-        model = keras.Model(backbone.input, dense(backbone.get_layer(features).output), name=backbone.name)
-        dense.set_weights([self.kernel, self.bias])
-        return model
+        return dense.attach(backbone, features, self.kernel, self.bias, activation="sigmoid")
 
     def save(self, folder: Path) -> None:
-        folder.mkdir(exist_ok=True)
-        for name, array in (("kernel", self.kernel), ("bias", self.bias)):
-            arrays.write_rows(folder / f"{name}.npy", [array], len(array))
-        write_json(folder / "head.json", {"kind": "linear_multi", "classes": self.classes, "strengths": self.Cs})
+        description = {"kind": "linear_multi", "classes": self.classes, "strengths": self.Cs}
+        dense.save(folder, self.kernel, self.bias, description)
 
 
 def load(folder: Path) -> LinearHead:
     """Return the head that was saved in a folder."""
-    description = read_json(folder / "head.json")
-    kernel, bias = np.load(folder / "kernel.npy"), np.load(folder / "bias.npy")
+    kernel, bias, description = dense.load(folder)
     return LinearHead(kernel, bias, tuple(description["classes"]), tuple(description["strengths"]))
 
 

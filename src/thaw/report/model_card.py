@@ -154,7 +154,8 @@ def _quality(results: Results) -> str:
         for measure, (name, unit, _) in quality.MEASURES.items():
             key = f"{measure}{suffix}"
             if key in test[0]:
-                rows.append([f"{name}, weighted" if suffix else name, *(_score(scores, key, unit) for scores in test)])
+                texts = (score_text(scores, key, unit) for scores in test)
+                rows.append([f"{name}, weighted" if suffix else name, *texts])
     table = markdown_table(
         [
             f"On {'test' if results.folds is None else 'all photographs'}, with the 95 % interval",
@@ -166,7 +167,7 @@ def _quality(results: Results) -> str:
     return "\n\n".join(filter(None, [*sentences, table]))
 
 
-def _score(scores: Mapping[str, float | None], key: str, unit: str) -> str:
+def score_text(scores: Mapping[str, float | None], key: str, unit: str) -> str:
     """Return a metric with its interval in brackets."""
     value, interval = elements.value(scores[key], unit), elements.interval(Estimate.read(scores, key), unit)
     return f"{value} ({interval})" if interval else value
@@ -180,8 +181,8 @@ def _weaknesses(results: Results) -> str:
             [
                 escape_markdown(row["class"]),
                 f"{row['support']:,}",
-                _score(row, "precision", "%"),
-                _score(row, "recall", "%"),
+                score_text(row, "precision", "%"),
+                score_text(row, "recall", "%"),
             ]
             for row in worst
         ]
@@ -200,7 +201,7 @@ def worst_slices(slices: Sequence[Row], measure: str) -> list[str]:
         [
             f"{escape_markdown(row['column'])}: {escape_markdown(row['value'])}",
             f"{row['count']:,}",
-            _score(row, "accuracy", "%"),
+            score_text(row, "accuracy", "%"),
         ]
         for row in slices[:MAX_WORST_SLICES]
     ]

@@ -42,6 +42,18 @@ class RunFacts:
     resize: Mapping[str, object] | None  # how photographs are made square: see `resize_choice.Choice`; None: it was set
     augmentations: bytes  # a JPEG of training photographs, plain and as augmented
 
+    # What was measured tells `saved`, the model that the run has saved: see Results and MultiResults.
+
+    @property
+    def saved_name(self) -> str:
+        """The name of the saved model in a sentence, after "the"."""
+        return MODELS[self.saved]
+
+    @property
+    def other(self) -> str:
+        """The model that is measured beside it."""
+        return HEAD if self.saved == FINE_TUNED else FINE_TUNED
+
 
 @dataclass(frozen=True)
 class Results(RunFacts):
@@ -53,16 +65,6 @@ class Results(RunFacts):
     def saved(self) -> str:
         """The model that the run has saved, by its name in `measured`."""
         return saved_model(self.measured.metrics)
-
-    @property
-    def saved_name(self) -> str:
-        """Its name in a sentence, after "the"."""
-        return MODELS[self.saved]
-
-    @property
-    def other(self) -> str:
-        """The model that is measured beside it."""
-        return HEAD if self.saved == FINE_TUNED else FINE_TUNED
 
     @property
     def tested_on(self) -> str:

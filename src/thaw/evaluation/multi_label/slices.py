@@ -3,7 +3,6 @@
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.stats import fisher_exact
 
 from thaw.evaluation.metrics import wilson
 from thaw.evaluation.multi_label.metrics import MAIN, effective_number
@@ -11,7 +10,7 @@ from thaw.evaluation.multi_label.pairs import Pairs
 from thaw.evaluation.multi_label.resampling import resample, wide_interval
 from thaw.evaluation.resampling import Resampling
 from thaw.evaluation.scored import Row
-from thaw.evaluation.slices import MIN_IMAGES, columns_of, holm
+from thaw.evaluation.slices import Comparison, large_slices, sort_with_p_values
 
 
 def measure_slices(images: pl.DataFrame, pairs: Pairs, bins: int, resampling: Resampling) -> list[Row]:
@@ -39,30 +38,13 @@ def measure_slices(images: pl.DataFrame, pairs: Pairs, bins: int, resampling: Re
     has_known = pairs.known.any(axis=1)
     pairs, images = pairs.take(has_known), images.filter(pl.Series(has_known))
     group, hits = _one_pair_a_group(pairs, resampling.seed)
-    rows: list[Row] = []
-    p_values: dict[tuple[str, str], float] = {}
-    tests: list[tuple[str, str]] = []  # the test of each row
-    for column, values in columns_of(images).items():
-        names = sorted(set(values))
-        for name in names if len(names) > 1 else []:
-            inside = values == name
-            count = int(inside.sum())
-            if min(count, len(pairs) - count) < MIN_IMAGES:
-                continue
-            part = pairs.take(inside)
-            rows.append(
-                {"column": column, "value": name, "count": count, "share": count / len(pairs)}
-                | _measures(part, bins, resampling)
-            )
-            tests.append((column, names[0] if len(names) == 2 else name))  # two slices are one test
-            inside_hits, outside_hits = hits[inside[group]], hits[~inside[group]]
-            if len(inside_hits) and len(outside_hits):
-                table = [[part.sum(), (~part).sum()] for part in (inside_hits, outside_hits)]
-                p_values[tests[-1]] = float(fisher_exact(table).pvalue)
-    corrected = holm(p_values)
-    for row, test in zip(rows, tests, strict=True):
-        row["p_value"] = corrected.get(test)
-    return sorted(rows, key=lambda row: (row["accuracy_high"], row["column"], row["value"]))
+    rows, comparisons = [], []
+    for part in large_slices(images):
+        count = int(part.inside.sum())
+        row = {"column": part.column, "value": part.value, "count": count, "share": count / len(pairs)}
+        rows.append(row | _measures(pairs.take(part.inside), bins, resampling))
+        comparisons.append(Comparison(part.test, hits[part.inside[group]], hits[~part.inside[group]]))
+    return sort_with_p_values(rows, comparisons)
 
 
 def _measures(pairs: Pairs, bins: int, resampling: Resampling) -> Row:

@@ -1,11 +1,8 @@
 """The model card of a run of several labels, after Mitchell et al. 2019 (arXiv 1810.03993), as Markdown."""
 
-from collections.abc import Mapping
-
 from thaw.core.metrics_file import FINE_TUNED
 from thaw.evaluation.multi_label.metrics import BY_CHANCE, MAIN
 from thaw.report import elements
-from thaw.report.estimate import Estimate
 from thaw.report.model_card import (
     MAX_CLASSES_NAMED,
     MAX_WORST_CLASSES,
@@ -13,6 +10,7 @@ from thaw.report.model_card import (
     licences,
     markdown_table,
     provenance,
+    score_text,
     worst_slices,
 )
 from thaw.report.multi_label import quality
@@ -116,7 +114,7 @@ def _quality(results: MultiResults) -> str:
         for what, measures in (("mean over the classes", quality.MEANS), ("all pairs", quality.POOLED)):
             for measure, (name, unit, _) in measures.items():
                 label = f"{name}, {what}{', weighted' if suffix else ''}"
-                rows.append([label, *(_score(scores, f"{measure}{suffix}", unit) for scores in test)])
+                rows.append([label, *(score_text(scores, f"{measure}{suffix}", unit) for scores in test)])
     counts = results.test
     table = markdown_table(["On test, with the 95 % interval", *elements.MODELS.values()], rows)
     text = (
@@ -127,12 +125,6 @@ def _quality(results: MultiResults) -> str:
     return "\n\n".join(filter(None, [quality.verdict(results), text, table]))
 
 
-def _score(scores: Mapping[str, float | None], key: str, unit: str) -> str:
-    """Return a metric with its interval in brackets."""
-    value, interval = elements.value(scores[key], unit), elements.interval(Estimate.read(scores, key), unit)
-    return f"{value} ({interval})" if interval else value
-
-
 def _weaknesses(results: MultiResults) -> str:
     parts = []
     worst = quality.worst_classes(results)[:MAX_WORST_CLASSES]
@@ -141,7 +133,7 @@ def _weaknesses(results: MultiResults) -> str:
             [
                 escape_markdown(row["class"]),
                 f"{row['known_present']:,} / {row['known_absent']:,}",
-                *(_score(row, key, "%") for key in ("average_precision", "precision", "recall")),
+                *(score_text(row, key, "%") for key in ("average_precision", "precision", "recall")),
             ]
             for row in worst
         ]

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from thaw.core.label_values import ABSENT, PRESENT, UNKNOWN
-from thaw.core.metrics_file import FINE_TUNED, HEAD, MODELS
 from thaw.evaluation.models import TrainedModels
 from thaw.evaluation.multi_label.measure import Measured
 from thaw.evaluation.multi_label.review import PairCard
@@ -22,16 +21,6 @@ class MultiResults(RunFacts):
     saved: str  # the model that the run has saved
     sheets: Mapping[str, Sequence[PairCard]]  # key of sheets.SHEETS → its cards, in their order
     disputed_pairs: Sequence[tuple[str, tuple[str, ...]]]  # class → near-duplicates of which one shows it and one not
-
-    @property
-    def saved_name(self) -> str:
-        """The name of the saved model in a sentence, after "the"."""
-        return MODELS[self.saved]
-
-    @property
-    def other(self) -> str:
-        """The model that is measured beside it."""
-        return HEAD if self.saved == FINE_TUNED else FINE_TUNED
 
     @property
     def test(self) -> Mapping[str, object]:
