@@ -1,11 +1,13 @@
 """The sections on how far to trust the numbers: comparisons, the learning curve, calibration, slices."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
 from thaw.core.tables import EVALUATED
 from thaw.evaluation.forecast import in_round_numbers
+from thaw.evaluation.scored import Row
 from thaw.evaluation.slices import MIN_IMAGES
 from thaw.report import axes, charts, elements
 from thaw.report.axes import Axis
@@ -13,6 +15,9 @@ from thaw.report.charts import IntervalRow, Plane, Point
 from thaw.report.elements import MODELS
 from thaw.report.estimate import Estimate
 from thaw.report.results import Results
+
+if TYPE_CHECKING:
+    from thaw.report.multi_label.results import MultiResults
 
 NAMES = {"fine_tuned": "fine-tuned", "head": "head", "neighbours": "neighbours", "majority": "majority"}
 MAX_SLICES_LISTED = 16
@@ -212,6 +217,25 @@ def _threshold(results: Results) -> Markup:
 
 def write_slices(results: Results) -> Markup:
     """List the slices of the test split, those first on which the saved model is worst."""
+    note = (
+        f"The worst first, by the upper end of the {results.saved_name}’s interval; the dashed line is its accuracy on "
+        f"{results.tested_on.replace('the', 'the whole')}."
+    )
+    overall = results.measured.metrics[results.saved]["test"]["accuracy"]
+    return list_slices(results, lambda row: "", note, overall)
+
+
+def list_slices(
+    results: "Results | MultiResults", describe: Callable[[Row], str], note: str, overall: float | None
+) -> Markup:
+    """Return a chart of the worst slices, or what there is to say without any.
+
+    Args:
+        results: of the run.
+        describe: returns what stands behind the number of photographs of a slice.
+        note: what is drawn; the meaning of p and the slices left out are added.
+        overall: the share on the whole test split, for the dashed line.
+    """
     slices = {
         model: {(row["column"], row["value"]): row for row in rows} for model, rows in results.measured.slices.items()
     }
@@ -227,12 +251,10 @@ def write_slices(results: Results) -> Markup:
         p = f", p {elements.p_value(row['p_value'])}" if row["p_value"] is not None else ""
         estimates = {model: Estimate.read(slices[model][column, value], "accuracy") for model in MODELS}
         name = Markup("{}: {}").format(*map(elements.isolated, (column.replace("_", " "), value)))
-        rows.append(IntervalRow(name, f"{elements.plural(row['count'], 'photograph')}{p}", estimates))
-    overall = results.measured.metrics[results.saved]["test"]["accuracy"]
-    note = (
-        f"The worst first, by the upper end of the {results.saved_name}’s interval; the dashed line is its accuracy on "
-        f"{results.tested_on.replace('the', 'the whole')}. p says how often chance alone makes a slice differ that "
-        "much from the rest, the number of slices taken into account."
+        rows.append(IntervalRow(name, f"{elements.plural(row['count'], 'photograph')}{describe(row)}{p}", estimates))
+    note += (
+        " p says how often chance alone makes a slice differ that much from the rest, the number of slices taken into "
+        "account."
     )
     note += f" {small}" if few else ""
     rest = elements.rest(len(names), len(rows), "slices", f"slices_{results.saved}.csv")

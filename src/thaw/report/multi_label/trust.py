@@ -6,14 +6,14 @@ from markupsafe import Markup
 
 from thaw.core.tables import EVALUATED
 from thaw.evaluation.multi_label.metrics import MAIN
-from thaw.evaluation.slices import MIN_IMAGES
+from thaw.evaluation.scored import Row
 from thaw.report import axes, charts, elements
 from thaw.report.charts import IntervalRow, Plane
 from thaw.report.elements import MODELS
 from thaw.report.estimate import Estimate
 from thaw.report.multi_label.quality import MAX_CLASSES_LISTED, name_some
 from thaw.report.multi_label.results import MultiResults
-from thaw.report.trust import MAX_SLICES_LISTED, NAMES, reliability
+from thaw.report.trust import NAMES, list_slices, reliability
 
 
 def write_comparisons(results: MultiResults) -> Markup:
@@ -152,29 +152,12 @@ def _missed(classes: Sequence[str], splits: Mapping[str, Sequence], untold: Sequ
 
 def write_slices(results: MultiResults) -> Markup:
     """List the slices of the test split, those first on which the saved model is worst."""
-    slices = {
-        model: {(row["column"], row["value"]): row for row in rows} for model, rows in results.measured.slices.items()
-    }
-    names, few = list(slices[results.saved]), results.measured.small_slices
-    verb = "is" if few == 1 else "are"
-    small = f"{elements.plural(few, 'slice')} of fewer than {MIN_IMAGES} photographs {verb} left out: too few to tell."
-    if not names:
-        nothing = "The photographs differ in no column that the source gives, nor in size: no slices."
-        return elements.paragraph(small if few else nothing, "soft")
-    rows = []
-    for column, value in names[:MAX_SLICES_LISTED]:
-        row = slices[results.saved][column, value]
-        p = f", p {elements.p_value(row['p_value'])}" if row["p_value"] is not None else ""
-        pairs = f"{row['known_present']:,} present, {row['known_absent']:,} absent"
-        estimates = {model: Estimate.read(slices[model][column, value], "accuracy") for model in MODELS}
-        name = Markup("{}: {}").format(*map(elements.isolated, (column.replace("_", " "), value)))
-        rows.append(IntervalRow(name, f"{elements.plural(row['count'], 'photograph')}, {pairs}{p}", estimates))
     note = (
         "The share of the known pairs that are called rightly, by the thresholds. The worst slice first, by the upper "
-        f"end of the {results.saved_name}’s interval; the dashed line is its share on the whole test split. p says how "
-        "often chance alone makes a slice differ that much from the rest, the number of slices taken into account."
+        f"end of the {results.saved_name}’s interval; the dashed line is its share on the whole test split."
     )
-    note += f" {small}" if few else ""
-    rest = elements.rest(len(names), len(rows), "slices", f"slices_{results.saved}.csv")
-    chart = charts.intervals(rows, mark=results.test["micro_accuracy"])
-    return Markup("\n").join([elements.legend(), chart, elements.paragraph(note, "soft"), rest])
+    return list_slices(results, _describe_pairs, note, results.test["micro_accuracy"])
+
+
+def _describe_pairs(row: Row) -> str:
+    return f", {row['known_present']:,} present, {row['known_absent']:,} absent"
