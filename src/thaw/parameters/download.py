@@ -14,6 +14,7 @@ class _ChosenSource(Section):
     bits: Annotated[int, Field(ge=8, le=16)] | None  # of values stored in 16 or 32 bits
     added: str | None  # a table of photographs that are taken beside those of the source
     corrections: str | None  # a table of wrong labels
+    shards: Annotated[int, Field(ge=1)] | Literal["always"] | None  # see `sources.shards`
     new_classes: list[str]  # that added or corrected labels bring
 
     @field_validator("new_classes", mode="after")
