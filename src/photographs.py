@@ -23,6 +23,7 @@ from thaw.core.paths import named_path
 from thaw.core.section import Section
 from thaw.experiments import params_edit
 from thaw.guide import place, settings, summary, survey, time_needed
+from thaw.images import store
 from thaw.inputs import outputs
 from thaw.inputs.named import Named
 from thaw.splitting import duplicates, folds, own_groups, splits, subsets
@@ -102,7 +103,7 @@ def count(photographs: survey.Survey, split: Section) -> time_needed.Counts:
     table = table.with_columns(
         group=pl.Series(duplicates.connected(image_ids, *own)),
         own_group=own[0] if own else pl.lit(""),
-        subset=subsets.read(table, RAW, split),
+        subset=subsets.read(table, store.Photographs(RAW), split),
         is_added=pl.lit(False),
         stratum="label",
     )

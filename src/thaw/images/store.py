@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -20,6 +20,7 @@ import polars as pl
 from PIL import Image
 
 from thaw.core.errors import ThawError
+from thaw.core.files import atomic_file
 
 FOLDER = "images"  # in the raw data folder
 INDEX = "index.csv"  # in the folder of the shards
@@ -143,6 +144,21 @@ def copy(photograph: Photograph, target: BinaryIO) -> None:
     """Write a photograph to a file that is open."""
     with photograph.open("rb") as source:
         shutil.copyfileobj(source, target, 1 << 20)
+
+
+def bring_out(photographs: Iterable[Photograph], folder: Path) -> int:
+    """Write photographs as files of their names into a folder, and return how many.
+
+    Raises ThawError, before it writes one, if the folder has a file of such a name.
+    """
+    photographs = list(photographs)
+    targets = (folder / photograph.name for photograph in photographs)
+    if there := next(filter(os.path.lexists, targets), None):
+        raise ThawError(f"{there} is there already, and nothing is overwritten: name another folder")
+    for photograph in photographs:
+        with atomic_file(folder / photograph.name) as temporary, temporary.open("wb") as file:
+            copy(photograph, file)
+    return len(photographs)
 
 
 class Shards:
