@@ -56,9 +56,12 @@ def main() -> None:
             measured[name] = measure(folder / name, images, shards)
     columns = [f"{arguments.images:,} photographs of {SIDE} pixels"]
     columns += [(f"{name}, {unit}", "{:.1f}") for name in STORES for unit in ("seconds", "seconds of CPU")]
-    columns.append(("files take, times", "{:.1f}"))
+    columns += [(f"files take, times the {unit}", "{:.1f}") for unit in ("seconds", "CPU")]
     files, shards = measured.values()
-    rows = [[name, *files[name], *shards[name], files[name][0] / shards[name][0]] for name in files]
+    rows = []
+    for name in files:
+        ratios = [more / less for more, less in zip(files[name], shards[name], strict=True)]
+        rows.append([name, *files[name], *shards[name], *ratios])
     results.write("shards", columns, rows)
 
 
