@@ -14,17 +14,21 @@ import polars as pl
 import pytest
 import yaml
 from conftest import ROOT
-from PIL import Image
+from PIL import ExifTags, Image
 
 from thaw.core import params, tables
 from thaw.core.errors import ThawError
+from thaw.exports import check_images
+from thaw.guide import survey
 from thaw.images import decoding, store
 from thaw.inputs import outputs
 from thaw.labelling import hand_over
-from thaw.prediction import stream
+from thaw.prediction import deployed_model, ood, stream
+from thaw.serving.training_photographs import TrainingPhotographs
 from thaw.sources import shards
 from thaw.sources.base import DatasetInfo, Listing, SourceImage
 from thaw.sources.collection import collect, collected
+from thaw.splitting import times
 
 INFO = DatasetInfo("test", "CC BY 4.0", "A. Uthor", ("cat", "dog"))
 LONG = "x" * 110  # a name that one block of header does not hold
@@ -278,7 +282,27 @@ def test_a_photograph_that_is_not_in_the_index_is_a_file_that_is_not_there(packe
     assert "images/other.png: no such file" in refusal(decoding.decode, photograph)
 
 
+def test_the_date_that_a_camera_wrote_is_read_from_a_shard(tmp_path):
+    images = draw(tmp_path / "photographs", 2)
+    exif = Image.Exif()
+    for image, year in zip(images, (2023, 2024), strict=True):
+        exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = f"{year}:06:01 12:00:00"
+        with Image.open(image.path) as pixels:
+            pixels.save(image.path, "JPEG", exif=exif)  # Pillow writes none into a PNG
+    table, _ = collect(Listing(INFO, images), tmp_path / "raw", shards="always")
+    assert times.are_newer(table, store.Photographs(tmp_path / "raw"), "2024-01-01", "exif").to_list() == [False, True]
+
+
 # Scripts
+
+
+def test_photographs_that_changed_since_a_run_are_told_by_their_size_in_the_shard(packed, tmp_path):
+    listing = Listing(INFO, draw(tmp_path / "photographs"))
+    found = survey.Survey("folder", tmp_path / "photographs", listing, [], [], 0.0)
+    assert survey.changes_since(packed, found) == {}
+    with listing.images[4].path.open("ab") as file:
+        file.write(b"more")
+    assert survey.changes_since(packed, found) == {"changed": 1}
 
 
 @pytest.mark.parametrize("name", ["images/p01.png", "images/p0[13].png", "images"])
@@ -331,8 +355,20 @@ def locked(checkout) -> dict[str, str]:
     return {out["path"]: out["md5"] for stage in stages for out in stage["outs"]}
 
 
+def pictures(checkout) -> list:
+    """What the export checks with, and what the page of `make try` shows of the training photographs."""
+    data, model = checkout.path / "data", checkout.path / "models"
+    description = deployed_model.read_description(model / "model.keras")
+    run = ood.TrainingRun(data / "features", data / "split.csv", model / "backbone", checkout.path / "dvc.lock")
+    training = TrainingPhotographs(run, data / "raw", description)
+    checked = check_images.read_split(data / "raw", data / "split.csv", "test", description, 9)
+    nearest = training.place(checked.views[0], None).neighbours
+    return [checked.views.tobytes(), *(neighbour.picture for neighbour in nearest)]
+
+
 def test_with_shards_the_pipeline_gives_the_same_bytes_and_every_script_reads_them(finished):
     before, files = locked(finished), contents(finished.path / "data/raw/images")
+    seen = pictures(finished)
     finished.set(download__shards="always")
     ran = finished.repro()
     assert {"download", "split", "augment", "extract_features", "extract_activations", "evaluate"} <= set(ran)
@@ -341,6 +377,7 @@ def test_with_shards_the_pipeline_gives_the_same_bytes_and_every_script_reads_th
     assert sorted(contents(finished.path / "data/raw/images")) == ["00000.tar", "index.csv"]
     assert not finished.partials()
     assert not finished.repro()
+    assert pictures(finished) == seen and None not in seen
 
     named = sorted(f"data/raw/images/{name}" for name in files)
     result = finished.run("python", "src/predict.py", "--json", "data/raw/images")
