@@ -11,9 +11,9 @@ import thaw  # noqa: F401 - first: it chooses the kernels of other libraries
 # isort: split
 import polars as pl
 
-from thaw.core import cache, params, tables
+from thaw.core import cache, params, store, tables
 from thaw.core.errors import run
-from thaw.images import augmentation_plan, contact_sheet, store, views
+from thaw.images import augmentation_plan, contact_sheet, views
 
 RAW = Path("data/raw")
 SPLIT = Path("data/split.csv")

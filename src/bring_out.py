@@ -13,9 +13,8 @@ import thaw  # noqa: F401 - first: it chooses the kernels of other libraries
 # isort: split
 import polars as pl
 
-from thaw.core import tables
+from thaw.core import store, tables
 from thaw.core.errors import ThawError, did_you_mean, run
-from thaw.images import store
 
 RAW = Path("data/raw")
 

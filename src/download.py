@@ -23,12 +23,11 @@ import thaw  # noqa: F401 - first: it chooses the kernels of other libraries
 # isort: split
 import polars as pl
 
-from thaw.core import cache, params, tables
+from thaw.core import cache, params, store, tables
 from thaw.core.encodings import shown
 from thaw.core.errors import run
 from thaw.core.files import atomic_entries, check_no_link, temporary_path
 from thaw.core.task import MULTI
-from thaw.images import store
 from thaw.inputs import named, outputs
 from thaw.sources import added, remarks
 from thaw.sources.base import DatasetInfo, Listing, known_columns

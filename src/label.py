@@ -25,9 +25,9 @@ from thaw.core.encodings import shown
 from thaw.core.errors import ThawError, run
 from thaw.core.paths import named_path, project_folder
 from thaw.core.section import Section
+from thaw.core.store import Member
 from thaw.core.task import SINGLE
 from thaw.experiments import params_edit
-from thaw.images.store import Member
 from thaw.labelling import answers, candidates, fiftyone_tags, frozen_network, hand_over, returned, suspects, taking
 from thaw.labelling import known as known_labels
 from thaw.labelling import state as labels

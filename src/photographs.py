@@ -17,13 +17,12 @@ import thaw  # noqa: F401 - first: it chooses the kernels of other libraries
 import polars as pl
 
 from thaw.backbones import registry
-from thaw.core import params, progress, tables
+from thaw.core import params, progress, store, tables
 from thaw.core.errors import ThawError, run
 from thaw.core.paths import named_path
 from thaw.core.section import Section
 from thaw.experiments import params_edit
 from thaw.guide import place, settings, summary, survey, time_needed
-from thaw.images import store
 from thaw.inputs import outputs
 from thaw.inputs.named import Named
 from thaw.splitting import duplicates, folds, own_groups, splits, subsets

@@ -17,11 +17,10 @@ import thaw  # noqa: F401 - first: it chooses the kernels of other libraries
 import polars as pl
 import polars.selectors as cs
 
-from thaw.core import cache, label_values, params, tables
+from thaw.core import cache, label_values, params, store, tables
 from thaw.core.columns import ADDED
 from thaw.core.errors import run
 from thaw.core.files import read_json
-from thaw.images import store
 from thaw.splitting import (
     by_labels,
     candidates,

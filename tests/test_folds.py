@@ -13,8 +13,8 @@ import result
 import split as script
 from thaw.core import tables
 from thaw.core.errors import ThawError
+from thaw.core.store import Photographs
 from thaw.features.examples import Examples
-from thaw.images.store import Photographs
 from thaw.parameters.split import Split
 from thaw.report import health
 from thaw.sources import folder

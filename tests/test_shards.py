@@ -16,11 +16,11 @@ import yaml
 from conftest import ROOT
 from PIL import ExifTags, Image
 
-from thaw.core import params, tables
+from thaw.core import params, store, tables
 from thaw.core.errors import ThawError
 from thaw.exports import check_images
 from thaw.guide import survey
-from thaw.images import decoding, store
+from thaw.images import decoding
 from thaw.inputs import outputs
 from thaw.labelling import hand_over
 from thaw.prediction import deployed_model, ood, stream

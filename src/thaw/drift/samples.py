@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thaw.backbones.cut_points import FEATURES
-from thaw.core import arrays, progress, tables
+from thaw.core import arrays, progress, store, tables
 from thaw.core.errors import ThawError, missing
 from thaw.core.files import read_json
 from thaw.core.metrics_file import FINE_TUNED
+from thaw.core.store import Photograph, Photographs
 from thaw.core.task import SINGLE
 from thaw.engines import flips, inference
 from thaw.features import examples
-from thaw.images import store, views
-from thaw.images.store import Photograph, Photographs
+from thaw.images import views
 from thaw.prediction import deployed_model, ood, stream
 from thaw.prediction.deployed_model import Decision, Description
 from thaw.prediction.stream import LoadedImage

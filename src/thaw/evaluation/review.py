@@ -16,12 +16,12 @@ from PIL import Image
 from thaw.core import arrays
 from thaw.core.cache import Cache
 from thaw.core.errors import ThawError
+from thaw.core.store import Photograph, Photographs
 from thaw.evaluation import comparison, label_errors
 from thaw.evaluation.models import TrainedModels
 from thaw.evaluation.predictions import Predictions
 from thaw.features.examples import Examples
 from thaw.images import views
-from thaw.images.store import Photograph, Photographs
 
 FOR, AGAINST = (255, 205, 0), (115, 50, 215)  # RGB of what speaks for the predicted class, and against it
 MAX_COLOUR = 0.6  # share of the colour where the map is strongest; the image is the rest

@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from thaw.core import arrays, label_values, tables
+from thaw.core import arrays, label_values, store, tables
 from thaw.core.errors import ThawError
 from thaw.core.metrics_file import MODELS
+from thaw.core.store import Photographs
 from thaw.features import examples
-from thaw.images import store
-from thaw.images.store import Photographs
 
 PREDICTIONS = {
     "image_id": pl.String,

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from thaw.core import tables
 from thaw.core.errors import ThawError
+from thaw.core.store import Photographs
 from thaw.core.task import MULTI
 from thaw.exports.base import Format
 from thaw.heads.protocol import is_negative
-from thaw.images.store import Photographs
 from thaw.prediction import stream
 from thaw.prediction.deployed_model import Description
 

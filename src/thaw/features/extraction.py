@@ -28,9 +28,9 @@ from thaw.core.cache import Cache, say, size_text
 from thaw.core.errors import ThawError
 from thaw.core.files import read_json, write_json
 from thaw.core.kept_rows import KEY_BYTES, KeptRows
+from thaw.core.store import Photograph, Photographs
 from thaw.engines import inference
 from thaw.images import augmentation, augmentation_plan, decoding, views
-from thaw.images.store import Photograph, Photographs
 
 if TYPE_CHECKING:
     from thaw.parameters.image import Image

@@ -11,11 +11,11 @@ from statistics import median
 import polars as pl
 from PIL import Image
 
-from thaw.core import progress, tables
+from thaw.core import progress, store, tables
 from thaw.core.columns import ADDED
 from thaw.core.encodings import printable
 from thaw.core.errors import ThawError
-from thaw.images import decoding, store
+from thaw.images import decoding
 from thaw.sources import formats
 from thaw.sources.base import Listing, SourceImage, UnreachableError, known_columns
 from thaw.sources.own_files import raise_if_lost

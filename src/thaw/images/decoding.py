@@ -19,10 +19,11 @@ import numpy as np
 import PIL
 from PIL import Image, UnidentifiedImageError, features
 
+from thaw.core import store
 from thaw.core.cache import LIMIT, Cache, say, size_text
 from thaw.core.errors import ThawError
-from thaw.images import pixel_values, store
-from thaw.images.store import Photograph
+from thaw.core.store import Photograph
+from thaw.images import pixel_values
 
 cv2.setNumThreads(1)  # images are processed in parallel; more threads within one image would only compete
 

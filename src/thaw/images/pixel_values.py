@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from thaw.core.errors import ThawError
-from thaw.images.store import Photograph
+from thaw.core.store import Photograph
 
 FULL = 65_535  # white, of 16 bits
 LOWEST_OF_16_BITS = 1 << 15  # values from here on need 16 bits

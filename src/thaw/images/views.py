@@ -7,8 +7,8 @@ import numpy as np
 
 from thaw.core import prefetch
 from thaw.core.cache import Cache
+from thaw.core.store import Photograph
 from thaw.images import augmentation, decoding
-from thaw.images.store import Photograph
 
 MAX_AHEAD = 32  # images decoded before the reader asks for them: enough to keep every core busy, little memory
 Plan = list[dict | None]  # the views of one image: None is the plain view, a row of augmentations.csv an augmented one

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from thaw.core.store import Photograph
 from thaw.engines import flips, inference
-from thaw.images.store import Photograph
 from thaw.prediction import deployed_model, stream
 
 Answer = tuple[str, float] | tuple[None, None]

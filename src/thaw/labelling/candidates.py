@@ -14,9 +14,9 @@ from thaw.core import arrays
 from thaw.core.encodings import printable
 from thaw.core.errors import ThawError
 from thaw.core.progress import bar
+from thaw.core.store import Photograph
 from thaw.engines import inference
 from thaw.images import decoding, views
-from thaw.images.store import Photograph
 from thaw.labelling.feature_cache import Entry, FeatureCache
 from thaw.labelling.known import Known
 from thaw.labelling.state import State

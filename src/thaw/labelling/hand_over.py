@@ -7,10 +7,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from thaw.core import store
 from thaw.core.errors import ThawError
 from thaw.core.files import atomic_folder, write_json, write_text
-from thaw.images import store, views
-from thaw.images.store import Member, Photograph
+from thaw.core.store import Member, Photograph
+from thaw.images import views
 from thaw.labelling import label_studio
 from thaw.prediction.sheet import SIDE, Sheet
 from thaw.sources import table_reading

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from thaw.core import arrays, tables
 from thaw.core.errors import ThawError
 from thaw.core.files import read_json
+from thaw.core.store import Photograph, Photographs
 from thaw.features import examples
-from thaw.images.store import Photograph, Photographs
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from thaw.core import tables
 from thaw.core.errors import ThawError
-from thaw.images.store import Photographs
+from thaw.core.store import Photographs
 from thaw.labelling import selection
 from thaw.labelling.hand_over import Item
 from thaw.labelling.known import Known

@@ -20,11 +20,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from thaw.core import prefetch
+from thaw.core import prefetch, store
 from thaw.core.errors import ThawError
+from thaw.core.store import Member, Photograph
 from thaw.engines.inference import Run, rebatch
-from thaw.images import store
-from thaw.images.store import Member, Photograph
 from thaw.images.views import network_input
 from thaw.sources import formats
 from thaw.sources.leftovers import is_leftover

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from thaw.backbones.cut_points import FEATURES
 from thaw.core import tables
 from thaw.core.errors import ThawError
+from thaw.core.store import Photographs
 from thaw.engines import openvino_setup
 from thaw.evaluation import comparison, review
 from thaw.features import examples
-from thaw.images.store import Photographs
 from thaw.prediction import ood
 from thaw.prediction.deployed_model import Description
 from thaw.serving.shared_network import SharedNetwork

@@ -18,12 +18,12 @@ import polars as pl
 import polars.selectors as cs
 from PIL import Image
 
-from thaw.core import progress, tables
+from thaw.core import progress, store, tables
 from thaw.core.cache import Cache
 from thaw.core.encodings import printable
 from thaw.core.errors import ThawError
 from thaw.core.files import clone, write_json
-from thaw.images import decoding, store
+from thaw.images import decoding
 from thaw.images.pixel_values import UnknownDepthError
 from thaw.sources import formats
 from thaw.sources.base import ChangedError, FailingError, Listing, SourceImage, UnreachableError

@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable
 
-from thaw.images import store
-from thaw.images.store import Photograph
+from thaw.core import store
+from thaw.core.store import Photograph
 
 FRAMES = "with several frames or pages, of which the first is used"
 PROFILE = "with a colour profile other than sRGB, which is not applied"

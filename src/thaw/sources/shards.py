@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from thaw.core import progress, tables
-from thaw.images import store
+from thaw.core import progress, store, tables
 
 MEAN_BYTES = 256_000_000  # at most, of the photographs in a shard
 MAX_BITS = 16  # 65,536 shards

@@ -7,8 +7,8 @@ import numpy as np
 import polars as pl
 
 from thaw.core.cache import Cache
+from thaw.core.store import Photograph
 from thaw.images import contact_sheet, decoding
-from thaw.images.store import Photograph
 from thaw.parameters.split import HELD_OUT
 
 MAX_GROUPS, MAX_IMAGES = 16, 8  # on the sheet: a row for each group

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from thaw.images.store import Photographs
+from thaw.core.store import Photographs
 from thaw.splitting import times
 
 if TYPE_CHECKING:

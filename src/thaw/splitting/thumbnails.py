@@ -12,8 +12,8 @@ import numpy as np
 
 from thaw.core import progress
 from thaw.core.cache import Cache
+from thaw.core.store import Photograph
 from thaw.images import decoding
-from thaw.images.store import Photograph
 
 SIDE = 64  # pixels. With 32, the prints of two T-shirts look the same.
 COLOUR_SIDE = 16  # pixels: colour needs no detail, and JPEG keeps little of it

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 import polars as pl
 from PIL import ExifTags
 
-from thaw.core import columns, dates
+from thaw.core import columns, dates, store
 from thaw.core.errors import ThawError
-from thaw.images import store
-from thaw.images.store import Photograph, Photographs
+from thaw.core.store import Photograph, Photographs
 
 EXIF = "exif"
 
