@@ -13,23 +13,25 @@ import tarfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
-import polars as pl
 from PIL import Image
 
 from thaw.core.errors import ThawError
 from thaw.core.files import atomic_file
 
+if TYPE_CHECKING:
+    import polars as pl
+
 FOLDER = "images"  # in the raw data folder
 INDEX = "index.csv"  # in the folder of the shards
-COLUMNS = {
-    "name": pl.String,  # of the photograph: of the file that it would be without shards
-    "shard": pl.String,
-    "offset": pl.Int64,  # of its first byte
-    "size": pl.Int64,  # in bytes
-}
+COLUMNS = (  # of the index, which has a row for each photograph
+    "name",  # of the file that it would be without shards
+    "shard",
+    "offset",  # of its first byte
+    "size",  # in bytes
+)
 SHARD = re.compile(r"\d{5}\.tar")
 BLOCK = tarfile.BLOCKSIZE
 MAX_PLAIN_NAME, MAX_PLAIN_SIZE = 100, 8**11 - 1  # characters and bytes for which one block of header is enough
@@ -279,11 +281,13 @@ def _short(name: str) -> str:
     return name.encode("ascii", "replace")[:MAX_PLAIN_NAME].decode()
 
 
-def _read_index(folder: Path) -> pl.DataFrame:
+def _read_index(folder: Path) -> "pl.DataFrame":
     """Return the index of a folder of shards. Raises ThawError if it is damaged."""
-    path = folder / INDEX
+    import polars as pl  # takes a quarter of a second, which a prediction of a file need not wait for
+
+    path, dtypes = folder / INDEX, (pl.String, pl.String, pl.Int64, pl.Int64)
     try:
-        table = pl.read_csv(path, schema=COLUMNS, glob=False)
+        table = pl.read_csv(path, schema=dict(zip(COLUMNS, dtypes, strict=True)), glob=False)
     except pl.exceptions.PolarsError as error:
         raise ThawError(f"{path} is no index of shards ({str(error).splitlines()[0]}): {remedy(folder)}") from None
     is_whole = len(table) and not any(table.null_count().row(0)) and table["name"].n_unique() == len(table)
@@ -293,7 +297,7 @@ def _read_index(folder: Path) -> pl.DataFrame:
     return table
 
 
-def _check_lengths(folder: Path, table: pl.DataFrame) -> None:
+def _check_lengths(folder: Path, table: "pl.DataFrame") -> None:
     """Raise ThawError unless each shard is as long as its members in the index, one after the other."""
     present = {path.name: path.stat().st_size for path in folder.glob("*.tar")}
     if extra := sorted(present.keys() - set(table["shard"])):

@@ -70,4 +70,4 @@ def _write(folder: Path, shard: str, members: Iterable[tuple[str, int]]) -> pl.D
         file.truncate(length)
     for name in names:
         (folder / name).unlink()
-    return pl.DataFrame({"name": names, "shard": shard, "offset": offsets, "size": sizes}, schema=store.COLUMNS)
+    return pl.DataFrame({"name": names, "shard": shard, "offset": offsets, "size": sizes}).select(store.COLUMNS)
