@@ -15,7 +15,10 @@ import polars as pl
 
 from thaw.core import store, tables
 from thaw.core.errors import ThawError, did_you_mean, run
+from thaw.inputs import outputs
+from thaw.inputs.named import Named
 
+PIPELINE = Path("dvc.yaml")
 RAW = Path("data/raw")
 
 
@@ -28,6 +31,7 @@ def main() -> None:
     parser.add_argument("--ids", nargs="+", metavar="ID", help="only these, by the column image_id of images.csv")
     parser.add_argument("--labels", nargs="+", metavar="LABEL", help="only those of these classes")
     options = parser.parse_args()
+    outputs.check_apart([Named("FOLDER", options.folder, "photographs")], outputs.declared(PIPELINE))
     images = chosen(tables.read_images(RAW), options.ids, options.labels)
     photographs = store.Photographs(RAW)
     count = store.bring_out((photographs[path] for path in images["path"]), options.folder)

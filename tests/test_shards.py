@@ -154,14 +154,23 @@ def test_what_download_has_written_is_known_as_shards_too_and_a_file_of_ones_own
     assert "holds mine.tar, which" in refusal(outputs.check_own, packed / "images", collected(packed))
 
 
-def test_a_damaged_index_is_replaced_and_a_table_of_ones_own_is_not(packed):
-    index = packed / "images/index.csv"
-    for shard in (packed / "images").glob("*.tar"):
-        shard.unlink()
-    index.write_text(index.read_text()[:-20])
+@pytest.mark.parametrize("what", ["cut index", "no index", "empty shard", "text"])
+def test_shards_and_an_index_that_are_damaged_are_replaced(what, packed):
+    damage(packed, what)
     outputs.check_own(packed / "images", collected(packed))
-    index.write_text("name,colour\n1,2\n")
-    assert "holds index.csv, which" in refusal(outputs.check_own, packed / "images", collected(packed))
+
+
+def test_a_table_of_ones_own_and_a_tar_file_of_other_things_are_not_replaced(packed, tmp_path):
+    images = packed / "images"
+    (images / "index.csv").write_text("name,colour\n1,2\n")
+    assert f"{images} would be replaced, and holds index.csv, which" in refusal(
+        outputs.check_own, images, collected(packed)
+    )
+    (images / "index.csv").unlink()
+    (tmp_path / "mine.txt").write_text("mine")
+    with tarfile.open(images / "00099.tar", "w") as archive:
+        archive.add(tmp_path / "mine.txt", "mine.txt")
+    assert "holds 00099.tar, which" in refusal(outputs.check_own, images, collected(packed))
 
 
 # Reading
@@ -219,6 +228,8 @@ def damage(packed: Path, what: str) -> None:
     match what:
         case "cut":
             shard.write_bytes(shard.read_bytes()[:-1])
+        case "empty shard":
+            shard.write_bytes(b"")
         case "gone":
             shard.unlink()
         case "another":
@@ -391,6 +402,11 @@ def test_with_shards_the_pipeline_gives_the_same_bytes_and_every_script_reads_th
     images = tables.read_images(finished.path / "data/raw").filter(label="stripes")
     assert result.stdout == f"bring_out: {len(images)} photographs in out\n", result.stderr
     assert contents(finished.path / "out") == {store.name(path): files[store.name(path)] for path in images["path"]}
+
+    for folder, says in (("out", "is there already"), ("data/raw/images/out", "lies in data/raw/images")):
+        assert says in finished.run("python", "src/bring_out.py", folder).stderr
+    result = finished.run("python", "src/bring_out.py", "more", "--labels", "stripe")
+    assert "has no label 'stripe' (did you mean stripes" in result.stderr
 
     finished.set(download__shards=None)
     finished.repro()

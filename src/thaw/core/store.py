@@ -5,12 +5,13 @@ begins, so that it is read without the others. `Photographs` opens both kinds of
 `open`, `read_bytes`, `exists`, `name` and `suffix` are those of a path.
 """
 
+import contextlib
 import io
 import os
 import re
 import shutil
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -151,9 +152,11 @@ def copy(photograph: Photograph, target: BinaryIO) -> None:
 def bring_out(photographs: Iterable[Photograph], folder: Path) -> int:
     """Write photographs as files of their names into a folder, and return how many.
 
-    Raises ThawError, before it writes one, if the folder has a file of such a name.
+    Raises ThawError, before it writes one, if the folder has a file of such a name, or a photograph is missing.
     """
     photographs = list(photographs)
+    if absent := next((photograph for photograph in photographs if not photograph.exists()), None):
+        raise ThawError(f"{absent} is missing: run `dvc checkout download`")
     targets = (folder / photograph.name for photograph in photographs)
     if there := next(filter(os.path.lexists, targets), None):
         raise ThawError(f"{there} is there already, and nothing is overwritten: name another folder")
@@ -239,17 +242,22 @@ def has_shards(folder: Path) -> bool:
     """Return whether a folder holds an index of shards: other programs, too, call a table index.csv."""
     try:
         with (folder / INDEX).open("rb") as file:
-            return file.readline() == ",".join(COLUMNS).encode() + b"\n"
+            return file.readline(100) == ",".join(COLUMNS).encode() + b"\n"
     except (OSError, ValueError):  # a name that the system refuses
         return False
 
 
-def written_files(folder: Path) -> set[str]:
-    """Return the names of the shards and of the index that `download` has written to a folder, damaged or not."""
-    try:
-        return {INDEX, *_read_index(folder)["shard"]} if has_shards(folder) else set()
-    except ThawError:
-        return {INDEX}
+def written_files(folder: Path, names: Collection[str]) -> set[str]:
+    """Return the names of the shards and of the index that `download` has written to a folder, damaged or not.
+
+    A tar file is one if an index lists it, or if it begins with one of the photographs `names`.
+    """
+    written = {path.name for path in folder.glob("*.tar") if SHARD.fullmatch(path.name) and _first(path) in names}
+    if has_shards(folder):
+        written.add(INDEX)
+        with contextlib.suppress(ThawError):  # it is damaged
+            written.update(_read_index(folder)["shard"])
+    return written
 
 
 def header_bytes(name: str, size: int) -> bytes:
@@ -276,6 +284,16 @@ def remedy(folder: Path) -> str:
     return f"`dvc checkout {folder}` brings it back, or `dvc repro -f download` writes it again"
 
 
+def _first(path: Path) -> str | None:
+    """Return the name of the first member of a tar file, or None."""
+    try:
+        with tarfile.open(path, "r:") as archive:
+            member = archive.next()
+        return member and member.name
+    except (OSError, tarfile.TarError):
+        return None
+
+
 def _short(name: str) -> str:
     """Return what the last block of a header has of a name."""
     return name.encode("ascii", "replace")[:MAX_PLAIN_NAME].decode()
@@ -299,7 +317,7 @@ def _read_index(folder: Path) -> "pl.DataFrame":
 
 def _check_lengths(folder: Path, table: "pl.DataFrame") -> None:
     """Raise ThawError unless each shard is as long as its members in the index, one after the other."""
-    present = {path.name: path.stat().st_size for path in folder.glob("*.tar")}
+    present = {path.name: path.stat().st_size for path in folder.glob("*.tar") if SHARD.fullmatch(path.name)}
     if extra := sorted(present.keys() - set(table["shard"])):
         raise ThawError(f"{folder / INDEX} does not list {extra[0]}: {remedy(folder)}")
     for (shard,), members in table.group_by("shard", maintain_order=True):

@@ -112,9 +112,10 @@ def collected(raw: Path) -> set[str] | None:
     None: the table is missing or damaged.
     """
     try:
-        return {store.name(path) for path in tables.read_images(raw)["path"]} | store.written_files(raw / store.FOLDER)
+        names = {store.name(path) for path in tables.read_images(raw)["path"]}
     except ThawError:
         return None
+    return names | store.written_files(raw / store.FOLDER, names)
 
 
 def attribution(table: pl.DataFrame, images: list[SourceImage]) -> pl.DataFrame:
