@@ -152,7 +152,7 @@ def test_a_failure_in_a_later_round_keeps_the_rounds_before(tmp_path, monkeypatc
     assert (written["command"], written["commit"]) == ("python benchmarks/race.py --rounds 3 --without timm", head)
     lines = measured.table(written).splitlines()
     assert lines[0] == "| seconds, and accuracy on validation | Thaw | Keras, features cached by hand |"
-    assert lines[2] == "| head | 1 (50.0\u00a0%) | 1 (50.0\u00a0%) |"
+    assert lines[2] == "| 0 default photographs, rounds: 2: head | 1 (50.0\u00a0%) | 1 (50.0\u00a0%) |"
 
 
 # --- The league ---
