@@ -2,10 +2,10 @@
 
     python benchmarks/bench.py [NAME …] [--minutes 30] [--photographs FOLDER] [--list]
 
-They are in the order in which they matter. One that would not fit into what is left of the budget is left out, and
-said; so is one that fails. Each writes its file into `benchmarks/results`, which is checked. The machine has to do
-nothing else: the load is printed before each. The minutes of `--list` are those on 2 cores that do nothing else, by
-which a benchmark is left out or not. Needs a finished `dvc repro`.
+The short ones come first. One that would not fit into what is left of the budget is left out, and said; so is one that
+fails. Each writes its file into `benchmarks/results`, which is checked. The machine has to do nothing else: the load is
+printed before each. The minutes of `--list` are estimates for 2 cores that do nothing else; by them a benchmark is left
+out or not. Needs a finished `dvc repro`.
 """
 
 import argparse
@@ -34,7 +34,7 @@ class Benchmark(NamedTuple):
 
 
 BENCHMARKS = {
-    "steps": Benchmark((), 3),
+    "steps": Benchmark((), 6),
     "epoch": Benchmark((), 4),
     "exports": Benchmark((), 2),
     "page": Benchmark(("--starts", "5", "--answers", "100", "--batch", "200"), 1),

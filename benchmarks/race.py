@@ -273,9 +273,8 @@ def timed(command: list) -> Result:
 
 
 def show(photographs: str, results: dict[str, list[Result]], parts: tuple[str, ...]) -> None:
-    print(
-        f"{photographs}: {platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    )
+    machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+    print(f"{photographs}: {machine}, Python {platform.python_version()}")
     for part in parts:
         print(f"{part}: seconds (lowest to highest) · accuracy on validation · times as long as Thaw")
         for name, runs in results.items():
