@@ -20,7 +20,7 @@ import thaw
 if __name__ == "__main__":
     import thaw.engines.keras_without_tensorflow  # noqa: F401
 
-from thaw.core import params
+from thaw.core import locks, params
 from thaw.core.encodings import shown
 from thaw.core.errors import ThawError, run
 from thaw.core.paths import named_path, project_folder
@@ -52,6 +52,14 @@ MAX_SHOWN = 5  # conflicts that are printed
 
 def main() -> None:
     options = parse()
+    if options.command != "take":
+        carry_out(options)
+        return
+    with locks.exclusive(Path(__file__), "label: waiting for another `take`"):  # both would append to the same tables
+        carry_out(options)
+
+
+def carry_out(options: argparse.Namespace) -> None:
     parameters = params.load(PARAMS)
     if parameters.task != SINGLE:
         raise ThawError(f"src/label.py knows one label for each photograph, and task is {parameters.task}")
