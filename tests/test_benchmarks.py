@@ -15,6 +15,7 @@ import bench
 import clones
 import exports
 import league
+import million
 import race
 import results
 import torture
@@ -332,3 +333,24 @@ def test_a_skipped_fault_is_no_success_and_no_failure(capsys):
 def test_a_missing_locale_is_noticed():
     assert torture.has_locale("C")
     assert not torture.has_locale("xx_XX.UTF-8")
+
+
+# --- A million ---
+
+
+def test_tables_of_a_run_are_drawn_as_the_stages_write_them(tmp_path):
+    drawn = million.Run(tmp_path, count=300, classes=3, width=4)
+    for step in ("tables", "split", "plan", "features", "examples"):
+        million.STEPS[step](drawn)
+    assert {"images.csv read", "split", "plan drawn", "rows.csv written", "examples read"} <= set(drawn.seconds)
+
+
+def test_what_a_photograph_costs_among_more_is_a_ratio():
+    measured = {
+        ("evaluate", "intervals"): [1, 2],
+        ("evaluate", "page"): [1, 12.4],
+        ("evaluate", million.MEMORY): [50, 99.6],
+    }
+    columns, rows = million.table(measured, [100, 1000])
+    assert columns[1:] == [("100", "{:,}"), ("1,000", "{:,}"), ("one of 1,000 by one of 100", "{:.2f}")]
+    assert rows == [["`evaluate`: page", 1, 12, 1.24], ["`evaluate`: peak memory, MB", 50, 100, None]]
