@@ -44,6 +44,7 @@ def main() -> None:
         print(*measure(arguments.way, arguments.layer, arguments.address))
         return
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": os.urandom(32).hex(), "RAY_USAGE_STATS_ENABLED": "0"}
+    os.environ |= {"RAY_worker_niceness": "0"}  # as the two other ways have it
     from ray.cluster_utils import Cluster
 
     cluster = Cluster()
@@ -69,7 +70,7 @@ def main() -> None:
         raise ThawError(f"the arrays differ: {', '.join(sorted(digests))}")
     print("all arrays are the same bytes as those of the finished run")
     first = median(rates[next(iter(WAYS))])
-    rows = [[name, median(values), median(values) / first] for name, values in rates.items()]
+    rows = [[name, round(median(values), 1), round(median(values) / first, 2)] for name, values in rates.items()]
     results.write("executors", ["where", ("views/s", "{:,.0f}"), ("of one core", "{:.2f}")], rows)
 
 

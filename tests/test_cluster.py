@@ -5,6 +5,7 @@ for files in a folder: one that is called `pause` holds every worker that opens 
 """
 
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -55,6 +56,7 @@ IN_WORKERS = """
         importlib.metadata.version = lambda name: "1.0" if name == "openvino" else version(name)
 """
 NOBODY = "127.0.0.1:1"
+SRC = str(Path(machines.__file__).parents[2])
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +211,7 @@ def test_a_block_that_kills_its_workers_ends_the_work_and_what_is_done_stays(
 ):
     with flag(nodes, "die", "p5.png"), pytest.raises(ThawError) as caught:
         extract(folder, cluster)
-    assert "p5.png) failed 3 times" in str(caught.value) and "its worker died" in str(caught.value)
+    assert "p5.png) failed 3 times: its worker died" in str(caught.value)
     assert 0 < block_count(tmp_path) < 7 and "outputs are in" in str(caught.value)
     assert extract(folder, cluster) == expected
 
@@ -233,6 +235,18 @@ def test_a_folder_that_a_machine_does_not_see_is_said_before_the_work(folder, no
     with pytest.raises(ThawError, match=r"node \w{6}\) does not see /proc/self/cwd/store \(THAW_STORE\)"):
         extract(folder, Machines(nodes.address, "/proc/self/cwd/store"))
     assert not any(path.is_file() for path in tmp_path.rglob("*"))
+
+
+def test_a_wrong_token_is_one_line(folder, nodes, tmp_path):
+    program = (
+        "import sys; sys.path[:0] = sys.argv[4:]; import test_cluster\n"
+        "test_cluster.extract(test_cluster.Path(sys.argv[1]), test_cluster.Machines(*sys.argv[2:4]))"
+    )
+    arguments = [str(folder), nodes.address, str(tmp_path), SRC, str(Path(__file__).parent)]
+    environment = os.environ | {"RAY_AUTH_TOKEN": "another" * 6}
+    command = [sys.executable, "-c", program, *arguments]
+    last = subprocess.run(command, env=environment, capture_output=True, text=True).stderr.strip().splitlines()[-1]
+    assert "ThawError: THAW_EXECUTOR" in last and "another token than this machine" in last
 
 
 def test_a_machine_with_another_version_is_said_before_the_work(folder, cluster, nodes, tmp_path):

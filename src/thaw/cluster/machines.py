@@ -220,7 +220,7 @@ class _Run:
         names = ", ".join(work.block.names[:3]) + (", …" if len(work.block.names) > 3 else "")
         raise ThawError(
             f"a block of {len(work.block.names):,} photographs ({names}) failed "
-            f"{work.tries} time{'s' if work.tries > 1 else ''}, the last one on {reason}; {self._kept()}"
+            f"{'once' if work.tries == 1 else f'{work.tries} times'}: {reason}; {self._kept()}"
         )
 
     def _kept(self) -> str:
@@ -315,7 +315,12 @@ def _connected(address: str) -> Iterator[ModuleType]:
     try:
         code = {"py_modules": [str(Path(thaw.__file__).parent)]}
         ray.init(address, runtime_env=code, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+    except ConnectionError as error:
+        raise ThawError(
+            f"{EXECUTOR}={address}: {' '.join(str(error).split())[:300]}: no Ray cluster answers there, or it has "
+            "another token than this machine (RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or ~/.ray/auth_token)"
+        ) from None
+    except (RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise ThawError(f"{EXECUTOR}={address}: {' '.join(str(error).split())[:300]}") from None
     if os.environ.get("RAY_AUTH_MODE") != "token":
         say("this Ray cluster asks for no token: whoever reaches its ports can run programs on its machines")
