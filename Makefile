@@ -27,9 +27,8 @@ lint: setup  ## check the formatting and find likely mistakes
 	ruff check .
 	ruff format --check .
 
-bench: setup  ## measure speed and memory: steps, epochs, memory, and the race against Keras
-	@for name in steps epoch memory race; do echo "$$name:"; python benchmarks/$$name.py || failed="$$failed $$name"; done; \
-	  test -z "$$failed" || { echo "not measured:$$failed"; exit 1; }
+bench: setup  ## measure speed and memory, one benchmark after the other: MINUTES=30 NAMES="steps race"
+	python benchmarks/bench.py $(NAMES) $(if $(MINUTES),--minutes $(MINUTES))
 
 torture: setup  ## kill stages, fill disks, change the environment; then `dvc repro` must give the same bytes
 	python benchmarks/torture.py

@@ -21,10 +21,10 @@ import numpy as np
 import pytest
 from drawn_views import IMAGE
 
-from thaw.cluster import blocks, machines, store
+from thaw.cluster import blocks, machines, shared_store
 from thaw.cluster.blocks import Blocks
 from thaw.cluster.machines import Machines
-from thaw.cluster.store import Folder
+from thaw.cluster.shared_store import Folder
 from thaw.core.errors import ThawError
 from thaw.core.kept_rows import KEY_BYTES
 from thaw.engines import openvino_setup
@@ -41,6 +41,8 @@ IN_WORKERS = """
             return
         path = os.fspath(arguments[0])
         if path.endswith(".png") and os.path.exists(path):
+            if (flags / "blind").exists():
+                raise FileNotFoundError(errno.ENOENT, "No such file or directory")
             if (flags / "die").exists() and (flags / "die").read_text() in path:
                 os._exit(9)
             if (flags / "pause").exists() and "p0" not in path:  # which every machine opens before the work
@@ -80,10 +82,9 @@ def expected(folder):
     return extract(folder)
 
 
-def extract(folder: Path, cluster: Machines | None = None, raw: Path | None = None) -> bytes:
+def extract(folder: Path, cluster: Machines | None = None) -> bytes:
     """Return the array of the features as bytes."""
-    dataset = drawn_views.dataset(folder)
-    dataset = replace(dataset, machines=cluster, raw=raw or dataset.raw)
+    dataset = replace(drawn_views.dataset(folder), machines=cluster)
     run = extraction.engine(folder, "features", IMAGE)
     others = extraction.elsewhere(dataset, folder, "features", IMAGE)
     with tempfile.TemporaryDirectory() as scratch:
@@ -217,15 +218,13 @@ def test_a_block_that_kills_its_workers_ends_the_work_and_what_is_done_stays(
 
 
 def test_machines_that_see_no_photographs_get_them_and_a_bucket_holds_the_outputs(
-    folder, expected, nodes, small_blocks, bucket, monkeypatch
+    folder, expected, nodes, small_blocks, bucket
 ):
     import boto3
 
     boto3.client("s3").create_bucket(Bucket="team")
-    monkeypatch.chdir(folder)
-    unseen = Path("/proc/self/cwd/raw")  # of another process it is another folder
-    with flag(nodes, "die", ".png"):  # of a worker that opens one
-        assert extract(folder, Machines(nodes.address, bucket), unseen) == expected
+    with flag(nodes, "blind"):
+        assert extract(folder, Machines(nodes.address, bucket)) == expected
     stored = boto3.client("s3").list_objects_v2(Bucket="team")["Contents"]
     assert len(stored) == 7 and all(entry["Key"].startswith("outputs/outputs/") for entry in stored)
 
@@ -289,7 +288,7 @@ def test_without_the_variable_this_machine_computes(monkeypatch):
 )
 def test_settings_that_are_not_right_are_one_line(monkeypatch, address, shared, message):
     monkeypatch.setenv(machines.EXECUTOR, address)
-    monkeypatch.setenv(store.VARIABLE, shared)
+    monkeypatch.setenv(shared_store.VARIABLE, shared)
     with pytest.raises(ThawError, match=message):
         machines.of_environment()
 

@@ -16,7 +16,7 @@ from thaw.core import params
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 STAGES = PIPELINE["stages"]
 LIBRARY = sorted((SRC / "thaw").rglob("*.py"))
-TRAINING = {"backbone", "fine_tune"}  # the stages that import Keras at their start
+TRAINING = {"fine_tune"}  # the stages that import Keras at their start
 DEFAULTS = yaml.safe_load((ROOT / "params.yaml").read_text())
 LEFT_OUT = {Meta.PARAM_SIZE, Meta.PARAM_NFILES}  # see dvc.stage.cache._get_cache_hash
 ARTIFACT = re.compile(r"(data|models|reports)/\S+")

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from thaw.cluster.store import Store
+from thaw.cluster.shared_store import Store
 from thaw.core.errors import ThawError
 from thaw.core.kept_rows import KEY_BYTES
 

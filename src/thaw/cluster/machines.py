@@ -24,10 +24,11 @@ import numpy as np
 import thaw
 from thaw.cluster import worker
 from thaw.cluster.blocks import Blocks
-from thaw.cluster.store import VARIABLE, Store, named_store
+from thaw.cluster.shared_store import VARIABLE, Store, named_store
 from thaw.core import kernels, progress
 from thaw.core.cache import say, size_text
 from thaw.core.errors import ThawError
+from thaw.core.store import Photograph
 from thaw.engines import inference
 from thaw.features import extraction
 from thaw.features.extraction import Elsewhere, ImageSettings, PlannedViews
@@ -71,7 +72,7 @@ class Machines:
 
     Args:
         address: of the cluster, HOST:PORT, or AUTO.
-        store: what they share: see `store.named_store`.
+        store: what they share: see `shared_store.named_store`.
     """
 
     def __init__(self, address: str, store: str):
@@ -226,7 +227,7 @@ class _Run:
     def _kept(self) -> str:
         return f"{sum(self._done.values()):,} outputs are in {self._store.address}, where the next run finds them"
 
-    def _check_machines(self, photograph: Path) -> bool:
+    def _check_machines(self, photograph: Photograph) -> bool:
         """Return whether all machines see the photographs. Raises ThawError if one cannot take part in the work."""
         machines = _workers(self._ray)
         if not machines:
@@ -254,7 +255,7 @@ class _Run:
         own = hashlib.sha256(photograph.read_bytes()).digest()
         return all(answer.photograph == own for answer in answers.values())
 
-    def _answers(self, machines: list[dict], token: str, photograph: Path) -> dict[str, worker.Answer]:
+    def _answers(self, machines: list[dict], token: str, photograph: Photograph) -> dict[str, worker.Answer]:
         """Return what each machine says, by its id. One that has died is left out."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 

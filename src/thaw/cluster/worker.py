@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from thaw.cluster import blocks
-from thaw.cluster.store import open_store
+from thaw.cluster.shared_store import open_store
 from thaw.core.errors import ThawError
+from thaw.core.store import Photograph
 from thaw.engines import inference
 from thaw.features import extraction
 from thaw.images import augmentation_plan, decoding, views
@@ -39,7 +40,7 @@ class Order:
 class Block:
     """Photographs, and the views of each that are wanted."""
 
-    sources: list[Path]  # files, relative to `folder`; empty if their bytes are sent
+    sources: list[Photograph]  # relative to `folder`; empty if their bytes are sent
     names: list[str]
     plans: list[Plan]
     keys: np.ndarray  # (views, KEY_BYTES) uint8
@@ -69,14 +70,14 @@ class Answer:
     photograph: bytes | None  # the SHA-256 of the photograph at the path that was asked for; None: it sees none
 
 
-def look(store: str, token: str, folder: Path, photograph: Path) -> Answer:
+def look(store: str, token: str, folder: Path, photograph: Photograph) -> Answer:
     """Return what this machine computes with, and what it sees.
 
     Args:
         store: The address of the store.
         token: The name of a file in it, which is read; one beside it is written.
         folder: The project.
-        photograph: A file, relative to the project.
+        photograph: One of them, relative to the project.
     """
     content, error = None, ""
     try:
@@ -88,8 +89,9 @@ def look(store: str, token: str, folder: Path, photograph: Path) -> Answer:
     except OSError as caught:
         error = str(caught)
     try:
-        seen = hashlib.sha256((folder / photograph).read_bytes()).digest()
-    except OSError:
+        os.chdir(folder)
+        seen = hashlib.sha256(photograph.read_bytes()).digest()
+    except (OSError, ThawError):
         seen = None
     return Answer(where(), extraction.computing(), content, error, seen)
 
@@ -113,7 +115,7 @@ def compute(order: Order, network: list, block: Block, contents: list[bytes] | N
         keys = iter(block.keys)
         for number, plan in enumerate(block.plans):
             name = block.names[number]
-            content = contents[number] if contents else block.sources[number].read_bytes()
+            content = contents[number] if contents else _read(block.sources[number])
             content_hash = hashlib.sha256(content).digest()
             for view, key in zip(plan, keys, strict=False):
                 if extraction.view_key(content_hash, _values(view)) != key.tobytes():
@@ -155,6 +157,14 @@ def where() -> str:
     import ray
 
     return f"{platform.node()} ({ray.util.get_node_ip_address()}, node {node()[:6]})"
+
+
+def _read(source: Photograph) -> bytes:
+    """Return the bytes of a photograph. Another machine may read it where this one raises OSError."""
+    try:
+        return source.read_bytes()
+    except ThawError as error:
+        raise OSError(str(error)) from None
 
 
 def _values(view: dict | None) -> np.ndarray:
