@@ -41,16 +41,21 @@ def write(name: str, columns: Sequence[Column], rows: Sequence[Sequence[Value]],
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": machine(),
         **({"note": note} if note else {}),
-        "columns": [
-            {"name": column} if isinstance(column, str) else dict(zip(("name", "format"), column, strict=True))
-            for column in columns
-        ],
+        "columns": described(columns),
     }
     text = json.dumps(results, ensure_ascii=False, indent=2).removesuffix("\n}")
     lines = ",\n".join(f"    {json.dumps(list(row), ensure_ascii=False)}" for row in rows)
     with atomic_file(FOLDER / f"{name}.json") as temporary:
         temporary.write_text(f'{text},\n  "rows": [\n{lines}\n  ]\n}}\n', encoding="utf-8")
     print(f"results: {name}.json is written; `make docs` renews the tables", flush=True)
+
+
+def described(columns: Sequence[Column]) -> list[dict[str, str]]:
+    """Return the columns as a file of results has them."""
+    return [
+        {"name": column} if isinstance(column, str) else dict(zip(("name", "format"), column, strict=True))
+        for column in columns
+    ]
 
 
 def machine() -> str:

@@ -15,6 +15,7 @@ import bench
 import clones
 import exports
 import league
+import million
 import race
 import results
 import torture
@@ -213,7 +214,7 @@ def contest(tmp_path) -> league.Contest:
 @pytest.fixture
 def options(tmp_path):
     (tmp_path / "results").mkdir()
-    return league.argparse.Namespace(results=tmp_path / "results", seeds=[1, 2], try_out=None, torch=None)
+    return league.argparse.Namespace(results=tmp_path / "results", seeds=[1, 2], kept=False, try_out=None, torch=None)
 
 
 def write_peer(folder: Path, monkeypatch, **predicted: str) -> Path:
@@ -228,7 +229,7 @@ def write_peer(folder: Path, monkeypatch, **predicted: str) -> Path:
 def test_a_league_that_was_killed_goes_on_with_the_results_it_has(tmp_path, contest, options, monkeypatch):
     ran = write_peer(tmp_path, monkeypatch, v1="a", v2="b", t1="a", t2="a")
     first = league.compete("Keras", contest, options)
-    assert [run.predicted for run in first] == [{"v1": "a", "v2": "b", "t1": "a", "t2": "a"}] * 2
+    assert [run.predicted for run in first.values()] == [{"v1": "a", "v2": "b", "t1": "a", "t2": "a"}] * 2
     assert league.compete("Keras", contest, options) == first
     assert ran.read_text() == "xx"
     (contest.prepared / "data/split.csv").write_text("another split")
@@ -236,40 +237,50 @@ def test_a_league_that_was_killed_goes_on_with_the_results_it_has(tmp_path, cont
     assert ran.read_text() == "xxxx"
 
 
+def test_a_league_of_what_is_kept_runs_nothing(tmp_path, contest, options, monkeypatch, capsys):
+    ran = write_peer(tmp_path, monkeypatch, v1="a", v2="b", t1="a", t2="a")
+    league.compete("Keras", contest, options)
+    options.seeds, options.kept = [1, 2, 3], True
+    with pytest.raises(race.LeftOutError, match="has nothing of it at"):
+        league.prepare("drawn", tmp_path, options)
+    assert list(league.compete("Keras", contest, options)) == [1, 2]
+    assert "league: drawn, Keras, seed 3: not run" in capsys.readouterr().err
+    assert ran.read_text() == "xx"
+
+
 def test_a_contender_that_fails_or_leaves_photographs_out_takes_no_part(
     tmp_path, contest, options, monkeypatch, capsys
 ):
     write_peer(tmp_path, monkeypatch, v1="a", t1="a", t2="a")
-    assert league.compete("Keras", contest, options) == []
+    assert league.compete("Keras", contest, options) == {}
     assert "league: drawn, Keras: left out: it did not predict each photograph" in capsys.readouterr().err
     command = script(tmp_path / "fails.py", "print('epoch 1')", "sys.exit('no memory')")
     monkeypatch.setattr(league, "command_of", lambda *arguments: list(command))
-    assert league.compete("Keras", contest, options) == []
+    assert league.compete("Keras", contest, options) == {}
     assert "league: drawn, Keras: left out: fails.py ended with status 1: no memory" in capsys.readouterr().err
     assert not list(options.results.glob("*.json"))
 
 
 def test_a_peer_without_its_python_is_left_out(contest, options, capsys):
-    assert league.compete("timm", contest, options) == []
+    assert league.compete("timm", contest, options) == {}
     assert "left out: no Python that can `import timm, torchvision` was named (--torch)" in capsys.readouterr().err
 
 
 def test_the_row_of_a_contender_has_its_mean_over_the_seeds_and_the_difference_to_thaw(contest):
     right = {"v1": "a", "v2": "b", "t1": "a", "t2": "b"}
-    runs = [league.Result(right, 10, 20), league.Result({**right, "t2": "a"}, 30, 40)]
-    worse = [league.Result({**right, "t1": "b", "t2": "a"}, 50, 60)] * 2
+    runs = {1: league.Result(right, 10, 20), 2: league.Result({**right, "t2": "a"}, 30, 40)}
+    worse = dict.fromkeys([1, 2], league.Result({**right, "t1": "b", "t2": "a"}, 50, 60))
     thaw, keras = league.table_rows(contest, {"Thaw": runs, "Keras": worse})
     assert thaw["test"][0] == 0.75
     assert thaw["test"][1:] == pytest.approx(league.wilson(1.5, 2))
-    assert thaw["test_by_seed"] == [1.0, 0.5]
     assert (thaw["seconds"], thaw["cpu_seconds"]) == (20, 30)
-    assert "test_less_thaw" not in thaw
-    assert keras["validation_less_thaw"] == [0, 0, 0]
-    assert keras["test_less_thaw"] == pytest.approx([-0.75, -1, -0.26], abs=1e-3)
-    header, _, *lines = league.as_markdown([thaw, keras]).splitlines()
-    assert header.startswith("| data | contender | validation | test |")
-    assert lines[0].startswith("| drawn, 0 + 2 + 2 | Thaw | 100.0 % (34.2 to 100.0) | 75.0 % (")
-    assert " | -75.0 (" in lines[1]
+    assert "less_thaw" not in thaw
+    assert keras["less_thaw"] == pytest.approx([-0.75, -1, -0.26], abs=1e-3)
+    columns, lines = league.as_table([thaw, keras])
+    header, _, *lines = measured.grid(results.described(columns), lines).replace("\u00a0", " ").splitlines()
+    assert header.startswith("| data: training, validation, test | contender | seeds | validation | test |")
+    assert lines[0].startswith("| drawn: 0, 2, 2 | Thaw | 1, 2 | 100.0 % (34.2 to 100.0) | 75.0 % (")
+    assert lines[1].endswith(" | -75.0 (-100.0 to -26.0) | 50 | 60 |")
 
 
 def test_data_that_is_not_there_is_left_out_with_a_line(tmp_path, options, capsys):
@@ -323,3 +334,24 @@ def test_a_skipped_fault_is_no_success_and_no_failure(capsys):
 def test_a_missing_locale_is_noticed():
     assert torture.has_locale("C")
     assert not torture.has_locale("xx_XX.UTF-8")
+
+
+# --- A million ---
+
+
+def test_tables_of_a_run_are_drawn_as_the_stages_write_them(tmp_path):
+    drawn = million.Run(tmp_path, count=300, classes=3, width=4)
+    for step in ("tables", "split", "plan", "features", "examples"):
+        million.STEPS[step](drawn)
+    assert {"images.csv read", "split", "plan drawn", "rows.csv written", "examples read"} <= set(drawn.seconds)
+
+
+def test_what_a_photograph_costs_among_more_is_a_ratio():
+    measured = {
+        ("evaluate", "intervals"): [1, 2],
+        ("evaluate", "page"): [1, 12.4],
+        ("evaluate", million.MEMORY): [50, 99.6],
+    }
+    columns, rows = million.table(measured, [100, 1000])
+    assert columns[1:] == [("100", "{:,}"), ("1,000", "{:,}"), ("one of 1,000 by one of 100", "{:.2f}")]
+    assert rows == [["`evaluate`: page", 1, 12, 1.24], ["`evaluate`: peak memory, MB", 50, 100, None]]

@@ -28,6 +28,7 @@ from thaw.core.cache import Cache, say, size_text
 from thaw.core.errors import ThawError
 from thaw.core.files import read_json, write_json
 from thaw.core.kept_rows import KEY_BYTES, KeptRows
+from thaw.core.store import Photograph, Photographs
 from thaw.engines import inference
 from thaw.images import augmentation, augmentation_plan, decoding, views
 
@@ -115,7 +116,7 @@ class PlannedViews:
         augmented = self._plan.select(*tables.ROWS).with_row_index("planned")
         self._rows = pl.concat([plain, augmented], how="diagonal").sort("image_id", "copy")
         self._paths = dict(tables.read_images(dataset.raw).select("image_id", "path").iter_rows())
-        self._raw, self._image, self._cache = dataset.raw, image, dataset.cache
+        self._photographs, self._image, self._cache = Photographs(dataset.raw), image, dataset.cache
 
     @property
     def rows(self) -> pl.DataFrame:
@@ -134,7 +135,7 @@ class PlannedViews:
         chosen = self._rows[rows]
         image_ids = chosen["image_id"].unique(maintain_order=True).to_list()
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            contents = pool.map(_content_hash, (self._raw / self._paths[image_id] for image_id in image_ids))
+            contents = pool.map(_content_hash, (self._photographs[self._paths[image_id]] for image_id in image_ids))
             contents = dict(zip(image_ids, contents, strict=True))
         plan, keys = self._plan.select(pl.col(augmentation_plan.COLUMNS).cast(pl.Float64)), []
         for block in chosen.iter_slices():
@@ -148,7 +149,7 @@ class PlannedViews:
         runs = self._rows[rows].group_by(pl.col("image_id").rle_id().alias("run"), maintain_order=True)
         images = runs.agg(pl.col("image_id").first(), pl.col("planned"))
         return views.draw(
-            (self._raw / self._paths[image_id] for image_id in images["image_id"]),
+            (self._photographs[self._paths[image_id]] for image_id in images["image_id"]),
             (
                 [None if row is None else self._plan.row(row, named=True) for row in planned_rows]
                 for planned_rows in images["planned"]
@@ -159,7 +160,7 @@ class PlannedViews:
         )
 
 
-def _content_hash(path: Path) -> bytes:
+def _content_hash(path: Photograph) -> bytes:
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest()
