@@ -53,9 +53,14 @@ def draw(
 
     def draw_image(item: tuple[Photograph, Plan]) -> np.ndarray:
         path, plan = item
-        canvas = decoding.fit(decoding.read(path, size, cache), size, resize)
-        return np.stack(
-            [augmentation.apply(canvas, size, row) if row else decoding.centre_crop(canvas, size) for row in plan]
-        )
+        return planned(decoding.read(path, size, cache), plan, size, resize)
 
     return prefetch.map_in_order(draw_image, zip(paths, plans, strict=True), os.cpu_count(), MAX_AHEAD)
+
+
+def planned(pixels: np.ndarray, plan: Plan, size: int, resize: str) -> np.ndarray:
+    """Return the planned views of one image, (views, size, size, 3) uint8 RGB, from its pixels (h, w, 3)."""
+    canvas = decoding.fit(pixels, size, resize)
+    return np.stack(
+        [augmentation.apply(canvas, size, row) if row else decoding.centre_crop(canvas, size) for row in plan]
+    )
