@@ -6,6 +6,7 @@ for files in a folder: one that is called `pause` holds every worker that opens 
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -46,7 +47,7 @@ IN_WORKERS = """
             if (flags / "die").exists() and (flags / "die").read_text() in path:
                 os._exit(9)
             if (flags / "pause").exists() and "p0" not in path:  # which every machine opens before the work
-                (flags / f"paused-{os.environ['NODE']}").touch()
+                (flags / f"paused-{os.environ['NODE']}-{os.getpid()}").touch()
                 while (flags / "pause").exists():
                     time.sleep(0.02)
         if path.endswith(".partial") and (flags / f"full-{os.environ['NODE']}").exists():
@@ -169,6 +170,8 @@ def flag(nodes, name: str, text: str = ""):
     (nodes.flags / name).write_text(text)
     yield
     (nodes.flags / name).unlink()
+    for path in nodes.flags.glob("paused-*"):
+        path.unlink()
 
 
 def block_count(folder: Path) -> int:
@@ -191,7 +194,7 @@ def test_a_full_disk_of_one_machine_is_said_and_the_other_one_computes_its_block
     with flag(nodes, "pause"):  # the disk becomes full when the work has begun
         work = threading.Thread(target=lambda: results.append(extract(folder, cluster)))
         work.start()
-        wait_for(nodes, "paused-first", "paused-second")
+        wait_for_both(nodes)
         (nodes.flags / "full-second").touch()
     work.join(60)
     (nodes.flags / "full-second").unlink()
@@ -199,12 +202,14 @@ def test_a_full_disk_of_one_machine_is_said_and_the_other_one_computes_its_block
     assert "a block is tried again" in (said := capfd.readouterr().err) and "No space left on device" in said
 
 
-def wait_for(nodes, *names: str) -> None:
+def wait_for_both(nodes) -> dict[str, int]:
+    """Wait until a worker of both nodes pauses. Returns the process of each, by the name of the node."""
     for _ in range(3000):
-        if all((nodes.flags / name).exists() for name in names):
-            return [(nodes.flags / name).unlink() for name in names]
+        paused = {path.name.split("-")[1]: int(path.name.split("-")[2]) for path in nodes.flags.glob("paused-*")}
+        if len(paused) == 2:
+            return paused
         time.sleep(0.02)
-    pytest.fail(f"{names} did not come")
+    pytest.fail("no worker of one of the nodes has begun")
 
 
 def test_a_block_that_kills_its_workers_ends_the_work_and_what_is_done_stays(
@@ -261,8 +266,9 @@ def test_a_machine_that_is_killed_in_the_middle_changes_no_byte(folder, expected
     with flag(nodes, "pause"):
         work = threading.Thread(target=lambda: results.append(extract(folder, cluster)))
         work.start()
-        wait_for(nodes, "paused-first", "paused-second")
+        worker = wait_for_both(nodes)["second"]
         nodes.kill("second")
+        os.kill(worker, signal.SIGKILL)  # with its machine
     work.join(100)
     assert results == [expected]
     assert "a block is tried again: its worker died" in capfd.readouterr().err
