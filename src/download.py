@@ -100,7 +100,9 @@ def summary_of_several(listing: Listing, images: pl.DataFrame) -> str:
 
 def in_shards(shards: store.Shards | None) -> str:
     """Say how many shards the photographs are in; nothing where they are files."""
-    return "" if shards is None else f"; in {shards.count:,} shards (download.shards)"
+    if shards is None:
+        return ""
+    return f"; in {shards.count:,} {'shard' if shards.count == 1 else 'shards'} (download.shards)"
 
 
 def left_out(missing: pl.DataFrame) -> str:

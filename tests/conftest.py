@@ -44,18 +44,9 @@ needs_bfloat16 = pytest.mark.skipif(
     "THAW_KERNELS=native pytest tests/test_loop.py tests/test_folding.py runs it",
 )
 SLOW = (
-    "pipeline",
-    "experiments",
-    "building",
-    "loop",
-    "remotes",
-    "cluster",
-    "export",
-    "inputs",
-    "network",
-    "extended",
+    "pipeline", "experiments", "building", "loop", "remotes", "cluster", "export", "inputs", "network", "extended",
     "edits",
-)
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):
