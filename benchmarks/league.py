@@ -1,6 +1,6 @@
 """Compare Thaw's one command with the usual scripts of other libraries: which is more accurate, and which is faster?
 
-    python benchmarks/league.py --results FOLDER [--seeds 1 2 3] [--json FILE] [--torch PYTHON] [--autogluon PYTHON]
+    python benchmarks/league.py --results FOLDER [--seeds 1 2 3] [--torch PYTHON] [--autogluon PYTHON] [--write]
 
 Each contender gets the same photographs, the same split (Thaw's `data/split.csv`) and the same weights, those of
 EfficientNet-Lite0.
@@ -23,7 +23,8 @@ second is made in the same way.
 The table is Markdown. Accuracies are those of the final model without weights, the mean over the seeds, with Wilson's
 95 % interval for the number of photographs. The difference to Thaw is paired by photograph. Seconds are the median over
 the seeds, from the start of the command to its end; so are CPU seconds, of all its processes. FOLDER keeps each result,
-so that a run that was killed goes on. A result is used again only if code, split and options are the same.
+so that a run that was killed goes on. A result is used again only if code, split and options are the same. With
+`--kept` nothing else is run: each row says which seeds FOLDER has. With `--write` the table goes to the handbook, too.
 """
 
 import argparse
@@ -44,6 +45,7 @@ from typing import NamedTuple
 
 import clones
 import polars as pl
+import results as results_file
 from clones import ROOT, dvc, environment, fresh
 from race import PEERS, LeftOutError, lay_out
 
@@ -53,6 +55,7 @@ from thaw.core import tables
 from thaw.core.errors import ThawError, run
 from thaw.core.files import atomic_folder, read_json, write_json
 from thaw.evaluation.metrics import Z, wilson
+from thaw.handbook import measured
 
 CONTENDERS = ("Thaw", "Keras", "timm", "fastai", "AutoGluon")
 CELLS = "solar cells"
@@ -73,6 +76,10 @@ class Contest(NamedTuple):
     ids: dict[str, str]  # file name → image id
 
 
+class NotKeptError(Exception):
+    """A result is not there, and nothing may be run."""
+
+
 class Result(NamedTuple):
     predicted: dict[str, str]  # image id → predicted class, for validation and test
     seconds: float
@@ -82,8 +89,9 @@ class Result(NamedTuple):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--results", type=Path, required=True, metavar="FOLDER", help="keeps results, and clones")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the table's figures here, too")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--kept", action="store_true", help="run no contender: take the results that FOLDER has")
+    parser.add_argument("--write", action="store_true", help="write the table to benchmarks/results, too")
     parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS), choices=CONTENDERS, metavar="NAME")
     parser.add_argument("--trashnet", type=Path, default=SHARED / "trashnet", help="a folder for each class")
     parser.add_argument("--open-images", type=Path, default=SHARED / "open_images", help="a sample of Open Images")
@@ -98,7 +106,7 @@ def main() -> None:
     with contextlib.redirect_stdout(sys.stderr):  # stdout is for the table
         for name, source in sources(options).items():
             try:
-                contest = prepare(name, source, options.results)
+                contest = prepare(name, source, options)
             except LeftOutError as reason:
                 say(f"{name} is left out: {reason}")
                 continue
@@ -106,10 +114,11 @@ def main() -> None:
             rows += table_rows(contest, {contender: runs for contender, runs in results.items() if runs})
     if not rows:
         raise ThawError("no contender has a result: the lines above say why")
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, seeds {options.seeds}\n")
-    print(as_markdown(rows))
-    if options.json:
-        write_json(options.json, {"commit": head(), "seeds": options.seeds, "cores": os.cpu_count(), "rows": rows})
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores\n")
+    columns, lines = as_table(rows)
+    print(measured.grid(results_file.described(columns), lines))
+    if options.write:
+        results_file.write("league", columns, lines)
 
 
 def say(line: str) -> None:
@@ -161,11 +170,16 @@ def first_photographs(source: Path, folder: Path, count: int) -> Path:
     return folder
 
 
-def prepare(name: str, source: Path | None, results: Path) -> Contest:
-    """Let Thaw split a data set and build the backbone, and lay the photographs out for the others."""
-    folder = results / f"prepared-{digest(name, str(source), head())}"
+def prepare(name: str, source: Path | None, options: argparse.Namespace) -> Contest:
+    """Let Thaw split a data set and build the backbone, and lay the photographs out for the others.
+
+    Raises LeftOutError if that was not done before and only what is kept may be used.
+    """
+    folder = options.results / f"prepared-{digest(name, str(source), head())}"
     prepared, photographs = folder / "clone", folder / "photographs"
     if not photographs.is_dir():
+        if options.kept:
+            raise LeftOutError(f"{options.results} has nothing of it at {head()}")
         say(f"{name}: Thaw's split")
         shutil.rmtree(folder, ignore_errors=True)
         fresh(prepared)
@@ -205,15 +219,17 @@ def digest(*parts: str | bytes) -> str:
 # --- Contenders ---
 
 
-def compete(contender: str, contest: Contest, options: argparse.Namespace) -> list[Result]:
-    """Return the results of a contender, one for each seed; none if it cannot take part."""
-    results = []
+def compete(contender: str, contest: Contest, options: argparse.Namespace) -> dict[int, Result]:
+    """Return the result of a contender for each seed; none if it cannot take part. With `kept`, for those it has."""
+    results = {}
     for seed in options.seeds:
         try:
-            results.append(result_of(contender, contest, seed, options))
+            results[seed] = result_of(contender, contest, seed, options)
+        except NotKeptError as reason:
+            say(f"{contest.name}, {contender}, seed {seed}: {reason}")
         except LeftOutError as reason:
             say(f"{contest.name}, {contender}: left out: {reason}")
-            return []
+            return {}
     return results
 
 
@@ -222,6 +238,7 @@ def result_of(contender: str, contest: Contest, seed: int, options: argparse.Nam
 
     Raises:
         LeftOutError: If the contender is missing or fails.
+        NotKeptError: If none was kept and none may be made.
     """
     split = (contest.prepared / "data" / "split.csv").read_bytes()
     if contender == "Thaw":
@@ -233,6 +250,8 @@ def result_of(contender: str, contest: Contest, seed: int, options: argparse.Nam
     if kept.exists():
         say(f"{contest.name}, {contender}, seed {seed}: kept in {kept}")
         return Result(**read_json(kept))
+    if options.kept:
+        raise NotKeptError("not run")
     say(f"{contest.name}, {contender}, seed {seed}")
     result = (thaw if contender == "Thaw" else peer)(contender, contest, seed, options, log)
     if result.predicted.keys() != contest.labels["validation"].keys() | contest.labels["test"].keys():
@@ -328,19 +347,19 @@ def execute(command: list, folder: Path, log: Path) -> tuple[float, float]:
 # --- The table ---
 
 
-def table_rows(contest: Contest, results: Mapping[str, Sequence[Result]]) -> list[dict]:
-    """Return a row of figures for each contender."""
+def table_rows(contest: Contest, results: Mapping[str, Mapping[int, Result]]) -> list[dict]:
+    """Return a row of figures for each contender, from its result of each seed."""
     rows = []
-    for contender, runs in results.items():
-        row = {"data": contest.name, "contender": contender, "runs": len(runs)}
+    for contender, by_seed in results.items():
+        runs = list(by_seed.values())
+        row = {"data": contest.name, "contender": contender, "seeds": list(by_seed)}
         row |= {f"{split}_images": len(labels) for split, labels in contest.labels.items()}
         for split in tables.EVALUATED:
             shares = correct(contest.labels[split], runs)
-            accuracy = mean(shares)
-            row[split] = [accuracy, *wilson(sum(shares), len(shares))]
-            if contender != "Thaw" and "Thaw" in results:
-                row[f"{split}_less_thaw"] = paired(shares, correct(contest.labels[split], results["Thaw"]))
-            row[f"{split}_by_seed"] = [mean(correct(contest.labels[split], [run])) for run in runs]
+            row[split] = [mean(shares), *wilson(sum(shares), len(shares))]
+        if contender != "Thaw" and "Thaw" in results:
+            others = correct(contest.labels["test"], [*results["Thaw"].values()])
+            row["less_thaw"] = paired(correct(contest.labels["test"], runs), others)
         row["seconds"] = median(run.seconds for run in runs)
         row["cpu_seconds"] = median(run.cpu_seconds for run in runs)
         rows.append(row)
@@ -359,24 +378,26 @@ def paired(shares: Sequence[float], others: Sequence[float]) -> list[float]:
     return [middle, max(-1.0, middle - half), min(1.0, middle + half)]
 
 
-def as_markdown(rows: Sequence[Mapping]) -> str:
-    """Return the table; every figure of a contender in one row."""
-    header = ["data", "contender", *tables.EVALUATED, "test, points more than Thaw", "seconds", "CPU seconds"]
-    lines = [header, ["---"] * len(header)]
+def as_table(rows: Sequence[Mapping]) -> tuple[list[results_file.Column], list[list[results_file.Value]]]:
+    """Return the columns and rows of the table; every figure of a contender in one row."""
+    percent, points = "{:.1f} % ({:.1f} to {:.1f})", "{:+.1f} ({:+.1f} to {:+.1f})"
+    columns = [
+        "data: training, validation, test", "contender", "seeds", *((split, percent) for split in tables.EVALUATED),
+        ("test, points more than Thaw", points), ("seconds", "{:.0f}"), ("CPU seconds", "{:.0f}"),
+    ]  # fmt: skip
+    lines = []
     for row in rows:
-        cells = [f"{100 * row[split][0]:.1f} % ({between(row[split])})" for split in tables.EVALUATED]
-        difference = row.get("test_less_thaw")
-        cells.append(f"{100 * difference[0]:+.1f} ({between(difference)})" if difference else "")
-        images = f"{row['train_images']:,} + {row['validation_images']:,} + {row['test_images']:,}"
-        lines.append(
-            [f"{row['data']}, {images}", row["contender"], *cells, f"{row['seconds']:.0f}", f"{row['cpu_seconds']:.0f}"]
-        )
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        images = ", ".join(f"{row[f'{split}_images']:,}" for split in tables.SPLITS)
+        seeds = ", ".join(map(str, row["seeds"]))
+        accuracies = [per_cent(row[split]) for split in tables.EVALUATED]
+        difference = per_cent(row["less_thaw"]) if "less_thaw" in row else None
+        seconds = [round(row[name]) for name in ("seconds", "cpu_seconds")]
+        lines.append([f"{row['data']}: {images}", row["contender"], seeds, *accuracies, difference, *seconds])
+    return columns, lines
 
 
-def between(estimate: Sequence[float]) -> str:
-    _, low, high = estimate
-    return f"{100 * low:.1f} to {100 * high:.1f}"
+def per_cent(fractions: Sequence[float]) -> list[float]:
+    return [round(100 * fraction, 2) for fraction in fractions]
 
 
 if __name__ == "__main__":

@@ -11,7 +11,9 @@ from conftest import ROOT, draw_photographs
 
 sys.path.append(str(ROOT / "benchmarks"))
 
+import bench
 import clones
+import exports
 import league
 import million
 import race
@@ -153,7 +155,46 @@ def test_a_failure_in_a_later_round_keeps_the_rounds_before(tmp_path, monkeypatc
     assert (written["command"], written["commit"]) == ("python benchmarks/race.py --rounds 3 --without timm", head)
     lines = measured.table(written).splitlines()
     assert lines[0] == "| seconds, and accuracy on validation | Thaw | Keras, features cached by hand |"
-    assert lines[2] == "| head | 1 (50.0\u00a0%) | 1 (50.0\u00a0%) |"
+    assert lines[2] == "| 0 default photographs, rounds: 2: head | 1 (50.0\u00a0%) | 1 (50.0\u00a0%) |"
+
+
+# --- All of them ---
+
+
+def test_what_fails_does_not_fit_or_writes_nothing_is_named_and_the_rest_is_measured(tmp_path, monkeypatch, capsys):
+    keys = {"command": "", "commit": "", "date": "", "machine": "", "columns": [], "rows": []}
+    written = f"import pathlib; pathlib.Path({str(tmp_path)!r}, 'last.json').write_text({json.dumps(keys)!r})"
+    codes = {"fails": "raise SystemExit(3)", "long": written, "silent": "", "last": written}
+    monkeypatch.setattr(bench, "BENCHMARKS", {name: bench.Benchmark((), 9 * (name == "long")) for name in codes})
+    monkeypatch.setattr(bench, "command", lambda name, photographs: [sys.executable, "-c", codes[name]])
+    monkeypatch.setattr(sys, "argv", ["bench.py", "--minutes", "5"])
+    with pytest.raises(ThawError) as error:
+        bench.main()
+    assert str(error.value) == (
+        "not measured: fails (it ended with status 3), long (takes 9 minutes, 5 are left), "
+        "silent (it wrote no silent.json)"
+    )
+    assert "last: it took" in capsys.readouterr().out
+
+
+def test_each_benchmark_of_time_is_a_script_and_what_it_wrote_is_shown():
+    shown = {name for page in (ROOT / "docs").rglob("*.md") for name in measured.names(page.read_text("utf-8"))}
+    assert all((ROOT / "benchmarks" / f"{name}.py").is_file() for name in bench.BENCHMARKS)
+    assert {path.stem for path in (ROOT / "benchmarks/results").glob("*.json")} == shown
+
+
+def test_the_table_of_exports_is_what_the_script_prints():
+    printed = (
+        "export: models/model.keras into out, checked on 200 photographs (tflite-int8 on 656); the largest difference\n"
+        f"{'format':15} {'file':22} {'MB':>6} {'difference':>11} {'images/s':>9}\n"
+        f"{'keras':15} {'model.keras':22} {'14.2':>6} {'':>11} {'66':>9}\n"
+        f"{'tflite-int8':15} {'model-int8.tflite':22} {'4.0':>6} {'6.0e-01':>11} {'162':>9}\n"
+        "tflite-int8: 97.1 % of the predictions are Keras'\n"
+    )
+    assert exports.rows(printed) == [["`model.keras` itself", 14.2, None, 66], ["`tflite-int8`", 4.0, 0.6, 162]]
+    assert exports.note(printed) == (
+        "Checked on 200 photographs (tflite-int8 on 656). `tflite-int8`: 97.1 % of the predictions are Keras'."
+    )
 
 
 # --- The league ---
@@ -173,7 +214,7 @@ def contest(tmp_path) -> league.Contest:
 @pytest.fixture
 def options(tmp_path):
     (tmp_path / "results").mkdir()
-    return league.argparse.Namespace(results=tmp_path / "results", seeds=[1, 2], try_out=None, torch=None)
+    return league.argparse.Namespace(results=tmp_path / "results", seeds=[1, 2], kept=False, try_out=None, torch=None)
 
 
 def write_peer(folder: Path, monkeypatch, **predicted: str) -> Path:
@@ -188,7 +229,7 @@ def write_peer(folder: Path, monkeypatch, **predicted: str) -> Path:
 def test_a_league_that_was_killed_goes_on_with_the_results_it_has(tmp_path, contest, options, monkeypatch):
     ran = write_peer(tmp_path, monkeypatch, v1="a", v2="b", t1="a", t2="a")
     first = league.compete("Keras", contest, options)
-    assert [run.predicted for run in first] == [{"v1": "a", "v2": "b", "t1": "a", "t2": "a"}] * 2
+    assert [run.predicted for run in first.values()] == [{"v1": "a", "v2": "b", "t1": "a", "t2": "a"}] * 2
     assert league.compete("Keras", contest, options) == first
     assert ran.read_text() == "xx"
     (contest.prepared / "data/split.csv").write_text("another split")
@@ -196,40 +237,50 @@ def test_a_league_that_was_killed_goes_on_with_the_results_it_has(tmp_path, cont
     assert ran.read_text() == "xxxx"
 
 
+def test_a_league_of_what_is_kept_runs_nothing(tmp_path, contest, options, monkeypatch, capsys):
+    ran = write_peer(tmp_path, monkeypatch, v1="a", v2="b", t1="a", t2="a")
+    league.compete("Keras", contest, options)
+    options.seeds, options.kept = [1, 2, 3], True
+    with pytest.raises(race.LeftOutError, match="has nothing of it at"):
+        league.prepare("drawn", tmp_path, options)
+    assert list(league.compete("Keras", contest, options)) == [1, 2]
+    assert "league: drawn, Keras, seed 3: not run" in capsys.readouterr().err
+    assert ran.read_text() == "xx"
+
+
 def test_a_contender_that_fails_or_leaves_photographs_out_takes_no_part(
     tmp_path, contest, options, monkeypatch, capsys
 ):
     write_peer(tmp_path, monkeypatch, v1="a", t1="a", t2="a")
-    assert league.compete("Keras", contest, options) == []
+    assert league.compete("Keras", contest, options) == {}
     assert "league: drawn, Keras: left out: it did not predict each photograph" in capsys.readouterr().err
     command = script(tmp_path / "fails.py", "print('epoch 1')", "sys.exit('no memory')")
     monkeypatch.setattr(league, "command_of", lambda *arguments: list(command))
-    assert league.compete("Keras", contest, options) == []
+    assert league.compete("Keras", contest, options) == {}
     assert "league: drawn, Keras: left out: fails.py ended with status 1: no memory" in capsys.readouterr().err
     assert not list(options.results.glob("*.json"))
 
 
 def test_a_peer_without_its_python_is_left_out(contest, options, capsys):
-    assert league.compete("timm", contest, options) == []
+    assert league.compete("timm", contest, options) == {}
     assert "left out: no Python that can `import timm, torchvision` was named (--torch)" in capsys.readouterr().err
 
 
 def test_the_row_of_a_contender_has_its_mean_over_the_seeds_and_the_difference_to_thaw(contest):
     right = {"v1": "a", "v2": "b", "t1": "a", "t2": "b"}
-    runs = [league.Result(right, 10, 20), league.Result({**right, "t2": "a"}, 30, 40)]
-    worse = [league.Result({**right, "t1": "b", "t2": "a"}, 50, 60)] * 2
+    runs = {1: league.Result(right, 10, 20), 2: league.Result({**right, "t2": "a"}, 30, 40)}
+    worse = dict.fromkeys([1, 2], league.Result({**right, "t1": "b", "t2": "a"}, 50, 60))
     thaw, keras = league.table_rows(contest, {"Thaw": runs, "Keras": worse})
     assert thaw["test"][0] == 0.75
     assert thaw["test"][1:] == pytest.approx(league.wilson(1.5, 2))
-    assert thaw["test_by_seed"] == [1.0, 0.5]
     assert (thaw["seconds"], thaw["cpu_seconds"]) == (20, 30)
-    assert "test_less_thaw" not in thaw
-    assert keras["validation_less_thaw"] == [0, 0, 0]
-    assert keras["test_less_thaw"] == pytest.approx([-0.75, -1, -0.26], abs=1e-3)
-    header, _, *lines = league.as_markdown([thaw, keras]).splitlines()
-    assert header.startswith("| data | contender | validation | test |")
-    assert lines[0].startswith("| drawn, 0 + 2 + 2 | Thaw | 100.0 % (34.2 to 100.0) | 75.0 % (")
-    assert " | -75.0 (" in lines[1]
+    assert "less_thaw" not in thaw
+    assert keras["less_thaw"] == pytest.approx([-0.75, -1, -0.26], abs=1e-3)
+    columns, lines = league.as_table([thaw, keras])
+    header, _, *lines = measured.grid(results.described(columns), lines).replace("\u00a0", " ").splitlines()
+    assert header.startswith("| data: training, validation, test | contender | seeds | validation | test |")
+    assert lines[0].startswith("| drawn: 0, 2, 2 | Thaw | 1, 2 | 100.0 % (34.2 to 100.0) | 75.0 % (")
+    assert lines[1].endswith(" | -75.0 (-100.0 to -26.0) | 50 | 60 |")
 
 
 def test_data_that_is_not_there_is_left_out_with_a_line(tmp_path, options, capsys):

@@ -87,6 +87,7 @@ COPIES = {
     "half the size": lambda pixels: cv2.resize(pixels, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA),
     "one and a half times the size": lambda pixels: cv2.resize(pixels, None, fx=1.5, fy=1.5),
     "brighter": lambda pixels: to_pixels(pixels * 1.1),
+    "clipped highlights": lambda pixels: to_pixels(pixels + 50.0),
     "darker": lambda pixels: to_pixels(pixels - 25.0),
     "less contrast": lambda pixels: to_pixels(0.9 * pixels + 0.1 * pixels.mean()),
     "noise": lambda pixels: noisy(pixels, 3),

@@ -6,7 +6,7 @@ so that no figure is typed twice.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from thaw.core.errors import ThawError
@@ -39,14 +39,18 @@ def read(path: Path) -> dict:
 
 def table(results: Mapping) -> str:
     """Return results as a Markdown table, and a line that says where, when and how they were measured."""
-    columns = results["columns"]
-    lines = [_row(column["name"] for column in columns), _row("---" for _ in columns)]
-    lines += [_row(_cell(value, column) for value, column in zip(row, columns, strict=True)) for row in results["rows"]]
     note = f" {results['note']}" if "note" in results else ""
     source = (
         f"Measured at `{results['commit']}` on {results['date']}, {results['machine']}: `{results['command']}`.{note}"
     )
-    return "\n".join([*lines, "", f"*{source}*"])
+    return f"{grid(results['columns'], results['rows'])}\n\n*{source}*"
+
+
+def grid(columns: Sequence[Mapping], rows: Sequence[Sequence]) -> str:
+    """Return the table alone, without where it is from."""
+    lines = [_row(column["name"] for column in columns), _row("---" for _ in columns)]
+    lines += [_row(_cell(value, column) for value, column in zip(row, columns, strict=True)) for row in rows]
+    return "\n".join(lines)
 
 
 def fill(page: str, folder: Path) -> str:
