@@ -20,15 +20,15 @@ repro: setup  ## run all stages that are out of date, from the photographs to th
 
 test: setup  ## run the tests
 	@$(MAKE) --no-print-directory .venv/docs/installed || echo "without MkDocs: tests that build the handbook are skipped"
+	@$(MAKE) --no-print-directory .venv/ray-installed || echo "without Ray: tests of several machines are skipped"
 	pytest -n 2 --dist loadfile --no-loadscope-reorder  # two processes; each file runs in one, the slowest first
 
 lint: setup  ## check the formatting and find likely mistakes
 	ruff check .
 	ruff format --check .
 
-bench: setup  ## measure speed and memory: steps, epochs, memory, and the race against Keras
-	@for name in steps epoch memory race; do echo "$$name:"; python benchmarks/$$name.py || failed="$$failed $$name"; done; \
-	  test -z "$$failed" || { echo "not measured:$$failed"; exit 1; }
+bench: setup  ## measure speed and memory, one benchmark after the other: MINUTES=30 NAMES="steps race"
+	python benchmarks/bench.py $(NAMES) $(if $(MINUTES),--minutes $(MINUTES))
 
 torture: setup  ## kill stages, fill disks, change the environment; then `dvc repro` must give the same bytes
 	python benchmarks/torture.py
@@ -83,7 +83,12 @@ setup: .venv/installed  ## make the environment .venv from requirements.txt
 	uv pip sync --quiet --python .venv/docs/bin/python --require-hashes requirements-docs.txt
 	touch $@
 
+.venv/ray-installed: requirements-ray.txt .venv/installed  # beside the rest: `.venv/installed` removes it again
+	.venv/bin/uv pip install --quiet --require-hashes -r requirements-ray.txt
+	touch $@
+
 requirements: setup  ## pin the packages of pyproject.toml again, with hashes
 	uv pip compile --quiet --upgrade --universal --generate-hashes --group dev pyproject.toml -o requirements.txt
 	uv pip compile --quiet --universal --generate-hashes --group fiftyone -c requirements.txt -o requirements-fiftyone.txt
 	uv pip compile --quiet --universal --generate-hashes --group docs -c requirements.txt -o requirements-docs.txt
+	uv pip compile --quiet --universal --generate-hashes --group ray -c requirements.txt -o requirements-ray.txt

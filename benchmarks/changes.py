@@ -10,8 +10,7 @@ import time
 from pathlib import Path
 
 import results
-from clones import ROOT, clone, dvc
-from clones import run as run_in
+from clones import dvc, finished, undo
 
 from thaw.core.errors import run
 from thaw.experiments.runs import stages_started
@@ -34,24 +33,18 @@ def main() -> None:
     parser.add_argument("changes", nargs="*", default=CHANGES, metavar="KEY=VALUE")
     changes = parser.parse_args().changes
     with tempfile.TemporaryDirectory() as scratch:
-        repository = clone(Path(scratch) / "clone")
-        own_cache = dvc(repository, "cache", "dir").strip()
-        dvc(repository, "cache", "dir", "--local", dvc(ROOT, "cache", "dir").strip())
-        dvc(repository, "checkout")
-        dvc(repository, "cache", "dir", "--local", own_cache)
-        dvc(repository, "commit", "--force")
+        repository = finished(Path(scratch) / "clone")
         print(f"{'changed':36}  seconds  stages")
         rows = []
         for change in changes:
             start = time.perf_counter()
             output = dvc(repository, "exp", "run", "--set-param", change)
             seconds = time.perf_counter() - start
-            print(f"{change:36}  {seconds:7.0f}  {', '.join(stages_started(output))}", flush=True)
-            rows.append([f"`{change}`", round(seconds, 1)])
-            run_in(repository, "git", "reset", "--quiet", "--hard")
-            dvc(repository, "checkout")
-    if tuple(changes) == CHANGES:
-        results.write("changes", ["changed", ("seconds", "{:.0f}")], rows)
+            stages = stages_started(output)
+            print(f"{change:36}  {seconds:7.0f}  {', '.join(stages)}", flush=True)
+            rows.append([f"`{change}`", round(seconds, 1), ", ".join(f"`{stage}`" for stage in stages)])
+            undo(repository)
+    results.write("changes", ["changed", ("seconds", "{:.0f}"), "the stages that ran"], rows)
 
 
 if __name__ == "__main__":

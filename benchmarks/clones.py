@@ -45,6 +45,26 @@ def fresh(path: Path, **sections: dict) -> Path:
     return path
 
 
+def finished(path: Path) -> Path:
+    """Clone the last commit to `path`, with the outputs of the finished run and a cache of its own.
+
+    Nothing comes out of the run cache there. Raises ThawError if an output is not in the cache of this repository.
+    """
+    clone(path)
+    own_cache = dvc(path, "cache", "dir").strip()
+    dvc(path, "cache", "dir", "--quiet", "--local", dvc(ROOT, "cache", "dir").strip())
+    dvc(path, "checkout", "--quiet")
+    dvc(path, "cache", "dir", "--quiet", "--local", own_cache)
+    dvc(path, "commit", "--force", "--quiet")
+    return path
+
+
+def undo(path: Path) -> None:
+    """Bring a clone of `finished` back to the finished run, after an experiment."""
+    run(path, "git", "reset", "--quiet", "--hard")
+    dvc(path, "checkout", "--quiet")
+
+
 def change(clone: Path, **sections: dict) -> None:
     """Change keys of sections of params.yaml. Raises ThawError if there is no such key."""
     values = params_edit.read(clone / "params.yaml")

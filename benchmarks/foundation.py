@@ -10,11 +10,14 @@ OpenVINO computes of the ONNX file.
 For each data set, the photographs run once through each frozen backbone, at 224 pixels. Then logistic regression is
 fitted on splits that differ in their seed, at a C that validation chooses. The lines give the weighted accuracy of the
 test part: the mean over the splits, the standard deviation, and the mean of the differences to EfficientNet-Lite0 on
-the same splits with the standard deviation. With --fine-tune, the whole pipeline runs on the first split, without
-augmented copies, from `block9` of the transformer on and from the default depth of EfficientNet-Lite0.
+the same splits with the standard deviation; and the CPU that the extraction took. With --fine-tune, the whole pipeline
+runs on the first split, without augmented copies, from `block9` of the transformer on and from the default depth of
+EfficientNet-Lite0.
 """
 
 import argparse
+import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -24,11 +27,12 @@ from statistics import mean, stdev
 import clones
 import numpy as np
 import onnx
+import results
 from league import alpacas
 from onnx import numpy_helper
 from safetensors.numpy import save_file
 
-from thaw.core.errors import run
+from thaw.core.errors import ThawError, run
 from thaw.core.files import read_json
 from thaw.engines import inference
 from thaw.engines.openvino_setup import ov
@@ -57,15 +61,19 @@ def main() -> None:
         weights = write_weights(options.onnx, folder / "vit")
         compare(options.onnx, weights, folder)
         networks = {LITE: {}, VIT: {"name": "DINOv2S14", "weights": str(weights), "pooling": "cls_avg"}}
+        rows: dict[str, list] = {}
         for name in options.data:
             source = photographs(name, folder)
             measured = {
                 network: probe(folder / f"{name}-{number}", source, backbone, options.splits, options.precision)
                 for number, (network, backbone) in enumerate(networks.items())
             }
-            report(name, measured)
+            for row, values in report(name, measured).items():
+                rows.setdefault(row, []).extend(values)
             for network, backbone in networks.items() if options.fine_tune else ():
                 fine_tune(folder / f"{name}-{network.replace('/', '-')}-tuned", name, network, source, backbone)
+    columns = [(name, "{:.1f} % ({:.1f}), {:.0f} s") for name in options.data]
+    results.write("foundation", ["right, and CPU of the extraction", *columns], [[row, *rows[row]] for row in rows])
 
 
 def write_weights(path: Path, folder: Path) -> Path:
@@ -142,12 +150,14 @@ def prepared(path: Path, source: Path | None, backbone: dict, precision: str = "
 
 
 def probe(path: Path, source: Path | None, backbone: dict, splits: int, precision: str) -> dict[str, list[float]]:
-    """Return the test accuracy on each split, by the pooling of the features; and the seconds of the extraction."""
+    """Return the test accuracy on each split, by the pooling of the features; and the CPU of the extraction."""
     clone = prepared(path, source, backbone, precision)
     clones.dvc(clone, "repro", "--quiet", "augment", "backbone")
-    start = time.perf_counter()
-    clones.run(clone, sys.executable, "src/extract_features.py")
-    seconds = time.perf_counter() - start
+    command = [sys.executable, "src/extract_features.py"]
+    process = subprocess.Popen(command, cwd=clone, env=clones.environment(), stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise ThawError(f"foundation: extract_features failed in {clone}, for the reason above")
     features = np.load(clone / "data/features/features.npy")
     poolings = POOLINGS if features.shape[1] == 2 * CHANNELS else {"avg": slice(None)}
     accuracies: dict[str, list[float]] = {pooling: [] for pooling in poolings}
@@ -162,20 +172,26 @@ def probe(path: Path, source: Path | None, backbone: dict, splits: int, precisio
             path_of_fits = until_worse(linear_probe.fit_path(samples, CS), x[validation.rows], validation)
             best, _, _ = min(path_of_fits, key=lambda fitted: fitted[1])
             accuracies[pooling].append(weighted_scores(best.probabilities(x[test.rows]), test)[1])
-    return {"seconds": [seconds], "megabytes": [features.nbytes / 1e6], **accuracies}
+    return {"seconds": [usage.ru_utime + usage.ru_stime], "megabytes": [features.nbytes / 1e6], **accuracies}
 
 
-def report(name: str, measured: dict[str, dict[str, list[float]]]) -> None:
+def report(name: str, measured: dict[str, dict[str, list[float]]]) -> dict[str, list[list[float]]]:
+    """Print a line for each network and pooling. Returns the values of its row in the table of results."""
     base = np.array(measured[LITE]["avg"])
-    for network, results in measured.items():
-        seconds, megabytes = results.pop("seconds")[0], results.pop("megabytes")[0]
-        for pooling, values in results.items():
+    rows = {}
+    for network, outcome in measured.items():
+        seconds, megabytes = outcome.pop("seconds")[0], outcome.pop("megabytes")[0]
+        for pooling, values in outcome.items():
+            row = f"{network}, `{pooling}`" if network == VIT else network
+            rows[row] = [[round(100 * mean(values), 1), round(100 * stdev(values), 1), round(seconds)]]
             differences = 100 * (np.array(values) - base)
             print(
                 f"{name}: {network}, {pooling}: {100 * mean(values):.1f} % (sd {100 * stdev(values):.1f}), difference "
-                f"{differences.mean():+.1f} (sd {differences.std(ddof=1):.1f}), {seconds:.0f} s, {megabytes:.0f} MB",
+                f"{differences.mean():+.1f} (sd {differences.std(ddof=1):.1f}), {seconds:.0f} s of CPU, "
+                f"{megabytes:.0f} MB",
                 flush=True,
             )
+    return rows
 
 
 def fine_tune(path: Path, name: str, network: str, source: Path | None, backbone: dict) -> None:

@@ -4,21 +4,23 @@
 
 The photographs are those of ../shared/trashnet. In a fresh clone of the last commit, each round is `src/label.py next`,
 a table that is filled in with the true labels, `src/label.py take` and `dvc repro`. The lines give the stages that ran,
-the seconds of each command, and the accuracy on the test photographs, which stay the same ones. Only the head is
+the seconds of CPU of each command, and the accuracy on the test photographs, which stay the same ones. Only the head is
 trained, in one split. With --chance, the table is filled in for photographs that are drawn instead.
 """
 
 import argparse
 import csv
 import re
+import resource
 import shutil
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import clones
 import numpy as np
+import results
+import yaml
 
 from thaw.core.errors import run
 from thaw.core.files import read_json
@@ -43,14 +45,23 @@ def main() -> None:
             split={"folds": None},
             fine_tune={"freeze_depth": "all"},
         )
-        print(f"{LABELLED} labelled: {repro(clone)}", flush=True)
+        rows = [[f"{LABELLED} labelled", None, None, *repro(clone)]]
+        print(rows[0], flush=True)
         for number in range(1, options.rounds + 1):
             seconds = [label(clone, "next", str(folder / "unlabelled"), "--count", str(options.count))]
             if options.chance:
                 draw(clone / TABLE, sorted(truth), number, options.count)
             fill(clone / TABLE, truth)
             seconds.append(label(clone, "take", str(TABLE)))
-            print(f"round {number}: next {seconds[0]:.0f} s, take {seconds[1]:.0f} s, {repro(clone)}", flush=True)
+            rows.append([f"round {number}", *seconds, *repro(clone)])
+            print(rows[-1], flush=True)
+    if not options.chance:
+        cpu = "{:.0f} s"
+        columns = [
+            "", ("`next`, CPU", cpu), ("`take`, CPU", cpu), ("`dvc repro`, CPU", cpu), "the stages that did not run",
+            ("test", "{:.1f} % ({:.1f}–{:.1f})"),
+        ]  # fmt: skip
+        results.write("label_rounds", columns, rows)
 
 
 def lay_out(folder: Path) -> dict[str, str]:
@@ -69,22 +80,27 @@ def lay_out(folder: Path) -> dict[str, str]:
 
 
 def label(clone: Path, *arguments: str) -> float:
-    start = time.perf_counter()
+    start = cpu()
     for line in clones.run(clone, sys.executable, "src/label.py", *arguments).splitlines():
         print(f"  {line}")
-    return time.perf_counter() - start
+    return cpu() - start
 
 
-def repro(clone: Path) -> str:
-    start = time.perf_counter()
+def repro(clone: Path) -> list:
+    """Run what is out of date. Returns the CPU, the stages that did not run, and the accuracy with its interval."""
+    start = cpu()
     said = clones.dvc(clone, "repro")
-    stages = re.findall(r"^> python src/(\w+)\.py$", said, re.MULTILINE)
+    ran = re.findall(r"^> python src/(\w+)\.py$", said, re.MULTILINE)
+    others = [f"`{stage}`" for stage in yaml.safe_load((clone / "dvc.yaml").read_text())["stages"] if stage not in ran]
     head = read_json(clone / "reports/metrics.json")["head"]["test"]
-    between = f"{100 * head['accuracy_low']:.1f} to {100 * head['accuracy_high']:.1f}"
-    return (
-        f"dvc repro {time.perf_counter() - start:.0f} s ran {', '.join(stages)}; test: {100 * head['accuracy']:.1f} % "
-        f"({between})"
-    )
+    test = [round(100 * head[f"accuracy{end}"], 1) for end in ("", "_low", "_high")]
+    return [cpu() - start, ", ".join(others) or "none", test]
+
+
+def cpu() -> float:
+    """Return the CPU seconds of all commands that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def draw(table: Path, names: list[str], seed: int, count: int) -> None:

@@ -23,6 +23,7 @@ from statistics import mean, stdev
 import clones
 import numpy as np
 import polars as pl
+import results
 from threadpoolctl import threadpool_limits
 
 from thaw.backbones.cut_points import FEATURES
@@ -84,6 +85,8 @@ def main() -> None:
     parser.add_argument("--rules", nargs="+", default=list(RULES), choices=list(RULES))
     parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args()
+    cells: dict[str, list[str]] = {}
+    columns = ["rule"]
     for name in options.data:
         data, (step, last) = read(name), STEPS[name]
         chance: list[float] = []
@@ -92,7 +95,11 @@ def main() -> None:
                 curves = [curve(data, RULES[rule], seed, step, last) for seed in range(options.seeds)]
             means = [float(np.mean([accuracy for _, accuracy in points])) for points, _ in curves]
             chance = chance or means
-            report(name, rule, curves, [a - b for a, b in zip(means, chance, strict=True)])
+            cell = report(name, rule, curves, [a - b for a, b in zip(means, chance, strict=True)])
+            cells.setdefault(rule, []).append(cell)
+        columns.append(f"{name}, {100 * mean(full for _, full in curves):.1f} % with all labels")
+    rows = [[NAMES[rule], *cells[rule]] for rule in NAMES if rule in cells]
+    results.write("labels_saved", columns, rows)
 
 
 def read(name: str) -> Data:
@@ -149,7 +156,8 @@ def labelled(data: Data, rows: np.ndarray) -> Labelled:
     return Labelled(data.features[rows], data.labels[rows], np.ones(len(rows)))
 
 
-def report(name: str, rule: str, curves: list[tuple[list[tuple[int, float]], float]], gains: list[float]) -> None:
+def report(name: str, rule: str, curves: list[tuple[list[tuple[int, float]], float]], gains: list[float]) -> str:
+    """Print what a rule needed on a data set. Returns it as a cell of the table of results."""
     needed = [next((count for count, a in points if a >= ENOUGH * full), None) for points, full in curves]
     last = curves[0][0][-1][0]
     texts = ", ".join(f">{last}" if count is None else str(count) for count in needed)
@@ -165,6 +173,9 @@ def report(name: str, rule: str, curves: list[tuple[list[tuple[int, float]], flo
         f"{100 * mean(accuracies):.1f} %, {change}; " + ", ".join(f"{count}: {100 * at[count]:.1f}" for count in shown),
         flush=True,
     )
+    over = "over " if None in needed else ""
+    cell = f"{over}{average:.0f} ({spread:.0f})"
+    return cell if rule == "chance" else f"{cell}, {change.replace(' to chance (sd', ' (')}".replace("( ", "(")
 
 
 def next_rule(r: Round) -> np.ndarray:
@@ -276,6 +287,18 @@ RULES = {
     "cover": cover,
     "badge": after_typical(badge),
     "drop-query": after_typical(drop_query),
+}
+NAMES = {  # of the rules in the table of results, in its order
+    "next": "**`next`**",
+    "chance": "chance",
+    "typical": "what is typical, all the time (TypiClust)",
+    "doubtful": "what is doubtful, spread out, all the time",
+    "margin": "the most doubtful (margin)",
+    "entropy": "the most doubtful (entropy)",
+    "badge": "BADGE",
+    "drop-query": "DropQuery",
+    "core-set": "the farthest (core-set)",
+    "cover": "ProbCover",
 }
 
 if __name__ == "__main__":

@@ -56,11 +56,11 @@ def main() -> None:
             floor = {} if source != ROOT else floors(sorted(folder.rglob("*.jpg")), Path(scratch) / "models/backbone")
     after = measured[ROOT] | floor
     former = measured.get(before, {})
-    columns = ["", ("before, ms of CPU for a photograph", "{:.0f}"), ("now", "{:.0f}"), ("seconds, now", "{:.1f}")]
-    rows = []
-    for name, (cpu, seconds) in after.items():
-        cpus = [former[name][0] if name in former else None, cpu]
-        rows.append([name, *(1000 * value / arguments.images if value else None for value in cpus), seconds])
+    columns = ["", ("ms of CPU for a photograph", "{:.0f}"), ("seconds", "{:.1f}")]
+    rows = [[name, 1000 * cpu / arguments.images, seconds] for name, (cpu, seconds) in after.items()]
+    if before:
+        columns.append(("before, ms of CPU", "{:.0f}"))
+        rows = [[*row, 1000 * former[row[0]][0] / arguments.images if row[0] in former else None] for row in rows]
     results.write("many_photographs", columns, rows)
 
 

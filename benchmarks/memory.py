@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
@@ -29,30 +30,32 @@ STAGES = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--times", type=int, default=10)
-    times = parser.parse_args().times
-    single, repeated = measure(1), measure(times)
+    parser.add_argument("--until", choices=STAGES, default=STAGES[-1], help="the last stage (default: %(default)s)")
+    options = parser.parse_args()
+    times, stages = options.times, STAGES[: STAGES.index(options.until) + 1]
+    single, repeated = measure(1, stages), measure(times, stages)
     print(f"{'stage':20} {'peak MB':>8} {f'x{times}':>8} {'ratio':>6} {'s':>8} {f'x{times}':>8}")
-    for stage in STAGES:
+    for stage in stages:
         (mb, s), (repeated_mb, repeated_s) = single[stage], repeated[stage]
         print(f"{stage:20} {mb:8.0f} {repeated_mb:8.0f} {repeated_mb / mb:6.2f} {s:8.1f} {repeated_s:8.1f}")
-    rows = [[f"`{stage}`", round(single[stage][0]), round(repeated[stage][0])] for stage in STAGES]
+    rows = [[f"`{stage}`", round(single[stage][0]), round(repeated[stage][0])] for stage in stages]
     peak = "{:,} MB"
     results.write("memory", ["stage", ("peak memory", peak), (f"with {times} times as many", peak)], rows)
 
 
-def measure(times: int) -> dict[str, tuple[float, float]]:
-    """Run all stages with the photographs repeated `times`. Returns the peak in MB and the seconds of each."""
+def measure(times: int, stages: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """Run stages with the photographs repeated `times`. Returns the peak in MB and the seconds of each."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = fresh(
             Path(scratch) / "clone", augment={"copies": 0}, split={"group_duplicates": False},
             fine_tune={"epochs": 1, "learning_rate": 1e-5},
         )  # fmt: skip
-        results = {}
-        for stage in STAGES:
-            results[stage] = run_stage(stage, folder)
+        measured = {}
+        for stage in stages:
+            measured[stage] = run_stage(stage, folder)
             if stage == "download":
                 repeat(folder / "data/raw/images.csv", times)
-        return results
+        return measured
 
 
 def repeat(table: Path, times: int) -> None:

@@ -1,11 +1,12 @@
 """Measure what every stage does beside decoding and the network, at ten thousand, a hundred thousand and a million.
 
-    python benchmarks/million.py [--counts 10000 100000] [--classes 10] [--width 64] [--steps duplicates head …]
+    python benchmarks/million.py [--counts 10000 100000 1000000] [--classes 10] [--width 64] [--folder FOLDER]
 
 There are no photographs: tables, thumbnails, features and predictions are drawn as the stages write them, with three
 copies of each training photograph and 1 % of near-duplicates. Each step runs in a process of its own. The table has
 the CPU seconds of each part of a step, the milliseconds for a thousand photographs, their ratio to those of the first
 count, and the peak memory of the step: the largest resident set that the operating system counted, libraries included.
+A run that is broken off goes on where `--folder` names its folder: what was measured at this commit is kept there.
 """
 
 import argparse
@@ -16,12 +17,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from itertools import pairwise
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
-
-import thaw  # noqa: F401 - first: it chooses the kernels of other libraries
+import results  # first: it finds the library, which chooses the kernels of others
 
 # isort: split
 import numpy as np
@@ -29,15 +29,15 @@ import polars as pl
 
 from thaw.core import arrays, params, tables
 from thaw.core.errors import run
-from thaw.core.files import write_json
+from thaw.core.files import read_json, write_json
 from thaw.features import examples
 from thaw.parameters.whole import Params
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 COPIES = 3  # of each training photograph
 DUPLICATES = 0.01  # of the photographs
-SPLITS = (0.6, 0.15, 0.25)
 BLOCK = 10_000  # rows that are drawn at a time
+MEMORY = "peak memory, MB"
 
 
 class Run:
@@ -66,36 +66,70 @@ class Run:
         return np.random.default_rng(1).integers(0, len(self.classes), self.count)
 
 
+# Functions of thaw.evaluation.measure that take the time, or of a module that it imports.
+PARTS_OF_MEASURING = {
+    "temperatures": "calibrate",
+    "baselines": "predict_baselines",
+    "intervals": "resample_models",
+    "comparisons": "compare_models",
+    "classes": "class_metrics",
+    "slices": "measure_slices",
+    "sets": "conformal.make_sets",
+    "curves": "plots.compute_curves",
+    "learning curve": "measure_learning_curve",
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--counts", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--classes", type=int, default=10)
     parser.add_argument("--width", type=int, default=64, help="channels of the features")
-    parser.add_argument("--steps", nargs="+", choices=[name for name in STEPS if name != "tables"], default=None)
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)  # this process runs it
-    parser.add_argument("--folder", type=Path, help="to work in; about 10 GB at a million")
+    parser.add_argument("--folder", type=Path, help="to work in, and to keep; about 10 GB at a million")
     arguments = parser.parse_args()
     if arguments.step:
         this = Run(arguments.folder, arguments.counts[0], arguments.classes, arguments.width)
         STEPS[arguments.step](this)
         print(json.dumps(this.seconds))
         return
-    wanted = [name for name in STEPS if name == "tables" or arguments.steps is None or name in arguments.steps]
-    first: dict[str, float] = {}
+    measured: dict[tuple[str, str], list[float]] = {}
     for count in arguments.counts:
         print(f"{count:,} photographs, {arguments.classes} classes, {arguments.width} channels")
-        with tempfile.TemporaryDirectory(dir=arguments.folder) as scratch:
-            for step in wanted:
-                seconds, megabytes = measure(step, Path(scratch), count, arguments)
-                for part, value in seconds.items():
-                    each = 1e6 * value / count
-                    ratio = each / first.setdefault(part, each)
+        with tempfile.TemporaryDirectory() if arguments.folder is None else nullcontext(arguments.folder) as work:
+            for step in STEPS:
+                folder = Path(work) / str(count)
+                folder.mkdir(parents=True, exist_ok=True)
+                for part, value in measure(step, folder, count, arguments).items():
+                    values = measured.setdefault((step, part), [])
+                    values.append(value)
+                    if part == MEMORY:
+                        print(f"  {step:11} {part:34} {value:8,.0f}", flush=True)
+                        continue
+                    each, ratio = 1e6 * value / count, value / count / (values[0] / arguments.counts[0])
                     print(f"  {step:11} {part:34} {value:8.2f} s {each:9.2f} ms/1000 {ratio:6.2f}", flush=True)
-                print(f"  {step:11} {'peak memory':34} {megabytes:8,.0f} MB", flush=True)
+    results.write("million", *table(measured, arguments.counts))
 
 
-def measure(step: str, folder: Path, count: int, arguments: argparse.Namespace) -> tuple[dict[str, float], float]:
+def table(measured: dict[tuple[str, str], list[float]], counts: list[int]) -> tuple[list, list]:
+    """Return the columns and rows of the table: CPU seconds, and how much more one photograph costs among more."""
+    columns: list[results.Column] = ["CPU seconds of", *((f"{count:,}", "{:,}") for count in counts)]
+    columns += [(f"one of {more:,} by one of {fewer:,}", "{:.2f}") for fewer, more in pairwise(counts)]
+    rows = []
+    for (step, part), values in measured.items():
+        if part not in PARTS_OF_MEASURING:
+            rounded = [round(value, 2) if value < 10 else round(value) for value in values]
+            each = [value / count for value, count in zip(values, counts, strict=True)]
+            ratios = [None if part == MEMORY else more / fewer for fewer, more in pairwise(each)]
+            rows.append([f"`{step}`: {part}", *rounded, *ratios])
+    return columns, rows
+
+
+def measure(step: str, folder: Path, count: int, arguments: argparse.Namespace) -> dict[str, float]:
     """Run a step in a process of its own. Returns the seconds of its parts, and its peak memory in MB."""
+    kept = folder / f"{step}.json"
+    if kept.is_file() and (known := read_json(kept))["commit"] == results.commit():
+        return known["values"]
     command = [sys.executable, __file__, "--step", step, "--folder", folder, "--counts", count]
     command += ["--classes", arguments.classes, "--width", arguments.width]
     process = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
@@ -103,7 +137,9 @@ def measure(step: str, folder: Path, count: int, arguments: argparse.Namespace) 
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         sys.exit(f"million: {step} failed with {count:,} photographs")
-    return json.loads(output.splitlines()[-1]), usage.ru_maxrss / 1000
+    values = {**json.loads(output.splitlines()[-1]), MEMORY: usage.ru_maxrss / 1000}
+    write_json(kept, {"commit": results.commit(), "values": values})
+    return values
 
 
 def draw_tables(this: Run) -> None:
@@ -181,7 +217,7 @@ def split(this: Run) -> None:
     with this.timed("groups"):
         groups = duplicates.connected(ids, alike)
         duplicates.oversized_groups(alike)
-    columns = {"group": pl.Series(groups), "own_group": pl.lit(""), "subset": pl.lit("")}
+    columns = {"group": pl.Series(groups), "own_group": pl.lit(""), "subset": pl.lit(""), "is_added": pl.lit(False)}
     table = images.with_columns(**columns, stratum=pl.col("label"))
     with this.timed("split"):
         folds.choose(table, settings)
@@ -279,24 +315,15 @@ def evaluate(this: Run) -> None:
     images = examples.read(this.features, this.split)
     features, table = arrays.open_rows(this.features / "features.npy"), tables.read_images(this.raw)
     with this.timed("likely wrong labels"):
-        plain = features[images.rows]
+        plain = arrays.Rows(features, images.rows)
         confidence = label_errors.self_confidence(plain, images, len(this.classes), seed=1)
     drawn = draw_probabilities(this, images.labels)
     predicted = predictions.Predictions(images, this.classes, drawn, confidence, np.zeros(this.count, int))
     fit = HeadFit(settings.head.class_weight, settings.head.strengths)
-    parts = {
-        "temperatures": (measure, "calibrate"),
-        "baselines": (measure, "predict_baselines"),
-        "intervals": (measure, "resample_models"),
-        "comparisons": (measure, "compare_models"),
-        "classes": (measure, "class_metrics"),
-        "slices": (measure, "measure_slices"),
-        "sets": (measure.conformal, "make_sets"),
-        "curves": (measure.plots, "compute_curves"),
-        "learning curve": (measure, "measure_learning_curve"),
-    }
-    for name, (module, function) in parts.items():
-        setattr(module, function, summed(this, name, getattr(module, function)))
+    for name, path in PARTS_OF_MEASURING.items():
+        module, _, function = path.rpartition(".")
+        owner = getattr(measure, module) if module else measure
+        setattr(owner, function, summed(this, name, getattr(owner, function)))
     with this.timed("all that is measured"):
         measured = measure.measure_models(
             predicted, images, features, table, settings=settings.evaluate, head=fit

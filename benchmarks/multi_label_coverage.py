@@ -12,20 +12,18 @@ average; and, of two models that are equally good, how often the interval of the
 """
 
 import argparse
-import sys
 from collections import defaultdict
-from pathlib import Path
 from statistics import NormalDist
 
+import results  # it finds the library, which chooses the kernels before NumPy is there
+
+# isort: split
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT / "src")]
-
-from thaw.evaluation.multi_label import metrics, resampling  # noqa: E402
-from thaw.evaluation.multi_label.pairs import Pairs  # noqa: E402
-from thaw.evaluation.resampling import Resampling  # noqa: E402
+from thaw.evaluation.multi_label import metrics, resampling
+from thaw.evaluation.multi_label.pairs import Pairs
+from thaw.evaluation.resampling import Resampling
 
 SHARES = np.array([0.05, 0.1, 0.2, 0.3, 0.4, 0.5])  # of the photographs that show each class
 SKILLS = np.array([2.5, 1.5, 2.0, 3.0, 1.0, 2.0])  # between the mean scores of present and absent, in deviations
@@ -39,6 +37,17 @@ NAMES = [
     *(metrics.mean_name(measure) for measure in metrics.AVERAGED),
     *(f"micro_{measure}" for measure in resampling.MEASURES),
 ]
+SHOWN = {  # in the table of results
+    "mean_average_precision": "mean average precision",
+    "macro_roc_auc": "macro ROC AUC",
+    "macro_f1": "macro F1",
+    "macro_log_loss": "macro log loss",
+    "macro_ece": "macro calibration error",
+    "micro_average_precision": "micro average precision",
+    "average_precision of a class": "average precision of a class",
+    "roc_auc of a class": "ROC AUC of a class",
+    "recall of a class": "recall of a class",
+}
 
 
 def draw(count: int, unknown: float, generator: np.random.Generator, largest: int = 3) -> tuple[Pairs, Pairs]:
@@ -63,9 +72,9 @@ def draw(count: int, unknown: float, generator: np.random.Generator, largest: in
     return tuple(pairs)
 
 
-def measure(count: int, truth: dict[str, float], arguments: argparse.Namespace) -> None:
-    """Draw the data sets of one size, and print what their intervals hold."""
-    results, certain = defaultdict(list), defaultdict(list)
+def measure(count: int, truth: dict[str, float], arguments: argparse.Namespace) -> dict[str, str]:
+    """Draw the data sets of one size, and print what their intervals hold. Returns cells of the table of results."""
+    outcomes, certain = defaultdict(list), defaultdict(list)
     for number in range(arguments.sets):
         generator = np.random.default_rng([arguments.seed, count, number])
         models, drawn = draw(count, arguments.unknown, generator), Resampling(arguments.bootstrap, number)
@@ -75,20 +84,33 @@ def measure(count: int, truth: dict[str, float], arguments: argparse.Namespace) 
             estimate, low, high = (measured[f"{name}{end}"] for end in metrics.ENDS)
             of_class, _, measure_name = name.rpartition(": ")
             if estimate is not None:
-                results[f"{measure_name} of a class" if of_class else name].append((value, estimate, low, high))
+                outcomes[f"{measure_name} of a class" if of_class else name].append((value, estimate, low, high))
         first, second = (values[""].means() for values in resampled)
         for name in metrics.AVERAGED[:-1]:
             _, low, high = resampling.wide_interval(first[name] - second[name])
             certain[metrics.mean_name(name)].append(low is not None and (low > 0 or high < 0))
-    for name, rows in results.items():
+    cells = {}
+    for name, rows in outcomes.items():
         bounded = np.array([row for row in rows if row[2] is not None])
         value, estimate, low, high = bounded.T
+        held, bias = 100 * ((low <= value) & (value <= high)).mean(), (estimate - value).mean()
+        without = 1 - len(bounded) / len(rows)
         print(
-            f"  {name:<28} holds {100 * ((low <= value) & (value <= high)).mean():5.1f} %, {(high - low).mean():.3f} "
-            f"wide, off by {(estimate - value).mean():+.4f}; {1 - len(bounded) / len(rows):.1%} have no interval"
+            f"  {name:<28} holds {held:5.1f} %, {(high - low).mean():.3f} "
+            f"wide, off by {bias:+.4f}; {without:.1%} have no interval"
         )
+        if name in SHOWN:
+            cells[SHOWN[name]] = f"{held:.1f} %"
+        if name == "mean_average_precision":
+            cells["… its interval is wide"] = f"{(high - low).mean():.2f}"
+            cells["… the estimate is off by"] = f"{bias:+.3f}"
+        if name == "average_precision of a class":
+            cells["… classes without an interval of it"] = f"{100 * without:.1f} %"
     print("  of equally good models, one is called better: ", end="")
     print(", ".join(f"{name} {100 * np.mean(calls):.1f} %" for name, calls in certain.items()), flush=True)
+    called = 100 * np.mean(certain["mean_average_precision"])
+    cells["of two equally good models, one is called better by mean average precision"] = f"{called:.1f} %"
+    return cells
 
 
 def true_of(measured: dict[str, float | None], truth: dict[str, float]) -> dict[str, float]:
@@ -126,9 +148,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     truth = true_values(arguments)
+    cells = []
     for count in arguments.photographs:
         print(f"{count:,} photographs, {arguments.unknown:.0%} of the pairs unknown, {arguments.sets:,} data sets")
-        measure(count, truth, arguments)
+        cells.append(measure(count, truth, arguments))
+    names = dict.fromkeys(name for column in cells for name in column)
+    columns = ["test photographs", *(f"{count:,}" for count in arguments.photographs)]
+    results.write("multi_label_coverage", columns, [[name, *(column.get(name) for column in cells)] for name in names])
 
 
 if __name__ == "__main__":

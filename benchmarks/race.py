@@ -1,6 +1,6 @@
 """Measure the time to a trained head and to a fine-tuned model, and compare it with the script that tutorials teach.
 
-    python benchmarks/race.py [--photographs FOLDER] [--rounds N] [--head-only] [--torch PYTHON] [--without PEER …]
+    python benchmarks/race.py [--photographs FOLDER …] [--rounds N …] [--head-only] [--torch PYTHON] [--without PEER …]
 
 All use the same photographs, split, size and weights.
 
@@ -12,8 +12,9 @@ All use the same photographs, split, size and weights.
   6 GB: `uv venv peers && uv pip install --python peers/bin/python --require-hashes -r benchmarks/peers/torch.txt`.
 
 They run in turn. The result is the median of each, and the median ratio of the rounds. The accuracy is the best on
-validation. FOLDER holds a folder for each class; without it the photographs are those of `params.yaml`. A peer that is
-missing or fails is left out, with the reason.
+validation. FOLDER holds a folder for each class; `default`, or none, are the photographs of `params.yaml`. Several are
+measured one after the other, each with its number of rounds. A peer that is missing or fails is left out, with the
+reason.
 """
 
 import argparse
@@ -42,6 +43,7 @@ PEERS = Path(__file__).parent / "peers"
 IMPORTS = "import timm, torch, torchvision"
 PEER_NAMES = ("Keras", "Keras, cached", "timm")
 PARTS = ("head", "fine_tuned")
+DEFAULT = "default"  # the photographs of params.yaml
 Result = dict[str, tuple[float, float]]  # part → seconds, accuracy on validation
 
 
@@ -51,24 +53,52 @@ class LeftOutError(Exception):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--photographs", type=Path, help="folder with one folder for each class")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--photographs", nargs="+", default=[DEFAULT], metavar="FOLDER", help="with one folder for each class"
+    )
+    parser.add_argument("--rounds", type=int, nargs="+", default=[3], help="of each FOLDER; one number: of all")
     parser.add_argument("--head-only", action="store_true")
     parser.add_argument("--copies", type=int, help="augmented copies in Thaw; a head can do without (0)")
     parser.add_argument("--torch", type=Path, metavar="PYTHON", help="interpreter with torch, torchvision and timm")
     parser.add_argument("--without", nargs="*", default=[], choices=PEER_NAMES, metavar="PEER", help="to leave out")
     arguments = parser.parse_args()
     parts = PARTS[: 1 if arguments.head_only else 2]
+    rounds = arguments.rounds * (len(arguments.photographs) if len(arguments.rounds) == 1 else 1)
+    if len(rounds) != len(arguments.photographs):
+        parser.error(f"--rounds: {len(rounds)} numbers for {len(arguments.photographs)} folders")
+    measured = {}
+    for photographs, number in zip(arguments.photographs, rounds, strict=True):
+        name, raced = race(photographs, number, parts, arguments)
+        show(name, raced, parts)
+        measured[name] = raced
+    results_file.write("race", *as_table(measured, parts))
+
+
+def race(
+    photographs: str, rounds: int, parts: tuple[str, ...], arguments: argparse.Namespace
+) -> tuple[str, dict[str, list[Result]]]:
+    """Let all run in turn on one set of photographs.
+
+    Args:
+        photographs: Folder, or DEFAULT.
+        rounds: How often each runs.
+        parts: Which of PARTS to train.
+        arguments: Of the command.
+
+    Returns:
+        The photographs in words, and the results by the name of the program, round by round.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         finished, clone = Path(scratch) / "finished", Path(scratch) / "clone"
-        first = thaw(finished, parts, arguments)  # all peers use its photographs, split and backbone
+        first = thaw(finished, photographs, parts, arguments)  # all peers use its photographs, split and backbone
         folder = lay_out(finished, Path(scratch) / "photographs")
+        count = sum(path.is_file() for path in folder.rglob("*"))
         results: dict[str, list[Result]] = {"Thaw": [first]}
         results |= {name: [] for name in PEER_NAMES if name not in arguments.without}
-        for round_index in range(arguments.rounds):
+        for round_index in range(rounds):
             if round_index:
                 try:
-                    results["Thaw"].append(thaw(clone, parts, arguments))
+                    results["Thaw"].append(thaw(clone, photographs, parts, arguments))
                 except ThawError as error:
                     print(f"race: ended after {round_index} rounds: {error}", flush=True)
                     break
@@ -78,27 +108,44 @@ def main() -> None:
                 except LeftOutError as reason:
                     print(f"race: {name} is left out: {reason}", flush=True)
                     del results[name]
-    show(results, parts)
-    results_file.write("race", *as_table(results, parts))
+    name = "default photographs" if photographs == DEFAULT else f"photographs of {Path(photographs).name}"
+    return f"{count:,} {name}, rounds: {len(results['Thaw'])}", results
 
 
-def as_table(results: dict[str, list[Result]], parts: tuple[str, ...]) -> tuple[list, list]:
-    """Return the columns and rows of the results: medians of the seconds and of the accuracies."""
+def as_table(measured: dict[str, dict[str, list[Result]]], parts: tuple[str, ...]) -> tuple[list, list]:
+    """Return the columns and rows of the results: medians of the seconds and of the accuracies.
+
+    Args:
+        measured: Results by the name of the program, by the photographs.
+        parts: Which of PARTS were trained.
+    """
     form, names = "{:.4g} ({:.1f} %)", {"Keras, cached": "Keras, features cached by hand"}
-    columns = ["seconds, and accuracy on validation", *((names.get(name, name), form) for name in results)]
+    programs = [name for name in ("Thaw", *PEER_NAMES) if any(name in results for results in measured.values())]
+    columns = ["seconds, and accuracy on validation", *((names.get(name, name), form) for name in programs)]
     rows = []
-    for part in parts:
-        medians = [[median(run[part][i] for run in runs) for i in (0, 1)] for runs in results.values()]
-        rows.append([part.replace("_", "-"), *([seconds, 100 * accuracy] for seconds, accuracy in medians)])
+    for photographs, results in measured.items():
+        for part in parts:
+            row: list = [f"{photographs}: {part.replace('_', '-')}"]
+            for name in programs:
+                runs = [run[part] for run in results.get(name, [])]
+                row.append([median(s for s, _ in runs), 100 * median(a for _, a in runs)] if runs else None)
+            rows.append(row)
     return columns, rows
 
 
-def thaw(clone: Path, parts: tuple[str, ...], arguments: argparse.Namespace) -> Result:
-    """Run the pipeline in a fresh clone. Returns the seconds until each part is trained, and its accuracy."""
+def thaw(clone: Path, photographs: str, parts: tuple[str, ...], arguments: argparse.Namespace) -> Result:
+    """Run the pipeline in a fresh clone. Returns the seconds until each part is trained, and its accuracy.
+
+    Args:
+        clone: Where to clone.
+        photographs: Folder, or DEFAULT.
+        parts: Which of PARTS to train.
+        arguments: Of the command.
+    """
     shutil.rmtree(clone, ignore_errors=True)
     changes = {}
-    if arguments.photographs:
-        changes["download"] = {"source": "folder", "folder": {"path": str(arguments.photographs.resolve())}}
+    if photographs != DEFAULT:
+        changes["download"] = {"source": "folder", "folder": {"path": str(Path(photographs).resolve())}}
     if arguments.copies is not None:
         changes["augment"] = {"copies": arguments.copies}
     fresh(clone, **changes)
@@ -225,8 +272,9 @@ def timed(command: list) -> Result:
     return results
 
 
-def show(results: dict[str, list[Result]], parts: tuple[str, ...]) -> None:
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+def show(photographs: str, results: dict[str, list[Result]], parts: tuple[str, ...]) -> None:
+    machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+    print(f"{photographs}: {machine}, Python {platform.python_version()}")
     for part in parts:
         print(f"{part}: seconds (lowest to highest) · accuracy on validation · times as long as Thaw")
         for name, runs in results.items():

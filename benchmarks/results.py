@@ -20,23 +20,27 @@ from thaw.core.files import atomic_file  # noqa: E402
 from thaw.support import facts  # noqa: E402
 
 FOLDER = Path(__file__).parent / "results"
+HEAD = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
+COMMIT = HEAD.stdout.strip()  # that is measured: the one at the start
 Column = str | tuple[str, str]  # a name, or a name and the format of its numbers
 Value = str | float | Sequence[float] | None
 
 
-def write(name: str, columns: Sequence[Column], rows: Sequence[Sequence[Value]]) -> None:
+def write(name: str, columns: Sequence[Column], rows: Sequence[Sequence[Value]], note: str = "") -> None:
     """Write a table of results: one file, replaced whole. It says which command, commit, day and machine.
 
     Args:
         name: of the file, without its suffix.
         columns: their names, with the formats of those that hold numbers.
         rows: A value for each column: a number, several numbers for one format, a text, or None.
+        note: what a reader of the table needs to know besides.
     """
     results = {
         "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *map(shlex.quote, sys.argv[1:])]),
-        "commit": commit(),
+        "commit": COMMIT,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": machine(),
+        **({"note": note} if note else {}),
         "columns": described(columns),
     }
     text = json.dumps(results, ensure_ascii=False, indent=2).removesuffix("\n}")
@@ -52,12 +56,6 @@ def described(columns: Sequence[Column]) -> list[dict[str, str]]:
         {"name": column} if isinstance(column, str) else dict(zip(("name", "format"), column, strict=True))
         for column in columns
     ]
-
-
-def commit() -> str:
-    """Return the commit that was measured."""
-    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
 
 
 def machine() -> str:

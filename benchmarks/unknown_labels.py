@@ -10,35 +10,36 @@ with the whole truth. The lines give means over the seeds, and the standard devi
 """
 
 import argparse
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT / "src")]
-
-import thaw  # noqa: E402, F401 - before NumPy: it chooses the kernels
+import results  # it finds the library, which chooses the kernels before NumPy is there
 
 # isort: split
-import numpy as np  # noqa: E402
-from sklearn.metrics import average_precision_score, f1_score  # noqa: E402
+import numpy as np
+from sklearn.metrics import average_precision_score, f1_score
 
-from thaw.backbones.cut_points import FEATURES  # noqa: E402
-from thaw.core.label_values import ABSENT, PRESENT, UNKNOWN  # noqa: E402
-from thaw.engines import inference  # noqa: E402
-from thaw.features import label_pairs  # noqa: E402
-from thaw.features.examples import Examples  # noqa: E402
-from thaw.heads import linear_multi  # noqa: E402
-from thaw.heads.protocol import HeadData  # noqa: E402
-from thaw.images import decoding  # noqa: E402
-from thaw.training import temperatures  # noqa: E402
+from thaw.backbones.cut_points import FEATURES
+from thaw.core.label_values import ABSENT, PRESENT, UNKNOWN
+from thaw.engines import inference
+from thaw.features import label_pairs
+from thaw.features.examples import Examples
+from thaw.heads import linear_multi
+from thaw.heads.protocol import HeadData
+from thaw.images import decoding
+from thaw.training import temperatures
 
 SIDE = 224
 CS = [1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0]  # `head.strengths` of params.yaml
 FRACTIONS = 0.6, 0.75  # the ends of train and validation
 ARMS = ("left out", "taken as absent", "whole truth")
-MEASURES = ("mean average precision", "F1 at 0.5", "F1 at thresholds of validation", "log loss")
+MEASURES = (
+    "mean average precision",
+    "F1 above a probability of 0.5",
+    "F1 above the thresholds of validation",
+    "log loss",
+)
 
 
 class Settings:
@@ -67,13 +68,17 @@ def main() -> None:
     print(
         f"{len(pairs):,} pictures of {len(classes)} classes; each shows {truth.mean(axis=0).round(2).tolist()} of them"
     )
-    results = np.array([measure(features, truth, classes, seed, arguments) for seed in range(arguments.seeds)])
+    measured = np.array([measure(features, truth, classes, seed, arguments) for seed in range(arguments.seeds)])
     width = max(map(len, MEASURES))
     print(f"{'':{width}}  " + "  ".join(f"{arm:>16}" for arm in ARMS) + "  left out less absent")
+    rows = []
     for number, name in enumerate(MEASURES):
-        of_arms, gain = results[:, :, number], results[:, 0, number] - results[:, 1, number]
-        means = "  ".join(f"{mean:16.3f}" for mean in of_arms.mean(axis=0))
+        by_arm, gain = measured[:, :, number].mean(axis=0), measured[:, 0, number] - measured[:, 1, number]
+        means = "  ".join(f"{mean:16.3f}" for mean in by_arm)
         print(f"{name:{width}}  {means}  {gain.mean():+.3f} ± {gain.std(ddof=1):.3f}")
+        rows.append([name, *by_arm.round(4).tolist(), [round(gain.mean(), 4), round(gain.std(ddof=1), 4)]])
+    columns = [(f"hidden pairs {arm}" if arm != ARMS[-1] else arm, "{:.3f}") for arm in ARMS]
+    results.write("unknown_labels", ["", *columns, ("left out less absent", "{:+.3f} ± {:.3f}")], rows)
 
 
 def pictures(photographs: list[Path], pairs: np.ndarray) -> Iterator[np.ndarray]:

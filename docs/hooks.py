@@ -8,9 +8,9 @@ PARTS = {  # folder, its name, and its pages in their order
         "Guides",
         [
             "read-the-report", "change-settings", "choose-a-depth", "few-photographs", "many-photographs",
-            "millions-and-gpus", "backbones", "transformers", "several-labels", "several-labels-report", "more-classes",
-            "use-the-model", "try-the-model", "drift", "what-to-label-next", "export", "explore", "compare", "share",
-            "when-it-fails",
+            "millions-and-gpus", "cluster", "backbones", "transformers", "several-labels", "several-labels-report",
+            "more-classes", "use-the-model", "try-the-model", "drift", "what-to-label-next", "export", "explore",
+            "compare", "share", "when-it-fails",
         ],
     ),
     "reference": ("Reference", ["parameters", "scripts", "artifacts", "reruns"]),

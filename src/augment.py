@@ -11,7 +11,7 @@ import thaw  # noqa: F401 - first: it chooses the kernels of other libraries
 # isort: split
 import polars as pl
 
-from thaw.core import cache, params, tables
+from thaw.core import cache, params, store, tables
 from thaw.core.errors import run
 from thaw.images import augmentation_plan, contact_sheet, views
 
@@ -49,7 +49,8 @@ def write_sheet(training: pl.DataFrame, plan: pl.DataFrame, copies: int) -> None
     plan = plan.filter(pl.col("image_id").is_in(image_ids.implode()))
     plan = plan.group_by("image_id", "preset", maintain_order=True).head(copies)
     plans = [[None, *plan.filter(image_id=image_id).to_dicts()] for image_id in image_ids]
-    files = [RAW / paths[image_id] for image_id in image_ids]
+    photographs = store.Photographs(RAW)
+    files = [photographs[paths[image_id]] for image_id in image_ids]
     images = views.draw(files, plans, SHEET_SIZE, "crop", cache.of_environment())
     contact_sheet.write(images, SHEET)
 

@@ -9,13 +9,9 @@ output, and in time to train the layers behind it.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
-if __name__ == "__main__" and "--list" not in sys.argv:  # --list times training, which needs TensorFlow
-    import thaw.engines.keras_without_tensorflow  # noqa: F401
-
-from thaw.backbones import artifact, registry
+from thaw.backbones import registry
 from thaw.core import params
 from thaw.core.errors import ThawError, run
 from thaw.core.files import atomic_files, read_json
@@ -44,6 +40,11 @@ def main() -> None:
     if arguments.list:
         print_costs(located, arguments.size)
         return
+    import thaw.engines.keras_without_tensorflow  # noqa: F401 - --list times training, which needs TensorFlow
+
+    # isort: split
+    from thaw.backbones import artifact
+
     if backbone.weights and Path(backbone.weights).resolve() == OUTPUT.with_name("model.keras").resolve():
         raise ThawError(f"backbone.weights: this pipeline writes {backbone.weights} itself: copy it elsewhere first")
     with atomic_files(OUTPUT) as folder:

@@ -4,6 +4,9 @@ Photographs of `download.added` are taken beside those of the source, and `downl
 All later stages join on `images.csv` and do not know the source. Photographs that cannot be fetched or read are left
 out: `missing.csv` lists them with the reason. `reports/attribution.csv` names the authors of licensed photographs.
 
+Of more photographs than `download.shards`, `data/raw/images` holds a few tar files instead of one file for each, and
+`index.csv`, which says where each photograph is in them. `python src/bring_out.py FOLDER` makes files of them.
+
 With `task: multi`, `labels.csv` has what is known of several labels: a row for each class that a photograph shows, or
 that somebody verified it not to show. Else it has no row.
 
@@ -20,7 +23,7 @@ import thaw  # noqa: F401 - first: it chooses the kernels of other libraries
 # isort: split
 import polars as pl
 
-from thaw.core import cache, params, tables
+from thaw.core import cache, params, store, tables
 from thaw.core.encodings import shown
 from thaw.core.errors import run
 from thaw.core.files import atomic_entries, check_no_link, temporary_path
@@ -57,16 +60,17 @@ def main() -> None:
         params.check_photographs(PARAMS, listing.info.classes, known_columns(joined.images))  # before one is copied
         outputs.check_apart(named.images(source.name, joined.images), written)
         with atomic_entries(RAW) as raw:
-            images, missing = collect(listing, raw, joined.added, cache=cache.of_environment())
+            images, missing = collect(listing, raw, joined.added, cache.of_environment(), download.shards)
             if not is_recorded:
                 same = outputs.equal_files(RAW / "images", raw / "images")
                 outputs.check_own(RAW / "images", same, lost=RAW / "images.csv")
     tables.write(attribution(images, joined.images), ATTRIBUTION)
     warnings = [f"warning: {warning}" for warning in (*listing.warnings, *joined.warnings)]
-    unused = remarks.count(RAW / path for path in images["path"])
+    photographs = store.Photographs(RAW)
+    unused = remarks.count(photographs[path] for path in images["path"])
     notes = "".join(f"; {note}" for note in (*warnings, *unused, *listing.notes, *joined.notes))
     counts = summary_of_several(listing, images) if task == MULTI else summary(listing.info, images)
-    print(f"download: {counts}{left_out(missing)}{notes}")
+    print(f"download: {counts}{in_shards(photographs.shards)}{left_out(missing)}{notes}")
 
 
 def summary(info: DatasetInfo, images: pl.DataFrame) -> str:
@@ -92,6 +96,13 @@ def summary_of_several(listing: Listing, images: pl.DataFrame) -> str:
         f"{len(images):,} photographs from {listing.info.name}{license}: {'; '.join(counts[:MAX_CLASSES])}{more}; "
         f"{unknown:.0%} of all pairs of a photograph and a class are unknown"
     )
+
+
+def in_shards(shards: store.Shards | None) -> str:
+    """Say how many shards the photographs are in; nothing where they are files."""
+    if shards is None:
+        return ""
+    return f"; in {shards.count:,} {'shard' if shards.count == 1 else 'shards'} (download.shards)"
 
 
 def left_out(missing: pl.DataFrame) -> str:

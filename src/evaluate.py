@@ -145,6 +145,8 @@ def evaluate_one_label(
         f"{right['head']} and the fine-tuned model {right['fine_tuned']} right; {REPORT}"
         f"{plots.thinned_text(measured.curves)}"
     )
+    if fewer := measure.resamples_text(measured, settings.bootstrap):
+        print(f"evaluate: {fewer}")
 
 
 def evaluate_several_labels(

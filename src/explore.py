@@ -30,11 +30,12 @@ def main() -> None:
     parser.add_argument("--no-app", action="store_true", help="only make the dataset")
     parser.add_argument("--port", type=int, default=5151, help="of the App, 0 for any (default: %(default)s)")
     parser.add_argument("--address", default="localhost", help="where the App listens (default: %(default)s)")
+    parser.add_argument("--photographs", type=Path, metavar="FOLDER", help="with them as files, from src/bring_out.py")
     options = parser.parse_args()
     progress = sys.stdout.isatty()
 
-    finished = finished_run.read(RAW, SPLIT, FEATURES, PREDICTIONS)
-    warn_of_missing_files(finished)
+    finished = finished_run.read(RAW, SPLIT, FEATURES, PREDICTIONS, options.photographs)
+    warn_of_missing_files(finished, options.photographs)
     port = None if options.no_app else app.free_port(options.address, options.port)
     fiftyone_setup.connect("src/explore.py")
     dataset = samples.open_dataset(options.name, repository)
@@ -54,12 +55,13 @@ def main() -> None:
         show(dataset, options.address, port)
 
 
-def warn_of_missing_files(finished: Run) -> None:
+def warn_of_missing_files(finished: Run, folder: Path | None) -> None:
     missing = [path for path in finished.table["filepath"] if not Path(path).exists()]
     if missing:
+        remedy = f"python src/bring_out.py {folder}" if folder else "dvc checkout download"
         print(
             f"explore: warning: {len(missing):,} photographs are missing and cannot be shown; the first is "
-            f"{missing[0]}; `dvc checkout download` brings them back",
+            f"{missing[0]}; `{remedy}` brings them back",
             file=sys.stderr,
         )
 

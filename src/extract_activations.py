@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from thaw.backbones.cut_points import FEATURES, resolve_depths
+from thaw.cluster import machines
 from thaw.core import arrays, params
 from thaw.core.cache import of_environment
 from thaw.core.errors import run
@@ -38,7 +39,7 @@ def main() -> None:
     depths = resolve_depths(freeze_depth, backbone)
     frozen_layer = min(depths, key=[None, *layers].index)  # the one nearest to the input: no layer before it ever thaws
     preset = read_json(AUGMENTATION)["preset"]
-    dataset = extraction.Dataset(RAW, SPLIT, AUGMENTATIONS, of_environment())
+    dataset = extraction.Dataset(RAW, SPLIT, AUGMENTATIONS, of_environment(), machines.of_environment())
     planned = extraction.PlannedViews(dataset, image, preset)
     shapes = inference.output_shapes(BACKBONE / "backbone.xml", layers, image.size)
     array = extraction.PlannedArray(len(planned.rows), frozen_layer, shapes)
@@ -54,7 +55,8 @@ def main() -> None:
             else:
                 run_frozen = extraction.engine(BACKBONE, frozen_layer, image)
                 kept = extraction.kept_outputs(dataset, BACKBONE, frozen_layer, image)
-                extraction.extract(planned, run_frozen, folder / "activations.npy", kept)
+                others = extraction.elsewhere(dataset, BACKBONE, frozen_layer, image)
+                extraction.extract(planned, run_frozen, folder / "activations.npy", kept, others)
         extraction.describe(folder, RAW, planned.rows)
         cut = {"layer": frozen_layer, "thaw": depths, "image": asdict(image), "preset": preset}
         write_json(folder / "cut.json", cut, indent=None)

@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from thaw.backbones.cut_points import FEATURES
+from thaw.cluster import machines
 from thaw.core import arrays, cache, params
 from thaw.core.errors import run
 from thaw.core.files import atomic_files, write_json
@@ -28,8 +29,8 @@ CHECKED_ROWS = 1000
 
 def main() -> None:
     image = extraction.sized(params.load(Path("params.yaml")).image, BACKBONE)
-    dataset, chosen = extraction.Dataset(RAW, SPLIT, AUGMENTATIONS, cache.of_environment()), ""
-    planned = extraction.PlannedViews(dataset, image)
+    dataset = extraction.Dataset(RAW, SPLIT, AUGMENTATIONS, cache.of_environment(), machines.of_environment())
+    planned, chosen = extraction.PlannedViews(dataset, image), ""
     shapes = inference.output_shapes(BACKBONE / "backbone.xml", [FEATURES], image.size)
     array = extraction.PlannedArray(len(planned.rows), FEATURES, shapes)
     with atomic_files(OUTPUT) as folder:
@@ -42,7 +43,9 @@ def main() -> None:
             image, chosen = replace(image, resize=choice.resize), choice.text
             planned = extraction.PlannedViews(dataset, image)
         kept = extraction.kept_outputs(dataset, BACKBONE, FEATURES, image)
-        extraction.extract(planned, extraction.engine(BACKBONE, FEATURES, image), folder / "features.npy", kept)
+        others = extraction.elsewhere(dataset, BACKBONE, FEATURES, image)
+        run_frozen = extraction.engine(BACKBONE, FEATURES, image)
+        extraction.extract(planned, run_frozen, folder / "features.npy", kept, others)
         if not arrays.open_rows(folder / "features.npy")[:CHECKED_ROWS].any():
             print("thaw: warning: all features are 0, so a head can learn nothing: check backbone.weights; random "
                   "weights can cause this", file=sys.stderr)  # fmt: skip

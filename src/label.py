@@ -20,11 +20,12 @@ import thaw
 if __name__ == "__main__":
     import thaw.engines.keras_without_tensorflow  # noqa: F401
 
-from thaw.core import params
+from thaw.core import locks, params
 from thaw.core.encodings import shown
 from thaw.core.errors import ThawError, run
 from thaw.core.paths import named_path, project_folder
 from thaw.core.section import Section
+from thaw.core.store import Member
 from thaw.core.task import SINGLE
 from thaw.experiments import params_edit
 from thaw.labelling import answers, candidates, fiftyone_tags, frozen_network, hand_over, returned, suspects, taking
@@ -52,6 +53,14 @@ MAX_SHOWN = 5  # conflicts that are printed
 
 def main() -> None:
     options = parse()
+    if options.command != "take":
+        carry_out(options)
+        return
+    with locks.exclusive(Path(__file__), "label: waiting for another `take`"):  # both would append to the same tables
+        carry_out(options)
+
+
+def carry_out(options: argparse.Namespace) -> None:
     parameters = params.load(PARAMS)
     if parameters.task != SINGLE:
         raise ThawError(f"src/label.py knows one label for each photograph, and task is {parameters.task}")
@@ -91,6 +100,8 @@ def next_photographs(options: argparse.Namespace, parameters: Section) -> None:
     print(f"label: {pool.summary}", flush=True)
     choice = choose(pool.features, state.labelled(pool.entries), state.classes, options.count)
     chosen = pool.photographs.take(choice.positions)
+    if member := next((path for path in chosen.paths if isinstance(path, Member)), None):
+        raise ThawError(f"{member} is in a shard: run `python src/bring_out.py FOLDER` in its run, and name FOLDER")
     predicted = [(None, None)] * len(chosen.paths)
     if MODEL.exists() and not options.from_scratch:
         predicted = answers.predict(chosen.paths, MODEL, caches / "networks", state.classes, parameters.download.bits)
@@ -183,7 +194,7 @@ def from_fiftyone(name: str, field: str | None):
 
 
 def write(options: argparse.Namespace, items: Sequence[Item], state: State, bits: int | None, description: str) -> None:
-    served = hand_over.write(options.output, items, state.classes, state.labels, bits)
+    served, items = hand_over.write(options.output, items, state.classes, state.labels, bits)
     print(f"label: {len(items):,} photographs in {options.output}, {description}")
     if len(items) > MAX_IMAGES:
         say(f"{hand_over.SHEET} shows the first {MAX_IMAGES:,} of them")

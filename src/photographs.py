@@ -17,7 +17,7 @@ import thaw  # noqa: F401 - first: it chooses the kernels of other libraries
 import polars as pl
 
 from thaw.backbones import registry
-from thaw.core import params, progress, tables
+from thaw.core import params, progress, store, tables
 from thaw.core.errors import ThawError, run
 from thaw.core.paths import named_path
 from thaw.core.section import Section
@@ -102,7 +102,7 @@ def count(photographs: survey.Survey, split: Section) -> time_needed.Counts:
     table = table.with_columns(
         group=pl.Series(duplicates.connected(image_ids, *own)),
         own_group=own[0] if own else pl.lit(""),
-        subset=subsets.read(table, RAW, split),
+        subset=subsets.read(table, store.Photographs(RAW), split),
         is_added=pl.lit(False),
         stratum="label",
     )

@@ -17,7 +17,7 @@ import thaw  # noqa: F401 - first: it chooses the kernels of other libraries
 import polars as pl
 import polars.selectors as cs
 
-from thaw.core import cache, label_values, params, tables
+from thaw.core import cache, label_values, params, store, tables
 from thaw.core.columns import ADDED
 from thaw.core.errors import run
 from thaw.core.files import read_json
@@ -44,13 +44,14 @@ SHEET = Path("reports/duplicates.jpg")
 def main() -> None:
     split = params.load(PARAMS).split
     table, pixels = tables.read_images(RAW), cache.of_environment()
+    photographs = store.Photographs(RAW)
     source = read_json(RAW / "source.json")
     strata, classes = source["strata"], source["classes"]
     labels = label_values.read(LABELS, table["image_id"], classes)
     params.check_task(PARAMS, labels is not None)
-    image_ids, paths = table["image_id"].to_list(), [RAW / path for path in table["path"]]
+    image_ids, paths = table["image_id"].to_list(), [photographs[path] for path in table["path"]]
     own, warnings = own_groups.read(table, split.group_columns)  # before the work
-    subset = subsets.read(table, RAW, split)
+    subset = subsets.read(table, photographs, split)
     if split.after is None and split.time != "exif":
         warnings.append(f"split.time: {split.time} has no effect, since split.after is null")
     alike = image_ids

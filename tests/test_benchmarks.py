@@ -11,8 +11,11 @@ from conftest import ROOT, draw_photographs
 
 sys.path.append(str(ROOT / "benchmarks"))
 
+import bench
 import clones
+import exports
 import league
+import million
 import race
 import results
 import torture
@@ -152,7 +155,46 @@ def test_a_failure_in_a_later_round_keeps_the_rounds_before(tmp_path, monkeypatc
     assert (written["command"], written["commit"]) == ("python benchmarks/race.py --rounds 3 --without timm", head)
     lines = measured.table(written).splitlines()
     assert lines[0] == "| seconds, and accuracy on validation | Thaw | Keras, features cached by hand |"
-    assert lines[2] == "| head | 1 (50.0\u00a0%) | 1 (50.0\u00a0%) |"
+    assert lines[2] == "| 0 default photographs, rounds: 2: head | 1 (50.0\u00a0%) | 1 (50.0\u00a0%) |"
+
+
+# --- All of them ---
+
+
+def test_what_fails_does_not_fit_or_writes_nothing_is_named_and_the_rest_is_measured(tmp_path, monkeypatch, capsys):
+    keys = {"command": "", "commit": "", "date": "", "machine": "", "columns": [], "rows": []}
+    written = f"import pathlib; pathlib.Path({str(tmp_path)!r}, 'last.json').write_text({json.dumps(keys)!r})"
+    codes = {"fails": "raise SystemExit(3)", "long": written, "silent": "", "last": written}
+    monkeypatch.setattr(bench, "BENCHMARKS", {name: bench.Benchmark((), 9 * (name == "long")) for name in codes})
+    monkeypatch.setattr(bench, "command", lambda name, photographs: [sys.executable, "-c", codes[name]])
+    monkeypatch.setattr(sys, "argv", ["bench.py", "--minutes", "5"])
+    with pytest.raises(ThawError) as error:
+        bench.main()
+    assert str(error.value) == (
+        "not measured: fails (it ended with status 3), long (takes 9 minutes, 5 are left), "
+        "silent (it wrote no silent.json)"
+    )
+    assert "last: it took" in capsys.readouterr().out
+
+
+def test_each_benchmark_of_time_is_a_script_and_what_it_wrote_is_shown():
+    shown = {name for page in (ROOT / "docs").rglob("*.md") for name in measured.names(page.read_text("utf-8"))}
+    assert all((ROOT / "benchmarks" / f"{name}.py").is_file() for name in bench.BENCHMARKS)
+    assert {path.stem for path in (ROOT / "benchmarks/results").glob("*.json")} == shown
+
+
+def test_the_table_of_exports_is_what_the_script_prints():
+    printed = (
+        "export: models/model.keras into out, checked on 200 photographs (tflite-int8 on 656); the largest difference\n"
+        f"{'format':15} {'file':22} {'MB':>6} {'difference':>11} {'images/s':>9}\n"
+        f"{'keras':15} {'model.keras':22} {'14.2':>6} {'':>11} {'66':>9}\n"
+        f"{'tflite-int8':15} {'model-int8.tflite':22} {'4.0':>6} {'6.0e-01':>11} {'162':>9}\n"
+        "tflite-int8: 97.1 % of the predictions are Keras'\n"
+    )
+    assert exports.rows(printed) == [["`model.keras` itself", 14.2, None, 66], ["`tflite-int8`", 4.0, 0.6, 162]]
+    assert exports.note(printed) == (
+        "Checked on 200 photographs (tflite-int8 on 656). `tflite-int8`: 97.1 % of the predictions are Keras'."
+    )
 
 
 # --- The league ---
@@ -292,3 +334,24 @@ def test_a_skipped_fault_is_no_success_and_no_failure(capsys):
 def test_a_missing_locale_is_noticed():
     assert torture.has_locale("C")
     assert not torture.has_locale("xx_XX.UTF-8")
+
+
+# --- A million ---
+
+
+def test_tables_of_a_run_are_drawn_as_the_stages_write_them(tmp_path):
+    drawn = million.Run(tmp_path, count=300, classes=3, width=4)
+    for step in ("tables", "split", "plan", "features", "examples"):
+        million.STEPS[step](drawn)
+    assert {"images.csv read", "split", "plan drawn", "rows.csv written", "examples read"} <= set(drawn.seconds)
+
+
+def test_what_a_photograph_costs_among_more_is_a_ratio():
+    measured = {
+        ("evaluate", "intervals"): [1, 2],
+        ("evaluate", "page"): [1, 12.4],
+        ("evaluate", million.MEMORY): [50, 99.6],
+    }
+    columns, rows = million.table(measured, [100, 1000])
+    assert columns[1:] == [("100", "{:,}"), ("1,000", "{:,}"), ("one of 1,000 by one of 100", "{:.2f}")]
+    assert rows == [["`evaluate`: page", 1, 12, 1.24], ["`evaluate`: peak memory, MB", 50, 100, None]]

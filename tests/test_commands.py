@@ -31,7 +31,7 @@ HERE = (
 ELSEWHERE = {
     "make repro": ("test_pipeline.py", ".repro("),
     "make test": ("test_structure.py", "def test_"),  # this run
-    "make bench": ("test_benchmarks.py", "race.main()"),
+    "make bench": ("test_benchmarks.py", "bench.main()"),
     "make lint": ("test_errors.py", '"ruff", "check"'),
     "dvc exp apply": ("test_experiments.py", '"exp", "apply"'),
     "dvc exp run --queue": ("test_experiments.py", '"exp", "run", "--queue"'),

@@ -5,10 +5,11 @@ import shutil
 from collections import namedtuple
 from dataclasses import asdict, replace
 
+import drawn_views
 import numpy as np
 import polars as pl
 import pytest
-from PIL import Image as Picture
+from drawn_views import AUGMENT, IMAGE
 
 from thaw.core import kept_rows, tables
 from thaw.core.cache import HEADER, Cache
@@ -19,38 +20,14 @@ from thaw.engines.keras_to_openvino import convert
 from thaw.features import examples, extraction
 from thaw.features.extraction import Dataset, ImageSettings, PlannedArray, PlannedViews, Recomputed
 from thaw.images import augmentation_plan
-from thaw.parameters.augment import Augment
 from thaw.parameters.image import Image
-
-IMAGE = ImageSettings(size=32, resize="crop", engine="openvino")
-AUGMENT = Augment(
-    preset="none", copies=2, seed=1, flip_horizontal=True, flip_vertical=False, quarter_turns=False, rotation=10,
-    zoom=0.1, shear=0, translation=0.1, crop=1, brightness=0.1, contrast=0, saturation=0, hue=0,
-)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Seven drawn images with a table, a split, a plan of two augmented views of five of them, and a small network."""
     folder = tmp_path_factory.mktemp("extraction")
-    (folder / "raw" / "images").mkdir(parents=True)
-    generator = np.random.default_rng(0)
-    ids = [f"p{number}" for number in range(7)]
-    for image_id in ids:
-        pixels = generator.integers(0, 256, (40, 50, 3), np.uint8)
-        Picture.fromarray(pixels).save(folder / "raw" / "images" / f"{image_id}.png")
-    rows = [
-        {"image_id": i, "path": f"images/{i}.png", "label": "a", "weight": 1.0, "source": "drawn", "license": "",
-         "author": "", "landing_url": "", "sha256": "0", "width": 50, "height": 40}
-        for i in ids
-    ]  # fmt: skip
-    tables.write(pl.DataFrame(rows), folder / "raw" / "images.csv")
-    (folder / "raw" / "source.json").write_text(json.dumps({"classes": ["a", "b"]}))
-    parts = ["train"] * 5 + ["test"] * 2
-    split = pl.DataFrame({"image_id": ids, "label": "a", "weight": 1.0, "group": ids, "split": parts})
-    tables.write(split, folder / "split.csv")
-    tables.write(augmentation_plan.draw(ids[:5], AUGMENT), folder / "augmentations.csv")
-
+    drawn_views.draw(folder)
     keras.utils.set_random_seed(1)
     image = keras.Input((None, None, 3))
     x = keras.layers.Conv2D(4, 3, 2, padding="same", name="cut")(image)
@@ -61,7 +38,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def dataset(folder):
-    return Dataset(folder / "raw", folder / "split.csv", folder / "augmentations.csv")
+    return drawn_views.dataset(folder)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ import result
 import split as script
 from thaw.core import tables
 from thaw.core.errors import ThawError
+from thaw.core.store import Photographs
 from thaw.features.examples import Examples
 from thaw.parameters.split import Split
 from thaw.report import health
@@ -337,7 +338,7 @@ def test_what_is_odd_about_a_column_is_said():
 
 
 def newer(values: list[str | None], after: str | float) -> list[bool]:
-    return times.are_newer(with_column(values, "meta_date"), Path(), after, "date").to_list()
+    return times.are_newer(with_column(values, "meta_date"), Photographs(Path()), after, "date").to_list()
 
 
 def test_dates_numbers_and_time_zones_are_compared_as_such():
@@ -371,7 +372,7 @@ def test_times_that_are_none_are_one_line(values, after, message):
 
 def test_a_column_of_times_that_is_missing_is_named():
     with pytest.raises(ThawError, match=r"split.time: the photographs have no column meta_day .*meta_date"):
-        times.are_newer(with_column(["2024-01-01"], "meta_date"), Path(), "2024-05-01", "day")
+        times.are_newer(with_column(["2024-01-01"], "meta_date"), Photographs(Path()), "2024-05-01", "day")
 
 
 def test_the_camera_says_when_a_photograph_was_taken(tmp_path):
@@ -381,12 +382,12 @@ def test_the_camera_says_when_a_photograph_was_taken(tmp_path):
     exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = "2023:06:01 12:00:00"
     Image.new("RGB", (8, 8)).save(tmp_path / "old.jpg", exif=exif)
     table = pl.DataFrame({"image_id": ["new", "old"], "path": ["new.jpg", "old.jpg"]})
-    assert times.are_newer(table, tmp_path, "2024-05-01", "exif").to_list() == [True, False]
+    assert times.are_newer(table, Photographs(tmp_path), "2024-05-01", "exif").to_list() == [True, False]
     Image.new("RGB", (8, 8)).save(tmp_path / "old.jpg")
     with pytest.raises(
         ThawError, match=r"1 of 2 photographs have no date in EXIF, the first is old .* split.time names"
     ):
-        times.are_newer(table, tmp_path, "2024-05-01", "exif")
+        times.are_newer(table, Photographs(tmp_path), "2024-05-01", "exif")
 
 
 # The stage

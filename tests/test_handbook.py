@@ -139,10 +139,43 @@ def test_what_is_measured_names_a_commit_of_this_repository():
         pytest.skip("a shallow clone has no old commits")
     named = {measured.read(path)["commit"] for path in RESULTS.glob("*.json")}
     for page in PAGES:
-        named |= {*re.findall(r"[Mm]easured at\s+`(\w+)`", page.read_text(encoding="utf-8"))}
+        named |= {*re.findall(r"[Mm]easured\s+at\s+`(\w+)`", page.read_text(encoding="utf-8"))}
     assert len(named) > 5
     known = git("cat-file", "--batch-check=%(objecttype)", stdin="\n".join(sorted(named)))
     assert set(known.split()) == {"commit"}, known
+
+
+SOURCE = re.compile(r"easured\s+at\s+`\w+`\s+on\s+\d{4}-\d\d-\d\d(?:,\s[^:`]+)?:\s+`[^`]+`")
+FIGURE = re.compile(r"\d\s(?:s|ms|images/s|points|seconds|minutes)\b|\d\.\d\s%")
+CELL = re.compile(r"\|\s*[-+<>]?\d[\d,]*(?:\.\d|\s(?:%|s|ms|MB)\b)")
+
+
+def without_source(text: str) -> list[str]:
+    """The lines with measured figures in sections where nothing says how they were measured."""
+    lines = []
+    for section in re.split(r"^(?=#+ )", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), flags=re.MULTILINE):
+        if not SOURCE.search(section):
+            lines += [line for line in section.splitlines() if (CELL if line[:1] == "|" else FIGURE).search(line)]
+    return lines
+
+
+HAND_WRITTEN = [page for page in PAGES if page.is_relative_to(DOCS) and DOCS / "reference" not in page.parents]
+
+
+@pytest.mark.parametrize("page", HAND_WRITTEN, ids=lambda path: path.relative_to(DOCS).as_posix())
+def test_a_measured_figure_stands_with_its_commit_its_date_and_its_command(page):
+    """Those of the README are in tables, or in the committed metrics: see test_readme."""
+    text = page.read_text(encoding="utf-8")
+    assert not without_source(text)
+    assert len(SOURCE.findall(text)) == len(re.findall(r"easured\s+at\s+`\w+`", text)), "without date or command"
+
+
+def test_a_figure_typed_by_hand_is_found():
+    mark = "*Measured at `abc1234` on 2026-11-29, 2 cores: `python benchmarks/x.py`.*\n"
+    table, prose, limit = "| head | 85.0 % |\n", "It took 3.5 seconds.\n", "A file may have 100 MB.\n"
+    assert without_source(f"# A\n{table}{prose}{limit}") == [table.strip(), prose.strip()]
+    assert without_source(f"# A\n{table}{prose}\n{mark}") == []
+    assert without_source(f"# A\n{mark}## B\n{prose}") == [prose.strip()]
 
 
 RESULT = {

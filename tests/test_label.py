@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from json_schema import faults
 from PIL import Image
 
 import label
+from thaw.core import locks
 from thaw.core.errors import ThawError
 from thaw.labelling import candidates, feature_cache, hand_over, label_studio, returned, taking
 from thaw.labelling.feature_cache import Entry, FeatureCache
@@ -429,6 +431,25 @@ def test_a_photograph_that_is_in_the_run_twice_is_corrected_where_it_was_wrong(t
     assert taken.confirmed == [("id-2", sha256, "cat", "cat")] and not taken.same
     (conflict,) = taking.decide([Returned("1", path, "cat")], labelled, "x").conflicts
     assert conflict[-1] == "is labelled 'cat' and 'dog' already"
+
+
+def test_a_second_take_waits_for_the_first_and_both_labels_are_kept(project):
+    for number in (0, 1):
+        draw(Path(f"new/taken{number}.png"), 20 + number)  # new to the run, whatever other tests have added
+        Path(f"new/{number}.csv").write_text(f"path,label\ntaken{number}.png,{('stripes', 'blobs')[number]}\n")
+    command = [sys.executable, "src/label.py", "take"]
+    with locks.exclusive(Path("src/label.py")):
+        both = [
+            subprocess.Popen(
+                [*command, f"new/{number}.csv"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            )
+            for number in (0, 1)
+        ]
+        assert [process.stdout.readline() for process in both] == ["label: waiting for another `take`\n"] * 2
+        assert not Path("labelled").exists()
+    printed = [process.communicate(timeout=60)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], printed
+    assert {row["label"] for row in rows(Path("labelled/photographs.csv"))} == {"stripes", "blobs"}
 
 
 def test_rows_are_appended_to_a_table_of_a_persons_own(tmp_path):

@@ -169,6 +169,7 @@ def test_bootstrap_is_the_same_however_much_is_held_at_a_time(monkeypatch):
     weights = np.random.default_rng(1).random(len(labels))
     whole, class_rows = measure(probabilities, labels, weights), by_class(probabilities, labels)
     monkeypatch.setattr(resampling, "BLOCK_NUMBERS", 1000)
+    monkeypatch.setattr(resampling, "MAX_SORTED", 1)  # one class
     assert measure(probabilities, labels, weights) == pytest.approx(whole, **EXACT)
     for row, expected in zip(by_class(probabilities, labels), class_rows, strict=True):
         assert row.pop("class") == expected.pop("class")

@@ -14,6 +14,7 @@ from sklearn import metrics as sk
 from thaw.evaluation.multi_label import calibration, metrics, resampling, thresholds
 from thaw.evaluation.multi_label.pairs import Pairs, names_of
 from thaw.evaluation.resampling import Resampling
+from thaw.handbook import measured
 from thaw.training import temperatures
 
 CLASSES = ("sheep", "goat", "alpaca", "person")
@@ -274,10 +275,11 @@ def test_names_of_several_classes_are_sorted_and_joined():
     assert names_of(CLASSES, present) == ["goat + sheep", "", "alpaca"]
 
 
-def test_the_benchmark_of_the_intervals_says_how_often_they_hold(monkeypatch, capsys):
+def test_the_benchmark_of_the_intervals_says_how_often_they_hold(tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     import multi_label_coverage as benchmark
 
+    monkeypatch.setattr(benchmark.results, "FOLDER", tmp_path)
     monkeypatch.setattr(benchmark, "TRUTH", 3000)
     monkeypatch.setattr("sys.argv", ["x", "--sets", "4", "--photographs", "60", "--bootstrap", "100"])
     benchmark.main()
@@ -285,3 +287,6 @@ def test_the_benchmark_of_the_intervals_says_how_often_they_hold(monkeypatch, ca
     for name in ("mean_average_precision", "macro_ece", "micro_f1", "average_precision of a class"):
         assert re.search(rf"^  {name} +holds +\d+\.\d %, \d\.\d+ wide, off by [+-]", said, re.MULTILINE), name
     assert "of equally good models, one is called better: mean_average_precision" in said
+    assert [row[0] for row in measured.read(tmp_path / "multi_label_coverage.json")["rows"]][:2] == [
+        "mean average precision", "… its interval is wide",
+    ]  # fmt: skip

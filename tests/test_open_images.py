@@ -18,7 +18,7 @@ import yaml
 from PIL import Image
 from replica import FAULTS, LABELS, Data, Replica
 
-from thaw.core import params
+from thaw.core import locks, params
 from thaw.core.errors import ThawError
 from thaw.images import decoding
 from thaw.sources import annotations, fetching, open_images
@@ -541,7 +541,7 @@ def test_a_cache_without_locks_is_used_all_the_same(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(open_images.fcntl, "flock", refuse)
+    monkeypatch.setattr(locks.fcntl, "flock", refuse)
     with Replica(alpacas()) as replica, open_images.lock(parameters(replica, tmp_path / "cache")):
         assert (tmp_path / "cache").is_dir()
 

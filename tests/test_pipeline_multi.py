@@ -5,6 +5,7 @@ import json
 import re
 import sys
 import zipfile
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -185,6 +186,23 @@ def test_an_export_gives_the_same_probabilities_and_carries_thresholds_and_tempe
         assert file.read("labels.txt").decode().splitlines() == metadata["class_names"]
     assert metadata["thresholds"] == [0.4] * 5 and metadata["temperatures"] == [2.0] * 5
     assert metadata["task"] == "multi" and "an image may show several" in metadata["output"]
+
+
+def test_drift_compares_photographs_and_expects_no_accuracy(run, tmp_path):
+    (tmp_path / "new").mkdir()
+    for image, content in animals().photographs.items():
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) // 3
+        cv2.imwrite(str(tmp_path / "new" / f"{Path(image).name}.png"), pixels)
+    committed = run[0].run("dvc", "commit", "--force", "extract_features")  # dvc.lock says with which size
+    assert committed.returncode == 0, committed.stderr
+    options = ("--cache", str(run[0].path / "networks"), "--output", str(tmp_path / "drift.html"))
+    result = run[0].run(sys.executable, "src/drift.py", str(tmp_path / "new"), "--json", *options)
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found["new"] == 70 and found["differ"] is True and found["answers"] == {}
+    brightness = found["measures"]["brightness"]
+    assert brightness["new"][1] < 0.5 * brightness["held_out"][1]
+    assert "the model gives several labels for each photograph" in (tmp_path / "drift.html").read_text()
 
 
 def test_another_task_beside_the_photographs_of_an_earlier_run_is_one_line(run):

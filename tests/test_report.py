@@ -817,8 +817,8 @@ def test_too_few_photographs_for_sets_and_sets_that_break_their_promise_are_said
 
 def test_what_is_approximate_for_so_many_photographs_is_said():
     exact = results()
-    measured = dataclasses.replace(exact.measured, neighbours_drawn=20_000, resamples=60)
+    measured = dataclasses.replace(exact.measured, neighbours_drawn=20_000, resamples=60, area_resamples=50)
     drawn, whole = (Page(page.render(r)).sentence() for r in (dataclasses.replace(exact, measured=measured), exact))
     assert "among 20,000 of the training photographs, drawn" in drawn
-    assert "it has 60 resamples instead of 100" in drawn
-    assert "drawn, since there are so many" not in whole and "resamples instead of" not in whole
+    assert "So many photographs are tested that intervals come from 60 of 100 resamples, those of areas under" in drawn
+    assert "drawn, since there are so many" not in whole and "resamples, those" not in whole

@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 from scipy.stats import fisher_exact
 
+from thaw.evaluation import resampling
 from thaw.evaluation.metrics import classification_metrics
 from thaw.evaluation.resampling import Resampling
 from thaw.evaluation.scored import Scored
@@ -48,6 +49,18 @@ def test_a_slice_is_measured_as_the_whole_is():
     assert {key: old[key] for key in expected} == expected
     assert (old["count"], old["share"]) == (50, 0.25)
     assert set(old) == {"column", "value", "count", "share", "p_value", *expected}
+
+
+@pytest.mark.parametrize(("bytes_drawn", "resamples"), [(2**27, 300), (200 * 210, 210)])
+def test_a_slice_has_as_many_resamples_as_all_images(bytes_drawn, resamples, monkeypatch):
+    monkeypatch.setattr(resampling, "MAX_DRAWN_BYTES", bytes_drawn)
+    cameras = np.where(np.arange(200) % 4 == 0, "old", "new")
+    probabilities, labels = model(np.arange(200) % 8 > 0)
+    row = by_value(measure(images(200, camera=cameras), probabilities, labels, resamples=300))["camera", "old"]
+    inside = np.flatnonzero(cameras == "old")
+    of_slice = Scored(probabilities[inside], labels[inside], np.ones(50), inside)
+    expected = classification_metrics(of_slice, 10, Resampling(resamples, seed=0))
+    assert {key: row[key] for key in expected} == expected
 
 
 def test_the_worst_slice_that_is_known_to_be_stands_first():

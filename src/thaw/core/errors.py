@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import difflib
 import errno
-import fcntl
 import os
 import sys
 import threading
@@ -12,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from thaw.core import encodings, kernels, progress
+from thaw.core import encodings, kernels, locks, progress
 
 
 class ThawError(Exception):
@@ -83,20 +82,16 @@ def _as_stage(name: str) -> Iterator[None]:
     """If `dvc` is killed, this stage stops too, within half a second. Two runs of a stage never write at the same time.
 
     A stage that cannot notice the end of DVC, such as a suspended one, holds a lock: the next run of the stage waits.
-    The lock is on the script itself: each working copy has its own, and the system releases it however the stage ends.
+    The lock is on the script itself: each working copy has its own.
     """
     ancestors = _ancestors_up_to_dvc(name)
     if os.getsid(ancestors[-1]) != os.getsid(0):  # DVC was killed during the imports: init is the parent now
         os._exit(1)
     threading.Thread(target=_exit_after_dvc, args=(name, ancestors), daemon=True).start()
-    with Path(sys.argv[0]).open("rb") as script:
-        try:
-            fcntl.flock(script, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"{name}: waiting for an earlier run of this stage (`pgrep -f {sys.argv[0]}` shows it)", flush=True)
-            fcntl.flock(script, fcntl.LOCK_EX)
-        except OSError:  # some network file systems have no locks
-            pass
+    script = sys.argv[0]
+    with locks.exclusive(
+        Path(script), f"{name}: waiting for an earlier run of this stage (`pgrep -f {script}` shows it)"
+    ):
         yield
 
 

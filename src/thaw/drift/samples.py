@@ -11,13 +11,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from thaw.backbones.cut_points import FEATURES
-from thaw.core import arrays, progress, tables
+from thaw.core import arrays, progress, store, tables
 from thaw.core.errors import ThawError, missing
 from thaw.core.files import read_json
 from thaw.core.metrics_file import FINE_TUNED
+from thaw.core.store import Photograph, Photographs
 from thaw.core.task import SINGLE
 from thaw.engines import flips, inference
 from thaw.features import examples
@@ -55,7 +55,7 @@ class Measures:
 class Sample:
     """Photographs, by what is compared."""
 
-    paths: Sequence[Path]
+    paths: Sequence[Photograph]
     features: NDArray[np.floating]  # (n, channels)
     groups: NDArray[np.integer]  # (n,) int: near-duplicates share one
     measures: Measures
@@ -92,7 +92,8 @@ def held_out(files: Files, description: Description, decision: Decision | None) 
             f"{files.run.split} has {len(images)} photographs of test, at least {MIN_PHOTOGRAPHS} are needed"
         )
     known = dict(tables.read_images(files.raw).select("image_id", "path").iter_rows())
-    paths = [files.raw / known[image_id] for image_id in images.image_ids]
+    photographs = Photographs(files.raw)
+    paths = [photographs[known[image_id]] for image_id in images.image_ids]
     features = arrays.pooled(arrays.open_rows(files.run.features / "features.npy")[images.rows])
     _, groups = np.unique(images.groups, return_inverse=True)
     with progress.bar("held out", len(paths)) as bar:
@@ -145,7 +146,7 @@ def new(
             if image.view is None:
                 unread.append(image)
                 continue
-            taken.append(Path(image.path))
+            taken.append(image.source)
             measured.append(measure(image.view, taken[-1]))
             yield image.view[None]
 
@@ -181,14 +182,16 @@ def _dtype(features: Path) -> type[np.floating]:
     return arrays.open_rows(features / "features.npy").dtype.type
 
 
-def _without_known(items: Sequence[LoadedImage | Path], files: Files) -> tuple[Counter[str], list[LoadedImage | Path]]:
+def _without_known(
+    items: Sequence[LoadedImage | Photograph], files: Files
+) -> tuple[Counter[str], list[LoadedImage | Photograph]]:
     """Return how many items are photographs of the run, by split, and the other items."""
     images = tables.read_images(files.raw).select("image_id", "sha256")
     split = tables.read(files.run.split, tables.SPLIT).select("image_id", "split")
     splits = dict(images.join(split, on="image_id").select("sha256", "split").iter_rows())
     known, rest = Counter(), []
     for item in items:
-        split = splits.get(_sha256(item)) if isinstance(item, Path) else None
+        split = splits.get(_sha256(item)) if isinstance(item, Photograph) else None
         if split is None:
             rest.append(item)
         else:
@@ -196,9 +199,9 @@ def _without_known(items: Sequence[LoadedImage | Path], files: Files) -> tuple[C
     return known, rest
 
 
-def _sha256(path: Path) -> str | None:
+def _sha256(path: Photograph) -> str | None:
     try:
-        if not path.is_file():
+        if isinstance(path, Path) and not path.is_file():
             return None
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -227,7 +230,7 @@ def _check_count(path: Path, count: int, left_out: LeftOut) -> None:
     )
 
 
-def near_duplicates(paths: Sequence[Path], bits: int | None = None) -> NDArray[np.integer]:
+def near_duplicates(paths: Sequence[Photograph], bits: int | None = None) -> NDArray[np.integer]:
     """Return the group (n,) int of each photograph: near-duplicates share one. `bits`: see `new`."""
     with tempfile.TemporaryDirectory() as scratch:
         small = thumbnails.read(paths, Path(scratch), bits=bits)
@@ -235,15 +238,15 @@ def near_duplicates(paths: Sequence[Path], bits: int | None = None) -> NDArray[n
     return np.array([int(group) for group in groups])
 
 
-def measure(view: NDArray[np.uint8], path: Path) -> tuple[float, float, float]:
+def measure(view: NDArray[np.uint8], path: Photograph) -> tuple[float, float, float]:
     """Return brightness, sharpness and the shorter side of a photograph; see `Measures`.
 
     Args:
         view: (size, size, 3), as the network receives it.
-        path: of its file, which can be read.
+        path: the photograph, which can be read.
     """
     grey = cv2.cvtColor(view, cv2.COLOR_RGB2GRAY).astype(np.float64)
-    with Image.open(path) as image:
+    with store.open_image(path) as image:
         return float(grey.mean() / 255), sharpness(grey), float(min(image.size))
 
 

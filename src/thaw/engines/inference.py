@@ -33,7 +33,12 @@ def rebatch(arrays: Batches, size: int = BATCH) -> Iterator[np.ndarray]:
 
 
 def compile_openvino(
-    network: Path, output: str, size: int, dtype: type[np.floating] = np.float16, precision: str = "float32"
+    network: Path,
+    output: str,
+    size: int,
+    dtype: type[np.floating] = np.float16,
+    precision: str = "float32",
+    cores: int | None = None,
 ) -> Run:
     """Compile an OpenVINO network up to one of its outputs.
 
@@ -45,6 +50,7 @@ def compile_openvino(
         size: of the images, in pixels.
         dtype: of the result, float16 or float32.
         precision: of the arithmetic, float32 or bfloat16.
+        cores: of the processor that it uses; None: all. They change no byte.
 
     Returns:
         A function from batches (n, size, size, 3) uint8, n at most BATCH, to an array (n, ...) of `dtype` for each, in
@@ -57,12 +63,12 @@ def compile_openvino(
 
     full_network = openvino_setup.read(network)
     part = openvino_setup.ov.Model([full_network.output(output)], full_network.get_parameters(), output)
-    return compile_model(part, (size, size, 3), np.uint8, dtype, precision)
+    return compile_model(part, (size, size, 3), np.uint8, dtype, precision, cores)
 
 
 def compile_model(
     model, shape: tuple[int, ...], dtype_in: np.typing.DTypeLike, dtype_out: np.typing.DTypeLike,
-    precision: str = "float32",
+    precision: str = "float32", cores: int | None = None,
 ) -> Run:  # fmt: skip
     """Compile an OpenVINO model with one input and one output, for rows of any shape and dtype.
 
@@ -72,6 +78,7 @@ def compile_model(
         dtype_in: of the input.
         dtype_out: of the output.
         precision: of the arithmetic, float32 or bfloat16.
+        cores: of the processor that it uses; None: all.
 
     Returns:
         A function from batches (n, *shape), n at most BATCH, to an array (n, ...) for each, in order.
@@ -91,7 +98,7 @@ def compile_model(
     conversions = ov.preprocess.PrePostProcessor(model)
     conversions.input().tensor().set_element_type(ov.Type(dtype_in))
     conversions.output().tensor().set_element_type(ov.Type(dtype_out))
-    cores = os.cpu_count()  # one stream on each: cores that share an operation could add in another order
+    cores = cores or os.cpu_count()  # one stream on each: cores that share an operation could add in another order
     config = {"NUM_STREAMS": cores, "INFERENCE_NUM_THREADS": cores, "INFERENCE_PRECISION_HINT": HINTS[precision]}
     config["PERFORMANCE_HINT"] = "THROUGHPUT"
     compiled = core.compile_model(conversions.build(), "CPU", config)

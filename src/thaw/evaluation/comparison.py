@@ -103,13 +103,33 @@ def nearest_training(
             near, near_rows = np.empty((len(images), 0), np.float32), np.empty((len(images), 0), np.int64)
             for first in range(0, len(train_features), BLOCK_IMAGES):
                 more = images @ _unit(train_features[first : first + BLOCK_IMAGES]).T
-                near = np.hstack([near, more])
-                more_rows = np.tile(np.arange(first, first + more.shape[1]), (len(images), 1))
-                near, near_rows = _nearest(near, np.hstack([near_rows, more_rows]), k)
+                more_rows = np.arange(first, first + more.shape[1])
+                if near.shape[1] == k:
+                    more, more_rows = _above(more, more_rows, near.min(axis=1, keepdims=True))
+                else:
+                    more_rows = np.tile(more_rows, (len(images), 1))
+                near, near_rows = _nearest(np.hstack([near, more]), np.hstack([near_rows, more_rows]), k)
             order = np.argsort(-near, axis=1, kind="stable")
             rows[start : start + BLOCK_IMAGES] = np.take_along_axis(near_rows, order, axis=1)
             similarities[start : start + BLOCK_IMAGES] = np.take_along_axis(near, order, axis=1).clip(-1, 1)
     return rows, similarities
+
+
+def _above(
+    near: NDArray[np.float32], rows: NDArray[np.int64], lowest: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return the similarities (n, m) of each image above its `lowest` (n, 1), and their rows, in their order.
+
+    `rows` (m,) are those of the columns. Each image has as many columns as the one with most; -inf fills them. Of many
+    training images, most are below, and need no further comparison.
+    """
+    image, column = np.nonzero(near > lowest)
+    counts = np.bincount(image, minlength=len(near))
+    place = np.arange(len(image)) - np.repeat(np.cumsum(counts) - counts, counts)
+    above = np.full((len(near), counts.max(initial=0)), -np.inf, np.float32)
+    above_rows = np.zeros(above.shape, np.int64)
+    above[image, place], above_rows[image, place] = near[image, column], rows[column]
+    return above, above_rows
 
 
 def _nearest(

@@ -19,7 +19,7 @@ from thaw.evaluation.forecast import Forecast
 from thaw.evaluation.learning_curve import HeadFit, measure_learning_curve
 from thaw.evaluation.metrics import class_metrics, summarise
 from thaw.evaluation.predictions import Predictions
-from thaw.evaluation.resampling import Resampled, Resampling, count_resamples, resample
+from thaw.evaluation.resampling import Resampled, Resampling, resample
 from thaw.evaluation.scored import Row, Scored
 from thaw.evaluation.slices import count_small, measure_slices
 from thaw.evaluation.thresholds import Threshold, choose_threshold
@@ -58,6 +58,7 @@ class Measured:
     per_class: Mapping[str, Sequence[Row]]  # model → a row for each class
     slices: Mapping[str, Sequence[Row]]  # model → the worst first
     resamples: int  # behind the intervals
+    area_resamples: int  # behind those of areas under curves: with many classes, these take nearly all the time
     small_slices: int  # that are left out, since nothing can be said of so few images
     curves: Mapping[str, Mapping[str, Sequence[Row]]]  # kind → model → rows
     learning_curve: Sequence[Row]
@@ -112,6 +113,8 @@ def measure_models(
     compared = compare_models(all_models.split("test"), resamples | untrained_resamples)
     resampling, test_images = _resampling(settings), images_in_order(test.examples, images)
     curve = measure_learning_curve(features, run, classes, head, settings.seed)
+    drawn_times, area_times = count_drawn(resamples, settings.bootstrap)
+    fewer = {"asked_for": settings.bootstrap, "drawn": drawn_times, "drawn_for_areas": area_times}
     return Measured(
         metrics=quality
         | {
@@ -121,7 +124,8 @@ def measure_models(
             "threshold": threshold_scores(thresholds),
             "sets": conformal.scores(sets),
             "learning_curve": curve.forecast.scores(len(run)),
-        },
+        }
+        | ({"resamples": fewer} if area_times < settings.bootstrap else {}),
         temperatures=temperatures,
         thresholds=thresholds,
         sets=sets,
@@ -134,7 +138,8 @@ def measure_models(
             for model, scored in test.scored().items()
         },
         small_slices=count_small(test_images),
-        resamples=count_resamples(len(np.unique(test.examples.groups)), settings.bootstrap),
+        resamples=drawn_times,
+        area_resamples=area_times,
         curves=plots.compute_curves(test.scored(), calibrated.split("test").scored(), classes, settings.bins),
         learning_curve=curve.rows,
         forecast=curve.forecast,
@@ -146,15 +151,28 @@ def resample_models(predictions: Predictions, settings: "Evaluate", areas_of: Co
 
     All intervals of a model, and of its differences from others, are read from the same resamples.
     """
-    scored = {split: predictions.split(split).scored() for split in EVALUATED}
     resampling = _resampling(settings)
-    return {
-        model: {
-            split: resample(scored[split][model], settings.bins, resampling, areas=split in areas_of)
-            for split in EVALUATED
-        }
-        for model in progress.track(predictions.probabilities, "intervals", "model", len(predictions.probabilities))
-    }
+    resamples: Resamples = {model: {} for model in predictions.probabilities}
+    for split in progress.track(EVALUATED, "intervals", "split", len(EVALUATED)):
+        for model, scored in predictions.split(split).scored().items():
+            resamples[model][split] = resample(scored, settings.bins, resampling, areas=split in areas_of)
+    return resamples
+
+
+def count_drawn(resamples: Resamples, asked_for: int) -> tuple[int, int]:
+    """Return how many resamples of test there are, and how many of the areas under curves."""
+    of_test = next(iter(resamples.values()))["test"]
+    drawn, of_areas = (len(of_test[name]) - 1 for name in ("accuracy", "roc_auc"))
+    return (drawn, of_areas) if drawn else (asked_for, asked_for)  # without images nothing is drawn
+
+
+def resamples_text(measured: Measured, asked_for: int) -> str:
+    """Say that intervals come from fewer resamples than were asked for; empty where they do not."""
+    drawn, of_areas = measured.resamples, measured.area_resamples
+    if of_areas == asked_for:
+        return ""
+    areas = f", those of areas under curves from {of_areas:,}" if of_areas < drawn else ""
+    return f"so many photographs are tested that intervals come from {drawn:,} of {asked_for:,} resamples{areas}"
 
 
 def measure_quality(predictions: Predictions, resamples: Resamples) -> Quality:

@@ -123,8 +123,8 @@ def effective_groups(keys: NDArray[np.integer], scored: Scored, count: int) -> l
     keys is (n,). The images of a group count as one, however many they are: Kish's effective number. It is 0 where
     nothing weighs anything.
     """
-    _, group = np.unique(scored.groups, return_inverse=True)
-    pairs, pair = np.unique(np.stack([keys, group]), axis=1, return_inverse=True)
-    weights = np.bincount(pair.ravel(), scored.weights, minlength=pairs.shape[1])
-    sums, squares = (np.bincount(pairs[0], values, minlength=count) for values in (weights, weights**2))
+    names, group = np.unique(scored.groups, return_inverse=True)
+    pairs, pair = np.unique(keys * len(names) + group, return_inverse=True)
+    weights, key = np.bincount(pair, scored.weights, minlength=len(pairs)), pairs // max(1, len(names))
+    sums, squares = (np.bincount(key, values, minlength=count) for values in (weights, weights**2))
     return np.divide(sums**2, squares, out=np.zeros(count), where=squares > 0).tolist()

@@ -5,8 +5,9 @@ since near-duplicates tell the same twice. In this module, r is 1 + the number o
 that of the split itself. Throughout, NaN is what a resample leaves undefined.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ MAX_DRAWN_BYTES = 2**27  # of how often each group is drawn: 2,000 resamples of 
 MAX_COMPARISONS = 3e10  # of ranks: about as many nanoseconds
 BLOCK_NUMBERS = 2**20  # in an array at a time: what fits a cache is faster than what is larger
 MIN_SORTED_IMAGES = 100  # of a class: from here on, sorting all images costs less than comparing each with all
+MAX_SORTED = 2**22  # images times classes whose order is held at a time: 50 MB
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ def _resample(scored: Scored, bins: int, resampling: Resampling, areas: bool) ->
     sum_gaps = sum_by(confidence_bins(confidence, bins), confidence - hits, bins)
 
     group, times = draw(scored.groups, resampling)
-    parts: dict[str, list[NDArray[np.float64]]] = {name: [] for name in names}
+    parts: dict[str, list[NDArray[np.float64]]] = {name: [] for name in names if name not in AREAS}
     for part in blocks(count, times.shape[1]):
         counts = times[group, part] * scored.weights[:, None]
         total, *sums = image_values @ counts
@@ -142,13 +144,22 @@ def _resample(scored: Scored, bins: int, resampling: Resampling, areas: bool) ->
         parts["balanced_accuracy"].append(_mean_ratio(correct, actual, actual > 0))
         parts["macro_f1"].append(_mean_ratio(2 * correct, actual + sum_predictions @ counts, actual > 0))
         parts["ece"].append(sum_gaps @ counts / total)
+    result = {name: np.concatenate(values, axis=-1) for name, values in parts.items()}
+    if not areas:
+        return result
     positives = np.array([1]) if classes == 2 else present
-    for part in blocks(count, min(times.shape[1], 1 + _affordable(labels, positives))) if areas else ():
-        by_class = _areas(scored, positives, times[group, part] * scored.weights[:, None])
-        _, *both = map(np.concatenate, zip(*by_class, strict=True))
-        for name, values in zip(AREAS, both, strict=True):
-            parts[name].append(_mean_ratio(values, np.ones_like(values), ~np.isnan(values)))
-    return {name: np.concatenate(values, axis=-1) for name, values in parts.items()}
+    resamples = min(times.shape[1], 1 + _affordable(labels, positives))
+    sums, defined = np.zeros((2, len(AREAS), resamples))
+    by_class = _areas(
+        scored, positives, lambda part: times[group, part] * scored.weights[:, None], [*blocks(count, resamples)]
+    )
+    for part, _, *both in by_class:
+        for number, values in enumerate(both):
+            sums[number, part] = np.vstack([sums[number, part], np.nan_to_num(values)]).sum(axis=0)
+            defined[number, part] += (~np.isnan(values)).sum(axis=0)
+    means = np.divide(sums, defined, out=np.full(sums.shape, np.nan), where=defined > 0)
+    result |= dict(zip(AREAS, means, strict=True))
+    return {name: result[name] for name in names}
 
 
 def _image_values(scored: Scored) -> dict[str, NDArray[np.generic]]:
@@ -180,15 +191,17 @@ def resample_classes(scored: Scored, resampling: Resampling) -> dict[str, NDArra
     result = {name: np.full((classes, times.shape[1]), np.nan) for name in names}
     sum_labels, sum_predictions = (sum_by(array, np.ones(count), classes) for array in (labels, predictions))
     sum_hits = sum_by(labels, scored.hits, classes)
-    for part in blocks(count, times.shape[1]):
+    parts = [*blocks(count, times.shape[1])]
+    for part in parts:
         counts = times[group, part].astype(np.float64)
         actual, predicted, correct = sum_labels @ counts, sum_predictions @ counts, sum_hits @ counts
         exists = actual > 0
         np.divide(correct, predicted, out=result["precision"][:, part], where=exists & (predicted > 0))
         np.divide(correct, actual, out=result["recall"][:, part], where=exists)
         np.divide(2 * correct, actual + predicted, out=result["f1"][:, part], where=exists)
-        for block, roc_auc, pr_auc in _areas(scored, present, counts):
-            result["roc_auc"][block, part], result["pr_auc"][block, part] = roc_auc, pr_auc
+    for part, block, *both in _areas(scored, present, lambda part: times[group, part].astype(np.float64), parts):
+        for name, values in zip(AREAS, both, strict=True):
+            result[name][block, part] = values
     return result
 
 
@@ -205,16 +218,20 @@ def draw(
     The first column is the split itself, each group once.
     """
     unique, group = np.unique(groups, return_inverse=True)
-    count = len(unique)
-    resamples = count_resamples(count, resampling.resamples)
+    return group, _draw_times(len(unique), count_resamples(len(unique), resampling.resamples), resampling.seed)
+
+
+@lru_cache(maxsize=1)  # all models are measured on the same resamples of a split
+def _draw_times(count: int, resamples: int, seed: int) -> NDArray[np.uint8]:
     times = np.ones((count, 1 + resamples), np.uint8)
-    generator = np.random.default_rng(resampling.seed)
+    generator = np.random.default_rng(seed)
     for part in blocks(count, resamples):
         drawn = generator.integers(0, count, (part.stop - part.start, count))
         drawn += count * np.arange(len(drawn))[:, None]
         # None of hundreds of groups is drawn 256 times: that has a chance of 1 to 10^507.
         times[:, 1:][:, part] = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape).T
-    return group, times
+    times.flags.writeable = False
+    return times
 
 
 def blocks(rows: int, columns: int) -> Iterator[slice]:
@@ -259,44 +276,72 @@ def _affordable(labels: NDArray[np.integer], positives: NDArray[np.integer]) -> 
 
 
 def _areas(
-    scored: Scored, positives: NDArray[np.integer], counts: NDArray[np.float64]
-) -> Iterator[tuple[NDArray[np.integer], NDArray[np.float64], NDArray[np.float64]]]:
-    """Yield some of the classes `positives` (k,) with their areas, block by block.
+    scored: Scored,
+    positives: NDArray[np.integer],
+    counts_in: Callable[[slice], NDArray[np.float64]],
+    parts: Sequence[slice],
+) -> Iterator[tuple[slice, NDArray[np.integer], NDArray[np.float64], NDArray[np.float64]]]:
+    """Yield the areas of some classes in some resamples, until all of both have come.
 
-    counts (n, r) says how much each image counts in each resample. Where a resample has no image of the class, or none
-    of another, both areas are NaN.
+    Args:
+        scored: the images (n).
+        positives: (k,) numbers of classes.
+        counts_in: returns how much each image counts in each resample of a part, (n, part).
+        parts: of the resamples.
+
+    Yields:
+        A part, the numbers of classes, and their areas. Where a resample has no image of the class, or none of another,
+        both areas are NaN.
     """
     probabilities, labels = scored.probabilities, scored.labels
     sizes = np.bincount(labels, minlength=scored.class_count)
-    for k in positives[sizes[positives] >= MIN_SORTED_IMAGES]:
-        yield np.array([k]), *areas_by_sorting(probabilities[:, k], labels == k, counts)
-    small = positives[sizes[positives] < MIN_SORTED_IMAGES]
+    is_large = sizes[positives] >= MIN_SORTED_IMAGES
+    large, small = positives[is_large], positives[~is_large]
+    held = max(1, MAX_SORTED // len(scored))
+    for start in range(0, len(large), held):
+        sorted_scores = [(k, SortedScores.of(probabilities[:, k], labels == k)) for k in large[start : start + held]]
+        for part in parts:
+            counts = counts_in(part)
+            for k, scores in sorted_scores:
+                yield part, np.array([k]), *scores.areas(counts)
     by_class, starts = np.argsort(labels, kind="stable"), np.cumsum(sizes) - sizes
-    if len(small):
+    for part in parts if len(small) else ():
+        counts, left = counts_in(part), small
         counts = counts.astype(_exact_dtype(counts))
-    while len(small):
-        fitting = int(np.searchsorted(np.cumsum(sizes[small]), BLOCK_NUMBERS // 4 // len(scored), side="right"))
-        block, small = np.split(small, [max(1, fitting)])
-        members = [by_class[starts[k] : starts[k] + sizes[k]] for k in block]
-        yield block, *_areas_by_comparing(scored, block, members, counts)
+        while len(left):
+            fitting = int(np.searchsorted(np.cumsum(sizes[left]), BLOCK_NUMBERS // 4 // len(scored), side="right"))
+            block, left = np.split(left, [max(1, fitting)])
+            members = [by_class[starts[k] : starts[k] + sizes[k]] for k in block]
+            yield part, block, *_areas_by_comparing(scored, block, members, counts)
 
 
-def areas_by_sorting(scores: NDArray[np.float64], truth: NDArray[np.bool_], counts: NDArray[np.float64]) -> Areas:
-    """Return both areas (1, r) of one class by going down its scores (n,), in steps.
+@dataclass(frozen=True)
+class SortedScores:
+    """The scores of one class, in falling steps: sorted once for all resamples.
 
     A step takes all images of a score where one of them is of the class; what lies between two such is one step.
     """
-    values, score = np.unique(-scores, return_inverse=True)
-    has_positive = np.bincount(score[truth], minlength=len(values)) > 0
-    step = np.cumsum(has_positive | np.append(True, has_positive[:-1]))[score] - 1
-    positives = sum_by(step, truth, step.max() + 1) @ counts
-    negatives = sum_by(step, ~truth, step.max() + 1) @ counts
-    true_positives, false_positives = np.cumsum(positives, axis=0), np.cumsum(negatives, axis=0)
-    beaten = false_positives[-1] - false_positives + negatives / 2
-    reached = true_positives + false_positives
-    precision = np.divide(true_positives, reached, out=np.zeros_like(true_positives), where=reached > 0)
-    pairs, precisions = (positives * beaten).sum(axis=0), (positives * precision).sum(axis=0)
-    return _divide_areas(pairs, precisions, true_positives[-1], false_positives[-1])
+
+    positives: csr_array  # (steps, n), the images of the class in each step
+    negatives: csr_array  # likewise, the others
+
+    @classmethod
+    def of(cls, scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> "SortedScores":
+        """Sort the scores (n,) of images of which `truth` (n,) says whether they are of the class."""
+        values, score = np.unique(-scores, return_inverse=True)
+        has_positive = np.bincount(score[truth], minlength=len(values)) > 0
+        step = np.cumsum(has_positive | np.append(True, has_positive[:-1]))[score] - 1
+        return cls(*(sum_by(step, chosen, step.max() + 1) for chosen in (truth, ~truth)))
+
+    def areas(self, counts: NDArray[np.float64]) -> Areas:
+        """Return both areas (1, r); counts (n, r) says how much each image counts in each resample."""
+        positives, negatives = self.positives @ counts, self.negatives @ counts
+        true_positives, false_positives = np.cumsum(positives, axis=0), np.cumsum(negatives, axis=0)
+        beaten = false_positives[-1] - false_positives + negatives / 2
+        reached = true_positives + false_positives
+        precision = np.divide(true_positives, reached, out=np.zeros_like(true_positives), where=reached > 0)
+        pairs, precisions = (positives * beaten).sum(axis=0), (positives * precision).sum(axis=0)
+        return _divide_areas(pairs, precisions, true_positives[-1], false_positives[-1])
 
 
 def _areas_by_comparing(

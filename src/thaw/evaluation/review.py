@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,6 +16,7 @@ from PIL import Image
 from thaw.core import arrays
 from thaw.core.cache import Cache
 from thaw.core.errors import ThawError
+from thaw.core.store import Photograph, Photographs
 from thaw.evaluation import comparison, label_errors
 from thaw.evaluation.models import TrainedModels
 from thaw.evaluation.predictions import Predictions
@@ -185,8 +185,9 @@ def load_pixels(models: TrainedModels, positions: Iterable[int]) -> Pixels:
     """Return what the network sees of each image. An image that is gone since the run is no reason to stop."""
     paths, image = dict(models.images.select("image_id", "path").iter_rows()), models.metadata["image"]
     ids, dataset = models.examples.image_ids, models.files.dataset
+    photographs = Photographs(dataset.raw)
     return {
-        position: load_image(dataset.raw / paths[ids[position]], image["size"], image["resize"], dataset.cache)
+        position: load_image(photographs[paths[ids[position]]], image["size"], image["resize"], dataset.cache)
         for position in sorted(positions)
     }
 
@@ -294,7 +295,7 @@ def predicted_and_rivals(probabilities: np.ndarray, labels: np.ndarray) -> tuple
     return predicted, np.where(predicted == labels, rest.argmax(axis=1), labels)
 
 
-def load_image(path: Path, size: int, resize: str, cache: Cache | None = None) -> np.ndarray | None:
+def load_image(path: Photograph, size: int, resize: str, cache: Cache | None = None) -> np.ndarray | None:
     """Return the (size, size, 3) uint8 pixels that the network sees of an image; None where it cannot be read.
 
     `cache`: of decoded pixels.

@@ -1,6 +1,7 @@
 """How good a model is on parts of a split: by the source's columns, and by the size of the images."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import fisher_exact
 
 from thaw.evaluation.metrics import classification_metrics
-from thaw.evaluation.resampling import Resampling
+from thaw.evaluation.resampling import Resampling, count_resamples
 from thaw.evaluation.scored import Row, Scored
 
 MAX_SLICES = 8  # of a column
@@ -28,7 +29,7 @@ def measure_slices(images: pl.DataFrame, scored: Scored, bins: int, resampling: 
         images: columns of images.csv, n rows in the order of `scored`.
         scored: the n images.
         bins: those of the calibration error.
-        resampling: how the groups are resampled.
+        resampling: how the groups are resampled; a slice has no more resamples than all images have.
 
     Returns:
         A row for each slice: `column` (without `meta_`), `value`, `count`, `share` (of the images), the keys of
@@ -43,6 +44,8 @@ def measure_slices(images: pl.DataFrame, scored: Scored, bins: int, resampling: 
     hits = scored.hits
     first_of_group = np.zeros(len(scored), bool)
     first_of_group[np.unique(scored.groups, return_index=True)[1]] = True
+    affordable = count_resamples(int(first_of_group.sum()), resampling.resamples)
+    resampling = replace(resampling, resamples=affordable)
     rows, comparisons = [], []
     for part in large_slices(images):
         count = int(part.inside.sum())

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from thaw.core import arrays, label_values, tables
+from thaw.core import arrays, label_values, store, tables
 from thaw.core.errors import ThawError
 from thaw.core.metrics_file import MODELS
+from thaw.core.store import Photographs
 from thaw.features import examples
 
 PREDICTIONS = {
@@ -52,7 +53,7 @@ class Run:
         return hashlib.sha256(predictions.write_csv().encode()).hexdigest()
 
 
-def read(raw: Path, split: Path, features: Path, predictions: Path) -> Run:
+def read(raw: Path, split: Path, features: Path, predictions: Path, files: Path | None = None) -> Run:
     """Read a finished run.
 
     Args:
@@ -60,13 +61,20 @@ def read(raw: Path, split: Path, features: Path, predictions: Path) -> Run:
         split: The table `split.csv`.
         features: The folder that `extract_features` writes. Feature maps are pooled.
         predictions: The folder of predictions that `evaluate` writes.
+        files: A folder with the photographs as files. It is needed where `raw` has them in shards.
 
     Returns:
         The run.
 
     Raises:
-        ThawError: A file is missing, or the files do not belong to the same run.
+        ThawError: A file is missing, or the files do not belong to the same run; or `raw` has the photographs in
+            shards, and `files` names no folder.
     """
+    if files is None and Photographs(raw).shards:
+        raise ThawError(
+            "the photographs are in shards, and FiftyOne shows files: run `python src/bring_out.py FOLDER`, then this "
+            "with `--photographs FOLDER`"
+        )
     predicted = tables.read(predictions / "predictions.csv", PREDICTIONS).with_row_index("row").sort("image_id")
     table = tables.read(split, tables.SPLIT).sort("image_id")
     if "fold" in table.columns:
@@ -91,8 +99,9 @@ def read(raw: Path, split: Path, features: Path, predictions: Path) -> Run:
             raise ThawError(f"{predictions}/{model}.npy does not fit the other files of the run: run `dvc repro`")
         probabilities[model] = array[table["row"].to_numpy()]
     known = label_values.read(raw / "labels.csv", table["image_id"], classes)
-    folder = raw.resolve()  # of the folder alone: the file itself may be a link into DVC's cache, where it has no name
-    paths = [str(folder / path) for path in table["path"]]
+    # Of the folder alone: the file itself may be a link into DVC's cache, where it has no name.
+    folder = (files or raw).resolve()
+    paths = [str(folder / (store.name(path) if files else path)) for path in table["path"]]
     return Run(
         table=table.with_columns(filepath=pl.Series(paths, dtype=pl.String)),
         classes=classes,

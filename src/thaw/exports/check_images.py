@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from thaw.core import tables
 from thaw.core.errors import ThawError
+from thaw.core.store import Photographs
 from thaw.core.task import MULTI
 from thaw.exports.base import Format
 from thaw.heads.protocol import is_negative
@@ -125,7 +126,9 @@ def read_split(raw: Path, split: Path, part: str, description: Description, limi
     table = table.join(paths, on="image_id", how="left", maintain_order="left")
     if lost := table.filter(pl.col("path").is_null())["image_id"].to_list():
         raise ThawError(f"{split} has {lost[0]}, which is not among the photographs of {raw}: run `dvc repro`")
-    images = list(stream.load_images([raw / path for path in table["path"]], description.size, description.resize))
+    photographs = Photographs(raw)
+    items = [photographs[path] for path in table["path"]]
+    images = list(stream.load_images(items, description.size, description.resize))
     for image in images:
         if image.error:
             raise ThawError(f"{image.path}: {image.error}")

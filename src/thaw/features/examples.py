@@ -132,11 +132,10 @@ def read(folder: Path, split: Path, preset: str | None = None, labels_file: Path
         ThawError: `split` does not list the same images as rows.csv in the folder, or labels.csv does not fit them.
     """
     images = tables.read(split, tables.SPLIT)
-    rows = read_rows(folder, preset)
-    rows = rows.join(images, on="image_id", how="left", maintain_order="left").sort("image_id", "copy")
-    rows = rows.with_columns(view=pl.int_range(pl.len()).over("image_id"))
-    plain = rows.filter(view=0)
-    if rows["split"].null_count() or len(plain) != len(images):
+    rows = read_rows(folder, preset).sort("image_id", "copy")
+    rows = rows.select("image_id", "row", view=pl.int_range(pl.len()).over("image_id"))
+    plain = rows.filter(view=0).join(images, on="image_id", how="left", maintain_order="left")
+    if plain["split"].null_count() or len(plain) != len(images):
         raise ThawError(f"{folder}/rows.csv and {split} do not list the same photographs: run `dvc repro`")
     views = np.full((len(plain), 1 + (rows["view"].max() or 0)), NO_VIEW)
     image = (rows["view"] == 0).cum_sum().to_numpy().astype(int) - 1
@@ -149,7 +148,7 @@ def read(folder: Path, split: Path, preset: str | None = None, labels_file: Path
     folds = plain.select(cs.matches(tables.FOLD_COLUMNS))
     return Examples(
         image_ids=plain["image_id"].to_numpy(),
-        splits=plain["split"].to_numpy(),
+        splits=_shared(plain["split"]),
         views=views,
         labels=labels if known is None else np.zeros(len(plain), int),
         weights=plain["weight"].to_numpy(),
@@ -158,6 +157,11 @@ def read(folder: Path, split: Path, preset: str | None = None, labels_file: Path
         values=known.values if known else None,
         value_weights=known.weights if known else None,
     )
+
+
+def _shared(column: pl.Series) -> np.ndarray:
+    """Return a column of text as an array of objects that are one where they are equal: as small as numbers."""
+    return column.unique().sort().to_numpy()[column.rank("dense").to_numpy() - 1]
 
 
 def training_weights(examples: Examples, class_weight: str | None) -> np.ndarray:

@@ -12,7 +12,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from math import prod
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+import PIL.features
 import polars as pl
 
 from thaw.core import arrays, kernels, progress, tables
@@ -28,6 +29,7 @@ from thaw.core.cache import Cache, say, size_text
 from thaw.core.errors import ThawError
 from thaw.core.files import read_json, write_json
 from thaw.core.kept_rows import KEY_BYTES, KeptRows
+from thaw.core.store import Photograph, Photographs
 from thaw.engines import inference
 from thaw.images import augmentation, augmentation_plan, decoding, views
 
@@ -40,6 +42,8 @@ COMPUTING = (  # the code on which the bytes of an output rest, beside that of `
     Path(inference.__file__).with_name("openvino_setup.py"),
     Path(__file__),
 )
+# Computes these rows of the views, which have these keys, on other machines; yields their outputs in their order.
+Elsewhere = Callable[["PlannedViews", np.ndarray, np.ndarray], Iterator[np.ndarray]]
 RESIZE = "image.json"  # in the folder of the features: where `image.resize` is auto, the choice, and why; else null
 
 
@@ -61,6 +65,7 @@ class Dataset:
     split: Path  # split.csv
     augmentations: Path  # augmentations.csv
     cache: Cache | None = None  # of decoded pixels, and of the outputs of the frozen layers
+    machines: Callable[[Path, str, ImageSettings], Elsewhere] | None = None  # that compute them; None: this one alone
 
 
 def sized(image: "Image", backbone: Path) -> ImageSettings:
@@ -81,12 +86,17 @@ def resolved(image: ImageSettings, features: Path) -> ImageSettings:
     return replace(image, resize=read_json(features / RESIZE)["resize"]) if image.resize == AUTO else image
 
 
-def engine(backbone: Path, layer: str | None, image: ImageSettings) -> inference.Run:
-    """Return the frozen layers up to `layer`, on the engine that the settings name. With None, pixels pass through."""
+def engine(backbone: Path, layer: str | None, image: ImageSettings, cores: int | None = None) -> inference.Run:
+    """Return the frozen layers up to `layer`, on the engine that the settings name. With None, pixels pass through.
+
+    OpenVINO uses `cores` of the processor; None: all.
+    """
     if layer is None:
         return iter
     if image.engine == "openvino":
-        return inference.compile_openvino(backbone / "backbone.xml", layer, image.size, precision=image.precision)
+        return inference.compile_openvino(
+            backbone / "backbone.xml", layer, image.size, precision=image.precision, cores=cores
+        )
     return inference.compile_tensorflow(backbone / "backbone.keras", layer)
 
 
@@ -115,7 +125,7 @@ class PlannedViews:
         augmented = self._plan.select(*tables.ROWS).with_row_index("planned")
         self._rows = pl.concat([plain, augmented], how="diagonal").sort("image_id", "copy")
         self._paths = dict(tables.read_images(dataset.raw).select("image_id", "path").iter_rows())
-        self._raw, self._image, self._cache = dataset.raw, image, dataset.cache
+        self._photographs, self._image, self._cache = Photographs(dataset.raw), image, dataset.cache
 
     @property
     def rows(self) -> pl.DataFrame:
@@ -134,32 +144,40 @@ class PlannedViews:
         chosen = self._rows[rows]
         image_ids = chosen["image_id"].unique(maintain_order=True).to_list()
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            contents = pool.map(_content_hash, (self._raw / self._paths[image_id] for image_id in image_ids))
+            contents = pool.map(_content_hash, (self._photographs[self._paths[image_id]] for image_id in image_ids))
             contents = dict(zip(image_ids, contents, strict=True))
         plan, keys = self._plan.select(pl.col(augmentation_plan.COLUMNS).cast(pl.Float64)), []
         for block in chosen.iter_slices():
             values = plan.select(pl.all().gather(block["planned"])).to_numpy()  # of a plain view, all are NaN
             for image_id, row in zip(block["image_id"], np.ascontiguousarray(values), strict=True):
-                keys.append(hashlib.blake2b(contents[image_id] + row.tobytes(), digest_size=KEY_BYTES).digest())
+                keys.append(view_key(contents[image_id], row))
         return np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY_BYTES)
+
+    def photographs(self, rows: np.ndarray | slice = slice(None)) -> Iterator[tuple[Photograph, views.Plan]]:
+        """Yield the photograph and the planned views of each run of these rows that shows one photograph."""
+        runs = self._rows[rows].group_by(pl.col("image_id").rle_id().alias("run"), maintain_order=True)
+        for image_id, planned_rows in runs.agg(pl.col("image_id").first(), pl.col("planned")).drop("run").iter_rows():
+            plan = [None if row is None else self._plan.row(row, named=True) for row in planned_rows]
+            yield self._photographs[self._paths[image_id]], plan
 
     def draw(self, rows: np.ndarray | slice = slice(None)) -> Iterator[np.ndarray]:
         """Yield the views of these rows, as `views.draw` does. Successive views of one image are one array."""
-        runs = self._rows[rows].group_by(pl.col("image_id").rle_id().alias("run"), maintain_order=True)
-        images = runs.agg(pl.col("image_id").first(), pl.col("planned"))
+        sources, plans = itertools.tee(self.photographs(rows))
         return views.draw(
-            (self._raw / self._paths[image_id] for image_id in images["image_id"]),
-            (
-                [None if row is None else self._plan.row(row, named=True) for row in planned_rows]
-                for planned_rows in images["planned"]
-            ),
+            (source for source, _ in sources),
+            (plan for _, plan in plans),
             self._image.size,
             self._image.resize,
             self._cache,
         )
 
 
-def _content_hash(path: Path) -> bytes:
+def view_key(content_hash: bytes, values: np.ndarray) -> bytes:
+    """Return the key of a view: of the SHA-256 of its image file, and of its values in the plan, NaN of a plain one."""
+    return hashlib.blake2b(content_hash + values.tobytes(), digest_size=KEY_BYTES).digest()
+
+
+def _content_hash(path: Photograph) -> bytes:
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest()
@@ -181,24 +199,53 @@ def kept_outputs(dataset: Dataset, backbone: Path, layer: str | None, image: Ima
     """
     if dataset.cache is None or layer is None or image.engine != "openvino":
         return None
+    shape = inference.output_shapes(backbone / "backbone.xml", [layer], image.size)[layer]
+    return KeptRows(dataset.cache, kind(backbone, layer, image), shape, dtype(layer))
+
+
+def kind(backbone: Path, layer: str, image: ImageSettings) -> str:
+    """Return a hash of all that outputs of OpenVINO have in common: the network, the settings, and `computing`."""
     network = backbone / "backbone.xml"
-    shape = inference.output_shapes(network, [layer], image.size)[layer]
-    files = [network, network.with_suffix(".bin"), *COMPUTING]
     machine = "" if kernels.CHOICE.baseline and not kernels.CHOICE.late else platform.node()
     settings = {
-        "files": [hashlib.sha256(file.read_bytes()).hexdigest() for file in files],
-        "libraries": [importlib.metadata.version("openvino"), cv2.__version__, np.__version__, decoding.CODE],
-        "kernels": [kernels.describe(kernels.CHOICE), machine],
+        "files": [hashlib.sha256(file.read_bytes()).hexdigest() for file in (network, network.with_suffix(".bin"))],
+        "computing": [computing(), machine],
         "columns": augmentation_plan.COLUMNS,
         "layer": layer,
         "image": asdict(image),
     }
-    kind = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
-    return KeptRows(dataset.cache, kind, shape, _dtype(layer))
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def computing() -> dict[str, str]:
+    """Return what this process computes with, by name: two machines with the same compute the same bytes."""
+    code = b"".join(file.read_bytes() for file in COMPUTING) + decoding.CODE.encode()
+    return {
+        "OpenVINO": importlib.metadata.version("openvino"),
+        "OpenCV": cv2.__version__,
+        "NumPy": np.__version__,
+        "Pillow": f"{PIL.__version__} with libjpeg {PIL.features.version('jpg')}",
+        "kernels": kernels.describe(kernels.CHOICE),
+        "code": hashlib.sha256(code).hexdigest()[:16],
+    }
+
+
+def elsewhere(dataset: Dataset, backbone: Path, layer: str | None, image: ImageSettings) -> Elsewhere | None:
+    """Return what computes the outputs of a frozen layer on other machines; None if this one computes them.
+
+    The others have OpenVINO alone, as the cache has.
+    """
+    if dataset.machines is None or layer is None or image.engine != "openvino":
+        return None
+    return dataset.machines(backbone, layer, image)
 
 
 def outputs(
-    planned: PlannedViews, run: inference.Run, kept: KeptRows | None = None, rows: np.ndarray | None = None
+    planned: PlannedViews,
+    run: inference.Run,
+    kept: KeptRows | None = None,
+    rows: np.ndarray | None = None,
+    others: Elsewhere | None = None,
 ) -> Iterator[np.ndarray]:
     """Yield the outputs of `run` for views, in their order, in batches of any length.
 
@@ -207,23 +254,28 @@ def outputs(
         run: The frozen layers.
         kept: Outputs of the same layers, which are not computed again; those that are computed are added.
         rows: Numbers of the views; None: all.
+        others: Other machines, on which the frozen layers run; None: this one alone.
     """
     rows = np.arange(len(planned.rows)) if rows is None else rows
 
     def compute(new: np.ndarray) -> Iterator[np.ndarray]:
         return run(inference.rebatch(planned.draw(new)))
 
-    if kept is None:
+    if kept is None and others is None:
         yield from compute(rows)
         return
     keys = planned.keys(rows)
-    places = kept.find(keys)
+    places = np.full((len(keys), 2), -1) if kept is None else kept.find(keys)
     is_new = places[:, 0] < 0
     if is_new.any() and not _computes_each_alone(run, planned.size):
         yield from compute(rows)
         return
+    computed = compute(rows[is_new]) if others is None else others(planned, rows[is_new], keys[is_new])
+    if kept is None:
+        yield from computed
+        return
     kept.announce(int(is_new.sum()))
-    computed = kept.keep(keys[is_new], compute(rows[is_new]))
+    computed = kept.keep(keys[is_new], computed)
     each_computed = (output[None] for batch in computed for output in batch)
     ends = np.flatnonzero(np.diff(is_new)) + 1
     for start, end in itertools.pairwise([0, *ends.tolist(), len(rows)]):
@@ -237,17 +289,26 @@ def _computes_each_alone(run: inference.Run, size: int) -> bool:
     [first], [together], [swapped] = (list(run([batch])) for batch in (pair[:1], pair, pair[::-1]))
     is_same = together.tobytes() == swapped[::-1].tobytes() and first.tobytes() == together[:1].tobytes()
     if not is_same:
-        say("the outputs of this network depend on which photographs are computed together: none of them is kept")
+        say(
+            "the outputs of this network depend on which photographs are computed together: this machine computes "
+            "them, and none of them is kept"
+        )
     return is_same
 
 
-def extract(planned: PlannedViews, run: inference.Run, output: Path, kept: KeptRows | None = None) -> None:
-    """Write the output of `run` for every view as the array `output`. `kept`: see `outputs`."""
+def extract(
+    planned: PlannedViews,
+    run: inference.Run,
+    output: Path,
+    kept: KeptRows | None = None,
+    others: Elsewhere | None = None,
+) -> None:
+    """Write the output of `run` for every view as the array `output`. `kept`, `others`: see `outputs`."""
     count = len(planned.rows)
     with progress.bar(output.stem, count) as bar:
 
         def counted() -> Iterator[np.ndarray]:
-            for batch in outputs(planned, run, kept):
+            for batch in outputs(planned, run, kept, others=others):
                 bar.update(len(batch))
                 yield batch
 
@@ -274,15 +335,15 @@ class PlannedArray:
 
     def bytes(self, layer: str | None) -> int:
         """Return the bytes that the array would have with the outputs of another layer."""
-        return self.rows * prod(self.shapes[layer]) * _dtype(layer).itemsize
+        return self.rows * prod(self.shapes[layer]) * dtype(layer).itemsize
 
 
 def write_no_rows(output: Path, array: PlannedArray) -> None:
     """Write the array `output` without any of its rows."""
-    arrays.write_rows(output, [np.empty((0, *array.shapes[array.layer]), _dtype(array.layer))], rows=0)
+    arrays.write_rows(output, [np.empty((0, *array.shapes[array.layer]), dtype(array.layer))], rows=0)
 
 
-def _dtype(layer: str | None) -> np.dtype:
+def dtype(layer: str | None) -> np.dtype:
     """Return the dtype of the outputs of a layer; None for the pixels."""
     return np.dtype(np.float16 if layer else np.uint8)
 
@@ -329,7 +390,7 @@ class Recomputed:
         self._run = engine(backbone, layer, image)
         shapes = inference.output_shapes(backbone / "backbone.xml", [layer] if layer else [], image.size)
         self.shape = (len(planned.rows), *shapes[layer])
-        self.dtype = _dtype(layer)
+        self.dtype = dtype(layer)
 
     def flipped(self, axes: tuple[int, ...]) -> "Recomputed":
         """Return the same for views that are flipped along `axes` of (n, height, width, channels)."""

@@ -1,5 +1,6 @@
 """`image.resize: auto`: whether photographs are cropped or squashed to squares, as a linear head on each decides."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,7 +9,6 @@ import polars as pl
 
 from thaw.backbones.cut_points import FEATURES
 from thaw.core import progress, tables
-from thaw.core.kept_rows import KeptRows
 from thaw.engines import inference
 from thaw.features import extraction
 from thaw.features.examples import Examples, losses, training_weights
@@ -64,7 +64,9 @@ def choose(dataset: Dataset, images: Examples, image: ImageSettings, backbone: P
     for resize in ("crop", "squash"):
         resized = replace(image, resize=resize)
         kept = extraction.kept_outputs(dataset, backbone, FEATURES, resized)
-        features = _features(PlannedViews(dataset, resized), run, kept, images.rows[used], resize)
+        others = extraction.elsewhere(dataset, backbone, FEATURES, resized)
+        batches = extraction.outputs(PlannedViews(dataset, resized), run, kept, images.rows[used], others)
+        features = _features(batches, len(used), resize)
         each[resize] = np.concatenate([_best_losses(part.take(used), features, resize) for part in parts])
     change = paired_change(each["squash"], each["crop"], validation)
     means = {resize: float(np.average(values, weights=validation.weights)) for resize, values in each.items()}
@@ -79,12 +81,9 @@ def has_oblong(dataset: Dataset) -> bool:
     return used.select((longer > SQUARE * shorter).any()).item()
 
 
-def _features(
-    planned: PlannedViews, run: inference.Run, kept: KeptRows | None, rows: np.ndarray, resize: str
-) -> np.ndarray:
-    """Return the pooled features of these views, (len(rows), channels) float16. `kept`: see `extraction.outputs`."""
-    batches = extraction.outputs(planned, run, kept, rows)
-    with progress.bar(f"comparing image.resize, {resize}", len(rows), leave=False) as bar:
+def _features(batches: Iterator[np.ndarray], rows: int, resize: str) -> np.ndarray:
+    """Return the pooled features of these many views, (rows, channels) float16."""
+    with progress.bar(f"comparing image.resize, {resize}", rows, leave=False) as bar:
         blocks = []
         for batch in batches:
             blocks.append(batch)

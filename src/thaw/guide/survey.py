@@ -11,7 +11,7 @@ from statistics import median
 import polars as pl
 from PIL import Image
 
-from thaw.core import progress, tables
+from thaw.core import progress, store, tables
 from thaw.core.columns import ADDED
 from thaw.core.encodings import printable
 from thaw.core.errors import ThawError
@@ -138,9 +138,9 @@ def changes_since(raw: Path, survey: Survey) -> dict[str, int]:
     copied = {row["image_id"]: row for row in of_source.iter_rows(named=True)}
     unusable = set(tables.read(raw / "missing.csv", tables.MISSING)["image_id"])
     listed = {image.image_id: image for image in survey.used if image.image_id not in unusable}
-    changed = [
-        image_id for image_id in listed.keys() & copied.keys() if _differs(listed[image_id], copied[image_id], raw)
-    ]
+    photographs = store.Photographs(raw)
+    both = listed.keys() & copied.keys()
+    changed = [image_id for image_id in both if _differs(listed[image_id], copied[image_id], photographs)]
     counts = {
         "new": len(listed.keys() - copied.keys()), "gone": len(copied.keys() - listed.keys()), "changed": len(changed),
     }  # fmt: skip
@@ -178,13 +178,13 @@ def _problem(path: Path) -> str:
         return formats.UNREADABLE
 
 
-def _differs(image: SourceImage, row: dict[str, object], raw: Path) -> bool:
+def _differs(image: SourceImage, row: dict[str, object], photographs: store.Photographs) -> bool:
     meta = {f"meta_{key}": value for key, value in image.meta.items()}
     if (image.label, image.weight) != (row["label"], row["weight"]):
         return True
     if any((row.get(key) or "") != value for key, value in meta.items()):
         return True
     try:
-        return image.path.stat().st_size != (raw / row["path"]).stat().st_size
+        return image.path.stat().st_size != store.byte_count(photographs[row["path"]])
     except OSError:
         return True

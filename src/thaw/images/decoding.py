@@ -19,8 +19,10 @@ import numpy as np
 import PIL
 from PIL import Image, UnidentifiedImageError, features
 
+from thaw.core import store
 from thaw.core.cache import LIMIT, Cache, say, size_text
 from thaw.core.errors import ThawError
+from thaw.core.store import Photograph
 from thaw.images import pixel_values
 
 cv2.setNumThreads(1)  # images are processed in parallel; more threads within one image would only compete
@@ -53,7 +55,7 @@ CODE = hashlib.sha256(
 ).hexdigest()[:16]
 
 
-def decode(source: Path | bytes, min_size: int | None = None, bits: int | None = None) -> np.ndarray:
+def decode(source: Photograph | bytes, min_size: int | None = None, bits: int | None = None) -> np.ndarray:
     """Return an image as (height, width, 3) uint8 RGB, upright by its EXIF orientation.
 
     Only the first frame of an animation, and the first page of a TIFF, is decoded. Transparent pixels are blended with
@@ -77,7 +79,7 @@ class Reduced(NamedTuple):
     decoded: tuple[int, int]  # width and height of what is decoded, before it is made upright
 
 
-def reduced_size(source: Path | bytes, min_size: int) -> Reduced | None:
+def reduced_size(source: Photograph | bytes, min_size: int) -> Reduced | None:
     """Return how large an image is, by its header; None if `decode` with this `min_size` does not reduce it.
 
     Raises ThawError if it cannot be opened.
@@ -96,12 +98,14 @@ def _reduce(image: Image.Image, min_size: int) -> Reduced | None:
 
 
 @contextlib.contextmanager
-def _opened(source: Path | bytes) -> Iterator[Image.Image]:
+def _opened(source: Photograph | bytes) -> Iterator[Image.Image]:
     """Open an image; raises ThawError where this, or what is done with it, fails."""
-    name = source if isinstance(source, Path) else "image"
+    name = "image" if isinstance(source, bytes) else source
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        with Image.open(io.BytesIO(source)) if isinstance(source, bytes) else store.open_image(source) as image:
             yield image
+    except store.DamagedShardError:
+        raise
     except FileNotFoundError:
         raise ThawError(f"{name}: no such file") from None
     except UnidentifiedImageError:
@@ -116,7 +120,7 @@ def _opened(source: Path | bytes) -> Iterator[Image.Image]:
         raise ThawError(f"{name}: damaged ({error})") from None
 
 
-def _upright_rgb(image: Image.Image, source: Path | bytes, bits: int | None) -> np.ndarray:
+def _upright_rgb(image: Image.Image, source: Photograph | bytes, bits: int | None) -> np.ndarray:
     opened = image
     if pixel_values.is_deep(opened):
         image = pixel_values.read(opened, source, bits)
@@ -199,13 +203,13 @@ def centre_crop(canvas: np.ndarray, size: int) -> np.ndarray:
     return view if grey is None else cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)
 
 
-def read(path: Path, min_size: int, cache: Cache | None) -> np.ndarray:
+def read(path: Photograph, min_size: int, cache: Cache | None) -> np.ndarray:
     """Return the pixels of an image file as `decode` does: from the cache, if it has them; else it keeps them."""
     content = _large_jpeg(path) if cache else None
     return decode(path, min_size) if content is None else _read(path, content, min_size, cache)
 
 
-def check(source: Path | bytes, cache: Cache | None = None) -> tuple[int, int]:
+def check(source: Photograph | bytes, cache: Cache | None = None) -> tuple[int, int]:
     """Return the height and width of an image, upright, after all of it was decoded; raises as `decode` does.
 
     A JPEG is decoded at a reduced scale, in a third of the time: the decoder reads every byte and finds the same
@@ -222,7 +226,7 @@ def check(source: Path | bytes, cache: Cache | None = None) -> tuple[int, int]:
     return reduced.upright if reduced else pixels.shape[:2]
 
 
-def announce(paths: Sequence[Path], cache: Cache | None) -> None:
+def announce(paths: Sequence[Photograph], cache: Cache | None) -> None:
     """Tell the person, before the work, if the pixels of these image files are more than the cache may hold."""
     if cache is None or not paths:
         return
@@ -235,7 +239,7 @@ def announce(paths: Sequence[Path], cache: Cache | None) -> None:
         )
 
 
-def _read(path: Path, content: bytes, min_size: int, cache: Cache) -> np.ndarray:
+def _read(path: Photograph, content: bytes, min_size: int, cache: Cache) -> np.ndarray:
     try:
         reduced = reduced_size(content, min_size)
         name = _name(content, reduced) if reduced else ""
@@ -267,10 +271,10 @@ def _unpacked(kept: bytes) -> np.ndarray:
     return pixels if shape[2] == 3 else _rgb(pixels[:, :, 0])
 
 
-def _large_jpeg(path: Path) -> bytes | None:
+def _large_jpeg(path: Photograph) -> bytes | None:
     """Return the content of a JPEG file that is large enough; None of any other file, or of one that is not there."""
     try:
-        if path.stat().st_size < MIN_KEPT_BYTES:
+        if store.byte_count(path) < MIN_KEPT_BYTES:
             return None
         with path.open("rb") as file:
             start = file.read(len(JPEG_START))
@@ -279,10 +283,10 @@ def _large_jpeg(path: Path) -> bytes | None:
         return None
 
 
-def _kept_bytes(path: Path) -> int:
+def _kept_bytes(path: Photograph) -> int:
     """Return how many bytes the cache would keep of an image file."""
     try:
-        reduced = reduced_size(path, CHECKED_SIDE) if path.stat().st_size >= MIN_KEPT_BYTES else None
+        reduced = reduced_size(path, CHECKED_SIDE) if store.byte_count(path) >= MIN_KEPT_BYTES else None
     except (OSError, ThawError):
         return 0
     return 3 * math.prod(reduced.decoded) if reduced else 0

@@ -7,7 +7,6 @@ Values that use the highest of 16 bits are of 16 bits. What is left is not guess
 
 import io
 import struct
-from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -15,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from thaw.core.errors import ThawError
+from thaw.core.store import Photograph
 
 FULL = 65_535  # white, of 16 bits
 LOWEST_OF_16_BITS = 1 << 15  # values from here on need 16 bits
@@ -44,7 +44,7 @@ def is_deep(image: Image.Image) -> bool:
     return any(";16" in str(tile.args) for tile in image.tile)
 
 
-def read(image: Image.Image, source: Path | bytes, bits: int | None) -> Image.Image:
+def read(image: Image.Image, source: Photograph | bytes, bits: int | None) -> Image.Image:
     """Return an image that `is_deep`, not loaded yet, in 8 bits.
 
     Args:
@@ -149,7 +149,7 @@ def _white(image: Image.Image, brightest: int, values: np.ndarray, said: int | N
     )
 
 
-def _colour(image: Image.Image, source: Path | bytes, said: Range | int | None, bits: int | None) -> Image.Image:
+def _colour(image: Image.Image, source: Photograph | bytes, said: Range | int | None, bits: int | None) -> Image.Image:
     """Return a colour image in 8 bits; the high bytes are right where white has 16 bits.
 
     Not so where one colour is transparent: only all of its 16 bits tell it from similar ones.

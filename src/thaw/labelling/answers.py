@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from thaw.core.store import Photograph
 from thaw.engines import flips, inference
 from thaw.prediction import deployed_model, stream
 
@@ -12,7 +13,7 @@ Answer = tuple[str, float] | tuple[None, None]
 
 
 def predict(
-    paths: Sequence[Path], model: Path, cache: Path, classes: Collection[str], bits: int | None
+    paths: Sequence[Photograph], model: Path, cache: Path, classes: Collection[str], bits: int | None
 ) -> list[Answer]:
     """Return the label and its calibrated probability for each photograph.
 

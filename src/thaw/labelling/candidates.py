@@ -14,6 +14,7 @@ from thaw.core import arrays
 from thaw.core.encodings import printable
 from thaw.core.errors import ThawError
 from thaw.core.progress import bar
+from thaw.core.store import Photograph
 from thaw.engines import inference
 from thaw.images import decoding, views
 from thaw.labelling.feature_cache import Entry, FeatureCache
@@ -40,7 +41,7 @@ class Network:
 class Photographs:
     """Photographs that could be read, in the order of their names, and those that could not."""
 
-    paths: list[Path] = field(default_factory=list)
+    paths: list[Photograph] = field(default_factory=list)
     hashes: list[str] = field(default_factory=list)  # SHA-256 of the files
     unread: dict[str, str] = field(default_factory=dict)  # path → why
     computed: int = 0  # those whose features were not in the cache
@@ -59,7 +60,7 @@ class _Read(NamedTuple):
     thumbnail: np.ndarray | None = None
 
 
-def read(items: Iterable[LoadedImage | Path], network: Network, cache: FeatureCache) -> Photographs:
+def read(items: Iterable[LoadedImage | Photograph], network: Network, cache: FeatureCache) -> Photographs:
     """Read photographs, and compute the features of those that the cache does not have.
 
     Args:
@@ -70,8 +71,8 @@ def read(items: Iterable[LoadedImage | Path], network: Network, cache: FeatureCa
     photographs = Photographs()
     waiting: list[_Read] = []
 
-    def load(path: Path) -> _Read:
-        if printable(path) != str(path):  # no table could name it
+    def load(path: Photograph) -> _Read:
+        if printable(str(path)) != str(path):  # no table could name it
             raise ThawError("its name is not UTF-8: rename it")
         content = path.read_bytes()
         sha256 = hashlib.sha256(content).hexdigest()
@@ -91,7 +92,7 @@ def read(items: Iterable[LoadedImage | Path], network: Network, cache: FeatureCa
                 if image.error is not None:
                     photographs.unread[image.path] = image.error
                     continue
-                photographs.paths.append(Path(image.path))
+                photographs.paths.append(image.source)
                 photographs.hashes.append(image.view.sha256)
                 if image.view.view is not None:
                     waiting.append(image.view)
@@ -111,8 +112,8 @@ def read(items: Iterable[LoadedImage | Path], network: Network, cache: FeatureCa
     return photographs
 
 
-def _once(items: Iterable[LoadedImage | Path]) -> Iterator[LoadedImage | Path]:
-    seen: set[LoadedImage | Path] = set()
+def _once(items: Iterable[LoadedImage | Photograph]) -> Iterator[LoadedImage | Photograph]:
+    seen: set[LoadedImage | Photograph] = set()
     for item in items:
         if item not in seen:
             seen.add(item)

@@ -1,19 +1,23 @@
 """The folder that a person labels from: a contact sheet, a table, and tasks for Label Studio."""
 
 import csv
+import hashlib
 import os
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from thaw.core import store
 from thaw.core.errors import ThawError
 from thaw.core.files import atomic_folder, write_json, write_text
+from thaw.core.store import Member, Photograph
 from thaw.images import views
 from thaw.labelling import label_studio
 from thaw.prediction.sheet import SIDE, Sheet
 from thaw.sources import table_reading
 
 TABLE, SHEET, TASKS, PAGE = "photographs.csv", "sheet.jpg", "label_studio_tasks.json", "label_studio_page.xml"
+PHOTOGRAPHS = "photographs"  # the folder of those that were in shards
 COLUMNS = ("rank", "path", "label", "given", "predicted", "probability", "score", "reason", "image_id", "sha256")
 ENCODING = {"encoding": "utf-8", "errors": "surrogateescape"}  # a path may hold any bytes
 
@@ -22,7 +26,7 @@ ENCODING = {"encoding": "utf-8", "errors": "surrogateescape"}  # a path may hold
 class Item:
     """A photograph to be looked at."""
 
-    path: Path  # absolute
+    path: Photograph  # absolute, or in a shard
     sha256: str  # of its file
     score: float
     reason: str
@@ -44,8 +48,10 @@ def write(
     classes: Sequence[str],
     taken: Collection[tuple[str, str]],
     bits: int | None = None,
-) -> Path:
-    """Write the folder, and return the one whose photographs Label Studio has to serve.
+) -> tuple[Path, Sequence[Item]]:
+    """Write the folder; return the one whose photographs Label Studio has to serve, and the items.
+
+    Photographs in shards become files in the folder, which the items that are returned name.
 
     Args:
         folder: is replaced, if all that lies in it is from an earlier call and no label in it is lost.
@@ -58,11 +64,13 @@ def write(
         ThawError: the folder holds something else, labels that were not taken, or a table that cannot be read.
     """
     check_replaceable(folder, taken)
+    sources = [item.path for item in items]
+    items = [replace(item, path=_file(item.path, folder)) for item in items]
     served = Path(os.path.commonpath([item.path.parent for item in items]))
     root = served.parent  # Label Studio serves only what lies in a folder inside the one that it is started with
     sheet, tasks = Sheet(), []
-    for rank, item in enumerate(items, start=1):
-        sheet.add(views.network_input(item.path, SIDE, "pad", bits), item.title, f"{rank} {item.path.name}")
+    for rank, (source, item) in enumerate(zip(sources, items, strict=True), start=1):
+        sheet.add(views.network_input(source, SIDE, "pad", bits), item.title, f"{rank} {item.path.name}")
         data = {key: _plain(value) for key, value in _row(rank, item).items() if key not in ("label", "rank")}
         tasks.append(label_studio.task(item.path, root, data, item.predicted, item.probability))
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +82,8 @@ def write(
         sheet.write(temporary / SHEET)
         write_json(temporary / TASKS, tasks)
         write_text(temporary / PAGE, label_studio.page(classes, ["reason"]))
-    return served
+        store.bring_out((source for source in sources if isinstance(source, Member)), temporary / PHOTOGRAPHS)
+    return served, items
 
 
 def check_replaceable(folder: Path, taken: Collection[tuple[str, str]]) -> None:
@@ -83,11 +92,17 @@ def check_replaceable(folder: Path, taken: Collection[tuple[str, str]]) -> None:
         return
     if not folder.is_dir():
         raise ThawError(f"--output {folder} is a file: give another name")
-    if others := sorted(entry.name for entry in folder.iterdir() if entry.name not in (TABLE, SHEET, TASKS, PAGE)):
-        raise ThawError(f"--output {folder} holds {others[0]}, which is not from an earlier call: give another name")
-    if not (folder / TABLE).exists():
+    written = (TABLE, SHEET, TASKS, PAGE, PHOTOGRAPHS)
+    has_table = (folder / TABLE).exists()
+    columns = table_reading.read(folder / TABLE, f"--output {folder}: {TABLE}").columns if has_table else {}
+    others = [entry for entry in folder.iterdir() if entry.name not in written]
+    hashes = set(columns.get("sha256") or [])
+    others += [file for file in (folder / PHOTOGRAPHS).rglob("*") if not _is_one_of(file, hashes)]
+    if others:
+        name = min(others).relative_to(folder)
+        raise ThawError(f"--output {folder} holds {name}, which is not from an earlier call: give another name")
+    if not has_table:
         return
-    columns = table_reading.read(folder / TABLE, f"--output {folder}: {TABLE}").columns  # however it was saved
     if (given := columns.get("label")) is None:
         raise ThawError(f"--output {folder}: {TABLE} has no column 'label' any more: give another name")
     for label, sha256 in zip(given, columns.get("sha256") or [""] * len(given), strict=True):
@@ -96,6 +111,16 @@ def check_replaceable(folder: Path, taken: Collection[tuple[str, str]]) -> None:
                 f"{folder / TABLE} has labels that were not taken, such as {label!r}: run `python src/label.py "
                 f"take {folder / TABLE}` first, or give another --output"
             )
+
+
+def _is_one_of(path: Path, hashes: Collection[str]) -> bool:
+    """Return whether a file has one of these SHA-256."""
+    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() in hashes
+
+
+def _file(photograph: Photograph, folder: Path) -> Path:
+    """Return where a photograph is, or is to be, as a file."""
+    return (folder / PHOTOGRAPHS / photograph.name).absolute() if isinstance(photograph, Member) else photograph
 
 
 def _row(rank: int, item: Item) -> dict[str, object]:

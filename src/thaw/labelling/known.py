@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from thaw.core import arrays, tables
 from thaw.core.errors import ThawError
 from thaw.core.files import read_json
+from thaw.core.store import Photograph, Photographs
 from thaw.features import examples
 
 
@@ -31,7 +32,7 @@ class Known:
         images: images.csv, sorted by id.
         image_ids: (n,) of those that have features.
         groups: (n,) near-duplicates share one.
-        paths: (n,) their files.
+        paths: (n,) where they are.
         hashes: (n,) SHA-256 of these.
         labels: (n,) their positions in the classes.
         weights: (n,).
@@ -42,7 +43,7 @@ class Known:
     images: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=tables.IMAGES))
     image_ids: NDArray[np.str_] = field(default_factory=lambda: np.empty(0, str))
     groups: NDArray[np.str_] = field(default_factory=lambda: np.empty(0, str))
-    paths: tuple[Path, ...] = ()
+    paths: tuple[Photograph, ...] = ()
     hashes: tuple[str, ...] = ()
     labels: NDArray[np.integer] = field(default_factory=lambda: np.empty(0, int))
     weights: NDArray[np.floating] = field(default_factory=lambda: np.empty(0))
@@ -61,13 +62,14 @@ def read(artifacts: Artifacts) -> Known:
             f"{artifacts.raw}/images.csv does not list the photograph {error.args[0]}: run `dvc repro`"
         ) from None
     features = arrays.open_rows(artifacts.features / "features.npy")
+    photographs = Photographs(artifacts.raw)
     plain = [arrays.pooled(block) for block in arrays.blocks(features, used.rows)]
     return Known(
         classes=examples.read_classes(artifacts.features),
         images=images,
         image_ids=used.image_ids,
         groups=used.groups,
-        paths=tuple(artifacts.raw / path for path in images["path"][order]),
+        paths=tuple(photographs[path] for path in images["path"][order]),
         hashes=tuple(images["sha256"][order]),
         labels=used.labels,
         weights=used.weights,

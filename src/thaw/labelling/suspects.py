@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from thaw.core import tables
 from thaw.core.errors import ThawError
+from thaw.core.store import Photographs
 from thaw.labelling import selection
 from thaw.labelling.hand_over import Item
 from thaw.labelling.known import Known
@@ -56,7 +57,7 @@ def find(known: Known, raw: Path, predictions: Path, count: int, judged: Collect
     if table["image_id"].to_list() != list(known.image_ids) or table["label"].to_list() != labels.tolist():
         raise ThawError(f"{predictions} and the features are not of one run: run `dvc repro`")
     answers = out_of_fold(known)
-    folder, paths = raw.resolve(), dict(known.images.select("image_id", "path").iter_rows())
+    photographs, paths = Photographs(raw.resolve()), dict(known.images.select("image_id", "path").iter_rows())
     items, absent, passed = [], 0, 0
     for i in np.argsort(table["self_confidence"].to_numpy(), kind="stable"):
         image_id, answer = str(known.image_ids[i]), int(answers[i].argmax())
@@ -67,7 +68,7 @@ def find(known: Known, raw: Path, predictions: Path, count: int, judged: Collect
         if image_id in judged:
             passed += 1
             continue
-        path = folder / paths[image_id]
+        path = photographs[paths[image_id]]
         if not path.exists():
             absent += 1
             continue

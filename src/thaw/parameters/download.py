@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, create_model, field_validator, model_validator
 
-from thaw.core.section import Section
+from thaw.core.section import Section, as_written
 from thaw.sources import class_names
 from thaw.sources.registry import SOURCES
 
@@ -14,7 +14,16 @@ class _ChosenSource(Section):
     bits: Annotated[int, Field(ge=8, le=16)] | None  # of values stored in 16 or 32 bits
     added: str | None  # a table of photographs that are taken beside those of the source
     corrections: str | None  # a table of wrong labels
+    shards: int | Literal["always"] | None  # see `sources.shards`
     new_classes: list[str]  # that added or corrected labels bring
+
+    @field_validator("shards", mode="before")
+    @classmethod
+    def _shards_is_a_number_of_photographs(cls, value: object) -> object:
+        is_number = isinstance(value, int) and not isinstance(value, bool)
+        if value in (None, "always") or (is_number and value >= 1):
+            return value
+        raise ValueError(f"download.shards should be null, always or a whole number from 1, not {as_written(value)}")
 
     @field_validator("new_classes", mode="after")
     @classmethod

@@ -5,7 +5,6 @@ that converts, and the versions of the libraries. The MAX_KEPT copies that were 
 """
 
 import contextlib
-import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -20,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from thaw.core import hashes
+from thaw.core import hashes, locks
 from thaw.core.errors import ThawError, missing
 from thaw.core.metrics_file import FINE_TUNED
 from thaw.core.task import SINGLE
@@ -171,18 +170,13 @@ def _cache_key(model: Path) -> str:
 
 @contextlib.contextmanager
 def _locked(cache: Path) -> Iterator[None]:
-    """Let one process at a time convert. The system releases the lock even if the process is killed."""
+    """Let one process at a time convert."""
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        folder = os.open(cache, os.O_RDONLY)
     except OSError as error:
         raise ThawError(f"the converted model cannot be kept in {cache}: {error.strerror}") from None
-    try:
-        with contextlib.suppress(OSError):  # some network file systems have no locks
-            fcntl.flock(folder, fcntl.LOCK_EX)
+    with locks.exclusive(cache):
         yield
-    finally:
-        os.close(folder)
 
 
 def _remove_unused(cache: Path) -> None:

@@ -4,6 +4,8 @@ The prediction for an image that cannot be read is its error. The others go on.
 """
 
 import argparse
+import fnmatch
+import functools
 import glob
 import importlib.util
 import os
@@ -11,7 +13,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain, repeat, tee
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from thaw.core import prefetch
+from thaw.core import prefetch, store
 from thaw.core.errors import ThawError
+from thaw.core.store import Member, Photograph
 from thaw.engines.inference import Run, rebatch
 from thaw.images.views import network_input
 from thaw.sources import formats
@@ -49,6 +51,7 @@ class LoadedImage:
     path: str
     view: np.ndarray | None = None  # (size, size, 3) uint8 RGB; or what `load_with` has read
     error: str | None = None
+    source: Photograph | None = None  # what was read
 
 
 @dataclass(frozen=True)
@@ -60,18 +63,21 @@ class Prediction:
     distance: float | None = None  # from the training images, if it is measured; see `ood`
 
 
-def expand(names: Iterable[str | LoadedImage], left_out: dict[Path, str] | None = None) -> Iterator[LoadedImage | Path]:
+def expand(
+    names: Iterable[str | LoadedImage], left_out: dict[Path, str] | None = None
+) -> Iterator[LoadedImage | Photograph]:
     """Yield the images that names stand for.
 
-    A name is a file, a folder with all that lies below it, or a pattern (`*.jpg`). A file may have any ending. In a
-    folder the files that are pictures by their content are taken, as in training (`formats.kind`), sorted by name,
-    before the subfolders. A name without any image is a LoadedImage with an error; one that has an error already is
-    passed on.
+    A name is a file, a folder with all that lies below it, or a pattern (`*.jpg`). A file may have any ending, and may
+    lie in a shard of its folder. In a folder the files that are pictures by their content are taken, as in training
+    (`formats.kind`), sorted by name, before the subfolders. A name without any image is a LoadedImage with an error;
+    one that has an error already is passed on.
 
     `left_out` receives the other files of folders, links to folders, and what is hidden or a leftover of a program,
     each with its reason.
     """
     left_out = {} if left_out is None else left_out
+    shards = functools.cache(_shards)
     for name in names:
         if isinstance(name, LoadedImage):
             yield name
@@ -79,19 +85,37 @@ def expand(names: Iterable[str | LoadedImage], left_out: dict[Path, str] | None 
         path = Path(name)
         if os.path.isdir(name):  # noqa: PTH112 - Path.is_dir raises on a name that the system refuses
             yield from _expand_folder(path, left_out)
-        elif not os.path.lexists(name) and glob.has_magic(name):
+        elif os.path.lexists(name):
+            yield path
+        elif members := shards(path.parent):
+            yield from _expand_members(path, members)
+        elif glob.has_magic(name):
             yield from _expand_pattern(name, left_out)
         else:
             yield path
 
 
-def _expand_pattern(pattern: str, left_out: dict[Path, str]) -> Iterator[LoadedImage | Path]:
+def _shards(folder: Path) -> store.Shards | None:
+    return store.Shards(folder) if store.has_shards(folder) else None
+
+
+def _expand_members(path: Path, shards: store.Shards) -> Iterator[LoadedImage | Photograph]:
+    """Yield the photographs in shards that a name stands for: a path as if they were files, or a pattern."""
+    if path.name in shards:
+        yield shards[path.name]
+    elif matching := fnmatch.filter(shards.names, path.name) if glob.has_magic(path.name) else []:
+        yield from map(shards.__getitem__, matching)
+    else:
+        yield path
+
+
+def _expand_pattern(pattern: str, left_out: dict[Path, str]) -> Iterator[LoadedImage | Photograph]:
     """Yield each image of a pattern once: `**` matches a folder and also what lies in it."""
     matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207 - absolute ones too
     if not matches:
         yield LoadedImage(pattern, error="no file matches")
     folders = {match for match in matches if os.path.isdir(match)}  # noqa: PTH112 - as above
-    yielded: set[LoadedImage | Path] = set()
+    yielded: set[LoadedImage | Photograph] = set()
     for match in matches:
         if match in folders and not folders.isdisjoint(match.parents):
             continue
@@ -102,7 +126,7 @@ def _expand_pattern(pattern: str, left_out: dict[Path, str]) -> Iterator[LoadedI
             yielded.add(item)
 
 
-def _expand_folder(folder: Path, left_out: dict[Path, str]) -> Iterator[LoadedImage | Path]:
+def _expand_folder(folder: Path, left_out: dict[Path, str]) -> Iterator[LoadedImage | Photograph]:
     is_empty = True
     errors: list[OSError] = []
 
@@ -118,7 +142,10 @@ def _expand_folder(folder: Path, left_out: dict[Path, str]) -> Iterator[LoadedIm
         passed |= {name: LEFTOVER for name in files if is_leftover(name, is_folder=False)}
         passed |= {name: LINK for name in folders if os.path.islink(os.path.join(root, name))}  # noqa: PTH114, PTH118
         folders[:] = sorted(name for name in folders if name not in passed)
-        for name in sorted(set(files) - passed.keys()):
+        if shards := _shards(Path(root)):
+            is_empty = False
+            yield from map(shards.__getitem__, shards.names)
+        for name in sorted(set(files) - passed.keys() - (shards.files if shards else set())):
             if why := _no_picture(Path(root, name)):
                 passed[name] = why
             else:
@@ -140,7 +167,9 @@ def _no_picture(path: Path) -> str:
     return "" if kind.is_picture else kind.problem
 
 
-def refuse_overwriting(items: Iterable[LoadedImage | Path], outputs: Iterable[Path]) -> Iterator[LoadedImage | Path]:
+def refuse_overwriting(
+    items: Iterable[LoadedImage | Photograph], outputs: Iterable[Path]
+) -> Iterator[LoadedImage | Photograph]:
     """Yield the items; raises ThawError at an image that one of the output files would overwrite."""
     existing = {os.path.realpath(path) for path in outputs if path.exists()}
     for item in items:
@@ -150,16 +179,16 @@ def refuse_overwriting(items: Iterable[LoadedImage | Path], outputs: Iterable[Pa
 
 
 def load_images(
-    items: Iterable[LoadedImage | Path], size: int, resize: str, bits: int | None = None
+    items: Iterable[LoadedImage | Photograph], size: int, resize: str, bits: int | None = None
 ) -> Iterator[LoadedImage]:
     """Yield each image as the network receives it, in order. An item that has an error already is passed on.
 
     `size`, `resize` and `bits` are those of `network_input`.
     """
-    return load_with(items, partial(network_input, size=size, resize=resize, bits=bits))
+    return load_with(items, functools.partial(network_input, size=size, resize=resize, bits=bits))
 
 
-def load_with(items: Iterable[LoadedImage | Path], read: Callable[[Path], Any]) -> Iterator[LoadedImage]:
+def load_with(items: Iterable[LoadedImage | Photograph], read: Callable[[Photograph], Any]) -> Iterator[LoadedImage]:
     """Yield each image with what `read` returns for its file as its view, in order.
 
     An item that has an error already is passed on. An error of `read` becomes the error of the image.
@@ -168,21 +197,21 @@ def load_with(items: Iterable[LoadedImage | Path], read: Callable[[Path], Any]) 
     allocator keeps freed memory for each thread, so each thread would come to hold the memory of a large image.)
     """
 
-    def read_view(path: Path) -> Any:
+    def read_view(path: Photograph) -> Any:
         return large_images.submit(read, path).result() if _is_large(path) else read(path)
 
-    def load(item: LoadedImage | Path) -> LoadedImage:
+    def load(item: LoadedImage | Photograph) -> LoadedImage:
         return item if isinstance(item, LoadedImage) else _load(item, read_view)
 
     with ThreadPoolExecutor(1) as large_images:
         yield from prefetch.map_in_order(load, items, os.cpu_count(), MAX_AHEAD)
 
 
-def _load(path: Path, read_view: Callable[[Path], Any]) -> LoadedImage:
+def _load(path: Photograph, read_view: Callable[[Photograph], Any]) -> LoadedImage:
     """Read an image. Any error becomes the error of the image."""
     try:
         _check_file(path)
-        return LoadedImage(str(path), view=read_view(path))
+        return LoadedImage(str(path), view=read_view(path), source=path)
     except ThawError as error:
         return LoadedImage(str(path), error=str(error).removeprefix(f"{path}: "))
     except OSError as error:
@@ -191,8 +220,10 @@ def _load(path: Path, read_view: Callable[[Path], Any]) -> LoadedImage:
         return LoadedImage(str(path), error=f"damaged ({type(error).__name__}: {error})")
 
 
-def _check_file(path: Path) -> None:
+def _check_file(path: Photograph) -> None:
     """Raise what is clearer than a decoder's error, and refuse what a decoder would show only a preview of."""
+    if isinstance(path, Member):
+        return  # `download` has checked it
     if path.exists() and not path.is_file():
         raise ThawError("not a file")  # reading a pipe or a device would never end
     check_kind(formats.kind(path))  # raises OSError, with a reason, for a missing permission or a name too long
@@ -208,9 +239,9 @@ def check_kind(kind: formats.Kind) -> None:
         raise ThawError(kind.problem)
 
 
-def _is_large(path: Path) -> bool:
+def _is_large(path: Photograph) -> bool:
     try:
-        with Image.open(path) as image:
+        with store.open_image(path) as image:
             return image.width * image.height > MAX_PARALLEL_PIXELS
     except Exception:
         return False  # `network_input` raises a better error

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from markupsafe import Markup
 
 from thaw.core.params import flatten
+from thaw.evaluation.measure import resamples_text
 from thaw.report import elements
 from thaw.report.results import Results, RunFacts
 
@@ -176,9 +177,8 @@ def write_provenance(results: Results) -> Markup:
         "percentiles of a bootstrap that draws whole groups, seeded; that of the calibration error inverts a test on "
         "it. "
     )
-    wanted, drawn = results.parameters["evaluate"]["bootstrap"], results.measured.resamples
-    if drawn < wanted:
-        method += f"So many photographs are tested that it has {drawn:,} resamples instead of {wanted:,}. "
+    if fewer := resamples_text(results.measured, results.parameters["evaluate"]["bootstrap"]):
+        method += f"{fewer[0].upper()}{fewer[1:]}. "
     if "test" not in results.health.counts:  # with folds
         method += (
             "Each photograph is answered by a model that has not seen its fold. All answers are counted together, as "

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from thaw.backbones.cut_points import FEATURES
 from thaw.core import tables
 from thaw.core.errors import ThawError
+from thaw.core.store import Photographs
 from thaw.engines import openvino_setup
 from thaw.evaluation import comparison, review
 from thaw.features import examples
@@ -71,7 +72,7 @@ class TrainingPhotographs:
             raise ThawError(f"{run.split} has no photographs of validation")
         self.far = min(FAR, floor(10_000 * len(distances) / (len(distances) + 1)) / 10_000)
         self.limit = ood.distance_limit(distances, self.far)
-        self._raw, self._description = raw, description
+        self._photographs, self._description = Photographs(raw), description
         self._ids = examples.read(run.features, run.split).split("train").image_ids
         split = tables.read(run.split, tables.SPLIT)
         labels = dict(split.select("image_id", "label").iter_rows())
@@ -115,5 +116,5 @@ class TrainingPhotographs:
 
     def _read_picture(self, image_id: str) -> bytes | None:
         path = self._paths.get(image_id)
-        pixels = path and review.load_image(self._raw / path, SIDE, self._description.resize)
+        pixels = path and review.load_image(self._photographs[path], SIDE, self._description.resize)
         return review.jpeg(pixels, SIDE)

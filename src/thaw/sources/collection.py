@@ -18,7 +18,7 @@ import polars as pl
 import polars.selectors as cs
 from PIL import Image
 
-from thaw.core import progress, tables
+from thaw.core import progress, store, tables
 from thaw.core.cache import Cache
 from thaw.core.encodings import printable
 from thaw.core.errors import ThawError
@@ -28,6 +28,7 @@ from thaw.images.pixel_values import UnknownDepthError
 from thaw.sources import formats
 from thaw.sources.base import ChangedError, FailingError, Listing, SourceImage, UnreachableError
 from thaw.sources.own_files import raise_if_lost
+from thaw.sources.shards import are_wanted, pack
 
 SAFE_ENDING = re.compile(r"\.[a-z0-9]{1,8}")  # of a file name; others are dropped, since the content says what it is
 # Training needs a probability for each view and class. Of 10,000 classes, the fewest that a split takes are 70,000
@@ -37,11 +38,16 @@ ROTATIONS = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270
 
 
 def collect(
-    listing: Listing, raw: Path, added: Listing | None = None, cache: Cache | None = None
+    listing: Listing,
+    raw: Path,
+    added: Listing | None = None,
+    cache: Cache | None = None,
+    shards: int | str | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Copy the images of a listing into `raw/images`; write `images.csv`, `labels.csv`, `missing.csv`, `source.json`.
 
-    To find damage, each image is decoded. The `cache` keeps the pixels for later stages.
+    To find damage, each image is decoded. The `cache` keeps the pixels for later stages. Of more images than `shards`,
+    see `shards.are_wanted`, the files become shards.
 
     Of each class, these are the first `listing.max_per_class` images that can be read: the next image in the listing
     replaces one that cannot. With several labels, they are so many that show a class, and so many that do not; each
@@ -90,6 +96,9 @@ def collect(
     images = images.with_columns(cs.starts_with("meta_").fill_null("")).sort("image_id")  # one part may lack a column
     left_out = sorted((image_id, _printable(file), reason) for image_id, (file, reason) in missing.items())
     left_out = pl.DataFrame(left_out, tables.MISSING, orient="row")
+    if are_wanted(shards, len(images)):
+        paths = images.select("image_id", "path").iter_rows()
+        pack(raw / store.FOLDER, {image_id: store.name(path) for image_id, path in paths})
     tables.write(images, raw / "images.csv")
     tables.write(_labels(image for image in every if image.image_id in by_id), raw / "labels.csv")
     tables.write(left_out, raw / "missing.csv")
@@ -98,14 +107,15 @@ def collect(
 
 
 def collected(raw: Path) -> set[str] | None:
-    """Return the names of the files that `collect` has written to `raw/images`, as its table says.
+    """Return the names of the files that `collect` has written to `raw/images`, as its table and its index say.
 
     None: the table is missing or damaged.
     """
     try:
-        return {path.removeprefix("images/") for path in tables.read_images(raw)["path"]}
+        names = {store.name(path) for path in tables.read_images(raw)["path"]}
     except ThawError:
         return None
+    return names | store.written_files(raw / store.FOLDER, names)
 
 
 def attribution(table: pl.DataFrame, images: list[SourceImage]) -> pl.DataFrame:

@@ -4,7 +4,6 @@ Kuznetsova et al., "The Open Images Dataset V4", IJCV 128 (2020); https://storag
 """
 
 import contextlib
-import fcntl
 import re
 from collections.abc import Iterator
 from functools import partial
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from thaw.core import locks
 from thaw.core.errors import ThawError
 from thaw.core.files import atomic_file
 from thaw.core.paths import named_path
@@ -153,14 +153,8 @@ def lock(params: OpenImages) -> Iterator[None]:
         cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ThawError(f"download.open_images.cache_dir {params.cache_dir} cannot be made: {error.strerror}") from None
-    with (cache / "lock").open("w") as file:  # the system releases the lock even if the process is killed
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"download: waiting for another download into {params.cache_dir}", flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError:  # some network file systems have no locks
-            pass
+    (cache / "lock").touch()
+    with locks.exclusive(cache / "lock", f"download: waiting for another download into {params.cache_dir}"):
         yield
 
 

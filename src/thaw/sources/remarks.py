@@ -2,9 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 
-from PIL import Image
+from thaw.core import store
+from thaw.core.store import Photograph
 
 FRAMES = "with several frames or pages, of which the first is used"
 PROFILE = "with a colour profile other than sRGB, which is not applied"
@@ -12,15 +12,15 @@ PROFILE = "with a colour profile other than sRGB, which is not applied"
 SRGB = [name.encode(encoding) for name in ("sRGB", "c2ci", "uRGB") for encoding in ("ascii", "utf-16-be")]
 
 
-def count(paths: Iterable[Path]) -> list[str]:
-    """Return a remark for each kind of content that some of the image files have and that is not used."""
-    counts = Counter(kind for path in paths for kind in _kinds(path))
+def count(photographs: Iterable[Photograph]) -> list[str]:
+    """Return a remark for each kind of content that some of the photographs have and that is not used."""
+    counts = Counter(kind for photograph in photographs for kind in _kinds(photograph))
     return [f"{counts[kind]:,} {kind}" for kind in (FRAMES, PROFILE) if counts[kind]]
 
 
-def _kinds(path: Path) -> list[str]:
+def _kinds(photograph: Photograph) -> list[str]:
     try:
-        with Image.open(path) as image:
+        with store.open_image(photograph) as image:
             # Phones keep a second exposure, or a map of the depth, in a JPEG (MPO): the first is the photograph.
             several = image.format != "MPO" and getattr(image, "n_frames", 1) > 1
             profile = image.info.get("icc_profile") or b""

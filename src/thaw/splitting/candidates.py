@@ -115,11 +115,12 @@ def hashes(thumbnails: np.ndarray, rows: np.ndarray, parts: list[Window]) -> lis
         coefficients = _coefficients(thumbnails, rows, part)
         if not result and len(rows) > MIN_IMAGES_FOR_MEDIAN:
             thresholds = np.median(coefficients, axis=0)
+        coefficients -= thresholds
         bits, certain = np.zeros((2, len(rows)), np.uint64)
-        for bit, values in enumerate((coefficients - thresholds).T):
+        for bit, values in enumerate(coefficients.T):
             bits |= (values > 0).astype(np.uint64) << np.uint64(bit)
             certain |= (np.abs(values) > MIN_MARGIN).astype(np.uint64) << np.uint64(bit)
-        result.append(Hashes(bits, certain, _directions(coefficients - thresholds) if many_images else None))
+        result.append(Hashes(bits, certain, _directions(coefficients) if many_images else None))
     return result
 
 
@@ -192,8 +193,12 @@ def _cosines(hashed: list[Hashes], found: np.ndarray) -> np.ndarray:
 
 def _directions(values: np.ndarray) -> np.ndarray:
     """Return rows (n, 63) as int8 of length 127: a quarter of the memory of float32."""
-    lengths = np.sqrt(np.einsum("ij,ij->i", values, values))[:, None]
-    return np.rint(127 * values / np.maximum(lengths, 1e-9)).astype(np.int8)
+    directions = np.empty(values.shape, np.int8)
+    for start in range(0, len(values), BLOCK_COSINES):
+        block = values[start : start + BLOCK_COSINES]
+        lengths = np.sqrt(np.einsum("ij,ij->i", block, block))[:, None]
+        directions[start : start + BLOCK_COSINES] = np.rint(127 * block / np.maximum(lengths, 1e-9))
+    return directions
 
 
 def _blocks(sizes: np.ndarray) -> Iterator[tuple[int, int]]:

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 
 from thaw.core.cache import Cache
+from thaw.core.store import Photograph
 from thaw.images import contact_sheet, decoding
 from thaw.parameters.split import HELD_OUT
 
@@ -30,16 +31,18 @@ def groups(images: pl.DataFrame) -> pl.DataFrame:
     return shared.select("group", "image_id", "path", "split", action=action)
 
 
-def write_sheet(paths: Sequence[Path], near_duplicates: Sequence[str], sheet: Path, cache: Cache | None = None) -> None:
+def write_sheet(
+    paths: Sequence[Photograph], near_duplicates: Sequence[str], sheet: Path, cache: Cache | None = None
+) -> None:
     """Write the largest groups of near-duplicates as a contact sheet, a row for each: a blank one if there are none.
 
     Args:
-        paths: of the image files.
+        paths: the photographs.
         near_duplicates: the group of each.
         sheet: the JPEG file to write.
         cache: of decoded pixels.
     """
-    members: dict[str, list[Path]] = {}
+    members: dict[str, list[Photograph]] = {}
     for path, group in zip(paths, near_duplicates, strict=True):
         members.setdefault(group, []).append(path)
     largest = sorted(members.items(), key=lambda item: (-len(item[1]), item[0]))[:MAX_GROUPS]

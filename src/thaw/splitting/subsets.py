@@ -1,22 +1,22 @@
 """Which photographs must be in a split: by the source's own subsets, or because they are newer than `split.after`."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
 
+from thaw.core.store import Photographs
 from thaw.splitting import times
 
 if TYPE_CHECKING:
     from thaw.parameters.split import Split
 
 
-def read(images: pl.DataFrame, raw: Path, params: "Split") -> pl.Series:
+def read(images: pl.DataFrame, photographs: Photographs, params: "Split") -> pl.Series:
     """Return the subset of each image, `train`, `validation` or `test`; empty if it may be in any split.
 
     Args:
         images: images.csv.
-        raw: Its folder.
+        photographs: Its photographs; only with `split.after` are they read.
         params: The section `split`.
 
     Raises:
@@ -28,5 +28,5 @@ def read(images: pl.DataFrame, raw: Path, params: "Split") -> pl.Series:
     params.check_subsets(subset)
     if params.after is None:
         return subset
-    newer = times.are_newer(images, raw, params.after, params.time)
+    newer = times.are_newer(images, photographs, params.after, params.time)
     return pl.select(pl.when(newer).then(pl.lit("test")).otherwise(pl.lit(""))).to_series()

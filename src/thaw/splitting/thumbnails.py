@@ -12,6 +12,7 @@ import numpy as np
 
 from thaw.core import progress
 from thaw.core.cache import Cache
+from thaw.core.store import Photograph
 from thaw.images import decoding
 
 SIDE = 64  # pixels. With 32, the prints of two T-shirts look the same.
@@ -38,13 +39,13 @@ def thumbnail(pixels: np.ndarray) -> np.ndarray:
     return small
 
 
-def read(paths: Sequence[Path], folder: Path, cache: Cache | None = None, bits: int | None = None) -> np.ndarray:
-    """Return the thumbnails of image files, (n,) of THUMBNAIL, read-only. Shows its progress.
+def read(paths: Sequence[Photograph], folder: Path, cache: Cache | None = None, bits: int | None = None) -> np.ndarray:
+    """Return the thumbnails of photographs, (n,) of THUMBNAIL, read-only. Shows its progress.
 
     Args:
-        paths: of the files.
-        folder: where they lie, in a file without a name that is gone when the process ends. Those of a million images
-            need 4.6 GB there, and no memory.
+        paths: the photographs.
+        folder: where the thumbnails lie, in a file without a name that is gone when the process ends. Those of a
+            million images need 4.6 GB there, and no memory.
         cache: of decoded pixels.
         bits: of values in 16 bits, where a file does not say it.
 
@@ -65,7 +66,7 @@ def read(paths: Sequence[Path], folder: Path, cache: Cache | None = None, bits: 
         return np.memmap(file, THUMBNAIL, mode="r", shape=(len(paths),)) if len(paths) else np.empty(0, THUMBNAIL)
 
 
-def _read(path: Path, cache: Cache | None, bits: int | None) -> np.ndarray:
+def _read(path: Photograph, cache: Cache | None, bits: int | None) -> np.ndarray:
     if bits is not None:
         return thumbnail(decoding.decode(path, MIN_DECODED_SIDE, bits))
     return thumbnail(decoding.read(path, MIN_DECODED_SIDE, cache))

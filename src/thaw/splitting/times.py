@@ -1,23 +1,23 @@
 """When photographs were taken, and which are newer than a given time: `split.after`."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import polars as pl
-from PIL import ExifTags, Image
+from PIL import ExifTags
 
-from thaw.core import columns, dates
+from thaw.core import columns, dates, store
 from thaw.core.errors import ThawError
+from thaw.core.store import Photograph, Photographs
 
 EXIF = "exif"
 
 
-def are_newer(images: pl.DataFrame, raw: Path, after: str | float, where: str) -> pl.Series:
+def are_newer(images: pl.DataFrame, photographs: Photographs, after: str | float, where: str) -> pl.Series:
     """Say of each image whether its time is later than `after`: see `dates.newer`.
 
     Args:
         images: images.csv.
-        raw: Its folder.
+        photographs: Its photographs.
         after: `split.after`.
         where: `split.time`: `exif`, what the camera wrote into each file; or the name of a column `meta_…`.
 
@@ -31,20 +31,20 @@ def are_newer(images: pl.DataFrame, raw: Path, after: str | float, where: str) -
         newer = dates.newer(images[column].fill_null("").to_list(), ids, after, column)
     else:
         try:
-            newer = dates.newer(_exif(images, raw), ids, after, "EXIF")
+            newer = dates.newer(_exif(images, photographs), ids, after, "EXIF")
         except ThawError as error:
             raise ThawError(f"{error}; split.time names a column with them instead") from None
     return pl.Series(newer, dtype=pl.Boolean)
 
 
-def _exif(images: pl.DataFrame, raw: Path) -> Sequence[str]:
+def _exif(images: pl.DataFrame, photographs: Photographs) -> Sequence[str]:
     """Return when the camera took each photograph, as it wrote it; empty if the file does not say it."""
-    return [_taken(raw / path) for path in images["path"]]
+    return [_taken(photographs[path]) for path in images["path"]]
 
 
-def _taken(path: Path) -> str:
+def _taken(photograph: Photograph) -> str:
     try:
-        with Image.open(path) as image:
+        with store.open_image(photograph) as image:
             text = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.DateTimeOriginal)
     except Exception:  # damaged EXIF raises errors of many types
         return ""

@@ -18,7 +18,7 @@ from thaw.core import kernels
 
 PACKAGES = (
     "dvc", "keras", "tensorflow", "openvino", "numpy", "scipy", "scikit-learn", "polars", "pillow",
-    "opencv-python-headless", "onnxruntime", "ai-edge-litert", "fiftyone",
+    "opencv-python-headless", "onnxruntime", "ai-edge-litert", "fiftyone", "ray",
 )  # fmt: skip
 FLAGS = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16")  # of the processor, that results or speed depend on
 SECONDS = 60  # for each command: `dvc status` reads the tables of hashes of all outputs

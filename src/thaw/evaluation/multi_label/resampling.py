@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from thaw.evaluation.multi_label.pairs import Pairs
-from thaw.evaluation.resampling import MIN_RESAMPLES, Resampling, areas_by_sorting, blocks, draw, interval, sum_by
+from thaw.evaluation.resampling import MIN_RESAMPLES, Resampling, SortedScores, blocks, draw, interval, sum_by
 from thaw.evaluation.scored import confidence_bins
 
 Array = NDArray[np.float64]
@@ -146,7 +146,8 @@ def _areas(scores: Array, truth: NDArray[np.bool_], weights: Array, group: NDArr
     """Return AREAS (r,) of pairs (m,), NaN where all are present, or all absent."""
     if truth.all() or not truth.any():
         return {name: np.full(times.shape[1], np.nan) for name in AREAS}
-    parts = [areas_by_sorting(scores, truth, counts) for _, counts in _counts(weights, group, times)]
+    in_order = SortedScores.of(scores, truth)
+    parts = [in_order.areas(counts) for _, counts in _counts(weights, group, times)]
     areas = (np.concatenate(values, axis=1)[0] for values in zip(*parts, strict=True))
     return dict(zip(AREAS, areas, strict=True))
 

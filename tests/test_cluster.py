@@ -1,0 +1,379 @@
+"""Other machines compute the same bytes: two nodes of Ray, of one core each, both on this machine.
+
+What goes wrong in a node is done to it by a module that Python imports at the start of each of its workers. It looks
+for files in a folder: one that is called `pause` holds every worker that opens a photograph.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import drawn_views
+import numpy as np
+import pytest
+from drawn_views import IMAGE
+
+from thaw.cluster import blocks, machines, shared_store
+from thaw.cluster.blocks import Blocks
+from thaw.cluster.machines import Machines
+from thaw.cluster.shared_store import Folder
+from thaw.core.errors import ThawError
+from thaw.core.kept_rows import KEY_BYTES
+from thaw.engines import openvino_setup
+from thaw.features import extraction
+from thaw.features.extraction import PlannedViews
+
+IN_WORKERS = """
+    import errno, importlib.metadata, os, pathlib, sys, time
+
+    flags = pathlib.Path(os.environ["FLAGS"])
+
+    def watch(event, arguments):
+        if event != "open" or not isinstance(arguments[0], (str, os.PathLike)):
+            return
+        path = os.fspath(arguments[0])
+        if path.endswith(".png") and os.path.exists(path):
+            if (flags / "blind").exists():
+                raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+            if (flags / "die").exists() and (flags / "die").read_text() in path:
+                os._exit(9)
+            if (flags / "pause").exists() and "p0" not in path:  # which every machine opens before the work
+                (flags / f"paused-{os.environ['NODE']}-{os.getpid()}").touch()
+                while (flags / "pause").exists():
+                    time.sleep(0.02)
+        if path.endswith(".partial") and (flags / f"full-{os.environ['NODE']}").exists():
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    sys.addaudithook(watch)
+    if "OTHER_VERSION" in os.environ:
+        version = importlib.metadata.version
+        importlib.metadata.version = lambda name: "1.0" if name == "openvino" else version(name)
+"""
+NOBODY = "127.0.0.1:1"
+SRC = str(Path(machines.__file__).parents[2])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Seven drawn images, and a small network."""
+    folder = tmp_path_factory.mktemp("cluster")
+    drawn_views.draw(folder)
+    ov, opset = openvino_setup.ov, openvino_setup.ov.opset13
+    image = opset.parameter([-1, -1, -1, 3], np.float32, name="image")
+    weights = np.random.default_rng(1).normal(size=(3, 8)).astype(np.float32)
+    cut = opset.relu(opset.matmul(image, opset.constant(weights), False, False))
+    features = opset.reduce_mean(cut, opset.constant([1, 2]), keep_dims=False)
+    cut.output(0).get_tensor().set_names({"cut"})
+    features.output(0).get_tensor().set_names({"features"})
+    openvino_setup.write(ov.Model([cut, features], [image], "network"), folder / "backbone.xml")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(folder):
+    return extract(folder)
+
+
+def extract(folder: Path, cluster: Machines | None = None) -> bytes:
+    """Return the array of the features as bytes."""
+    dataset = replace(drawn_views.dataset(folder), machines=cluster)
+    run = extraction.engine(folder, "features", IMAGE)
+    others = extraction.elsewhere(dataset, folder, "features", IMAGE)
+    with tempfile.TemporaryDirectory() as scratch:
+        output = Path(scratch, "features.npy")
+        extraction.extract(PlannedViews(dataset, IMAGE), run, output, others=others)
+        return output.read_bytes()
+
+
+class Nodes:
+    """A cluster, whose nodes are raylets on this machine."""
+
+    def __init__(self, flags: Path):
+        from ray.cluster_utils import Cluster
+
+        self._flags, self._cluster, self._nodes = flags, Cluster(), {}
+
+    @property
+    def address(self) -> str:
+        return self._cluster.address
+
+    def add(self, name: str, **environment: str) -> None:
+        environment |= {"PYTHONPATH": str(self._flags), "FLAGS": str(self._flags), "NODE": name}
+        head = {} if self._nodes else {"include_dashboard": False}
+        self._nodes[name] = self._cluster.add_node(
+            num_cpus=1, node_ip_address="127.0.0.2", node_name=name, object_store_memory=80_000_000,
+            include_log_monitor=False, env_vars=environment, **head,
+        )  # fmt: skip
+
+    def kill(self, name: str) -> None:
+        self._cluster.remove_node(self._nodes.pop(name), allow_graceful=False)
+
+    def close(self) -> None:
+        self._cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    """The address of a bucket of moto's S3 server, on loopback."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with pytest.MonkeyPatch.context() as patch:
+        settings = {"ENDPOINT_URL": f"http://127.0.0.1:{port}", "MAX_ATTEMPTS": "2", "DEFAULT_REGION": "us-east-1"}
+        for name, value in (settings | {"ACCESS_KEY_ID": "test", "SECRET_ACCESS_KEY": "test"}).items():
+            patch.setenv(f"AWS_{name}", value)
+        yield "s3://team/outputs"
+    server.kill()
+    server.wait()
+
+
+@pytest.fixture(scope="module")
+def nodes(bucket, tmp_path_factory):
+    flags = tmp_path_factory.mktemp("flags")
+    (flags / "sitecustomize.py").write_text(textwrap.dedent(IN_WORKERS))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", "of-these-tests" * 3)
+        patch.setenv("RAY_worker_niceness", "0")  # else all other work of the machine goes before it
+        pytest.importorskip("ray", reason="without Ray: uv pip install --require-hashes -r requirements-ray.txt")
+        nodes = Nodes(flags)  # Ray has read the variables when it was imported
+        nodes.flags = flags
+        nodes.add("first")
+        nodes.add("second")
+        yield nodes
+        nodes.close()
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(machines, "BLOCK_VIEWS", 1)  # one photograph each
+
+
+@pytest.fixture
+def cluster(nodes, small_blocks, tmp_path):
+    return Machines(nodes.address, str(tmp_path / "store"))
+
+
+@contextlib.contextmanager
+def flag(nodes, name: str, text: str = ""):
+    (nodes.flags / name).write_text(text)
+    yield
+    (nodes.flags / name).unlink()
+    for path in nodes.flags.glob("paused-*"):
+        path.unlink()
+
+
+def block_count(folder: Path) -> int:
+    return len([path for path in (folder / "store").glob("outputs/*/*") if not path.name.startswith(".")])
+
+
+def test_two_machines_compute_the_same_bytes_and_the_next_run_finds_them(
+    folder, expected, cluster, nodes, tmp_path, capfd
+):
+    assert extract(folder, cluster) == expected
+    assert "were computed on 2 machines" in capfd.readouterr().err
+    assert block_count(tmp_path) == 7 and not any((tmp_path / "store" / "probes").iterdir())
+    assert extract(folder, Machines(NOBODY, str(tmp_path / "store"))) == expected  # nobody is asked
+
+
+def test_a_full_disk_of_one_machine_is_said_and_the_other_one_computes_its_blocks(
+    folder, expected, cluster, nodes, capfd
+):
+    results = []
+    with flag(nodes, "pause"):  # the disk becomes full when the work has begun
+        work = threading.Thread(target=lambda: results.append(extract(folder, cluster)))
+        work.start()
+        wait_for_both(nodes)
+        (nodes.flags / "full-second").touch()
+    work.join(60)
+    (nodes.flags / "full-second").unlink()
+    assert results == [expected]
+    assert "a block is tried again" in (said := capfd.readouterr().err) and "No space left on device" in said
+
+
+def wait_for_both(nodes) -> dict[str, int]:
+    """Wait until a worker of both nodes pauses. Returns the process of each, by the name of the node."""
+    for _ in range(3000):
+        paused = {path.name.split("-")[1]: int(path.name.split("-")[2]) for path in nodes.flags.glob("paused-*")}
+        if len(paused) == 2:
+            return paused
+        time.sleep(0.02)
+    pytest.fail("no worker of one of the nodes has begun")
+
+
+def test_a_block_that_kills_its_workers_ends_the_work_and_what_is_done_stays(
+    folder, expected, cluster, nodes, tmp_path
+):
+    with flag(nodes, "die", "p5.png"), pytest.raises(ThawError) as caught:
+        extract(folder, cluster)
+    assert "p5.png) failed 3 times: its worker died" in str(caught.value)
+    assert 0 < block_count(tmp_path) < 7 and "outputs are in" in str(caught.value)
+    assert extract(folder, cluster) == expected
+
+
+def test_machines_that_see_no_photographs_get_them_and_a_bucket_holds_the_outputs(
+    folder, expected, nodes, small_blocks, bucket
+):
+    import boto3
+
+    boto3.client("s3").create_bucket(Bucket="team")
+    with flag(nodes, "blind"):
+        assert extract(folder, Machines(nodes.address, bucket)) == expected
+    stored = boto3.client("s3").list_objects_v2(Bucket="team")["Contents"]
+    assert len(stored) == 7 and all(entry["Key"].startswith("outputs/outputs/") for entry in stored)
+
+
+def test_a_folder_that_a_machine_does_not_see_is_said_before_the_work(folder, nodes, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ThawError, match=r"node \w{6}\) does not see /proc/self/cwd/store \(THAW_STORE\)"):
+        extract(folder, Machines(nodes.address, "/proc/self/cwd/store"))
+    assert not any(path.is_file() for path in tmp_path.rglob("*"))
+
+
+def test_a_wrong_token_is_one_line(folder, nodes, tmp_path):
+    program = (
+        "import sys; sys.path[:0] = sys.argv[4:]; import test_cluster\n"
+        "test_cluster.extract(test_cluster.Path(sys.argv[1]), test_cluster.Machines(*sys.argv[2:4]))"
+    )
+    arguments = [str(folder), nodes.address, str(tmp_path), SRC, str(Path(__file__).parent)]
+    environment = os.environ | {"RAY_AUTH_TOKEN": "another" * 6}
+    command = [sys.executable, "-c", program, *arguments]
+    last = subprocess.run(command, env=environment, capture_output=True, text=True).stderr.strip().splitlines()[-1]
+    assert "ThawError: THAW_EXECUTOR" in last and "another token than this machine" in last
+
+
+def test_a_machine_with_another_version_is_said_before_the_work(folder, cluster, nodes, tmp_path):
+    nodes.add("other", OTHER_VERSION="1")
+    with pytest.raises(ThawError, match=r"would compute other bytes: it has another OpenVINO: 1\.0, not \d"):
+        extract(folder, cluster)
+    nodes.kill("other")
+    assert block_count(tmp_path) == 0
+
+
+def test_a_machine_that_is_killed_in_the_middle_changes_no_byte(folder, expected, cluster, nodes, capfd):
+    results = []
+    with flag(nodes, "pause"):
+        work = threading.Thread(target=lambda: results.append(extract(folder, cluster)))
+        work.start()
+        worker = wait_for_both(nodes)["second"]
+        nodes.kill("second")
+        os.kill(worker, signal.SIGKILL)  # with its machine
+    work.join(100)
+    assert results == [expected]
+    assert "a block is tried again: its worker died" in capfd.readouterr().err
+
+
+# --- Without a cluster ---
+
+
+def test_without_the_variable_this_machine_computes(monkeypatch):
+    monkeypatch.delenv(machines.EXECUTOR, raising=False)
+    assert machines.of_environment() is None
+    monkeypatch.setenv(machines.EXECUTOR, "local")
+    assert machines.of_environment() is None
+
+
+@pytest.mark.parametrize(
+    ("address", "shared", "message"),
+    [
+        ("ray", "/mnt/store", "THAW_EXECUTOR should be HOST:PORT"),
+        ("ray://host:10001", "/mnt/store", "THAW_EXECUTOR should be HOST:PORT"),
+        ("host:6379", "", "THAW_EXECUTOR needs THAW_STORE"),
+    ],
+)
+def test_settings_that_are_not_right_are_one_line(monkeypatch, address, shared, message):
+    monkeypatch.setenv(machines.EXECUTOR, address)
+    monkeypatch.setenv(shared_store.VARIABLE, shared)
+    with pytest.raises(ThawError, match=message):
+        machines.of_environment()
+
+
+def test_nobody_at_the_address_is_one_line(folder, tmp_path):
+    pytest.importorskip("ray", reason="without Ray: uv pip install --require-hashes -r requirements-ray.txt")
+    with pytest.raises(ThawError, match=f"nobody answers at {NOBODY}"):
+        extract(folder, Machines(NOBODY, str(tmp_path)))
+
+
+def test_without_ray_one_line_names_the_hashed_requirements(folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ThawError, match=r"needs the package ray: run .*-r requirements-ray\.txt"):
+        extract(folder, Machines(NOBODY, str(tmp_path)))
+
+
+def test_too_little_room_in_the_store_is_said_before_the_work(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(Folder, "free", lambda self: 100)
+    with pytest.raises(ThawError, match=r"need 0 kB in .* \(THAW_STORE\), but 0 kB are free"):
+        extract(folder, Machines(NOBODY, str(tmp_path)))
+
+
+def test_pixels_and_other_engines_are_computed_here(folder):
+    dataset = replace(drawn_views.dataset(folder), machines=Machines(NOBODY, "unused"))
+    assert extraction.elsewhere(dataset, folder, None, IMAGE) is None
+    assert extraction.elsewhere(dataset, folder, "cut", replace(IMAGE, engine="tensorflow")) is None
+
+
+# --- Blocks ---
+
+
+@pytest.fixture
+def two_blocks(tmp_path):
+    """A store with two blocks of rows, their keys, and the rows."""
+    generator, opened = np.random.default_rng(0), Folder(tmp_path)
+    keys = generator.integers(0, 256, (5, KEY_BYTES), np.uint8)
+    rows = generator.normal(size=(5, 2, 3)).astype(np.float16)
+    for part in (slice(0, 3), slice(3, 5)):
+        name, content = blocks.pack(keys[part], rows[part])
+        opened.write(f"outputs/kind/{name}", content)
+    return opened, keys, rows
+
+
+def test_rows_are_found_by_their_keys_in_any_order(two_blocks):
+    opened, keys, rows = two_blocks
+    kept = Blocks(opened, "outputs/kind", (2, 3), rows.dtype)
+    wanted = [4, 0, 2, 1, 3, 3]
+    found = kept.find(keys[wanted])
+    np.testing.assert_array_equal(np.concatenate(list(kept.read(found))), rows[wanted], strict=True)
+    assert (kept.find(keys ^ 1) < 0).all()
+
+
+def test_what_is_no_block_is_not_read(two_blocks):
+    opened, keys, rows = two_blocks
+    opened.write("outputs/kind/strange-7", b"of another program")
+    opened.write("outputs/kind/README", b"")
+    assert (Blocks(opened, "outputs/kind", (2, 3), rows.dtype).find(keys) >= 0).all()
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-40], lambda data: data[:-9] + b"damaged!!", lambda data: data + b"0"]
+)
+def test_a_damaged_block_is_said_and_removed(two_blocks, damage):
+    opened, keys, rows = two_blocks
+    first, second = opened.names("outputs/kind")
+    content = opened.read(f"outputs/kind/{first}")
+    opened.write(f"outputs/kind/{first}", damage(content))
+    kept = Blocks(opened, "outputs/kind", (2, 3), rows.dtype)
+    with pytest.raises(ThawError, match="was damaged and is removed: run again"):
+        list(kept.read(kept.find(keys)))
+    assert opened.names("outputs/kind") == [second]
+
+
+def test_a_folder_is_not_made_where_the_store_is_not_mounted(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        Folder(tmp_path / "unmounted").write("outputs/kind/block", b"")
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_bucket_that_is_not_there_is_one_line(folder, bucket):
+    with pytest.raises(ThawError, match=r"THAW_STORE cannot be used: s3://absent: .*NoSuchBucket"):
+        extract(folder, Machines(NOBODY, "s3://absent"))
