@@ -1,5 +1,6 @@
 """Benchmarks measure the last commit. They print what they leave out and run the rest."""
 
+import argparse
 import json
 import os
 import sys
@@ -355,3 +356,9 @@ def test_what_a_photograph_costs_among_more_is_a_ratio():
     columns, rows = million.table(measured, [100, 1000])
     assert columns[1:] == [("100", "{:,}"), ("1,000", "{:,}"), ("one of 1,000 by one of 100", "{:.2f}")]
     assert rows == [["`evaluate`: page", 1, 12, 1.24], ["`evaluate`: peak memory, MB", 50, 100, None]]
+
+
+def test_a_step_that_was_measured_at_this_commit_is_not_measured_again(tmp_path):
+    kept = {"commit": results.COMMIT, "values": {"page": 1.5, million.MEMORY: 50}}
+    (tmp_path / "evaluate.json").write_text(json.dumps(kept))
+    assert million.measure("evaluate", tmp_path, 100, argparse.Namespace()) == kept["values"]
