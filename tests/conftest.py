@@ -43,7 +43,10 @@ needs_bfloat16 = pytest.mark.skipif(
     reason="TensorFlow aborts: on AVX-512 it multiplies bfloat16 by oneDNN, which AVX2 kernels cannot; "
     "THAW_KERNELS=native pytest tests/test_loop.py tests/test_folding.py runs it",
 )
-SLOW = ("pipeline", "experiments", "building", "loop", "remotes", "cluster", "export", "inputs", "network", "extended", "edits")
+SLOW = (
+    "pipeline", "experiments", "building", "loop", "remotes", "cluster", "export", "inputs", "network", "extended",
+    "edits",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):
