@@ -212,6 +212,18 @@ def test_the_neighbours_of_many_images_take_little_memory():
     assert peak < 200e6  # all pairs are 400 MB
 
 
+def test_the_votes_of_many_images_are_counted_in_blocks():
+    train_features, labels = clusters(60, 0)
+    train, features = labelled(labels, features=train_features), clusters(20_000, 1)[0]
+    tracemalloc.start()
+    probabilities = comparison.neighbour_probabilities(train, features, 3, 50)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 12e6  # the votes of all images are 36 MB
+    ends = [comparison.neighbour_probabilities(train, part, 3, 50) for part in (features[:3000], features[-3000:])]
+    np.testing.assert_allclose(probabilities[[*range(3000), *range(-3000, 0)]], np.concatenate(ends), rtol=1e-6)
+
+
 def test_neighbours_are_looked_for_among_a_draw_where_there_are_many():
     labels = np.arange(50) % 2
     train = labelled(labels, np.arange(50.0), np.arange(50.0)[:, None])

@@ -30,7 +30,16 @@ class LabelledFeatures:
         if len(self.labels) <= count:
             return self
         rows = np.sort(np.random.default_rng(seed).choice(len(self.labels), count, replace=False))
-        return LabelledFeatures(self.features[rows], self.labels[rows], self.weights[rows])
+        return LabelledFeatures(read_features(self.features, rows), self.labels[rows], self.weights[rows])
+
+
+def read_features(features: NDArray[np.floating] | arrays.Rows, rows: NDArray[np.integer]) -> NDArray[np.floating]:
+    """Return rows of the features, read in blocks: of a memory map, no more than a block is in memory at a time.
+
+    Of rows that lie apart, each takes up to 64 KB of the map with it.
+    """
+    chosen = arrays.Rows(features, rows)
+    return np.concatenate([chosen[first : first + BLOCK_IMAGES] for first in range(0, max(1, len(rows)), BLOCK_IMAGES)])
 
 
 def mcnemar(hits_a: NDArray[np.bool_], hits_b: NDArray[np.bool_]) -> dict[str, int | float]:
@@ -152,7 +161,7 @@ def neighbour_probabilities(
     """Return probabilities by the vote of the k nearest training images, after `nearest_training`.
 
     A neighbour's vote weighs as its label does. One vote more is given out by the frequencies of the training labels:
-    it settles ties, and no class has the probability 0 only because k is small.
+    it settles ties, and no class has the probability 0 only because k is small. Votes are counted in blocks of images.
 
     Args:
         train: the training images.
@@ -163,11 +172,15 @@ def neighbour_probabilities(
     Returns:
         (n, classes) float64.
     """
-    near, _ = nearest_training(train.features, features, k)
-    votes = train.weights[near].astype(np.float64)
-    cells = np.arange(len(near))[:, None] * classes + train.labels[near]
-    counts = np.bincount(cells.ravel(), votes.ravel(), minlength=len(near) * classes).reshape(len(near), classes)
-    return (counts + _frequencies(train, classes)) / (votes.sum(axis=1, keepdims=True) + 1)
+    frequencies, probabilities = _frequencies(train, classes), np.empty((len(features), classes))
+    for start in range(0, len(features), BLOCK_IMAGES):
+        near, _ = nearest_training(train.features, features[start : start + BLOCK_IMAGES], k)
+        votes = train.weights[near].astype(np.float64)
+        cells = np.arange(len(near))[:, None] * classes + train.labels[near]
+        counts = np.bincount(cells.ravel(), votes.ravel(), minlength=len(near) * classes).reshape(len(near), classes)
+        block = (counts + frequencies) / (votes.sum(axis=1, keepdims=True) + 1)
+        probabilities[start : start + BLOCK_IMAGES] = block
+    return probabilities
 
 
 def choose_neighbours(

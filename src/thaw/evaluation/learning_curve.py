@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from thaw.core import progress
 from thaw.core.tables import EVALUATED
 from thaw.evaluation import forecast
+from thaw.evaluation.comparison import read_features
 from thaw.evaluation.forecast import Forecast, Part
 from thaw.evaluation.scored import Row
 from thaw.features.examples import Examples, training_weights
@@ -77,10 +78,10 @@ def measure_learning_curve(
             train, validation, test = drawn_from.train, drawn_from.validation, drawn_from.test
             part = train.take(_draw(train, share, np.random.default_rng([seed, size, draw])))
             weights = training_weights(part, head.class_weight)
-            path = fit_path(Samples(features[part.rows].astype(np.float32), part.labels, weights), head.Cs)
-            fits = until_worse(path, features[validation.rows], validation)
+            samples = Samples(read_features(features, part.rows).astype(np.float32), part.labels, weights)
+            fits = until_worse(fit_path(samples, head.Cs), read_features(features, validation.rows), validation)
             best, *_ = min(fits, key=lambda fitted: fitted[1])
-            hits = best.probabilities(features[test.rows]).argmax(axis=1) == test.labels
+            hits = best.probabilities(read_features(features, test.rows)).argmax(axis=1) == test.labels
             parts[-1].append(Part(len(part), draw % len(rounds), hits, test.groups, test.weights))
         rows.append(_row(parts[-1], draws if share < 1 else 1))
     return LearningCurve(rows, forecast.extrapolate(parts, available))
