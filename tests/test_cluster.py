@@ -186,6 +186,7 @@ def test_two_machines_compute_the_same_bytes_and_the_next_run_finds_them(
 ):
     assert extract(folder, cluster) == expected
     assert "were computed on 2 machines" in capfd.readouterr().err
+    assert print.__module__ == "builtins"  # Ray has not replaced it
     assert block_count(tmp_path) == 7 and not any((tmp_path / "store" / "probes").iterdir())
     assert extract(folder, Machines(NOBODY, str(tmp_path / "store"))) == expected  # nobody is asked
 

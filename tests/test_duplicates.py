@@ -129,6 +129,16 @@ def test_two_photographs_that_differ_in_one_place_only_stay_apart():
     assert group({"a": photograph(3), "b": to_pixels(other)}) == {"a": "a", "b": "b"}
 
 
+def test_detail_that_a_brighter_copy_has_lost_does_not_count_but_white_in_its_place_does():
+    pixels = photograph(3).astype(float)
+    sky, detail = (slice(0, 70), slice(None)), (photograph(5)[:70] - 128.0) / 3
+    bright, grey, white = pixels.copy(), pixels.copy(), pixels.copy()
+    bright[sky], grey[sky], white[sky] = 225 + detail, 170 + detail, 255
+    pairs = {"clipped": (bright, bright + 30), "too dark": (255 - bright, 225 - bright), "painted": (grey, white)}
+    groups = {name: group(dict(zip("ab", map(to_pixels, pair), strict=True))) for name, pair in pairs.items()}
+    assert {name: pair["b"] for name, pair in groups.items()} == {"clipped": "a", "too dark": "a", "painted": "b"}
+
+
 def test_two_photographs_of_one_printed_garment_are_near_duplicates():
     first = shirt((40, 60, 180), 3)
     turned = cv2.warpAffine(

@@ -1,5 +1,6 @@
 """Folds are stratified, keep groups whole, and move few photographs when few change; groups and times of one's own."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -513,6 +514,7 @@ def test_the_line_after_a_run_counts_every_photograph(run_stage, monkeypatch, ca
     Path("reports").mkdir(exist_ok=True)
     scores = {"accuracy": 0.8, **{f"accuracy_weighted{end}": 0.8 for end in ("", "_low", "_high")}}
     monkeypatch.setattr(result, "read_json", lambda _: {"fine_tuned": {"test": scores}})
+    monkeypatch.setattr(sys, "argv", ["result.py"])
     capsys.readouterr()
     result.main()
     line = "result: 80.0% of the 40 photographs, each tested by a model that had not seen it, are right (95% interval "

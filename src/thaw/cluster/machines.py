@@ -300,6 +300,7 @@ def _connected(address: str) -> Iterator[ModuleType]:
     Raises ThawError if the package is missing, or if no cluster lets this machine in.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_TQDM_PATCH_PRINT", "0")  # else it replaces `print` in this process
     os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")  # else it waits for minutes for what is no cluster
     try:
         import ray

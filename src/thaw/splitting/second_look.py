@@ -39,6 +39,7 @@ FINE, COARSE = 2.0, 5.0  # Gaussian blurs in pixels: detail finer than the first
 MARGIN = 4  # pixels at the border that are not compared: a line that ends there may be cut off
 MAX_GAIN = 2.0  # of the contrast of all blocks together
 MAX_COLOUR_GAIN = 1.4
+MIN_LIGHT, MAX_LIGHT = 3.0, 252.0  # grey levels beyond these are clipped: too dark or too bright for the camera
 COLOUR_BLUR = 1.0  # pixels of the colour: where two colours meet, a fraction of a pixel is a large difference
 
 ALIGNING_BLUR, ALIGNING_FINE, ALIGNING_STEPS = 1.2, 1.0, 50
@@ -92,7 +93,8 @@ def differences(first: np.ndarray, second: np.ndarray, placing: np.ndarray) -> t
     blocks = pixels > (SIDE // BLOCKS) ** 2 / 3
     if blocks.sum() < MIN_BLOCKS:
         return None
-    a, b = _detail(first_look.placed(first["luma"], placing)), _detail(second["luma"].astype(np.float32))
+    a, b = _equally_clipped(first_look.placed(first["luma"], placing), second["luma"].astype(np.float32), shown)
+    a, b = _detail(a), _detail(b)
     a[~shown], b[~shown] = 0, 0
     pixels = pixels[blocks]
     energy_a, energy_b, common = (_by_block(product)[blocks] / pixels for product in (a * a, b * b, a * b))
@@ -103,6 +105,24 @@ def differences(first: np.ndarray, second: np.ndarray, placing: np.ndarray) -> t
     worst = np.sort(np.sqrt(difference) / (np.sqrt(energy) + NOISE_LEVEL))[-WORST_BLOCKS:].mean()
     overall = np.sqrt(difference.mean()) / (np.sqrt(energy.mean()) + NOISE_LEVEL)
     return float(worst), float(overall), _colour_difference(first["chroma"], second["chroma"], placing)
+
+
+def _equally_clipped(a: np.ndarray, b: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Clip each of two images where the other one is: what was too bright or too dark there has lost its detail.
+
+    The light of one is that of the other times a factor, plus a shift, by the pixels that neither has clipped.
+    """
+    lit = shown & (np.minimum(a, b) > MIN_LIGHT) & (np.maximum(a, b) < MAX_LIGHT)
+    if not lit.any():
+        return a, b
+    factor = np.clip((b[lit].std() + 0.5) / (a[lit].std() + 0.5), 1 / MAX_GAIN, MAX_GAIN)
+    shift = b[lit].mean() - factor * a[lit].mean()
+    bounds = []
+    for other, black, white in ((b, -shift / factor, (255 - shift) / factor), (a, shift, 255 * factor + shift)):
+        low = black if other[shown].min() <= MIN_LIGHT else -np.inf
+        high = white if other[shown].max() >= MAX_LIGHT else np.inf
+        bounds.append((low, high))
+    return np.clip(a, *bounds[0]), np.clip(b, *bounds[1])
 
 
 def _colour_difference(first: np.ndarray, second: np.ndarray, placing: np.ndarray) -> float:
