@@ -32,6 +32,7 @@ from thaw.core.kept_rows import KEY_BYTES
 from thaw.engines import openvino_setup
 from thaw.features import extraction
 from thaw.features.extraction import PlannedViews
+from thaw.sources import shards
 
 IN_WORKERS = """
     import errno, importlib.metadata, os, pathlib, sys, time
@@ -237,6 +238,13 @@ def test_machines_that_see_no_photographs_get_them_and_a_bucket_holds_the_output
         assert extract(folder, Machines(nodes.address, bucket)) == expected
     stored = boto3.client("s3").list_objects_v2(Bucket="team")["Contents"]
     assert len(stored) == 7 and all(entry["Key"].startswith("outputs/outputs/") for entry in stored)
+
+
+def test_machines_read_photographs_in_a_shard(folder, expected, cluster, tmp_path, capfd):
+    sharded = shutil.copytree(folder, tmp_path / "sharded")
+    shards.pack(sharded / "raw" / "images", {path.stem: path.name for path in (folder / "raw/images").iterdir()})
+    assert not list(sharded.rglob("*.png")) and extract(sharded, cluster) == expected
+    assert "were computed on 2 machines" in capfd.readouterr().err
 
 
 def test_a_folder_that_a_machine_does_not_see_is_said_before_the_work(folder, nodes, monkeypatch, tmp_path):
