@@ -1,7 +1,7 @@
 """The machines of a Ray cluster, on which the frozen layers run instead of on this one.
 
-THAW_EXECUTOR and THAW_STORE in the environment name the cluster and what its machines share. No parameter does: where
-outputs are computed changes none of them, so it is to rerun no stage.
+THAW_EXECUTOR and THAW_STORE in the environment name the cluster and what its machines share. They are no parameters:
+where outputs are computed changes no byte, so no stage has to run again.
 """
 
 import contextlib
@@ -208,14 +208,14 @@ class _Run:
             raise  # a fault of Thaw's own
         except self._ray.exceptions.RayError as error:  # the worker, or its machine, has died
             reason = f"its worker died ({type(error).__name__}: {' '.join(str(error).split())[:150]})"
-            outcome = None
-        if outcome is not None and outcome.name:
-            self._done[outcome.where] += len(work.block.keys)
-            return True
-        if outcome is not None:
-            reason = f"{outcome.where}: {outcome.unfit or outcome.failed}"
+            is_unfit = False
+        else:
+            if outcome.name:
+                self._done[outcome.where] += len(work.block.keys)
+                return True
+            reason, is_unfit = f"{outcome.where}: {outcome.unfit or outcome.failed}", bool(outcome.unfit)
             work.failed_on.add(outcome.node)
-        if work.tries < TRIES and not (outcome is not None and outcome.unfit):
+        if work.tries < TRIES and not is_unfit:
             say(f"a block is tried again: {reason}")
             return False
         names = ", ".join(work.block.names[:3]) + (", …" if len(work.block.names) > 3 else "")
