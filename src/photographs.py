@@ -21,6 +21,7 @@ from thaw.core import params, progress, store, tables
 from thaw.core.errors import ThawError, run
 from thaw.core.paths import named_path
 from thaw.core.section import Section
+from thaw.core.task import MULTI
 from thaw.experiments import params_edit
 from thaw.guide import place, settings, summary, survey, time_needed
 from thaw.inputs import outputs
@@ -47,6 +48,11 @@ def main() -> None:
 def prepare(text: str) -> None:
     """Look at the photographs of the path `text`, print what is found and chosen, and write it to params.yaml."""
     before = params.load(PARAMS)  # a mistake that was there before is not the photographs'
+    if before.task == MULTI:
+        raise ThawError(
+            "task: multi is not prepared by this command, which is for photographs of one label each: for several, set "
+            "download.table as docs/guides/several-labels.md says, then run `make repro`; for one, set task: single"
+        )
     source, path = place.find(text)
     written = outputs.declared(PIPELINE)
     outputs.check_apart([Named("PHOTOS", path, "photographs")], written)

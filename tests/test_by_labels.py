@@ -81,6 +81,14 @@ def test_a_split_of_ones_own_stays_and_what_shares_a_group_with_it_is_left_out_o
     assert kept.null_count() == 0 and kept[1] == "train"
 
 
+def test_what_is_marked_to_train_only_trains_where_others_may_be_in_any_split():
+    images, labels = drawn(group=2)
+    images = images.with_columns(subset=pl.Series(["train", "", "", ""] * 100))
+    split = by_labels.draw(images, labels, CLASSES, section())
+    assert set(split.gather_every(4)) == set(split.gather_every(4, offset=1)) == {"train"}
+    assert set(split) == {"train", "validation", "test"}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -41,6 +41,7 @@ def photographs(labels: str, groups: dict[int, str] | None = None, own: dict[int
             "group": [(groups or {}).get(i, image_id) for i, image_id in enumerate(ids)],
             "own_group": [(own or groups or {}).get(i, "") for i in range(len(ids))],
             "subset": "",
+            "is_added": False,
         },
         schema_overrides={"subset": pl.String},
     )
@@ -208,6 +209,12 @@ def test_auto_takes_a_split_that_is_there_or_one_split_where_a_group_is_most_of_
         None,
         "split.folds: auto keeps the split that was given with the photographs",
     )
+    marked = table.with_columns(subset=pl.Series(["train", ""] * 50))  # the others may be tested, these may not
+    assert folds.choose(marked, parameters(folds="auto")).count is None
+    with pytest.raises(
+        ThawError, match=r"^split\.folds: 5 and photographs that are marked to train exclude one another"
+    ):
+        folds.choose(marked, parameters(folds=5))
     one_group = photographs("ab" * 50, dict.fromkeys(range(90), "site"))
     choice = folds.choose(one_group, parameters(folds="auto"))
     assert choice == (

@@ -171,6 +171,33 @@ def test_what_a_person_has_set_is_kept_and_said(project, capsys):
         assert f"  {line} stays, as you set it\n" in output
 
 
+def test_squash_that_a_person_has_set_is_kept(project, capsys):
+    edit(image__resize="squash")
+    photographs.prepare(str(classes(project.parent / "mine")))
+    assert settings()["image.resize"] == "squash"
+    assert "  image.resize: squash stays, as you set it (auto would suit" in capsys.readouterr().out
+
+
+def test_several_labels_are_not_prepared_and_that_is_said(project):
+    table = {"download__source": "table", "download__table__path": "x.csv", "download__table__unlisted": "absent"}
+    edit(task="multi", augment__preset="upright", **table)
+    before = Path("params.yaml").read_bytes()
+    with pytest.raises(ThawError, match=r"^task: multi is not prepared by this command, .*several-labels\.md"):
+        photographs.prepare(str(classes(project.parent / "mine")))
+    assert Path("params.yaml").read_bytes() == before
+
+
+def test_a_table_that_marks_what_is_to_train_leaves_the_others_to_the_draw(project, capsys):
+    mine = classes(project.parent / "mine", count=20)
+    rows = [f"{path.relative_to(mine)},{path.parent.name},{'train' if int(path.stem) % 2 else ''}"
+            for path in sorted(mine.rglob("*.png"))]  # fmt: skip
+    (mine / "labels.csv").write_text("path,label,split\n" + "\n".join(rows) + "\n")
+    photographs.prepare("../mine/labels.csv")
+    output = capsys.readouterr().out
+    assert "  split: your own, 20 train; validation and test drawn from the others: " in output
+    assert "split.folds: null → auto (your own split is taken)" in output
+
+
 def test_what_a_person_set_after_the_first_call_is_kept_even_if_the_solar_cells_have_it(project, capsys):
     mine = classes(project.parent / "mine")
     photographs.prepare(str(mine))

@@ -224,6 +224,21 @@ def test_subsets_that_name_training_alone_leave_the_rest_to_the_draw():
     assert draw(table.with_columns(subset=pl.lit("train"))) == draw(table)
 
 
+def test_what_is_marked_to_train_only_trains_where_others_may_be_in_any_split():
+    marked = dict.fromkeys(range(0, 400, 2), "train")
+    drawn = draw(photographs("a" * 400, {0: "same", 1: "same"}, marked))
+    assert {drawn[f"photograph-{i:04d}"] for i in (*marked, 1)} == {"train"}
+    assert abs(sum(split == "test" for split in drawn.values()) - 0.25 * 200) <= 1
+    table = photographs("ab" * 200, subsets=marked)
+    later = table.with_columns(is_added=pl.col("subset") == "")  # what was labelled since never has a subset
+    assert draw(later) == draw(later.with_columns(subset=pl.lit("")))
+
+
+def test_a_class_of_which_all_is_marked_to_train_is_named():
+    with pytest.raises(ThawError, match=r"'a' has too few images to split: 30, .*; 30 are marked to train; at "):
+        draw(photographs("a" * 30 + "b" * 30, subsets=dict.fromkeys(range(30), "train")))
+
+
 # Classes too small
 
 
@@ -243,6 +258,13 @@ def test_the_number_of_images_that_the_error_names_is_enough(validation, test):
     for seed in range(20):
         numbers = counts(photographs("a" * 200 + "b" * enough), validation=validation, test=test, seed=seed)
         assert min(numbers["b"].values()) >= 1
+
+
+def test_folds_are_pointed_at_where_they_need_fewer_images():
+    with pytest.raises(ThawError, match=r"nor are near-duplicates; split\.folds: 3 would do with what there is$"):
+        draw(photographs("a" * 100 + "bbb"))
+    with pytest.raises(ThawError, match=r"nor are near-duplicates$"):
+        draw(photographs("a" * 100 + "bb"))
 
 
 def test_a_class_in_one_group_is_too_small():

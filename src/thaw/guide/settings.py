@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from thaw.core.section import Section
 from thaw.guide.survey import Survey
 from thaw.parameters.augment import AUTO, CANDIDATES
-from thaw.parameters.split import HELD_OUT
 from thaw.splitting import folds
 
 SQUARE = 1.05  # up to this ratio of the sides, all ways to a square are nearly the same
@@ -63,7 +62,7 @@ def choose(survey: Survey, split: Section) -> list[Choice]:
         resize, why = "auto", f"the middle square of {width}×{height} would leave out {lost:.0%}: validation decides"
     choices = [
         Choice("augment.preset", AUTO, f"the head decides between {' and '.join(CANDIDATES)}, on validation"),
-        Choice("image.resize", resize, why, also=("crop", "squash", "auto")),
+        Choice("image.resize", resize, why, also=("crop", "auto")),
     ]
     if split.after is None:
         overrides = ("split.validation", "split.test")
@@ -72,7 +71,7 @@ def choose(survey: Survey, split: Section) -> list[Choice]:
 
 
 def _why_folds(survey: Survey, split: Section) -> str:
-    if split.keep_subsets and any(survey.subset_counts.get(name) for name in HELD_OUT):
+    if split.keep_subsets and survey.has_own_split:
         return "your own split is taken"
     if len(survey.used) >= folds.FOLDS_BELOW:
         return f"one split, as there are {folds.FOLDS_BELOW:,} photographs or more"

@@ -16,6 +16,7 @@ from thaw.core.columns import ADDED
 from thaw.core.encodings import printable
 from thaw.core.errors import ThawError
 from thaw.images import decoding
+from thaw.parameters.split import HELD_OUT
 from thaw.sources import formats
 from thaw.sources.base import Listing, SourceImage, UnreachableError, known_columns
 from thaw.sources.own_files import raise_if_lost
@@ -61,6 +62,12 @@ class Survey:
         """How many photographs their owner put into each split; empty if nobody did."""
         counts = Counter(image.meta.get("subset", "") for image in self.used)
         return {name: counts[name] for name in tables.SPLITS if counts[name]} if any(counts.keys() - {""}) else {}
+
+    @cached_property
+    def has_own_split(self) -> bool:
+        """Whether some photographs must be in validation or test; or in training, where others may be anywhere."""
+        subsets = {image.meta.get("subset", "") for image in self.used}
+        return not subsets.isdisjoint(HELD_OUT) or {"train", ""} <= subsets
 
     @cached_property
     def group_sizes(self) -> Counter:

@@ -11,6 +11,7 @@ from thaw.sources.base import is_one_line
 
 JOINERS = dict.fromkeys(map(ord, "\u200c\u200d\ufe0e\ufe0f"))
 MAX_NAMED = 4  # names in a message
+ZEROS = re.compile(r"(?<![\d.,])0+(?=\d)")  # before a number: 01
 JOINING = re.compile(r"[;,|/&+]")  # what may stand between several classes in one name
 
 
@@ -45,8 +46,8 @@ def fault(name: str) -> str:
 
 
 def check(classes: Iterable[str], what: str) -> list[str]:
-    """Return warnings about classes that differ in case, spaces, hyphens or kinds of characters alone, or have unseen
-    characters.
+    """Return warnings about classes that differ in case, spaces, hyphens, zeros before a number or kinds of characters
+    alone, or have unseen characters.
 
     Args:
         classes: their names, composed.
@@ -115,4 +116,4 @@ def _appearance(name: str) -> str:
 
 def _likeness(name: str) -> str:
     plain = seen(unicodedata.normalize("NFKC", name).casefold()).translate(JOINERS)
-    return re.sub(r"[\s_\-\u2010-\u2015]+", " ", plain).strip()
+    return ZEROS.sub("", re.sub(r"[\s_\-\u2010-\u2015]+", " ", plain).strip())

@@ -10,7 +10,7 @@ from thaw.core.encodings import shown
 from thaw.core.errors import ThawError
 from thaw.sources.class_names import listed
 from thaw.sources.formats import Kind
-from thaw.sources.own_files import PLAIN_SUBSETS, is_labelled, is_unlabelled, subset_of
+from thaw.sources.own_files import PLAIN_SUBSETS, is_labelled, is_unlabelled, names_no_class, subset_of
 
 IN_NO_CLASS = "in no folder of a class"
 UNLABELLED = "in a folder of photographs without a label"
@@ -126,6 +126,10 @@ def read(root: Folder, what: str) -> Layout:
     else:
         _add_classes(root, "", layout)
         _warn_of_equal_folders(root, layout)
+        _warn_of_unused_split(root, layout)
+    names = {name for folder, name, _ in layout.classes if folder.has_pictures and names_no_class(name)}
+    if len(names) > 1:
+        layout.warnings.append(f"{listed(sorted(map(shown, names)))} count as classes: is this what photographs show?")
     return layout
 
 
@@ -236,6 +240,15 @@ def _warn_of_equal_folders(root: Folder, layout: Layout) -> None:
     if len(inside) > 1 and len(set(inside)) == 1 and len(inside[0]) > 1:
         names, within = listed([folder.shown for folder in root.parts]), listed(sorted(map(shown, inside[0])))
         layout.warnings.append(f"{names} are the classes, although each holds the same folders: {within}")
+
+
+def _warn_of_unused_split(root: Folder, layout: Layout) -> None:
+    """Warn if some classes hold folders of a split, which is used only where all hold nothing else."""
+    parts = [part.name for folder in root.parts for part in folder.parts]
+    subsets = {name: subset_of(name)[0] for name in parts if not subset_of(name)[1]}
+    if len(set(subsets.values()) - {""}) > 1 and not layout.warnings:
+        names = listed(sorted(shown(name) for name, subset in subsets.items() if subset))
+        layout.warnings.append(f"{names} in the classes are no split, as not every class holds such folders alone")
 
 
 def _no_class(folder: Folder) -> str:

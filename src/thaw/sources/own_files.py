@@ -28,6 +28,10 @@ FILLERS = {  # words in the name of a subset's folder that say nothing: train_se
 }  # fmt: skip
 ENDS = re.compile(r"(?<=.)(set|data|images|imgs)$")  # as in trainset
 OWN_META = {"subset": "split", "group": "group"}  # columns `meta_…` of images.csv → what a person calls them
+BESIDE = {  # words in the names of folders that lie beside photographs, with what is known of each of them
+    "mask", "masks", "label", "labels", "annotation", "annotations", "segmentation", "segmentations", "trimap",
+    "trimaps", "groundtruth", "ground", "truth", "gt", "segmentationclass", "segmentationobject",
+}  # fmt: skip
 UNLABELLED = {"unlabelled", "unlabeled", "unsup", "unsupervised", "unlab", "nolabel"}
 UNPREDICTED = {"pred", "predict", "prediction", "predictions", "inference", "submission"}  # beside a split
 
@@ -118,6 +122,12 @@ def is_unlabelled(name: str, split: bool = False) -> bool:
     """Return whether a folder of this name holds photographs without a label; `split`: it lies beside a split."""
     words = [word for word in _words(name) if word not in FILLERS]
     return "".join(words) in UNLABELLED or (split and not (UNLABELLED | UNPREDICTED).isdisjoint(words))
+
+
+def names_no_class(name: str) -> bool:
+    """Return whether a folder of this name holds photographs of any class, or what is known of them, such as masks."""
+    words = [ENDS.sub("", word) for word in _words(name)]
+    return bool(words) and {*words} <= FILLERS | BESIDE | {"jpeg", "jpg", "png"}
 
 
 def is_labelled(name: str) -> bool:

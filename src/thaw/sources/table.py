@@ -105,7 +105,10 @@ def find(params: Table) -> Listing:
     images = with_unique_ids([source_image(row, image_id(row.file, 8), columns) for row in photographs])
     images += [source_image(row, row_id(row), {}) for row in rows if row.left_out in (NO_PATH, NO_LABEL, REPEATED)]
 
-    ignored = [column or "one without a name" for column in content.columns if column not in columns.values()]
+    unused = [column for column in content.columns if column not in columns.values()]
+    if likely := [column for column in unused if looks_like_split(content.columns[column])]:
+        warnings.append(f"{shortened(likely)} looks like a split, and is not used: the column should be called split")
+    ignored = [column or "one without a name" for column in unused]
     ignored = [f"{column} (only for task: multi)" if column.lower() in OF_SEVERAL else column for column in ignored]
     notes = [f"ignored columns: {shortened(ignored)}"] if ignored else []
     notes += forms + class_names.composition_notes(content.columns[columns["label"]]) + split_notes(content, columns)
@@ -182,6 +185,12 @@ def split_notes(content: table_reading.Table, columns: dict[str, str]) -> list[s
     values = sorted(set(content.columns[columns["split"]]) - {""}) if "split" in columns else []
     renamed = [f"{value} as {subset_of(value)[0]}" for value in values if value.lower() not in PLAIN_SUBSETS]
     return [f"values that count as a split: {class_names.listed(renamed)}"] if renamed else []
+
+
+def looks_like_split(values: list[str] | None) -> bool:
+    """Return whether the values of a column are names of splits, of two or more."""
+    subsets = {subset_of(value) for value in set(values or []) - {""}}
+    return len(subsets) > 1 and all(subset and not rest for subset, rest in subsets)
 
 
 def locate(rows: list[Row], root: Path) -> list[str]:

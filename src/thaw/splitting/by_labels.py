@@ -14,6 +14,7 @@ from thaw.core.errors import ThawError
 from thaw.core.label_values import ABSENT, PRESENT, LabelValues, lacking
 from thaw.core.tables import SPLITS
 from thaw.parameters.split import HELD_OUT
+from thaw.splitting.subsets import must_train
 
 if TYPE_CHECKING:
     from thaw.parameters.split import Split
@@ -30,7 +31,7 @@ def draw(images: pl.DataFrame, labels: LabelValues, classes: Sequence[str], para
     are drawn once more with another order, up to MAX_DRAWS times.
 
     An image whose `subset` is `validation` or `test` stays in that split, and none joins it there. The other images of
-    its group are left out, or train (`split.duplicates_across`).
+    its group are left out, or train (`split.duplicates_across`). If some images have no subset, those of `train` train.
 
     Args:
         images: The columns `image_id`, `group` and `subset`.
@@ -50,13 +51,16 @@ def draw(images: pl.DataFrame, labels: LabelValues, classes: Sequence[str], para
     ids = images["image_id"].to_list()
     names, group = np.unique(images["group"].to_numpy().astype(str), return_inverse=True)
     is_with_kept = np.bincount(group, is_kept, len(names)) > 0
+    must = np.bincount(group, must_train(images["subset"]).to_numpy(), len(names)) > 0
+    is_drawn = ~is_with_kept & ~must
     counts = _counts(labels, group, len(names))
     found: list[tuple[str, str, str]] = []  # what is missing in each draw
     for number in range(MAX_DRAWS):
         seed = f"{params.seed}/{number}" if number else str(params.seed)
         assigned = np.full(len(names), None, object)
-        assigned[~is_with_kept] = _stratified(counts[~is_with_kept], _order(ids, group, seed)[~is_with_kept],
-                                              np.bincount(group)[~is_with_kept], kept, params)  # fmt: skip
+        assigned[must & ~is_with_kept] = "train"
+        assigned[is_drawn] = _stratified(counts[is_drawn], _order(ids, group, seed)[is_drawn],
+                                         np.bincount(group)[is_drawn], kept, params)  # fmt: skip
         splits = np.where(is_kept, subset, assigned[group])
         if params.duplicates_across == "keep":
             splits[splits == None] = "train"  # noqa: E711 - an array is compared

@@ -15,6 +15,7 @@ from thaw.core.columns import check_each_is_in_a_group
 from thaw.core.errors import ThawError
 from thaw.parameters.split import HELD_OUT, MIN_FOLDS
 from thaw.splitting.own_groups import MAX_FRACTION, largest
+from thaw.splitting.subsets import must_train
 
 if TYPE_CHECKING:
     from thaw.parameters.split import Split
@@ -37,12 +38,12 @@ def choose(images: pl.DataFrame, params: "Split") -> Choice:
     """Say how many folds `split.folds` asks for: with `groups`, one for each group.
 
     Args:
-        images: The columns `label`, `group`, `subset` and, with `groups`, `own_group`.
+        images: The columns `label`, `group`, `subset`, `is_added` and, with `groups`, `own_group`.
         params: The section `split`.
 
     Raises:
-        ThawError: A class has fewer groups than there are folds, one group has over half of the images, or own groups
-            are missing, too few or too many.
+        ThawError: A class has fewer groups than there are folds, one group has over half of the images, own groups are
+            missing, too few or too many, or images are marked to train while others may be in any split.
     """
     if params.folds is None:
         return Choice(None, "")
@@ -51,8 +52,14 @@ def choose(images: pl.DataFrame, params: "Split") -> Choice:
     group, size = largest(images)
     too_large = size > MAX_FRACTION * len(images)  # where it tests, less than half would train
     of_one_group = f"{size / len(images):.0%} of the photographs are of one group ({group})"
+    are_marked = must_train(images["subset"], images["is_added"]).any()
+    if are_marked and params.folds != "auto":
+        raise ThawError(
+            f"{name} and photographs that are marked to train exclude one another, since each fold is tested: set "
+            "split.folds: null, or split.keep_subsets: false to divide all photographs anew"
+        )
     if params.folds == "auto":
-        if images["subset"].is_in(HELD_OUT).any():
+        if are_marked or images["subset"].is_in(HELD_OUT).any():
             return Choice(None, f"{name} keeps the split that was given with the photographs")
         if len(images) >= FOLDS_BELOW:
             return Choice(None, f"{name} takes one split from {FOLDS_BELOW:,} photographs on")

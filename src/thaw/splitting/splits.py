@@ -8,8 +8,10 @@ import polars as pl
 
 from thaw.core.errors import ThawError
 from thaw.core.tables import SPLITS
-from thaw.parameters.split import HELD_OUT
+from thaw.parameters.split import HELD_OUT, MIN_FOLDS
+from thaw.splitting.folds import AUTO_FOLDS
 from thaw.splitting.own_groups import MAX_FRACTION, largest
+from thaw.splitting.subsets import must_train
 
 if TYPE_CHECKING:
     from thaw.parameters.split import Split
@@ -31,7 +33,7 @@ def draw(images: pl.DataFrame, params: "Split") -> pl.Series:
 
     An image whose `subset` is `validation` or `test` stays in that split, and none joins it there. The other images of
     its group are left out, or train (`split.duplicates_across`). A split that no subset names is drawn from the groups
-    without such an image.
+    without such an image; if some images have no subset, from those alone, and what is of `train` trains.
 
     Args:
         images: The columns `image_id`, `label`, `group`, `own_group`, `stratum`, `subset` and `is_added`.
@@ -43,12 +45,19 @@ def draw(images: pl.DataFrame, params: "Split") -> pl.Series:
     Raises:
         ThawError: A split has no image of a class.
     """
-    images = images.with_columns(order=images["image_id"].map_elements(lambda i: _hash(params.seed, i), pl.String))
+    images = images.with_columns(
+        order=images["image_id"].map_elements(lambda i: _hash(params.seed, i), pl.String),
+        must_train=must_train(images["subset"], images["is_added"]),
+    )
     is_kept = pl.col("subset").is_in(HELD_OUT)
     kept = images.filter(is_kept)["subset"].unique().to_list()
     groups = images.sort("is_added", "order").group_by("group", maintain_order=True)
     groups = groups.agg(
-        pl.first("order", "stratum", "label"), size=pl.len(), is_kept=is_kept.any(), is_added=pl.col("is_added").all()
+        pl.first("order", "stratum", "label"),
+        pl.col("must_train").any(),
+        size=pl.len(),
+        is_kept=is_kept.any(),
+        is_added=pl.col("is_added").all(),
     )
     fractions = {split: 0.0 if split in kept else getattr(params, split) for split in HELD_OUT}
     pool = groups.filter(~pl.col("is_kept"))
@@ -56,7 +65,7 @@ def draw(images: pl.DataFrame, params: "Split") -> pl.Series:
     if params.added == "train":
         others = (~pl.col("is_added")).sum().over("label")
         is_later = pl.col("is_added") & (others >= _min_images(params))
-    later = pool.filter(is_later).select("group", split=pl.lit("train"))
+    later = pool.filter(is_later | pl.col("must_train")).select("group", split=pl.lit("train"))
     pool = pool.join(later, on="group", how="anti").with_columns(oversized=_is_oversized(fractions, params))
     oversized = pool.filter("oversized").select("group", split=pl.lit("train"))
     assigned = pl.concat([later, oversized, _drawn_in_order(pool.filter(~pl.col("oversized")), fractions)])
@@ -127,10 +136,16 @@ def _check_every_class(images: pl.DataFrame, kept: Collection[str], params: "Spl
     number = class_counts["len"].sum()
     is_most = size > 1 and size > MAX_FRACTION * number
     of_one_group = f"; {size:,} are of one group ({group}), which is never divided" if is_most else ""
+    marked = images.filter((pl.col("label") == label) & pl.col("must_train")).height
+    of_train = f"; {marked:,} are marked to train" if marked else ""
+    fewest = images.group_by("label").agg(pl.col("group").n_unique())["group"].min()
+    enough_for_folds = fewest >= MIN_FOLDS and params.after is None and not (kept or marked or is_most)
+    remedy = f"; split.folds: {min(AUTO_FOLDS, fewest)} would do with what there is" if enough_for_folds else ""
     raise ThawError(
         f"the class {label!r} has too few images to split: {number}, of which none are in "
-        f"{' and '.join(missing)}{of_one_group}; at split.validation {params.validation} and split.test {params.test} "
-        f"a class needs at least {_min_images(params)} that share no group, nor are near-duplicates{others}"
+        f"{' and '.join(missing)}{of_one_group}{of_train}; at split.validation {params.validation} and "
+        f"split.test {params.test} a class needs at least {_min_images(params)} that share no group, nor are "
+        f"near-duplicates{remedy}{others}"
     )
 
 

@@ -30,3 +30,16 @@ def read(images: pl.DataFrame, photographs: Photographs, params: "Split") -> pl.
         return subset
     newer = times.are_newer(images, photographs, params.after, params.time)
     return pl.select(pl.when(newer).then(pl.lit("test")).otherwise(pl.lit(""))).to_series()
+
+
+def must_train(subset: pl.Series, is_added: pl.Series | None = None) -> pl.Series:
+    """Say which images stay in training: those of the subset `train`, where others have none and may be drawn.
+
+    Where all have one, a split that none names is drawn from those of `train`.
+
+    Args:
+        subset: As `read` returns it.
+        is_added: Whether an image was labelled since: these never have a subset.
+    """
+    is_free = subset == "" if is_added is None else (subset == "") & ~is_added
+    return (subset == "train") & is_free.any()
