@@ -15,6 +15,8 @@ endif
 
 repro: setup  ## run all stages that are out of date, from the photographs to the report; PHOTOS=path: your own photographs
 	$(PREPARE)
+	@git rev-parse --git-dir > /dev/null || \
+	  echo "thaw: DVC needs a Git repository: clone this one, or run git init where an archive was unpacked" >&2
 	dvc repro
 	@python src/result.py
 

@@ -236,6 +236,10 @@ REFUSED = {
         photographs("a" * 50 + "b" * 20, {50 + i: f"g{i // 5}" for i in range(20)}), {},
         "the class 'b' has 20 photographs in 4 groups that cannot be divided: too few for 5 folds; set split.folds: 4",
     ),
+    "near-duplicates in a class": (
+        photographs("a" * 50 + "b" * 6, dict.fromkeys(range(50, 56), "same")).with_columns(own_group=pl.lit("")),
+        {"folds": "auto"}, "in 1 group that cannot be divided (near-duplicates are one, unless split.group_duplicates ",
+    ),
     "a class of two": (
         photographs("a" * 50 + "bb"), {"folds": "auto"},
         "the class 'b' has 2 photographs: too few for 3 folds; 3 or more are needed, 5 are better",

@@ -406,6 +406,14 @@ def test_thirty_thousand_classes_take_seconds_to_count():
     assert time.thread_time() - start < 20
 
 
+def test_a_photograph_that_is_too_large_is_said_to_be(project, monkeypatch, capsys):
+    mine = classes(project.parent / "mine")
+    draw(mine / "cat" / "large.png", (100, 100))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4000)
+    photographs.prepare(str(mine))
+    assert f"1 cannot be read, such as {mine}/cat/large.png: over 200 megapixels" in capsys.readouterr().out
+
+
 def test_no_more_photographs_are_opened_than_the_sample(project, monkeypatch):
     mine, opened = classes(project.parent / "mine", count=20), []
     monkeypatch.setattr(survey, "OPENED", 10)

@@ -173,6 +173,8 @@ def _size(path: Path) -> tuple[int, int]:
     except OSError as error:
         raise_if_lost(error, path)
         why = error.strerror or _problem(path)
+    except Image.DecompressionBombError:
+        why = f"over {decoding.MAX_PIXELS / 1e6:.0f} megapixels"
     except Exception as error:  # Pillow's plugins raise errors of many types on a damaged file
         why = f"damaged ({error})"
     raise ThawError(f"{printable(path)}: {why}")

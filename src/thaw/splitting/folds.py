@@ -38,7 +38,7 @@ def choose(images: pl.DataFrame, params: "Split") -> Choice:
     """Say how many folds `split.folds` asks for: with `groups`, one for each group.
 
     Args:
-        images: The columns `label`, `group`, `subset`, `is_added` and, with `groups`, `own_group`.
+        images: The columns `label`, `group`, `own_group`, `subset` and `is_added`.
         params: The section `split`.
 
     Raises:
@@ -74,8 +74,11 @@ def choose(images: pl.DataFrame, params: "Split") -> Choice:
         return Choice(_count_own_groups(images), f"{name}: each group is tested by a model of the others")
     count = max(MIN_FOLDS, min(AUTO_FOLDS, fewest)) if params.folds == "auto" else params.folds
     if fewest < count:
-        size = int((images["label"] == label).sum())
+        members = images.filter(pl.col("label") == label)
+        size = len(members)
         in_groups = f" in {plural(fewest, 'group')} that cannot be divided" if fewest < size else ""
+        if members.filter(own_group="")["group"].is_duplicated().any():
+            in_groups += " (near-duplicates are one, unless split.group_duplicates is false)"
         remedy = f"{MIN_FOLDS} or more are needed, {AUTO_FOLDS} are better"
         if fewest >= MIN_FOLDS:
             remedy = f"set split.folds: {fewest}, or add photographs of it"
