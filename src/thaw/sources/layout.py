@@ -125,8 +125,7 @@ def read(root: Folder, what: str) -> Layout:
         layout.notes.append(f"the split is that of the folders in each class: {listed(sorted(map(shown, inner)))}")
     else:
         _add_classes(root, "", layout)
-        _warn_of_equal_folders(root, layout)
-        _warn_of_unused_split(root, layout)
+        layout.warnings += _unused_split(root) or _equal_folders(root)
     names = {name for folder, name, _ in layout.classes if folder.has_pictures and names_no_class(name)}
     if len(names) > 1:
         layout.warnings.append(f"{listed(sorted(map(shown, names)))} count as classes: is this what photographs show?")
@@ -234,21 +233,34 @@ def _split_of_each_class(root: Folder) -> dict[str, str]:
     return found if len(root.parts) > 1 and len(set(found.values())) > 1 else {}
 
 
-def _warn_of_equal_folders(root: Folder, layout: Layout) -> None:
-    """Warn if every folder holds the same folders: these may be what the person means by classes."""
-    inside = [frozenset(part.name for part in folder.parts) for folder in root.parts]
-    if len(inside) > 1 and len(set(inside)) == 1 and len(inside[0]) > 1:
-        names, within = listed([folder.shown for folder in root.parts]), listed(sorted(map(shown, inside[0])))
-        layout.warnings.append(f"{names} are the classes, although each holds the same folders: {within}")
+def _equal_folders(root: Folder) -> list[str]:
+    """Return a warning if every folder holds the same folders: these may be what the person means by classes.
+
+    Likewise, if a folder holds folders of the other classes, as where an archive was unpacked twice.
+    """
+    inside = {folder: {part.name for part in folder.parts} for folder in root.parts}
+    common = set.intersection(*inside.values()) if len(inside) > 1 else set()
+    if len(common) > 1:
+        names, within = listed([folder.shown for folder in root.parts]), listed(sorted(map(shown, common)))
+        return [f"{names} are the classes, although each holds the same folders: {within}"]
+    classes = {folder.name for folder in root.parts}
+    again = {folder: sorted(names & classes - {folder.name}) for folder, names in inside.items()}
+    return [
+        f"{folder.shown} counts as a class, although it holds folders of others: {listed([*map(shown, names)])}"
+        for folder, names in again.items()
+        if len(names) > 1
+    ]
 
 
-def _warn_of_unused_split(root: Folder, layout: Layout) -> None:
-    """Warn if some classes hold folders of a split, which is used only where all hold nothing else."""
-    parts = [part.name for folder in root.parts for part in folder.parts]
-    subsets = {name: subset_of(name)[0] for name in parts if not subset_of(name)[1]}
-    if len(set(subsets.values()) - {""}) > 1 and not layout.warnings:
-        names = listed(sorted(shown(name) for name, subset in subsets.items() if subset))
-        layout.warnings.append(f"{names} in the classes are no split, as not every class holds such folders alone")
+def _unused_split(root: Folder) -> list[str]:
+    """Return a warning if classes hold folders of a split, which is used only where all hold nothing else."""
+    meant = {name: subset_of(name) for name in {part.name for folder in root.parts for part in folder.parts}}
+    subsets = {name: subset for name, (subset, rest) in meant.items() if subset and not rest}
+    if len(set(subsets.values())) < 2:
+        return []
+    return [
+        f"{listed(sorted(map(shown, subsets)))} in the classes are no split, as some classes hold other photographs"
+    ]
 
 
 def _no_class(folder: Folder) -> str:
