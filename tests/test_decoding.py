@@ -596,7 +596,7 @@ def test_the_depth_that_a_person_says_is_known_to_all_stages(cells, tmp_path):
 # What is not used of a file
 
 
-def test_further_pages_and_foreign_colour_profiles_are_counted(tmp_path):
+def test_further_pages_foreign_colour_profiles_and_transparency_are_counted(tmp_path):
     first, second = Image.fromarray(drawing()), Image.fromarray(drawing()[::-1])
     srgb, other = (ImageCms.ImageCmsProfile(ImageCms.createProfile(name)).tobytes() for name in ("sRGB", "LAB"))
     first.save(tmp_path / "pages.tif", save_all=True, append_images=[second])
@@ -606,10 +606,12 @@ def test_further_pages_and_foreign_colour_profiles_are_counted(tmp_path):
     first.save(tmp_path / "srgb.jpg", icc_profile=srgb)
     first.save(tmp_path / "other.jpg", icc_profile=other)
     first.convert("L").save(tmp_path / "grey.jpg", icc_profile=other)
+    first.convert("RGBA").save(tmp_path / "icon.png")
     (tmp_path / "text.jpg").write_text("no image", encoding="utf-8")
     assert remarks.count(sorted(tmp_path.iterdir())) == [
         "3 with several frames or pages, of which the first is used",
         "1 with a colour profile other than sRGB, which is not applied",
+        "1 with transparency, which becomes white",
     ]
     assert remarks.count([tmp_path / "plain.jpg"]) == []
 
