@@ -611,7 +611,7 @@ def test_further_pages_foreign_colour_profiles_and_transparency_are_counted(tmp_
     assert remarks.count(sorted(tmp_path.iterdir())) == [
         "3 with several frames or pages, of which the first is used",
         "1 with a colour profile other than sRGB, which is not applied",
-        "1 with transparency, which becomes white",
+        "1 with an alpha channel, where what is transparent becomes white",
     ]
     assert remarks.count([tmp_path / "plain.jpg"]) == []
 

@@ -8,7 +8,7 @@ from thaw.core.store import Photograph
 
 FRAMES = "with several frames or pages, of which the first is used"
 PROFILE = "with a colour profile other than sRGB, which is not applied"
-CLEAR = "with transparency, which becomes white"
+CLEAR = "with an alpha channel, where what is transparent becomes white"
 # In the names of profiles that are sRGB; `c2` and `uRGB` are the small ones that Facebook and others write.
 SRGB = [name.encode(encoding) for name in ("sRGB", "c2ci", "uRGB") for encoding in ("ascii", "utf-16-be")]
 
