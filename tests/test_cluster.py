@@ -264,6 +264,7 @@ def test_a_wrong_token_is_one_line(folder, nodes, tmp_path):
     command = [sys.executable, "-c", program, *arguments]
     last = subprocess.run(command, env=environment, capture_output=True, text=True).stderr.strip().splitlines()[-1]
     assert "ThawError: THAW_EXECUTOR" in last and "another token than this machine" in last
+    assert "this machine is not a part of it" in last
 
 
 def test_a_machine_with_another_version_is_said_before_the_work(folder, cluster, nodes, tmp_path):
