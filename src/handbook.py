@@ -69,7 +69,7 @@ def reference() -> dict[str, str]:
         ),
         "scripts.md": titled(
             "Commands", "the Makefile and the scripts in `src/`",
-            "Each script prints this with `--help`. Run it from the folder of the project, with `.venv` active "
+            "Each script prints its options with `--help`. Run it from the folder of the project, with `.venv` active "
             "(`source .venv/bin/activate`).",
             scripts.page(sorted(SCRIPTS.glob("*.py")), stages, read_utf8(MAKEFILE)),
         ),

@@ -38,6 +38,12 @@ def test_every_recipe_is_valid_and_takes_over_what_it_names(name, folder):
     assert covered(yaml.safe_load((folder / f"recipes/{name}.yaml").read_text()), after)
 
 
+def test_a_recipe_that_names_photographs_names_their_task(folder):
+    """Else it is refused, or means another thing, after one of several labels."""
+    recipes = [params.flatten(yaml.safe_load(path.read_text())) for path in (folder / "recipes").glob("*.yaml")]
+    assert not [values for values in map(dict, recipes) if "download.source" in values and "task" not in values]
+
+
 def test_only_the_lines_that_change_change_and_comments_stay(folder):
     before = (folder / "params.yaml").read_text()
     (folder / "recipes/one.yaml").write_text("split: {seed: 7}\nhead:\n  class_weight: balanced\n")

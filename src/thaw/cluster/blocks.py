@@ -13,7 +13,7 @@ import numpy as np
 
 from thaw.cluster.shared_store import Store
 from thaw.core.errors import ThawError
-from thaw.core.kept_rows import KEY_BYTES
+from thaw.core.kept_rows import KEY_BYTES, find_keys
 
 MAGIC = b"thaw\0\0\1\1"
 DIGEST_BYTES = 32
@@ -60,11 +60,8 @@ class Blocks:
         places = np.stack(
             [np.repeat(np.arange(len(counts)), counts), np.concatenate([*map(np.arange, counts)])], axis=1
         )
-        numbers, wanted = (np.ascontiguousarray(k[:, :8]).view(np.uint64)[:, 0] for k in (kept, keys))
-        order = np.argsort(numbers, kind="stable")
-        at = order[np.searchsorted(numbers, wanted, sorter=order).clip(max=len(kept) - 1)]
-        same = (kept[at] == keys).all(axis=1)
-        found[same] = places[at[same]]
+        at = find_keys(keys, kept)
+        found[at >= 0] = places[at[at >= 0]]
         return found
 
     def read(self, places: np.ndarray) -> Iterator[np.ndarray]:

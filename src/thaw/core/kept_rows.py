@@ -17,9 +17,7 @@ import numpy as np
 from thaw.core.cache import HEADER, LIMIT, Cache, say, size_text
 
 KEY_BYTES = 16
-SEGMENT_BYTES = (
-    2**26
-)  # of the rows of an entry, in memory until it is written: what a run that is killed computes again
+SEGMENT_BYTES = 2**26  # of the rows of an entry, in memory until written: what a run that is killed computes again
 BLOCK_BYTES = 2**22  # of rows that are read at once
 MAX_SEGMENTS = 500  # that are open at a time, those used last: the system limits the number of open files
 INDEX = struct.Struct("<QQI")  # number of rows; bytes of a row; CRC-32 of the index
@@ -63,12 +61,9 @@ class KeptRows:
         """
         self._segments = self._open_segments()
         found = np.full((len(keys), 2), -1)
-        wanted = _as_numbers(keys)
         for number, segment in enumerate(self._segments):
-            kept = _as_numbers(segment.keys)
-            order = np.argsort(kept, kind="stable")
-            at = order[np.searchsorted(kept, wanted, sorter=order).clip(max=len(kept) - 1)]
-            new = np.flatnonzero((found[:, 0] < 0) & (segment.keys[at] == keys).all(axis=1))
+            at = find_keys(keys, segment.keys)
+            new = np.flatnonzero((found[:, 0] < 0) & (at >= 0))
             if self._are_undamaged(segment, at[new]):
                 found[new, 0], found[new, 1] = number, at[new]
             else:
@@ -139,6 +134,14 @@ class KeptRows:
             if zlib.crc32(content) != segment.sums[row]:
                 return False
         return True
+
+
+def find_keys(keys: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Return which of the kept keys (m, KEY_BYTES) uint8, m > 0, each key (n, KEY_BYTES) uint8 is: (n,) int, or -1."""
+    wanted, numbers = _as_numbers(keys), _as_numbers(kept)
+    order = np.argsort(numbers, kind="stable")
+    at = order[np.searchsorted(numbers, wanted, sorter=order).clip(max=len(kept) - 1)]
+    return np.where((kept[at] == keys).all(axis=1), at, -1)
 
 
 def _as_numbers(keys: np.ndarray) -> np.ndarray:
