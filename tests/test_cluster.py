@@ -264,6 +264,7 @@ def test_a_wrong_token_is_one_line(folder, nodes, tmp_path):
     command = [sys.executable, "-c", program, *arguments]
     last = subprocess.run(command, env=environment, capture_output=True, text=True).stderr.strip().splitlines()[-1]
     assert "ThawError: THAW_EXECUTOR" in last and "another token than this machine" in last
+    assert "this machine is not a part of it" in last
 
 
 def test_a_machine_with_another_version_is_said_before_the_work(folder, cluster, nodes, tmp_path):
@@ -291,7 +292,7 @@ def test_a_machine_that_is_killed_in_the_middle_changes_no_byte(folder, expected
 
 
 def test_without_the_variable_this_machine_computes(monkeypatch):
-    monkeypatch.delenv(machines.EXECUTOR, raising=False)
+    monkeypatch.delenv(machines.EXECUTOR)
     assert machines.of_environment() is None
     monkeypatch.setenv(machines.EXECUTOR, "local")
     assert machines.of_environment() is None
@@ -312,10 +313,11 @@ def test_settings_that_are_not_right_are_one_line(monkeypatch, address, shared, 
         machines.of_environment()
 
 
-def test_nobody_at_the_address_is_one_line(folder, tmp_path):
+@pytest.mark.parametrize("address", [NOBODY, "cluster..lab:6379"])
+def test_nobody_at_the_address_is_one_line(folder, tmp_path, address):
     pytest.importorskip("ray", reason="without Ray: uv pip install --require-hashes -r requirements-ray.txt")
-    with pytest.raises(ThawError, match=f"nobody answers at {NOBODY}"):
-        extract(folder, Machines(NOBODY, str(tmp_path)))
+    with pytest.raises(ThawError, match=f"nobody answers at {address}"):
+        extract(folder, Machines(address, str(tmp_path)))
 
 
 def test_without_ray_one_line_names_the_hashed_requirements(folder, tmp_path, monkeypatch):
@@ -360,6 +362,21 @@ def test_rows_are_found_by_their_keys_in_any_order(two_blocks):
     assert (kept.find(keys ^ 1) < 0).all()
 
 
+@pytest.mark.parametrize("room, reads", [(2**28, 9), (9 * 8 - 1, 18)])
+def test_blocks_of_many_runs_are_read_once_where_memory_has_room(room, reads, tmp_path, monkeypatch):
+    keys = np.arange(9 * KEY_BYTES, dtype=np.uint8).reshape(9, KEY_BYTES)
+    rows = np.arange(9, dtype=np.float64)  # of 8 bytes
+    opened, names = Folder(tmp_path), []
+    for i in range(9):
+        name, content = blocks.pack(keys[i : i + 1], rows[i : i + 1])
+        opened.write(f"outputs/kind/{name}", content)
+    monkeypatch.setattr(blocks, "OPEN_BYTES", room)
+    kept = Blocks(opened, "outputs/kind", (), rows.dtype)
+    places, read = kept.find(np.tile(keys, (2, 1))), opened.read
+    monkeypatch.setattr(opened, "read", lambda name: names.append(name) or read(name))
+    assert np.concatenate(list(kept.read(places))).tolist() == [*rows, *rows] and len(names) == reads
+
+
 def test_what_is_no_block_is_not_read(two_blocks):
     opened, keys, rows = two_blocks
     opened.write("outputs/kind/strange-7", b"of another program")
@@ -390,3 +407,19 @@ def test_a_folder_is_not_made_where_the_store_is_not_mounted(tmp_path):
 def test_a_bucket_that_is_not_there_is_one_line(folder, bucket):
     with pytest.raises(ThawError, match=r"THAW_STORE cannot be used: s3://absent: .*NoSuchBucket"):
         extract(folder, Machines(NOBODY, "s3://absent"))
+
+
+def test_an_endpoint_that_is_no_url_is_one_line(folder, bucket, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "10.0.0.5:9000")
+    with pytest.raises(ThawError, match=r"THAW_STORE cannot be used: s3://team: Invalid endpoint: 10\.0\.0\.5:9000"):
+        extract(folder, Machines(NOBODY, "s3://team"))
+
+
+def test_an_object_without_a_byte_is_no_block(bucket):
+    import boto3
+
+    boto3.client("s3").create_bucket(Bucket="mounted")
+    opened = shared_store.Bucket("s3://mounted/team")
+    for name in ("outputs/kind/", "outputs/kind/block"):
+        opened.write(name, name.encode() if name.endswith("block") else b"")
+    assert opened.names("outputs/kind") == ["block"]

@@ -16,6 +16,7 @@ import yaml
 from conftest import ROOT
 from PIL import ExifTags, Image
 
+import bring_out
 from thaw.core import params, store, tables
 from thaw.core.errors import ThawError
 from thaw.exports import check_images
@@ -154,7 +155,7 @@ def test_what_download_has_written_is_known_as_shards_too_and_a_file_of_ones_own
     assert "holds mine.tar, which" in refusal(outputs.check_own, packed / "images", collected(packed))
 
 
-@pytest.mark.parametrize("what", ["cut index", "no index", "empty shard", "text"])
+@pytest.mark.parametrize("what", ["cut index", "no index", "empty shard", "text", "empty", "line ends"])
 def test_shards_and_an_index_that_are_damaged_are_replaced(what, packed):
     damage(packed, what)
     outputs.check_own(packed / "images", collected(packed))
@@ -250,6 +251,11 @@ def damage(packed: Path, what: str) -> None:
             index.write_text("".join(lines)[:-9])
         case "empty":
             index.write_text("")
+        case "broken link":
+            shard.unlink()
+            shard.symlink_to("nowhere")
+        case "line ends":
+            index.write_bytes(b"\xef\xbb\xbf" + index.read_bytes().replace(b"\n", b"\r\n"))
 
 
 @pytest.mark.parametrize(
@@ -257,6 +263,7 @@ def damage(packed: Path, what: str) -> None:
     [
         ("cut", r"images/00000.tar has [\d,]+ bytes, and by index.csv [\d,]+: `dvc checkout"),
         ("gone", "images/00000.tar is missing: `dvc checkout"),
+        ("broken link", "images/00000.tar is missing: `dvc checkout"),
         ("another", "images/index.csv does not list 00099.tar: `dvc checkout"),
         ("no index", "images/index.csv is missing: `dvc checkout"),
         ("a line less", "images/index.csv is damaged at 00000.tar: `dvc checkout"),
@@ -324,6 +331,13 @@ def test_names_of_photographs_to_predict_may_be_in_shards(name, packed, tmp_path
     assert np.array_equal(*views)
 
 
+def test_an_index_that_an_editor_has_saved_in_its_own_way_is_read_by_all(packed):
+    damage(packed, "line ends")
+    read = [store.Photographs(packed)[path].read_bytes() for path in paths(packed)]
+    expanded = {item.name: item for item in stream.expand([str(packed / "images")])}
+    assert [expanded[store.name(path)].read_bytes() for path in paths(packed)] == read
+
+
 def test_a_table_called_index_csv_does_not_make_a_folder_one_of_shards(tmp_path):
     draw(tmp_path / "own")
     (tmp_path / "own/index.csv").write_text("name,label\n")
@@ -342,6 +356,20 @@ def test_photographs_are_brought_out_and_nothing_is_overwritten(packed, tmp_path
         store.bring_out, [photographs["images/p00.jpg"], photographs["images/p01.png"]], tmp_path / "out"
     )
     assert not (tmp_path / "out" / "p00.jpg").exists() and (tmp_path / "out" / "p01.png").read_text() == "mine"
+    (tmp_path / "out" / "p01.png").unlink()
+    assert store.bring_out((photographs[path] for path in paths(packed)), tmp_path / "out") == 12  # these two are new
+    assert contents(tmp_path / "out") == contents(tmp_path / "files/images")
+
+
+def test_each_photograph_that_shows_a_class_is_brought_out_by_its_label(packed, monkeypatch):
+    monkeypatch.setattr(bring_out, "RAW", packed)
+    images = tables.read_images(packed).with_columns(label=pl.lit("cat + dog"))
+    rows = [("p00", "cat", 1, 1.0), ("p00", "dog", 1, 1.0), ("p01", "cat", 0, 1.0), ("p01", "dog", 1, 1.0)]
+    tables.write(pl.DataFrame(rows, tables.LABELS, orient="row"), packed / "labels.csv")
+    shown = bring_out.shown(images)
+    assert bring_out.chosen(images, shown, None, ["cat"])["image_id"].to_list() == ["p00"]
+    assert bring_out.chosen(images, shown, None, ["dog"])["image_id"].sort().to_list() == ["p00", "p01"]
+    assert "no label 'cat + dog'" in refusal(bring_out.chosen, images, shown, None, ["cat + dog"])
 
 
 def test_a_folder_to_label_from_has_photographs_of_shards_as_files_and_keeps_those_of_ones_own(packed, tmp_path):
@@ -403,6 +431,7 @@ def test_with_shards_the_pipeline_gives_the_same_bytes_and_every_script_reads_th
     assert result.stdout == f"bring_out: {len(images)} photographs in out\n", result.stderr
     assert contents(finished.path / "out") == {store.name(path): files[store.name(path)] for path in images["path"]}
 
+    (finished.path / "out" / min(contents(finished.path / "out"))).write_text("mine")
     for folder, says in (("out", "is there already"), ("data/raw/images/out", "lies in data/raw/images")):
         assert says in finished.run("python", "src/bring_out.py", folder).stderr
     result = finished.run("python", "src/bring_out.py", "more", "--labels", "stripe")

@@ -18,7 +18,7 @@ from thaw.core.kept_rows import KEY_BYTES, find_keys
 MAGIC = b"thaw\0\0\1\1"
 DIGEST_BYTES = 32
 THREADS = 16  # that read the keys of blocks: each waits for a server most of the time
-OPEN_BLOCKS = 4  # in memory while rows are read
+OPEN_BYTES = 2**28  # of blocks in memory while rows are read: rows of many runs stand in many blocks
 
 
 def pack(keys: np.ndarray, rows: np.ndarray) -> tuple[str, bytes]:
@@ -86,9 +86,9 @@ class Blocks:
                 )
             rows = np.frombuffer(content, self._dtype, count * self._row_bytes // self._dtype.itemsize, start)
             self._open[name] = rows.reshape(count, *self._shape)
+            while len(self._open) > 1 and sum(block.nbytes for block in self._open.values()) > OPEN_BYTES:
+                self._open.popitem(last=False)
         self._open.move_to_end(name)
-        if len(self._open) > OPEN_BLOCKS:
-            self._open.popitem(last=False)
         return self._open[name]
 
     def _read_keys(self, name: str) -> np.ndarray:

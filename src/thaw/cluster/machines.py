@@ -312,15 +312,17 @@ def _connected(address: str) -> Iterator[ModuleType]:
         host, _, port = address.rpartition(":")
         try:
             socket.create_connection((host, int(port)), ANSWER_SECONDS).close()
-        except OSError as error:
-            raise ThawError(f"{EXECUTOR}: nobody answers at {address} ({error.strerror or error})") from None
+        except (OSError, UnicodeError) as error:  # the latter: no host can have this name
+            why = getattr(error, "strerror", None) or error
+            raise ThawError(f"{EXECUTOR}: nobody answers at {address} ({why})") from None
     try:
         code = {"py_modules": [str(Path(thaw.__file__).parent)]}
         ray.init(address, runtime_env=code, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError as error:
         raise ThawError(
-            f"{EXECUTOR}={address}: {' '.join(str(error).split())[:300]}: no Ray cluster answers there, or it has "
-            "another token than this machine (RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or ~/.ray/auth_token)"
+            f"{EXECUTOR}={address}: {' '.join(str(error).split())[:300]}: no Ray cluster answers there, or this "
+            "machine is not a part of it (`ray start`), or it has another token than this machine "
+            "(RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or ~/.ray/auth_token)"
         ) from None
     except (RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise ThawError(f"{EXECUTOR}={address}: {' '.join(str(error).split())[:300]}") from None

@@ -110,7 +110,9 @@ class Bucket:
         prefix = f"{self._prefix}{folder}/"
         with self._plain_errors():
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
-            return sorted(entry["Key"].removeprefix(prefix) for page in pages for entry in page.get("Contents", []))
+            entries = [entry for page in pages for entry in page.get("Contents", [])]
+        # Other programs keep an object without a byte for a folder. Of such a one, a server refuses to send the start.
+        return sorted(entry["Key"].removeprefix(prefix) for entry in entries if entry["Size"])
 
     def read(self, name: str, start: int = 0, size: int | None = None) -> bytes:
         span = {"Range": f"bytes={start}-{'' if size is None else start + size - 1}"}
@@ -138,5 +140,5 @@ class Bucket:
         except ClientError as error:
             absent = error.response.get("Error", {}).get("Code") in ("NoSuchKey", "404")
             raise (FileNotFoundError if absent else OSError)(f"{self.address}: {error}") from None
-        except BotoCoreError as error:
+        except (BotoCoreError, ValueError) as error:  # the latter: an endpoint without http://
             raise OSError(f"{self.address}: {error}") from None

@@ -5,6 +5,7 @@ begins, so that it is read without the others. `Photographs` opens both kinds of
 `open`, `read_bytes`, `exists`, `name` and `suffix` are those of a path.
 """
 
+import codecs
 import contextlib
 import io
 import os
@@ -150,20 +151,28 @@ def copy(photograph: Photograph, target: BinaryIO) -> None:
 
 
 def bring_out(photographs: Iterable[Photograph], folder: Path) -> int:
-    """Write photographs as files of their names into a folder, and return how many.
+    """Write photographs as files of their names into a folder, and return how many. Those that it has already stay.
 
-    Raises ThawError, before it writes one, if the folder has a file of such a name, or a photograph is missing.
+    Raises ThawError, before it writes one, if the folder has another file of such a name, or a photograph is missing.
     """
     photographs = list(photographs)
     if absent := next((photograph for photograph in photographs if not photograph.exists()), None):
         raise ThawError(f"{absent} is missing: run `dvc checkout download`")
-    targets = (folder / photograph.name for photograph in photographs)
-    if there := next(filter(os.path.lexists, targets), None):
-        raise ThawError(f"{there} is there already, and nothing is overwritten: name another folder")
+    there = {photograph.name for photograph in photographs if os.path.lexists(folder / photograph.name)}
     for photograph in photographs:
-        with atomic_file(folder / photograph.name) as temporary, temporary.open("wb") as file:
-            copy(photograph, file)
+        target = folder / photograph.name
+        if photograph.name in there and not _is_copy(target, photograph):
+            raise ThawError(f"{target} is there already, as another file: remove it, or name another folder")
+    for photograph in photographs:
+        if photograph.name not in there:
+            with atomic_file(folder / photograph.name) as temporary, temporary.open("wb") as file:
+                copy(photograph, file)
     return len(photographs)
+
+
+def _is_copy(path: Path, photograph: Photograph) -> bool:
+    is_as_long = path.is_file() and path.stat().st_size == byte_count(photograph)
+    return is_as_long and path.read_bytes() == photograph.read_bytes()
 
 
 class Shards:
@@ -239,10 +248,13 @@ def shard_name(number: int) -> str:
 
 
 def has_shards(folder: Path) -> bool:
-    """Return whether a folder holds an index of shards: other programs, too, call a table index.csv."""
+    """Return whether a folder holds an index of shards: other programs, too, call a table index.csv.
+
+    An editor may have saved it with other ends of lines, or a byte order mark.
+    """
     try:
         with (folder / INDEX).open("rb") as file:
-            return file.readline(100) == ",".join(COLUMNS).encode() + b"\n"
+            return file.readline(100).removeprefix(codecs.BOM_UTF8).rstrip(b"\r\n") == ",".join(COLUMNS).encode()
     except (OSError, ValueError):  # a name that the system refuses
         return False
 
@@ -253,7 +265,8 @@ def written_files(folder: Path, names: Collection[str]) -> set[str]:
     A tar file is one if an index lists it, or if it begins with one of the photographs `names`.
     """
     written = {path.name for path in folder.glob("*.tar") if SHARD.fullmatch(path.name) and _first(path) in names}
-    if has_shards(folder):
+    index = folder / INDEX
+    if has_shards(folder) or (index.is_file() and not index.stat().st_size):  # an empty one holds nothing of a person's
         written.add(INDEX)
         with contextlib.suppress(ThawError):  # it is damaged
             written.update(_read_index(folder)["shard"])
@@ -317,7 +330,8 @@ def _read_index(folder: Path) -> "pl.DataFrame":
 
 def _check_lengths(folder: Path, table: "pl.DataFrame") -> None:
     """Raise ThawError unless each shard is as long as its members in the index, one after the other."""
-    present = {path.name: path.stat().st_size for path in folder.glob("*.tar") if SHARD.fullmatch(path.name)}
+    found = (path for path in folder.glob("*.tar") if SHARD.fullmatch(path.name) and path.exists())  # no broken link
+    present = {path.name: path.stat().st_size for path in found}
     if extra := sorted(present.keys() - set(table["shard"])):
         raise ThawError(f"{folder / INDEX} does not list {extra[0]}: {remedy(folder)}")
     for (shard,), members in table.group_by("shard", maintain_order=True):
