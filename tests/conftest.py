@@ -32,7 +32,7 @@ SMALL = {  # the parameters in which the scratch repository differs from params.
     "augment.copies": 2,
     "image.size": 32,
     "head.strengths": [0.003, 0.03, 0.3],  # `evaluate` fits dozens of heads for its learning curve
-    "fine_tune.freeze_depth": "block6",  # tracing the layers that train takes most of the time of so small a run
+    "fine_tune.freeze_depth": "block7",  # tracing the layers that train takes most of the time of so small a run
     "fine_tune.epochs": 2,
     "fine_tune.batch_size": 8,  # with no warm-up and this rate, the few steps there are improve on the head
     "fine_tune.warmup_epochs": 0,

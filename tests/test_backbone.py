@@ -41,8 +41,9 @@ def test_the_table_of_costs_has_a_row_for_the_input_and_each_cut_point(tmp_path)
     from thaw.core import params
 
     text = (ROOT / "params.yaml").read_text().replace("name: EfficientNetLite0", "name: MobileNet")
+    text = text.replace("cut: null", "cut: conv_pw_3_relu")  # training behind each cut point is timed
     backbone = params.parse(text, "params.yaml").backbone
-    assert backbone.name == "MobileNet"
+    assert (backbone.name, backbone.cut) == ("MobileNet", "conv_pw_3_relu")
     size, table = cost_table(backbone, None)
     assert size == 224
     size, table = cost_table(backbone, 64)
@@ -52,5 +53,5 @@ def test_the_table_of_costs_has_a_row_for_the_input_and_each_cut_point(tmp_path)
         assert before[0] == behind[-1] == 0 and before == sorted(before)
         assert {a + b for a, b in zip(before, behind, strict=True)} == {before[-1]}
     assert table["output_bytes"].to_list()[:2] == [64 * 64 * 3, 32 * 32 * 32 * 2]
-    assert table["output_bytes"][-1] == 1024 * 2
+    assert table["output_bytes"][-1] == 128 * 2
     assert table["training_seconds"][0] > table["training_seconds"][-1] == 0

@@ -187,7 +187,7 @@ def test_another_size_is_not_taken_out_of_the_run_cache(finished):
 
 def test_another_freeze_depth_runs_its_stages_alone_and_the_way_back_computes_nothing(finished):
     before = finished.lock
-    finished.set(fine_tune__freeze_depth="block7")
+    finished.set(fine_tune__freeze_depth="block6")
     assert finished.repro() == ["extract_activations", "fine_tune", "evaluate"]
     assert finished.lock != before
     finished.set(fine_tune__freeze_depth=SMALL["fine_tune.freeze_depth"])

@@ -142,7 +142,7 @@ class _Run:
         running: dict[object, _Work] = {}
         last_seen = time.monotonic()
         with progress.bar("computing on other machines", len(rows)) as bar:
-            while True:
+            while self._done.total() < len(rows):
                 cores = sum(machine["Resources"]["CPU"] for machine in _workers(self._ray))
                 while len(running) < 2 * cores and (work := again.popleft() if again else next(waiting, None)):
                     running[self._submit(work)] = work
@@ -150,8 +150,6 @@ class _Run:
                     last_seen = time.monotonic()
                 elif time.monotonic() - last_seen > ALONE_SECONDS:
                     raise ThawError(f"no machine of the cluster is left: {self._kept()}")
-                if not running and cores:
-                    break
                 if not running:
                     time.sleep(1)
                     continue

@@ -54,7 +54,6 @@ class Outcome:
     node: str  # the id of the machine in Ray
     where: str  # the machine, for the person
     name: str = ""  # of the block in the store, where it is now
-    digest: str = ""  # of its content
     unfit: str = ""  # why no machine can compute it
     failed: str = ""  # why this machine could not
 
@@ -134,7 +133,7 @@ def compute(order: Order, network: list, block: Block, contents: list[bytes] | N
         return outcome(unfit=f"{name}: {error}")
     except (OSError, MemoryError) as error:
         return outcome(failed=f"{name}: {error or 'its memory is full'}")
-    return outcome(name=stored, digest=content[-blocks.DIGEST_BYTES :].hex())
+    return outcome(name=stored)
 
 
 def difference(there: dict[str, str], here: dict[str, str]) -> str:
