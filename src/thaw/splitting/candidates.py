@@ -137,22 +137,25 @@ def find(parts: list[Window], hashed: list[Hashes]) -> Iterator[np.ndarray]:
     for bits in np.random.default_rng(0).random((LOOKUPS, DCT_SIDE**2 - 1)).argsort(axis=1)[:, :bits_per_lookup].T:
         masks |= np.uint64(1) << bits.astype(np.uint64)
     for lookup, mask in enumerate(masks):
+        # In the order of their buckets, the images of a bucket lie together in memory.
         order = np.argsort(whole.bits & mask, kind="stable")
-        buckets = (whole.bits & mask)[order]
+        bits, certain = whole.bits[order], whole.certain[order]
+        buckets, starts_of, sizes_of = np.unique(bits & mask, return_index=True, return_counts=True)
         for number, (part, other) in enumerate(zip(parts, hashed, strict=True)):
             wanted = other.bits & mask
-            starts, ends = (np.searchsorted(buckets, wanted, side) for side in ("left", "right"))
-            for first, last in _blocks(ends - starts):
-                sizes = (ends - starts)[first:last]
-                others = np.repeat(np.arange(first, last), sizes)
-                within = np.arange(len(others)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-                rows = order[np.repeat(starts[first:last], sizes) + within]
-                one_way = rows < others if part.is_whole else rows != others
-                rows, others = rows[one_way], others[one_way]
-                near = whole.differences(rows, other, others) <= MAX_DIFFERENT_BITS
-                rows, others = rows[near], others[near]
-                different = whole.bits[rows] ^ other.bits[others]
-                new = ((different[:, None] & masks[:lookup]) != 0).all(axis=1)  # no earlier look-up has found this pair
+            bucket = np.searchsorted(buckets, wanted).clip(max=len(buckets) - 1)
+            starts, all_sizes = starts_of[bucket], np.where(buckets[bucket] == wanted, sizes_of[bucket], 0)
+            for first, last in _blocks(all_sizes):
+                sizes = all_sizes[first:last]
+                ends = np.cumsum(sizes)
+                at = np.repeat(starts[first:last] - ends + sizes, sizes) + np.arange(sizes.sum())
+                different = bits[at] ^ np.repeat(other.bits[first:last], sizes)
+                both_certain = certain[at] & np.repeat(other.certain[first:last], sizes)
+                near = np.flatnonzero(np.bitwise_count(different & both_certain) <= MAX_DIFFERENT_BITS)
+                rows, others = order[at[near]], first + np.searchsorted(ends, near, "right")
+                new = rows < others if part.is_whole else rows != others
+                # no earlier look-up has found this pair
+                new &= ((different[near, None] & masks[:lookup]) != 0).all(axis=1)
                 yield np.stack([rows[new], others[new], np.full(new.sum(), number)])
 
 
