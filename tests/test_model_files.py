@@ -68,7 +68,8 @@ def test_a_persons_own_settings_of_keras_are_not_taken_and_scikit_learn_comes_la
     own = {"floatx": "float64", "epsilon": 1e-4, "image_data_format": "channels_first", "backend": "jax"}
     (tmp_path / "keras.json").write_text(json.dumps(own))
     script = f"import sys; import {engine}; from thaw.engines.keras_setup import keras as k; c = k.config; "
-    script += "print(c.floatx(), c.epsilon(), c.image_data_format(), 'sklearn' in sys.modules); import sklearn.base"
+    script += "print(c.floatx(), c.epsilon(), c.image_data_format(), 'sklearn' in sys.modules); import sklearn.base; "
+    script += "import gc; assert gc.isenabled()"
     environment = os.environ | {"KERAS_HOME": str(tmp_path), "PYTHONPATH": str(ROOT / "src")}
     run = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
     assert run.stdout.split() == ["float32", "1e-07", "channels_last", "False"], run.stderr
