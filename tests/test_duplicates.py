@@ -302,6 +302,24 @@ def test_of_many_images_the_nearest_candidates_find_the_same_groups(monkeypatch)
     assert duplicates.group_near_duplicates(ids, thumbnails) == groups
 
 
+@pytest.mark.parametrize("kept", [1, 1 << 20])
+def test_of_many_images_the_candidates_are_pairs_of_the_highest_cosine_of_either(monkeypatch, kept):
+    monkeypatch.setattr(candidates, "NEAREST", 2)
+    monkeypatch.setattr(candidates, "MIN_KEPT", kept)  # 1: pairs that have become too far are dropped again and again
+    generator = np.random.default_rng(0)
+    parts, count, one = candidates.windows(mirrored=False), 120, np.uint64(1)
+    bits = generator.integers(0, 4, count).astype(np.uint64)  # few, so that most pairs are candidates
+    directions = generator.integers(-127, 128, (len(parts), count, 63)).astype(np.int8)
+    of_each = zip([bits, *(bits ^ (one << np.uint64(number)) for number in range(4))], directions, strict=True)
+    hashed = [candidates.Hashes(own, np.full(count, ~np.uint64(0)), signs) for own, signs in of_each]
+    found = np.hstack(list(candidates.find(parts, hashed)))
+    cosines = (directions[0][found[0]].astype(int) * directions[found[2], found[1]]).sum(axis=1) / 127**2
+    lowest = [sorted(cosines[(found[:2] == image).any(axis=0)])[-2] for image in range(count)]
+    wanted = found[:, cosines >= np.minimum(*np.take(lowest, found[:2])) - 1e-6]
+    assert 120 < wanted.shape[1] < found.shape[1] / 10
+    np.testing.assert_array_equal(np.hstack(list(candidates.nearest(parts, hashed))), wanted)
+
+
 def test_an_image_keeps_its_highest_cosines(monkeypatch):
     monkeypatch.setattr(candidates, "NEAREST", 3)
     generator = np.random.default_rng(0)

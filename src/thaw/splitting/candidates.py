@@ -35,6 +35,7 @@ MIN_IMAGES_FOR_MEDIAN = 100
 # others with nearly the same hash. `benchmarks/duplicates.py --nearest` measures what is missed.
 MAX_ALL_PAIRS = 20_000
 NEAREST = 16
+MIN_KEPT = 1 << 23  # pairs in memory before those are dropped that are no longer among the nearest: 130 MB
 
 BLOCK_ROWS = 256  # images processed at a time: about 5 MB of working arrays
 BLOCK_COSINES = 1 << 14  # pairs whose cosines are computed at a time: about 8 MB
@@ -162,11 +163,25 @@ def find(parts: list[Window], hashed: list[Hashes]) -> Iterator[np.ndarray]:
 def nearest(parts: list[Window], hashed: list[Hashes]) -> Iterator[np.ndarray]:
     """Yield those pairs of `find` that are among the NEAREST of either image, by the cosine of their `directions`."""
     best = np.full((len(hashed[0].bits), NEAREST), -2, np.float32)  # cosines, rising
+    kept: list[np.ndarray] = []  # pairs that are among the nearest so far: int32, and the bits of the cosine as a row
+    count, limit = 0, MIN_KEPT
     for found in find(parts, hashed):
-        _keep_best(best, found[:2].ravel(), np.tile(_cosines(hashed, found), 2))
+        cosines = _cosines(hashed, found)
+        _keep_best(best, found[:2].ravel(), np.tile(cosines, 2))
+        kept.append(_among_nearest(np.vstack([found.astype(np.int32), cosines.view(np.int32)]), best))
+        count += kept[-1].shape[1]
+        if count > limit:
+            kept = [_among_nearest(pairs, best) for pairs in kept]
+            count = sum(pairs.shape[1] for pairs in kept)
+            limit = max(MIN_KEPT, 2 * count)
+    for pairs in kept:
+        yield _among_nearest(pairs, best)[:3].astype(np.intp)
+
+
+def _among_nearest(pairs: np.ndarray, best: np.ndarray) -> np.ndarray:
+    """Return those of the `kept` pairs (4, m) of `nearest` whose cosine is one of the best of either image."""
     lowest = best[:, 0]
-    for found in find(parts, hashed):
-        yield found[:, _cosines(hashed, found) >= np.minimum(lowest[found[0]], lowest[found[1]])]
+    return pairs[:, pairs[3].view(np.float32) >= np.minimum(lowest[pairs[0]], lowest[pairs[1]])]
 
 
 def _keep_best(best: np.ndarray, images: np.ndarray, cosines: np.ndarray) -> None:
