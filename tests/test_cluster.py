@@ -59,6 +59,8 @@ IN_WORKERS = """
     if "OTHER_VERSION" in os.environ:
         version = importlib.metadata.version
         importlib.metadata.version = lambda name: "1.0" if name == "openvino" else version(name)
+    if "LACKS" in os.environ:
+        sys.modules[os.environ["LACKS"]] = None
 """
 NOBODY = "127.0.0.1:1"
 SRC = str(Path(machines.__file__).parents[2])
@@ -108,11 +110,11 @@ class Nodes:
     def address(self) -> str:
         return self._cluster.address
 
-    def add(self, name: str, **environment: str) -> None:
+    def add(self, name: str, address: str = "127.0.0.2", **environment: str) -> None:
         environment |= {"PYTHONPATH": str(self._flags), "FLAGS": str(self._flags), "NODE": name}
         head = {} if self._nodes else {"include_dashboard": False}
         self._nodes[name] = self._cluster.add_node(
-            num_cpus=1, node_ip_address="127.0.0.2", node_name=name, object_store_memory=80_000_000,
+            num_cpus=1, node_ip_address=address, node_name=name, object_store_memory=80_000_000,
             include_log_monitor=False, env_vars=environment, **head,
         )  # fmt: skip
 
@@ -288,6 +290,26 @@ def test_a_machine_that_is_killed_in_the_middle_changes_no_byte(folder, expected
     assert "a block is tried again: its worker died" in capfd.readouterr().err
 
 
+def test_a_machine_that_joins_late_without_a_package_is_named_and_computes_nothing(
+    folder, expected, cluster, nodes, capfd
+):
+    results = []
+    with flag(nodes, "pause"):
+        work = threading.Thread(target=lambda: results.append(extract(folder, cluster)))
+        work.start()
+        wait_for_both(nodes)
+        nodes.add("late", "127.0.0.3", LACKS="openvino")
+        said = ""
+        for _ in range(1500):
+            if "a block is tried again" in (said := said + capfd.readouterr().err):
+                break
+            time.sleep(0.02)
+    work.join(60)
+    nodes.kill("late")
+    assert results == [expected]
+    assert "a block is tried again: 127.0.0.3 lacks a package: import of openvino halted" in said
+
+
 # --- Without a cluster ---
 
 
@@ -402,6 +424,18 @@ def test_a_folder_is_not_made_where_the_store_is_not_mounted(tmp_path):
     with pytest.raises(FileNotFoundError):
         Folder(tmp_path / "unmounted").write("outputs/kind/block", b"")
     assert not any(tmp_path.iterdir())
+
+
+def test_what_a_killed_writer_left_is_removed_after_a_day(tmp_path):
+    store = Folder(tmp_path)
+    store.write("outputs/block", b"whole")
+    of_now, of_yesterday = (tmp_path / "outputs" / f".block.machine-{number}.partial" for number in (1, 2))
+    of_now.touch()
+    of_yesterday.touch()
+    before = time.time() - shared_store.LEFT_SECONDS - 60
+    os.utime(of_yesterday, (before, before))
+    assert store.names("outputs") == ["block"]
+    assert of_now.exists() and not of_yesterday.exists()
 
 
 def test_a_bucket_that_is_not_there_is_one_line(folder, bucket):

@@ -1,5 +1,6 @@
 """Compiled networks return every row, in order, however the rows arrive."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,16 @@ def test_a_run_can_stop_early_and_another_can_start(run):
     next(outputs)
     outputs.close()
     np.testing.assert_allclose(np.concatenate(list(run(inference.rebatch([images(5)])))), means(images(5)), atol=1e-3)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity") or os.cpu_count() < 2, reason="threads are bound on Linux")
+def test_a_process_that_uses_one_core_may_use_any(network):
+    """The workers of a machine would all compute on its first core."""
+    cores, others = os.sched_getaffinity(0), set(Path("/proc/self/task").iterdir())
+    run, seen = inference.compile_openvino(network, "means", SIZE, cores=1), []
+    for _ in run([images(BATCH)] * 3000):  # a thread is bound while it computes
+        seen += [os.sched_getaffinity(int(t.name)) for t in set(Path("/proc/self/task").iterdir()) - others]
+    assert seen and all(one == cores for one in seen)
 
 
 def test_a_core_shares_no_operation_with_another(network, monkeypatch):

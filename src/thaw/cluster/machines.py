@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import logging
 import os
+import re
 import socket
 import time
 import uuid
@@ -202,8 +203,13 @@ class _Run:
         """Return whether a block is done; False if it is to be tried again. Raises ThawError if it cannot be done."""
         try:
             outcome = self._ray.get(reference)
-        except self._ray.exceptions.RayTaskError:
-            raise  # a fault of Thaw's own
+        except self._ray.exceptions.RayTaskError as error:
+            lacking = re.search(r"ip=(\S+)\)[\s\S]*^\s*(?:ModuleNotFound|Import)Error: (.*)", str(error), re.MULTILINE)
+            if not lacking:
+                raise  # a fault of Thaw's own
+            address, is_unfit = lacking[1], False
+            reason = f"{address} lacks a package: {lacking[2]}"  # it has joined since the machines were looked at
+            work.failed_on |= {m["NodeID"] for m in _workers(self._ray) if m["NodeManagerAddress"] == address}
         except self._ray.exceptions.RayError as error:  # the worker, or its machine, has died
             reason = f"its worker died ({type(error).__name__}: {' '.join(str(error).split())[:150]})"
             is_unfit = False

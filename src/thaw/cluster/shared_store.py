@@ -7,6 +7,7 @@ import contextlib
 import os
 import platform
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +17,8 @@ from thaw.core.paths import named_path
 
 VARIABLE = "THAW_STORE"  # of the environment
 S3 = "s3://"
+PARTIAL = ".partial"  # ends the name of a file that is being written
+LEFT_SECONDS = 86_400.0  # after which such a file is what a killed writer left, and is removed
 
 
 class Store(Protocol):
@@ -64,9 +67,15 @@ class Folder:
 
     def names(self, folder: str) -> list[str]:
         try:
-            return sorted(path.name for path in (self._path / folder).iterdir() if not path.name.startswith("."))
+            paths = list((self._path / folder).iterdir())
         except FileNotFoundError:
             return []
+        for path in paths:
+            if path.name.endswith(PARTIAL):
+                with contextlib.suppress(FileNotFoundError):
+                    if time.time() - path.stat().st_mtime > LEFT_SECONDS:
+                        path.unlink()
+        return sorted(path.name for path in paths if not path.name.startswith("."))
 
     def read(self, name: str, start: int = 0, size: int | None = None) -> bytes:
         with (self._path / name).open("rb") as file:
@@ -77,7 +86,7 @@ class Folder:
         path = self._path / name
         for folder in list(reversed(Path(name).parents))[1:]:  # not the store itself: it may be unmounted
             (self._path / folder).mkdir(exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.partial")  # of this writer alone
+        temporary = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}{PARTIAL}")  # of this writer alone
         try:
             with temporary.open("wb") as file:
                 file.write(content)

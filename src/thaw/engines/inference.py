@@ -78,7 +78,7 @@ def compile_model(
         dtype_in: of the input.
         dtype_out: of the output.
         precision: of the arithmetic, float32 or bfloat16.
-        cores: of the processor that it uses; None: all.
+        cores: of the processor that it uses, whichever are idle; None: all.
 
     Returns:
         A function from batches (n, *shape), n at most BATCH, to an array (n, ...) for each, in order.
@@ -98,9 +98,11 @@ def compile_model(
     conversions = ov.preprocess.PrePostProcessor(model)
     conversions.input().tensor().set_element_type(ov.Type(dtype_in))
     conversions.output().tensor().set_element_type(ov.Type(dtype_out))
+    # Else OpenVINO binds its threads to the first cores, which would be the same ones in each process.
+    binding = {} if cores is None else {"ENABLE_CPU_PINNING": False}
     cores = cores or os.cpu_count()  # one stream on each: cores that share an operation could add in another order
     config = {"NUM_STREAMS": cores, "INFERENCE_NUM_THREADS": cores, "INFERENCE_PRECISION_HINT": HINTS[precision]}
-    config["PERFORMANCE_HINT"] = "THROUGHPUT"
+    config |= {"PERFORMANCE_HINT": "THROUGHPUT", **binding}
     compiled = core.compile_model(conversions.build(), "CPU", config)
     requests = [
         compiled.create_infer_request() for _ in range(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") + 1)
