@@ -2,9 +2,9 @@
 runs it.
 
 PATH is a folder with a folder of photographs for each class; a folder with `train`, `validation` and `test` folders of
-that form, whose split is kept; or a table with the columns `path` and `label` (CSV, Parquet or JSON lines). It is
-looked at, and params.yaml gets the settings that suit it; comments stay. What you have set yourself in params.yaml is
-kept.
+that form, whose split is kept; or a table with the columns `path` and `label`, or such as `filename` and `class` (CSV,
+Parquet or JSON lines). It is looked at, and params.yaml gets the settings that suit it; comments stay. What you have
+set yourself in params.yaml is kept.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from thaw.core.paths import named_path
 from thaw.core.section import Section
 from thaw.core.task import MULTI
 from thaw.experiments import params_edit
-from thaw.guide import place, settings, summary, survey, time_needed
+from thaw.guide import columns, place, settings, summary, survey, time_needed
 from thaw.inputs import outputs
 from thaw.inputs.named import Named
 from thaw.splitting import duplicates, folds, own_groups, splits, subsets
@@ -60,7 +60,9 @@ def prepare(text: str) -> None:
     is_same = before.download.source == source and is_same_file(section.path, path)
     if is_same:
         path = Path(section.path)  # as it is written: a second call changes nothing
-    listing = survey.list_photographs(source, section.model_copy(update={"path": str(path)}), path)
+    columns_of_table = columns.decide(path, section) if source == "table" and not is_same else []
+    update = {decision.key.rpartition(".")[2]: decision.new for decision in columns_of_table} | {"path": str(path)}
+    listing = survey.list_photographs(source, section.model_copy(update=update), path)
     used = (Named("PHOTOS", image.path, "photographs") for image in listing.images if not image.left_out)
     outputs.check_apart(used, written)
     photographs = survey.open_sample(source, path, listing)
@@ -68,6 +70,7 @@ def prepare(text: str) -> None:
     values = params_edit.read(PARAMS)
     flat, overlay = (dict(params.flatten(part)) for part in (values, params_edit.read(SOLAR_CELLS)))
     decisions = settings.decide(settings.choose(photographs, before.split), flat, overlay, chosen_before=is_same)
+    decisions += columns_of_table
     written = settings.place(photographs, is_same) | {decision.key: decision.new for decision in decisions}
     changes = params_edit.apply(values, params_edit.nest(written))
     after = params.parse(params_edit.dump(values), f"{PARAMS} with {path}")

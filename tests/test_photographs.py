@@ -274,6 +274,53 @@ def test_a_table_is_a_source_with_groups_and_weights(project, capsys):
     assert "  left out: 1 no such file\n" in output
 
 
+def write_table(folder: Path, header: str) -> Path:
+    """Write a table of two columns with the photographs of a folder and their classes."""
+    table = folder / f"{header.replace(',', '_')}.csv"
+    rows = [f"{path.relative_to(folder)},{path.parent.name}" for path in sorted(folder.rglob("*.png"))]
+    table.write_text("\n".join([header, *rows]) + "\n")
+    return table
+
+
+def test_columns_with_other_names_are_found_and_said(project, capsys):
+    mine = classes(project.parent / "mine")
+    photographs.prepare(str(write_table(mine, "Filename,class")))
+    after, output = settings(), capsys.readouterr().out
+    assert (after["download.table.path_column"], after["download.table.label_column"]) == ("Filename", "class")
+    assert "  download.table.path_column: path → Filename (the table has no column path)\n" in output
+    assert "found: 16 photographs of 2 classes" in output
+    photographs.prepare(str(mine / "Filename_class.csv"))
+    assert "params.yaml: nothing to change" in capsys.readouterr().out
+    photographs.prepare(str(write_table(mine, "PATH,label")))  # another one, with the usual names
+    after = settings()
+    assert (after["download.table.path_column"], after["download.table.label_column"]) == ("PATH", "label")
+
+
+def test_a_column_that_a_person_named_is_taken_before_one_with_a_usual_name(project):
+    mine = classes(project.parent / "mine")
+    edit(download__table__label_column="animal")
+    photographs.prepare(str(write_table(mine, "path,animal")))
+    assert settings()["download.table.label_column"] == "animal"
+
+
+@pytest.mark.parametrize(("header", "message"), [
+    ("thing,label", "has no column 'path'"), ("path,kind", "has no column 'label'"),
+])  # fmt: skip
+def test_columns_with_names_of_their_own_are_one_line(project, header, message):
+    before = Path("params.yaml").read_bytes()
+    with pytest.raises(ThawError, match=message):
+        photographs.prepare(str(write_table(classes(project.parent / "mine"), header)))
+    assert Path("params.yaml").read_bytes() == before
+
+
+def test_two_columns_that_may_be_meant_are_one_line(project):
+    mine = classes(project.parent / "mine")
+    rows = [f"{path.relative_to(mine)},{path.name},{path.parent.name}" for path in sorted(mine.rglob("*.png"))]
+    (mine / "labels.csv").write_text("\n".join(["image_path,filename,label", *rows]) + "\n")
+    with pytest.raises(ThawError, match="has no column 'path'"):
+        photographs.prepare(str(mine / "labels.csv"))
+
+
 def test_a_table_in_the_folder_is_pointed_at(project):
     mine = project.parent / "mine"
     draw(mine / "1.png")

@@ -1,0 +1,35 @@
+"""Which columns of a person's table name the photographs and their classes, where they have other names than usual."""
+
+from pathlib import Path
+
+from thaw.core.section import Section
+from thaw.guide.settings import Decision
+from thaw.sources import table_reading
+
+NAMES = {  # of a column, in lower case, by what it is for
+    "path": ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "image_name",
+             "image_file", "img", "img_path", "photo", "photograph", "picture"),
+    "label": ("label", "labels", "label_name", "class", "class_name", "category", "target", "species"),
+}  # fmt: skip
+
+
+def decide(path: Path, section: Section) -> list[Decision]:
+    """Return which columns are to be named in the parameters: none where the table has the named one.
+
+    A column is taken if it alone has one of NAMES. Else the source says which one is missing.
+
+    Args:
+        path: of the table.
+        section: `download.table` of the parameters.
+
+    Raises:
+        ThawError: the table cannot be read.
+    """
+    decisions, columns = [], table_reading.read(path, str(path)).columns
+    for purpose, names in NAMES.items():
+        named = getattr(section, f"{purpose}_column")
+        usual = [column for column in columns if column.lower() in names]
+        if len(usual) == 1 and named.lower() not in (column.lower() for column in columns):
+            why = f"the table has no column {named}"
+            decisions.append(Decision(f"download.table.{purpose}_column", named, usual[0], why))
+    return decisions
