@@ -6,6 +6,7 @@ for files in a folder: one that is called `pause` holds every worker that opens 
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -277,24 +278,26 @@ def test_a_machine_with_another_version_is_said_before_the_work(folder, cluster,
     assert block_count(tmp_path) == 0
 
 
-def test_a_machine_that_joins_late_without_a_package_is_named_and_computes_nothing(
-    folder, expected, cluster, nodes, capfd
-):
-    results = []
+def test_machines_that_join_late_and_do_not_fit_are_named_and_compute_nothing(folder, expected, cluster, nodes, capfd):
+    results, again = [], "a block is tried again: "
+    lacking, other = f"{again}127.0.0.3 lacks a package: import of openvino halted", "it has another OpenVINO: 1.0, not"
     with flag(nodes, "pause"):
         work = threading.Thread(target=lambda: results.append(extract(folder, cluster)))
         work.start()
         wait_for_both(nodes)
-        nodes.add("late", "127.0.0.3", LACKS="openvino")
+        nodes.add("bare", "127.0.0.3", LACKS="openvino")
+        nodes.add("older", "127.0.0.4", OTHER_VERSION="1")
         said = ""
         for _ in range(6000):
-            if "a block is tried again" in (said := said + capfd.readouterr().err):
+            said += capfd.readouterr().err
+            if lacking in said and other in said:
                 break
             time.sleep(0.02)
     work.join(60)
-    nodes.kill("late")
+    nodes.kill("bare")
+    nodes.kill("older")
     assert results == [expected]
-    assert "a block is tried again: 127.0.0.3 lacks a package: import of openvino halted" in said
+    assert lacking in said and re.search(rf"{again}.*\(127\.0\.0\.4, .*\): {other}", said), said
 
 
 def test_a_machine_that_is_killed_in_the_middle_changes_no_byte(folder, expected, cluster, nodes, capfd):
@@ -429,13 +432,16 @@ def test_a_folder_is_not_made_where_the_store_is_not_mounted(tmp_path):
 def test_what_a_killed_writer_left_is_removed_after_a_day(tmp_path):
     store = Folder(tmp_path)
     store.write("outputs/block", b"whole")
-    of_now, of_yesterday = (tmp_path / "outputs" / f".block.machine-{number}.partial" for number in (1, 2))
+    names = (f".block.machine-{number}.partial" for number in (1, 2, 3))
+    of_now, of_yesterday, not_ours = (tmp_path / "outputs" / name for name in names)
     of_now.touch()
     of_yesterday.touch()
+    not_ours.mkdir()  # which cannot be removed as a file, nor can a file of another user
     before = time.time() - shared_store.LEFT_SECONDS - 60
-    os.utime(of_yesterday, (before, before))
+    for path in (of_yesterday, not_ours):
+        os.utime(path, (before, before))
     assert store.names("outputs") == ["block"]
-    assert of_now.exists() and not of_yesterday.exists()
+    assert of_now.exists() and not_ours.exists() and not of_yesterday.exists()
 
 
 def test_a_bucket_that_is_not_there_is_one_line(folder, bucket):

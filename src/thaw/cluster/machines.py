@@ -204,6 +204,7 @@ class _Run:
         try:
             outcome = self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:
+            # Ray names the machine and the missing package in its text alone.
             lacking = re.search(r"ip=(\S+)\)[\s\S]*^\s*(?:ModuleNotFound|Import)Error: (.*)", str(error), re.MULTILINE)
             if not lacking:
                 raise  # a fault of Thaw's own

@@ -72,7 +72,7 @@ class Folder:
             return []
         for path in paths:
             if path.name.endswith(PARTIAL):
-                with contextlib.suppress(FileNotFoundError):
+                with contextlib.suppress(OSError):  # it is gone, or another user's
                     if time.time() - path.stat().st_mtime > LEFT_SECONDS:
                         path.unlink()
         return sorted(path.name for path in paths if not path.name.startswith("."))
