@@ -38,7 +38,7 @@ EXECUTOR = "THAW_EXECUTOR"  # a variable of the environment
 LOCAL, AUTO = "local", "auto"  # no cluster; the one that this machine is a part of
 BLOCK_VIEWS = 512  # a worker that dies loses at most these
 BLOCK_BYTES = 2**26  # of the outputs of a block, and of its photographs where they are sent
-TRIES = 3  # of a block
+TRIES = 3  # of a block; a machine on which so many fail in succession gets no more
 ANSWER_SECONDS = 20.0  # to reach the cluster
 LOOK_SECONDS = 120.0  # for a machine to start a worker and look
 ALONE_SECONDS = 60.0  # without any machine, before the work ends
@@ -64,8 +64,8 @@ class _Work:
 
     block: worker.Block
     contents: object  # the reference of the photographs' bytes in Ray; None: the machines read them
-    tries: int = 0
-    failed_on: set[str] = field(default_factory=set)  # ids of machines
+    machine: dict = field(default_factory=dict)  # on which it is now, as Ray describes it
+    failed_on: list[str] = field(default_factory=list)  # ids of machines, one for each try
 
 
 class Machines:
@@ -130,6 +130,8 @@ class _Run:
         network = backbone / "backbone.xml"
         self._network = [ray.put(path.read_bytes()) for path in (network, network.with_suffix(".bin"))]
         self._done: Counter[str] = Counter()  # views by machine
+        self._failures: Counter[str] = Counter()  # in succession, by the id of the machine
+        self._left_out: set[str] = set()  # ids of machines that get no block
 
     def fill(self, planned: PlannedViews, rows: np.ndarray, keys: np.ndarray, views_of_block: int) -> None:
         """Compute these rows of the views, which have these keys, and write them to the store as blocks.
@@ -144,9 +146,10 @@ class _Run:
         last_seen = time.monotonic()
         with progress.bar("computing on other machines", len(rows)) as bar:
             while self._done.total() < len(rows):
-                cores = sum(machine["Resources"]["CPU"] for machine in _workers(self._ray))
+                machines = self._fit()
+                cores = sum(machine["Resources"]["CPU"] for machine in machines)
                 while len(running) < 2 * cores and (work := again.popleft() if again else next(waiting, None)):
-                    running[self._submit(work)] = work
+                    running[self._submit(work, machines, running)] = work
                 if cores:
                     last_seen = time.monotonic()
                 elif time.monotonic() - last_seen > ALONE_SECONDS:
@@ -187,47 +190,71 @@ class _Run:
             start += count
             yield _Work(block, self._ray.put(contents) if contents else None)
 
-    def _submit(self, work: _Work) -> object:
-        """Start the computation of a block, not on a machine that failed with it, and return its reference."""
-        options = {"num_cpus": 1, "max_retries": 0}  # tries are counted here, and made elsewhere
-        others = [m["NodeID"] for m in _workers(self._ray) if m["NodeID"] not in work.failed_on]
-        if work.failed_on and others:
-            from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+    def _submit(self, work: _Work, machines: list[dict], running: dict[object, _Work]) -> object:
+        """Start a block on the machine that has fewest for each core, and return its reference.
 
-            options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(others[work.tries % len(others)], soft=True)
-        work.tries += 1
+        A machine that failed with it gets it only if there is no other.
+        """
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        load = Counter(other.machine["NodeID"] for other in running.values())
+        others = [machine for machine in machines if machine["NodeID"] not in work.failed_on]
+        work.machine = min(others or machines, key=lambda m: load[m["NodeID"]] / m["Resources"]["CPU"])
+        options = {
+            "num_cpus": 1,
+            "max_retries": 0,  # tries are counted here, and made elsewhere
+            "scheduling_strategy": NodeAffinitySchedulingStrategy(work.machine["NodeID"], soft=False),
+        }
         task = self._ray.remote(worker.compute).options(**options)
         return task.remote(self._order, self._network, work.block, work.contents)
 
     def _is_done(self, reference: object, work: _Work) -> bool:
         """Return whether a block is done; False if it is to be tried again. Raises ThawError if it cannot be done."""
+        machine, name = work.machine["NodeID"], _name(work.machine)
         try:
             outcome = self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:
-            # Ray names the machine and the missing package in its text alone.
-            lacking = re.search(r"ip=(\S+)\)[\s\S]*^\s*(?:ModuleNotFound|Import)Error: (.*)", str(error), re.MULTILINE)
+            # Ray names the missing package in its text alone.
+            lacking = re.search(r"^\s*(?:ModuleNotFound|Import)Error: (.*)", str(error), re.MULTILINE)
             if not lacking:
                 raise  # a fault of Thaw's own
-            address, is_unfit = lacking[1], False
-            reason = f"{address} lacks a package: {lacking[2]}"  # it has joined since the machines were looked at
-            work.failed_on |= {m["NodeID"] for m in _workers(self._ray) if m["NodeManagerAddress"] == address}
+            outcome = worker.Outcome(unfit=f"it lacks a package: {lacking[1]}")
+        except self._ray.exceptions.TaskUnschedulableError:  # the block has not begun
+            outcome = worker.Outcome(unfit="it has died")
         except self._ray.exceptions.RayError as error:  # the worker, or its machine, has died
-            reason = f"its worker died ({type(error).__name__}: {' '.join(str(error).split())[:150]})"
-            is_unfit = False
-        else:
-            if outcome.name:
-                self._done[outcome.where] += len(work.block.keys)
-                return True
-            reason, is_unfit = f"{outcome.where}: {outcome.unfit or outcome.failed}", bool(outcome.unfit)
-            work.failed_on.add(outcome.node)
-        if work.tries < TRIES and not is_unfit:
-            say(f"a block is tried again: {reason}")
+            if isinstance(error, self._ray.exceptions.NodeDiedError):
+                self._leave_out(work.machine, "it has died")
+            death = f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
+            outcome = worker.Outcome(failed=f"its worker died ({death})")
+        if outcome.name:
+            self._done[name] += len(work.block.keys)
+            self._failures[machine] = 0
+            return True
+        if outcome.unfit:
+            self._leave_out(work.machine, outcome.unfit)
             return False
-        names = ", ".join(work.block.names[:3]) + (", …" if len(work.block.names) > 3 else "")
-        raise ThawError(
-            f"a block of {len(work.block.names):,} photographs ({names}) failed "
-            f"{'once' if work.tries == 1 else f'{work.tries} times'}: {reason}; {self._kept()}"
-        )
+        work.failed_on.append(machine)
+        if outcome.unreadable or len(work.failed_on) == TRIES:
+            names = ", ".join(work.block.names[:3]) + (", …" if len(work.block.names) > 3 else "")
+            raise ThawError(
+                f"a block of {len(work.block.names):,} photographs ({names}) failed "
+                f"{'once' if len(work.failed_on) == 1 else f'{len(work.failed_on)} times'}: "
+                f"{name}: {outcome.unreadable or outcome.failed}; {self._kept()}"
+            )
+        say(f"a block is tried again: {name}: {outcome.failed}")
+        self._failures[machine] += 1
+        fit = [other["NodeID"] for other in self._fit()]
+        if self._failures[machine] >= TRIES and machine in fit and len(fit) > 1:
+            self._leave_out(work.machine, f"{TRIES} blocks failed there in succession")
+        return False
+
+    def _fit(self) -> list[dict]:
+        return [machine for machine in _workers(self._ray) if machine["NodeID"] not in self._left_out]
+
+    def _leave_out(self, machine: dict, reason: str) -> None:
+        if machine["NodeID"] not in self._left_out:
+            self._left_out.add(machine["NodeID"])
+            say(f"{_name(machine)} gets no more blocks: {reason}")
 
     def _kept(self) -> str:
         return f"{sum(self._done.values()):,} outputs are in {self._store.address}, where the next run finds them"
@@ -239,19 +266,21 @@ class _Run:
             raise ThawError(f"{EXECUTOR}: no machine of the cluster has a core to compute on")
         token, content = f"probes/{uuid.uuid4().hex}", os.urandom(16)
         self._store.write(token, content)
+        names = {machine["NodeID"]: _name(machine) for machine in machines}
         try:
             answers = self._answers(machines, token, photograph)
             for machine, answer in answers.items():
+                name = names[machine]
                 if answer.error:
-                    raise ThawError(f"{answer.where} cannot use {self._store.address} ({VARIABLE}): {answer.error}")
+                    raise ThawError(f"{name} cannot use {self._store.address} ({VARIABLE}): {answer.error}")
                 if answer.token != content or not self._has(f"{token}-{machine}", content):
                     raise ThawError(
-                        f"{answer.where} does not see {self._store.address} ({VARIABLE}) as this machine does: mount "
+                        f"{name} does not see {self._store.address} ({VARIABLE}) as this machine does: mount "
                         "the same folder there under the same path, or take s3://bucket/prefix"
                     )
                 if different := worker.difference(answer.computing, self._order.computing):
                     raise ThawError(
-                        f"{answer.where} would compute other bytes: {different}; install the requirements.txt of the "
+                        f"{name} would compute other bytes: {different}; install the requirements.txt of the "
                         "same commit there"
                     )
         finally:
@@ -274,7 +303,7 @@ class _Run:
         self._ray.wait(list(asked.values()), num_returns=len(asked), timeout=LOOK_SECONDS)
         answers = {}
         for machine in machines:
-            name = f"{machine['NodeManagerHostname']} ({machine['NodeManagerAddress']}, node {machine['NodeID'][:6]})"
+            name = _name(machine)
             try:
                 answers[machine["NodeID"]] = self._ray.get(asked[machine["NodeID"]], timeout=0)
             except self._ray.exceptions.GetTimeoutError:
@@ -290,6 +319,11 @@ class _Run:
         with contextlib.suppress(FileNotFoundError):
             return self._store.read(name) == content
         return False
+
+
+def _name(machine: dict) -> str:
+    """Return the name of a machine for the person."""
+    return f"{machine['NodeManagerHostname']} ({machine['NodeManagerAddress']}, node {machine['NodeID'][:6]})"
 
 
 def _workers(ray: ModuleType) -> list[dict]:

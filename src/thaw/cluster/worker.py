@@ -7,7 +7,6 @@ changes a byte.
 import functools
 import hashlib
 import os
-import platform
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -49,20 +48,18 @@ class Block:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a block. Exactly one of `name`, `unfit` and `failed` is not empty."""
+    """What became of a block. Exactly one of the four is not empty."""
 
-    node: str  # the id of the machine in Ray
-    where: str  # the machine, for the person
     name: str = ""  # of the block in the store, where it is now
-    unfit: str = ""  # why no machine can compute it
+    unreadable: str = ""  # why no machine can compute it
     failed: str = ""  # why this machine could not
+    unfit: str = ""  # why this machine may compute no block
 
 
 @dataclass(frozen=True)
 class Answer:
     """What a machine says before the work."""
 
-    where: str
     computing: dict[str, str]
     token: bytes | None  # that it reads in the store
     error: str  # why it cannot use the store; else empty
@@ -92,7 +89,7 @@ def look(store: str, token: str, folder: Path, photograph: Photograph) -> Answer
         seen = hashlib.sha256(photograph.read_bytes()).digest()
     except (OSError, ThawError):
         seen = None
-    return Answer(where(), extraction.computing(), content, error, seen)
+    return Answer(extraction.computing(), content, error, seen)
 
 
 def compute(order: Order, network: list, block: Block, contents: list[bytes] | None) -> Outcome:
@@ -104,9 +101,8 @@ def compute(order: Order, network: list, block: Block, contents: list[bytes] | N
         block: Of which views.
         contents: The bytes of its photographs; None: they are read here.
     """
-    outcome = functools.partial(Outcome, node(), where())
     if different := difference(extraction.computing(), order.computing):
-        return outcome(failed=different)
+        return Outcome(unfit=different)
     name = ""
 
     def drawn() -> Iterator[np.ndarray]:
@@ -130,10 +126,10 @@ def compute(order: Order, network: list, block: Block, contents: list[bytes] | N
         stored, content = blocks.pack(block.keys, rows)
         open_store(order.store).write(f"{order.folder}/{stored}", content)
     except ThawError as error:
-        return outcome(unfit=f"{name}: {error}")
+        return Outcome(unreadable=f"{name}: {error}")
     except (OSError, MemoryError) as error:
-        return outcome(failed=f"{name}: {error or 'its memory is full'}")
-    return outcome(name=stored)
+        return Outcome(failed=f"{name}: {error or 'its memory is full'}")
+    return Outcome(name=stored)
 
 
 def difference(there: dict[str, str], here: dict[str, str]) -> str:
@@ -149,13 +145,6 @@ def node() -> str:
     import ray
 
     return ray.get_runtime_context().get_node_id()
-
-
-def where() -> str:
-    """Return the name of this machine, for the person."""
-    import ray
-
-    return f"{platform.node()} ({ray.util.get_node_ip_address()}, node {node()[:6]})"
 
 
 def _read(source: Photograph) -> bytes:
