@@ -49,9 +49,10 @@ IN_WORKERS = """
                 raise FileNotFoundError(errno.ENOENT, "No such file or directory")
             if (flags / "die").exists() and (flags / "die").read_text() in path:
                 os._exit(9)
-            if (flags / "pause").exists() and "p0" not in path:  # which every machine opens before the work
+            pauses = flags / "pause", flags / f"pause-{os.environ['NODE']}"
+            if "p0" not in path and any(pause.exists() for pause in pauses):  # every machine opens p0 before the work
                 (flags / f"paused-{os.environ['NODE']}-{os.getpid()}").touch()
-                while (flags / "pause").exists():
+                while any(pause.exists() for pause in pauses):
                     time.sleep(0.02)
         if path.endswith(".partial") and (flags / f"full-{os.environ['NODE']}").exists():
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -283,21 +284,26 @@ def test_a_machine_with_another_version_is_said_before_the_work(folder, cluster,
     assert block_count(tmp_path) == 0
 
 
+def test_a_machine_that_hangs_does_not_hold_up_the_end(folder, expected, cluster, nodes):
+    results = []
+    with flag(nodes, "pause-second"):
+        work = threading.Thread(target=lambda: results.append(extract(folder, cluster)))
+        work.start()
+        work.join(60)
+        assert results == [expected]
+
+
 def test_machines_that_join_late_and_do_not_fit_are_named_once_and_compute_nothing(
     folder, expected, cluster, nodes, capfd
 ):
-    results, said = [], ""
+    results = []
     with flag(nodes, "pause"):
         work = threading.Thread(target=lambda: results.append(extract(folder, cluster)))
         work.start()
         wait_for_both(nodes)
         nodes.add("bare", "127.0.0.3", LACKS="openvino")
         nodes.add("older", "127.0.0.4", OTHER_VERSION="1")
-        for _ in range(3000):
-            said += capfd.readouterr().err
-            if said.count("gets no more blocks") == 2:
-                break
-            time.sleep(0.02)
+        said = wait_for_lines(capfd, "gets no more blocks", 2)
     work.join(60)
     nodes.remove("bare")
     nodes.remove("older")
@@ -314,11 +320,21 @@ def test_a_machine_that_is_killed_in_the_middle_changes_no_byte(folder, expected
         worker = wait_for_both(nodes)["second"]
         nodes.kill("second")
         os.kill(worker, signal.SIGKILL)  # with its machine
+        said = wait_for_lines(capfd, "gets no more blocks: it has died")
     work.join(100)
     assert results == [expected]
-    said = capfd.readouterr().err
     assert re.search(r"a block is tried again: .*\): its worker died", said)
-    assert said.count("gets no more blocks: it has died") == 1
+
+
+def wait_for_lines(capfd, text: str, count: int = 1) -> str:
+    """Wait for `count` lines with a text on stderr. Returns what was written there until then."""
+    said = ""
+    for _ in range(3000):
+        said += capfd.readouterr().err
+        if said.count(text) == count:
+            return said
+        time.sleep(0.02)
+    pytest.fail(f"this is all that was said: {said}")
 
 
 # --- Without a cluster ---

@@ -15,10 +15,11 @@ import socket
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 
@@ -58,14 +59,21 @@ def of_environment() -> "Machines | None":
     return Machines(address, store)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Work:
     """A block on its way."""
 
     block: worker.Block
     contents: object  # the reference of the photographs' bytes in Ray; None: the machines read them
-    machine: dict = field(default_factory=dict)  # on which it is now, as Ray describes it
+    is_done: bool = False
     failed_on: list[str] = field(default_factory=list)  # ids of machines, one for each try
+
+
+class _Try(NamedTuple):
+    """A block on a machine."""
+
+    work: _Work
+    machine: dict  # as Ray describes it
 
 
 class Machines:
@@ -142,14 +150,17 @@ class _Run:
         is_seen = self._check_machines(source)
         waiting = self._blocks(planned, rows, keys, views_of_block, is_seen)
         again: deque[_Work] = deque()
-        running: dict[object, _Work] = {}
+        running: dict[object, _Try] = {}
         last_seen = time.monotonic()
         with progress.bar("computing on other machines", len(rows)) as bar:
             while self._done.total() < len(rows):
                 machines = self._fit()
                 cores = sum(machine["Resources"]["CPU"] for machine in machines)
-                while len(running) < 2 * cores and (work := again.popleft() if again else next(waiting, None)):
-                    running[self._submit(work, machines, running)] = work
+                while len(running) < 2 * cores and (
+                    work := again.popleft() if again else next(waiting, None) or _slowest(machines, running)
+                ):
+                    machine = _least_loaded(machines, running, work)
+                    running[self._submit(work, machine)] = _Try(work, machine)
                 if cores:
                     last_seen = time.monotonic()
                 elif time.monotonic() - last_seen > ALONE_SECONDS:
@@ -159,10 +170,13 @@ class _Run:
                     continue
                 done, _ = self._ray.wait(list(running), timeout=5)
                 for reference in done:
-                    work = running.pop(reference)
-                    if self._is_done(reference, work):
+                    work, machine = running.pop(reference)
+                    if work.is_done:  # on another machine
+                        continue
+                    work.is_done = self._is_done(reference, work, machine)
+                    if work.is_done:
                         bar.update(len(work.block.keys))
-                    else:
+                    elif work not in [other.work for other in running.values()]:
                         again.append(work)
         counts = ", ".join(f"{where} {count:,}" for where, count in sorted(self._done.items()))
         say(f"outputs were computed on {len(self._done)} machines: {counts}")
@@ -190,27 +204,21 @@ class _Run:
             start += count
             yield _Work(block, self._ray.put(contents) if contents else None)
 
-    def _submit(self, work: _Work, machines: list[dict], running: dict[object, _Work]) -> object:
-        """Start a block on the machine that has fewest for each core, and return its reference.
-
-        A machine that failed with it gets it only if there is no other.
-        """
+    def _submit(self, work: _Work, machine: dict) -> object:
+        """Start the computation of a block on a machine, and return its reference."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        load = Counter(other.machine["NodeID"] for other in running.values())
-        others = [machine for machine in machines if machine["NodeID"] not in work.failed_on]
-        work.machine = min(others or machines, key=lambda m: load[m["NodeID"]] / m["Resources"]["CPU"])
         options = {
             "num_cpus": 1,
             "max_retries": 0,  # tries are counted here, and made elsewhere
-            "scheduling_strategy": NodeAffinitySchedulingStrategy(work.machine["NodeID"], soft=False),
+            "scheduling_strategy": NodeAffinitySchedulingStrategy(machine["NodeID"], soft=False),
         }
         task = self._ray.remote(worker.compute).options(**options)
         return task.remote(self._order, self._network, work.block, work.contents)
 
-    def _is_done(self, reference: object, work: _Work) -> bool:
+    def _is_done(self, reference: object, work: _Work, machine: dict) -> bool:
         """Return whether a block is done; False if it is to be tried again. Raises ThawError if it cannot be done."""
-        machine, name = work.machine["NodeID"], _name(work.machine)
+        node, name = machine["NodeID"], _name(machine)
         try:
             outcome = self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:
@@ -223,17 +231,17 @@ class _Run:
             outcome = worker.Outcome(unfit="it has died")
         except self._ray.exceptions.RayError as error:  # the worker, or its machine, has died
             if isinstance(error, self._ray.exceptions.NodeDiedError):
-                self._leave_out(work.machine, "it has died")
+                self._leave_out(machine, "it has died")
             death = f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
             outcome = worker.Outcome(failed=f"its worker died ({death})")
         if outcome.name:
             self._done[name] += len(work.block.keys)
-            self._failures[machine] = 0
+            self._failures[node] = 0
             return True
         if outcome.unfit:
-            self._leave_out(work.machine, outcome.unfit)
+            self._leave_out(machine, outcome.unfit)
             return False
-        work.failed_on.append(machine)
+        work.failed_on.append(node)
         if outcome.unreadable or len(work.failed_on) == TRIES:
             names = ", ".join(work.block.names[:3]) + (", …" if len(work.block.names) > 3 else "")
             raise ThawError(
@@ -242,10 +250,10 @@ class _Run:
                 f"{name}: {outcome.unreadable or outcome.failed}; {self._kept()}"
             )
         say(f"a block is tried again: {name}: {outcome.failed}")
-        self._failures[machine] += 1
+        self._failures[node] += 1
         fit = [other["NodeID"] for other in self._fit()]
-        if self._failures[machine] >= TRIES and machine in fit and len(fit) > 1:
-            self._leave_out(work.machine, f"{TRIES} blocks failed there in succession")
+        if self._failures[node] >= TRIES and node in fit and len(fit) > 1:
+            self._leave_out(machine, f"{TRIES} blocks failed there in succession")
         return False
 
     def _fit(self) -> list[dict]:
@@ -319,6 +327,32 @@ class _Run:
         with contextlib.suppress(FileNotFoundError):
             return self._store.read(name) == content
         return False
+
+
+def _least_loaded(machines: list[dict], running: Mapping[object, _Try], work: _Work) -> dict:
+    """Return the machine with the fewest blocks for each core; not one that failed with `work` or has it, if it can."""
+    load = _load(running)
+    avoided = {*work.failed_on, *(tried.machine["NodeID"] for tried in running.values() if tried.work is work)}
+    others = [machine for machine in machines if machine["NodeID"] not in avoided]
+    return min(others or machines, key=lambda machine: load[machine["NodeID"]] / machine["Resources"]["CPU"])
+
+
+def _slowest(machines: list[dict], running: Mapping[object, _Try]) -> _Work | None:
+    """Return a block that waits on a machine while another one has an idle core; None if there is none.
+
+    Without it, a machine that hangs, or computes for others, would hold up the end of the work.
+    """
+    load = _load(running)
+    idle = {machine["NodeID"] for machine in machines if load[machine["NodeID"]] < machine["Resources"]["CPU"]}
+    tries = Counter(id(tried.work) for tried in running.values())
+    for work, machine in reversed(running.values()):  # the last one is the least likely to have begun
+        if not work.is_done and tries[id(work)] == 1 and idle - {machine["NodeID"], *work.failed_on}:
+            return work
+    return None
+
+
+def _load(running: Mapping[object, _Try]) -> Counter[str]:
+    return Counter(machine["NodeID"] for _, machine in running.values())
 
 
 def _name(machine: dict) -> str:
