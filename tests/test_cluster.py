@@ -176,13 +176,21 @@ def cluster(nodes, small_blocks, tmp_path):
     return Machines(nodes.address, str(tmp_path / "store"))
 
 
+@pytest.fixture
+def each_once(monkeypatch):
+    """Blocks are computed where they were sent: no idle machine takes one over before that."""
+    monkeypatch.setattr(machines, "_slowest", lambda *_: None)
+
+
 @contextlib.contextmanager
 def flag(nodes, name: str, text: str = ""):
     (nodes.flags / name).write_text(text)
-    yield
-    (nodes.flags / name).unlink()
-    for path in nodes.flags.glob("paused-*"):
-        path.unlink()
+    try:
+        yield
+    finally:
+        (nodes.flags / name).unlink()
+        for path in nodes.flags.glob("paused-*"):
+            path.unlink()
 
 
 def block_count(folder: Path) -> int:
@@ -190,7 +198,7 @@ def block_count(folder: Path) -> int:
 
 
 def test_two_machines_compute_the_same_bytes_and_the_next_run_finds_them(
-    folder, expected, cluster, nodes, tmp_path, capfd
+    folder, expected, cluster, each_once, tmp_path, capfd
 ):
     assert extract(folder, cluster) == expected
     assert "were computed on 2 machines" in capfd.readouterr().err
@@ -200,7 +208,7 @@ def test_two_machines_compute_the_same_bytes_and_the_next_run_finds_them(
 
 
 def test_a_full_disk_of_one_machine_is_said_and_the_other_one_computes_its_blocks(
-    folder, expected, cluster, nodes, monkeypatch, capfd
+    folder, expected, cluster, nodes, each_once, monkeypatch, capfd
 ):
     monkeypatch.setattr(machines, "TRIES", 2)
     results = []
@@ -213,7 +221,7 @@ def test_a_full_disk_of_one_machine_is_said_and_the_other_one_computes_its_block
     (nodes.flags / "full-second").unlink()
     assert results == [expected]
     assert "a block is tried again" in (said := capfd.readouterr().err) and "No space left on device" in said
-    assert said.count("gets no more blocks: 2 blocks failed there in succession") == 1
+    assert said.count("gets no more blocks: 2 blocks failed there and were done elsewhere") == 1
 
 
 def wait_for_both(nodes) -> dict[str, int]:
@@ -232,7 +240,7 @@ def test_a_block_that_kills_its_workers_ends_the_work_and_what_is_done_stays(
     monkeypatch.setattr(machines, "TRIES", 2)  # each costs the start of a worker
     with flag(nodes, "die", "p5.png"), pytest.raises(ThawError) as caught:
         extract(folder, cluster)
-    assert re.search(r"p5\.png\) failed 2 times: .*\): its worker died", str(caught.value))
+    assert re.search(r"p5\.png\) failed [23] times: .*\): its worker died", str(caught.value))  # 3: a copy ran
     assert 0 < block_count(tmp_path) < 7 and "outputs are in" in str(caught.value)
     assert extract(folder, cluster) == expected
 
@@ -249,7 +257,7 @@ def test_machines_that_see_no_photographs_get_them_and_a_bucket_holds_the_output
     assert len(stored) == 7 and all(entry["Key"].startswith("outputs/outputs/") for entry in stored)
 
 
-def test_machines_read_photographs_in_a_shard(folder, expected, cluster, tmp_path, capfd):
+def test_machines_read_photographs_in_a_shard(folder, expected, cluster, each_once, tmp_path, capfd):
     sharded = shutil.copytree(folder, tmp_path / "sharded")
     shards.pack(sharded / "raw" / "images", {path.stem: path.name for path in (folder / "raw/images").iterdir()})
     assert not list(sharded.rglob("*.png")) and extract(sharded, cluster) == expected
@@ -305,6 +313,7 @@ def test_machines_that_join_late_and_do_not_fit_are_named_once_and_compute_nothi
         nodes.add("older", "127.0.0.4", OTHER_VERSION="1")
         said = wait_for_lines(capfd, "gets no more blocks", 2)
     work.join(60)
+    said += capfd.readouterr().err
     nodes.remove("bare")
     nodes.remove("older")
     assert results == [expected] and "tried again" not in said
@@ -322,6 +331,7 @@ def test_a_machine_that_is_killed_in_the_middle_changes_no_byte(folder, expected
         os.kill(worker, signal.SIGKILL)  # with its machine
         said = wait_for_lines(capfd, "gets no more blocks: it has died")
     work.join(100)
+    said += capfd.readouterr().err
     assert results == [expected]
     assert re.search(r"a block is tried again: .*\): its worker died", said)
 

@@ -39,7 +39,7 @@ EXECUTOR = "THAW_EXECUTOR"  # a variable of the environment
 LOCAL, AUTO = "local", "auto"  # no cluster; the one that this machine is a part of
 BLOCK_VIEWS = 512  # a worker that dies loses at most these
 BLOCK_BYTES = 2**26  # of the outputs of a block, and of its photographs where they are sent
-TRIES = 3  # of a block; a machine on which so many fail in succession gets no more
+TRIES = 3  # of a block; a machine on which so many failed that others then did gets no more
 ANSWER_SECONDS = 20.0  # to reach the cluster
 LOOK_SECONDS = 120.0  # for a machine to start a worker and look
 ALONE_SECONDS = 60.0  # without any machine, before the work ends
@@ -67,6 +67,7 @@ class _Work:
     contents: object  # the reference of the photographs' bytes in Ray; None: the machines read them
     is_done: bool = False
     failed_on: list[str] = field(default_factory=list)  # ids of machines, one for each try
+    machines: dict[str, dict] = field(default_factory=dict)  # those of `failed_on`, by their ids
 
 
 class _Try(NamedTuple):
@@ -138,7 +139,7 @@ class _Run:
         network = backbone / "backbone.xml"
         self._network = [ray.put(path.read_bytes()) for path in (network, network.with_suffix(".bin"))]
         self._done: Counter[str] = Counter()  # views by machine
-        self._failures: Counter[str] = Counter()  # in succession, by the id of the machine
+        self._failures: Counter[str] = Counter()  # of blocks that others did, since its last success, by its id
         self._left_out: set[str] = set()  # ids of machines that get no block
 
     def fill(self, planned: PlannedViews, rows: np.ndarray, keys: np.ndarray, views_of_block: int) -> None:
@@ -156,7 +157,8 @@ class _Run:
             while self._done.total() < len(rows):
                 machines = self._fit()
                 cores = sum(machine["Resources"]["CPU"] for machine in machines)
-                while len(running) < 2 * cores and (
+                fit = {machine["NodeID"] for machine in machines}
+                while sum(tried.machine["NodeID"] in fit for tried in running.values()) < 2 * cores and (
                     work := again.popleft() if again else next(waiting, None) or _slowest(machines, running)
                 ):
                     machine = _least_loaded(machines, running, work)
@@ -173,10 +175,11 @@ class _Run:
                     work, machine = running.pop(reference)
                     if work.is_done:  # on another machine
                         continue
-                    work.is_done = self._is_done(reference, work, machine)
+                    runs_elsewhere = any(other.work is work for other in running.values())
+                    work.is_done = self._is_done(reference, work, machine, runs_elsewhere)
                     if work.is_done:
                         bar.update(len(work.block.keys))
-                    elif work not in [other.work for other in running.values()]:
+                    elif not runs_elsewhere:
                         again.append(work)
         counts = ", ".join(f"{where} {count:,}" for where, count in sorted(self._done.items()))
         say(f"outputs were computed on {len(self._done)} machines: {counts}")
@@ -216,17 +219,22 @@ class _Run:
         task = self._ray.remote(worker.compute).options(**options)
         return task.remote(self._order, self._network, work.block, work.contents)
 
-    def _is_done(self, reference: object, work: _Work, machine: dict) -> bool:
+    def _is_done(self, reference: object, work: _Work, machine: dict, runs_elsewhere: bool) -> bool:
         """Return whether a block is done; False if it is to be tried again. Raises ThawError if it cannot be done."""
         node, name = machine["NodeID"], _name(machine)
         try:
             outcome = self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:
             # Ray names the missing package in its text alone.
-            lacking = re.search(r"^\s*(?:ModuleNotFound|Import)Error: (.*)", str(error), re.MULTILINE)
-            if not lacking:
+            lacking = re.search(
+                r"^\s*(?:\S+\.)?(?:ModuleNotFound|PackageNotFound|Import)Error: (.*)", str(error), re.MULTILINE
+            )
+            if lacking:
+                outcome = worker.Outcome(unfit=f"it lacks a package: {lacking[1]}")
+            elif isinstance(error.cause, self._ray.exceptions.RayError):  # it did not get the network or photographs
+                outcome = worker.Outcome(failed=" ".join(str(error.cause).split())[:150])
+            else:
                 raise  # a fault of Thaw's own
-            outcome = worker.Outcome(unfit=f"it lacks a package: {lacking[1]}")
         except self._ray.exceptions.TaskUnschedulableError:  # the block has not begun
             outcome = worker.Outcome(unfit="it has died")
         except self._ray.exceptions.RayError as error:  # the worker, or its machine, has died
@@ -237,12 +245,17 @@ class _Run:
         if outcome.name:
             self._done[name] += len(work.block.keys)
             self._failures[node] = 0
+            for other in {*work.failed_on} - {node}:  # so the block was not the cause, nor the store
+                self._failures[other] += 1
+                if self._failures[other] == TRIES and len(self._fit()) > 1:
+                    self._leave_out(work.machines[other], f"{TRIES} blocks failed there and were done elsewhere")
             return True
         if outcome.unfit:
             self._leave_out(machine, outcome.unfit)
             return False
         work.failed_on.append(node)
-        if outcome.unreadable or len(work.failed_on) == TRIES:
+        work.machines[node] = machine
+        if outcome.unreadable or (len(work.failed_on) >= TRIES and not runs_elsewhere):
             names = ", ".join(work.block.names[:3]) + (", …" if len(work.block.names) > 3 else "")
             raise ThawError(
                 f"a block of {len(work.block.names):,} photographs ({names}) failed "
@@ -250,10 +263,6 @@ class _Run:
                 f"{name}: {outcome.unreadable or outcome.failed}; {self._kept()}"
             )
         say(f"a block is tried again: {name}: {outcome.failed}")
-        self._failures[node] += 1
-        fit = [other["NodeID"] for other in self._fit()]
-        if self._failures[node] >= TRIES and node in fit and len(fit) > 1:
-            self._leave_out(machine, f"{TRIES} blocks failed there in succession")
         return False
 
     def _fit(self) -> list[dict]:
@@ -332,9 +341,14 @@ class _Run:
 def _least_loaded(machines: list[dict], running: Mapping[object, _Try], work: _Work) -> dict:
     """Return the machine with the fewest blocks for each core; not one that failed with `work` or has it, if it can."""
     load = _load(running)
-    avoided = {*work.failed_on, *(tried.machine["NodeID"] for tried in running.values() if tried.work is work)}
-    others = [machine for machine in machines if machine["NodeID"] not in avoided]
-    return min(others or machines, key=lambda machine: load[machine["NodeID"]] / machine["Resources"]["CPU"])
+    holding = {tried.machine["NodeID"] for tried in running.values() if tried.work is work}
+    others = [machine for machine in machines if machine["NodeID"] not in holding]
+    fresh = [machine for machine in others if machine["NodeID"] not in work.failed_on]
+    idle = [machine for machine in others if load[machine["NodeID"]] < machine["Resources"]["CPU"]]
+    chosen = fresh or others or machines
+    if holding:  # a copy goes where a core is idle
+        chosen = [machine for machine in fresh if machine in idle] or idle
+    return min(chosen, key=lambda machine: load[machine["NodeID"]] / machine["Resources"]["CPU"])
 
 
 def _slowest(machines: list[dict], running: Mapping[object, _Try]) -> _Work | None:
@@ -344,10 +358,14 @@ def _slowest(machines: list[dict], running: Mapping[object, _Try]) -> _Work | No
     """
     load = _load(running)
     idle = {machine["NodeID"] for machine in machines if load[machine["NodeID"]] < machine["Resources"]["CPU"]}
-    tries = Counter(id(tried.work) for tried in running.values())
+    tried_on: dict[_Work, set[str]] = {}
     for work, machine in reversed(running.values()):  # the last one is the least likely to have begun
-        if not work.is_done and tries[id(work)] == 1 and idle - {machine["NodeID"], *work.failed_on}:
-            return work
+        if not work.is_done and len(work.failed_on) < TRIES:  # else its last try is running
+            tried_on.setdefault(work, set()).add(machine["NodeID"])
+    for avoided in (lambda work: {*tried_on[work], *work.failed_on}, tried_on.get):  # one that failed comes last
+        late = [work for work in tried_on if idle - avoided(work)]
+        if late:
+            return min(late, key=lambda work: len(tried_on[work]))
     return None
 
 
