@@ -43,6 +43,8 @@ TRIES = 3  # of a block; a machine on which so many failed that others then did 
 ANSWER_SECONDS = 20.0  # to reach the cluster
 LOOK_SECONDS = 120.0  # for a machine to start a worker and look
 ALONE_SECONDS = 60.0  # without any machine, before the work ends
+UNREACHED = "Ray does not reach it any more"
+LATE_SECONDS = 30.0  # of a block on a machine, after which an idle core of another one takes it over
 
 
 def of_environment() -> "Machines | None":
@@ -59,6 +61,14 @@ def of_environment() -> "Machines | None":
     return Machines(address, store)
 
 
+class _Machine(NamedTuple):
+    """A machine that has a core to compute on."""
+
+    node: str  # its id in Ray
+    name: str  # for the person
+    cores: float
+
+
 @dataclass(eq=False)
 class _Work:
     """A block on its way."""
@@ -66,15 +76,15 @@ class _Work:
     block: worker.Block
     contents: object  # the reference of the photographs' bytes in Ray; None: the machines read them
     is_done: bool = False
-    failed_on: list[str] = field(default_factory=list)  # ids of machines, one for each try
-    machines: dict[str, dict] = field(default_factory=dict)  # those of `failed_on`, by their ids
+    failed_on: list[_Machine] = field(default_factory=list)  # one for each try
 
 
 class _Try(NamedTuple):
     """A block on a machine."""
 
     work: _Work
-    machine: dict  # as Ray describes it
+    machine: _Machine
+    start: float  # on the monotonic clock, in seconds
 
 
 class Machines:
@@ -138,9 +148,9 @@ class _Run:
         self._ray, self._store, self._order = ray, store, order
         network = backbone / "backbone.xml"
         self._network = [ray.put(path.read_bytes()) for path in (network, network.with_suffix(".bin"))]
-        self._done: Counter[str] = Counter()  # views by machine
-        self._failures: Counter[str] = Counter()  # of blocks that others did, since its last success, by its id
-        self._left_out: set[str] = set()  # ids of machines that get no block
+        self._done: Counter[str] = Counter()  # views by the name of the machine
+        self._failures: Counter[_Machine] = Counter()  # of blocks that others did, since its last success
+        self._left_out: set[_Machine] = set()  # they get no block
 
     def fill(self, planned: PlannedViews, rows: np.ndarray, keys: np.ndarray, views_of_block: int) -> None:
         """Compute these rows of the views, which have these keys, and write them to the store as blocks.
@@ -156,13 +166,13 @@ class _Run:
         with progress.bar("computing on other machines", len(rows)) as bar:
             while self._done.total() < len(rows):
                 machines = self._fit()
-                cores = sum(machine["Resources"]["CPU"] for machine in machines)
-                fit = {machine["NodeID"] for machine in machines}
-                while sum(tried.machine["NodeID"] in fit for tried in running.values()) < 2 * cores and (
-                    work := again.popleft() if again else next(waiting, None) or _slowest(machines, running)
-                ):
-                    machine = _least_loaded(machines, running, work)
-                    running[self._submit(work, machine)] = _Try(work, machine)
+                cores = sum(machine.cores for machine in machines)
+                while sum(tried.machine in machines for tried in running.values()) < 2 * cores:
+                    if work := again.popleft() if again else next(waiting, None):
+                        tried = _Try(work, _least_loaded(machines, running, work), time.monotonic())
+                    elif not (tried := _take_over(machines, running)):
+                        break
+                    running[self._submit(tried)] = tried
                 if cores:
                     last_seen = time.monotonic()
                 elif time.monotonic() - last_seen > ALONE_SECONDS:
@@ -172,7 +182,7 @@ class _Run:
                     continue
                 done, _ = self._ray.wait(list(running), timeout=5)
                 for reference in done:
-                    work, machine = running.pop(reference)
+                    work, machine, _ = running.pop(reference)
                     if work.is_done:  # on another machine
                         continue
                     runs_elsewhere = any(other.work is work for other in running.values())
@@ -207,21 +217,33 @@ class _Run:
             start += count
             yield _Work(block, self._ray.put(contents) if contents else None)
 
-    def _submit(self, work: _Work, machine: dict) -> object:
+    def _submit(self, tried: _Try) -> object:
         """Start the computation of a block on a machine, and return its reference."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         options = {
             "num_cpus": 1,
             "max_retries": 0,  # tries are counted here, and made elsewhere
-            "scheduling_strategy": NodeAffinitySchedulingStrategy(machine["NodeID"], soft=False),
+            "scheduling_strategy": NodeAffinitySchedulingStrategy(tried.machine.node, soft=False),
         }
         task = self._ray.remote(worker.compute).options(**options)
-        return task.remote(self._order, self._network, work.block, work.contents)
+        return task.remote(self._order, self._network, tried.work.block, tried.work.contents)
 
-    def _is_done(self, reference: object, work: _Work, machine: dict, runs_elsewhere: bool) -> bool:
-        """Return whether a block is done; False if it is to be tried again. Raises ThawError if it cannot be done."""
-        node, name = machine["NodeID"], _name(machine)
+    def _is_done(self, reference: object, work: _Work, machine: _Machine, runs_elsewhere: bool) -> bool:
+        """Return whether a block is done.
+
+        Args:
+            reference: of its outcome, in Ray.
+            work: The block.
+            machine: Where it ran.
+            runs_elsewhere: Whether another machine computes it, too.
+
+        Returns:
+            False if the block is to be tried again.
+
+        Raises:
+            ThawError: If it cannot be done.
+        """
         try:
             outcome = self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:
@@ -236,42 +258,41 @@ class _Run:
             else:
                 raise  # a fault of Thaw's own
         except self._ray.exceptions.TaskUnschedulableError:  # the block has not begun
-            outcome = worker.Outcome(unfit="it has died")
+            outcome = worker.Outcome(unfit=UNREACHED)
         except self._ray.exceptions.RayError as error:  # the worker, or its machine, has died
             if isinstance(error, self._ray.exceptions.NodeDiedError):
-                self._leave_out(machine, "it has died")
+                self._leave_out(machine, UNREACHED)
             death = f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"
             outcome = worker.Outcome(failed=f"its worker died ({death})")
         if outcome.name:
-            self._done[name] += len(work.block.keys)
-            self._failures[node] = 0
-            for other in {*work.failed_on} - {node}:  # so the block was not the cause, nor the store
+            self._done[machine.name] += len(work.block.keys)
+            self._failures[machine] = 0
+            for other in {*work.failed_on} - {machine}:  # so the block was not the cause, nor the store
                 self._failures[other] += 1
                 if self._failures[other] == TRIES and len(self._fit()) > 1:
-                    self._leave_out(work.machines[other], f"{TRIES} blocks failed there and were done elsewhere")
+                    self._leave_out(other, f"{TRIES} blocks failed there and were done elsewhere")
             return True
         if outcome.unfit:
             self._leave_out(machine, outcome.unfit)
             return False
-        work.failed_on.append(node)
-        work.machines[node] = machine
+        work.failed_on.append(machine)
         if outcome.unreadable or (len(work.failed_on) >= TRIES and not runs_elsewhere):
             names = ", ".join(work.block.names[:3]) + (", …" if len(work.block.names) > 3 else "")
             raise ThawError(
                 f"a block of {len(work.block.names):,} photographs ({names}) failed "
                 f"{'once' if len(work.failed_on) == 1 else f'{len(work.failed_on)} times'}: "
-                f"{name}: {outcome.unreadable or outcome.failed}; {self._kept()}"
+                f"{machine.name}: {outcome.unreadable or outcome.failed}; {self._kept()}"
             )
-        say(f"a block is tried again: {name}: {outcome.failed}")
+        say(f"a block is tried again: {machine.name}: {outcome.failed}")
         return False
 
-    def _fit(self) -> list[dict]:
-        return [machine for machine in _workers(self._ray) if machine["NodeID"] not in self._left_out]
+    def _fit(self) -> list[_Machine]:
+        return [machine for machine in _workers(self._ray) if machine not in self._left_out]
 
-    def _leave_out(self, machine: dict, reason: str) -> None:
-        if machine["NodeID"] not in self._left_out:
-            self._left_out.add(machine["NodeID"])
-            say(f"{_name(machine)} gets no more blocks: {reason}")
+    def _leave_out(self, machine: _Machine, reason: str) -> None:
+        if machine not in self._left_out:
+            self._left_out.add(machine)
+            say(f"{machine.name} gets no more blocks: {reason}")
 
     def _kept(self) -> str:
         return f"{sum(self._done.values()):,} outputs are in {self._store.address}, where the next run finds them"
@@ -283,14 +304,12 @@ class _Run:
             raise ThawError(f"{EXECUTOR}: no machine of the cluster has a core to compute on")
         token, content = f"probes/{uuid.uuid4().hex}", os.urandom(16)
         self._store.write(token, content)
-        names = {machine["NodeID"]: _name(machine) for machine in machines}
         try:
             answers = self._answers(machines, token, photograph)
-            for machine, answer in answers.items():
-                name = names[machine]
+            for (node, name, _), answer in answers.items():
                 if answer.error:
                     raise ThawError(f"{name} cannot use {self._store.address} ({VARIABLE}): {answer.error}")
-                if answer.token != content or not self._has(f"{token}-{machine}", content):
+                if answer.token != content or not self._has(f"{token}-{node}", content):
                     raise ThawError(
                         f"{name} does not see {self._store.address} ({VARIABLE}) as this machine does: mount "
                         "the same folder there under the same path, or take s3://bucket/prefix"
@@ -301,35 +320,36 @@ class _Run:
                         "same commit there"
                     )
         finally:
-            for name in (token, *(f"{token}-{machine['NodeID']}" for machine in machines)):
+            for name in (token, *(f"{token}-{machine.node}" for machine in machines)):
                 self._store.remove(name)
         own = hashlib.sha256(photograph.read_bytes()).digest()
         return all(answer.photograph == own for answer in answers.values())
 
-    def _answers(self, machines: list[dict], token: str, photograph: Photograph) -> dict[str, worker.Answer]:
-        """Return what each machine says, by its id. One that has died is left out."""
+    def _answers(self, machines: list[_Machine], token: str, photograph: Photograph) -> dict[_Machine, worker.Answer]:
+        """Return what each machine says. One that has died is left out."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         look = self._ray.remote(worker.look)
         asked = {}
         for machine in machines:
-            strategy = NodeAffinitySchedulingStrategy(machine["NodeID"], soft=False)
+            strategy = NodeAffinitySchedulingStrategy(machine.node, soft=False)
             options = {"num_cpus": 0, "max_retries": 0, "scheduling_strategy": strategy}
             arguments = self._store.address, token, Path.cwd(), photograph
-            asked[machine["NodeID"]] = look.options(**options).remote(*arguments)
+            asked[machine] = look.options(**options).remote(*arguments)
         self._ray.wait(list(asked.values()), num_returns=len(asked), timeout=LOOK_SECONDS)
         answers = {}
         for machine in machines:
-            name = _name(machine)
             try:
-                answers[machine["NodeID"]] = self._ray.get(asked[machine["NodeID"]], timeout=0)
+                answers[machine] = self._ray.get(asked[machine], timeout=0)
             except self._ray.exceptions.GetTimeoutError:
-                raise ThawError(f"{name} does not answer within {LOOK_SECONDS:.0f} s") from None
+                raise ThawError(f"{machine.name} does not answer within {LOOK_SECONDS:.0f} s") from None
             except (self._ray.exceptions.NodeDiedError, self._ray.exceptions.TaskUnschedulableError):
-                say(f"{name} is gone, and takes no part")
+                say(f"{machine.name} is gone, and takes no part")
             except self._ray.exceptions.RayError as error:
                 lines = [line for line in str(error).splitlines() if line.strip()]
-                raise ThawError(f"{name} cannot start Thaw ({lines[-1].strip()}): set it up as this machine") from None
+                raise ThawError(
+                    f"{machine.name} cannot start Thaw ({lines[-1].strip()}): set it up as this machine"
+                ) from None
         return answers
 
     def _has(self, name: str, content: bytes) -> bool:
@@ -338,50 +358,44 @@ class _Run:
         return False
 
 
-def _least_loaded(machines: list[dict], running: Mapping[object, _Try], work: _Work) -> dict:
-    """Return the machine with the fewest blocks for each core; not one that failed with `work` or has it, if it can."""
-    load = _load(running)
-    holding = {tried.machine["NodeID"] for tried in running.values() if tried.work is work}
-    others = [machine for machine in machines if machine["NodeID"] not in holding]
-    fresh = [machine for machine in others if machine["NodeID"] not in work.failed_on]
-    idle = [machine for machine in others if load[machine["NodeID"]] < machine["Resources"]["CPU"]]
-    chosen = fresh or others or machines
-    if holding:  # a copy goes where a core is idle
-        chosen = [machine for machine in fresh if machine in idle] or idle
-    return min(chosen, key=lambda machine: load[machine["NodeID"]] / machine["Resources"]["CPU"])
+def _least_loaded(machines: list[_Machine], running: Mapping[object, _Try], work: _Work) -> _Machine:
+    """Return the machine with the fewest blocks for each core. One that failed with `work` is the last resort."""
+    load = Counter(tried.machine for tried in running.values())
+    others = [machine for machine in machines if machine not in work.failed_on]
+    return min(others or machines, key=lambda machine: load[machine] / machine.cores)
 
 
-def _slowest(machines: list[dict], running: Mapping[object, _Try]) -> _Work | None:
-    """Return a block that waits on a machine while another one has an idle core; None if there is none.
+def _take_over(machines: list[_Machine], running: Mapping[object, _Try]) -> _Try | None:
+    """Return a late block for a machine with an idle core that does not have it; None if there is none.
 
     Without it, a machine that hangs, or computes for others, would hold up the end of the work.
     """
-    load = _load(running)
-    idle = {machine["NodeID"] for machine in machines if load[machine["NodeID"]] < machine["Resources"]["CPU"]}
-    tried_on: dict[_Work, set[str]] = {}
-    for work, machine in reversed(running.values()):  # the last one is the least likely to have begun
-        if not work.is_done and len(work.failed_on) < TRIES:  # else its last try is running
-            tried_on.setdefault(work, set()).add(machine["NodeID"])
-    for avoided in (lambda work: {*tried_on[work], *work.failed_on}, tried_on.get):  # one that failed comes last
-        late = [work for work in tried_on if idle - avoided(work)]
-        if late:
-            return min(late, key=lambda work: len(tried_on[work]))
+    now, load = time.monotonic(), Counter(tried.machine for tried in running.values())
+    tries: dict[_Work, list[_Try]] = {}
+    for tried in running.values():
+        tries.setdefault(tried.work, []).append(tried)
+    late = {  # block → where it is
+        work: {tried.machine for tried in of_work}
+        for work, of_work in tries.items()
+        if not work.is_done and len(work.failed_on) < TRIES and now - of_work[-1].start >= LATE_SECONDS
+    }
+    for is_last_resort in False, True:  # a machine that failed with the block
+        for machine in machines:
+            works = [w for w in late if machine not in late[w] and (is_last_resort or machine not in w.failed_on)]
+            if works and load[machine] < machine.cores:
+                return _Try(min(works, key=lambda work: len(late[work])), machine, now)
     return None
 
 
-def _load(running: Mapping[object, _Try]) -> Counter[str]:
-    return Counter(machine["NodeID"] for _, machine in running.values())
-
-
-def _name(machine: dict) -> str:
-    """Return the name of a machine for the person."""
-    return f"{machine['NodeManagerHostname']} ({machine['NodeManagerAddress']}, node {machine['NodeID'][:6]})"
-
-
-def _workers(ray: ModuleType) -> list[dict]:
-    """Return the machines that have a core to compute on, as Ray describes them, in the order of their ids."""
-    machines = [machine for machine in ray.nodes() if machine["Alive"] and machine["Resources"].get("CPU", 0) >= 1]
-    return sorted(machines, key=lambda machine: machine["NodeID"])
+def _workers(ray: ModuleType) -> list[_Machine]:
+    """Return the machines that have a core to compute on, in the order of their ids."""
+    machines = []
+    for found in ray.nodes():
+        cores = found["Resources"].get("CPU", 0)
+        if found["Alive"] and cores >= 1:
+            where = f"{found['NodeManagerAddress']}, node {found['NodeID'][:6]}"
+            machines.append(_Machine(found["NodeID"], f"{found['NodeManagerHostname']} ({where})", cores))
+    return sorted(machines)
 
 
 @contextlib.contextmanager
