@@ -191,9 +191,7 @@ def block_count(folder: Path) -> int:
     return len([path for path in (folder / "store").glob("outputs/*/*") if not path.name.startswith(".")])
 
 
-def test_two_machines_compute_the_same_bytes_and_the_next_run_finds_them(
-    folder, expected, cluster, nodes, tmp_path, capfd
-):
+def test_two_machines_compute_the_same_bytes_and_the_next_run_finds_them(folder, expected, cluster, tmp_path, capfd):
     assert extract(folder, cluster) == expected
     assert "were computed on 2 machines" in capfd.readouterr().err
     assert print.__module__ == "builtins"  # Ray has not replaced it
