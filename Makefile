@@ -23,7 +23,7 @@ repro: setup  ## run all stages that are out of date, from the photographs to th
 test: setup  ## run the tests
 	@$(MAKE) --no-print-directory .venv/docs/installed || echo "without MkDocs: tests that build the handbook are skipped"
 	@$(MAKE) --no-print-directory .venv/ray-installed || echo "without Ray: tests of several machines are skipped"
-	pytest -n 3 --dist loadfile --no-loadscope-reorder  # three processes, since they often wait for a stage or a server; each file runs in one, the slowest first
+	pytest -n 2 --dist loadfile --no-loadscope-reorder  # two processes; each file runs in one, the slowest first
 
 lint: setup  ## check the formatting and find likely mistakes
 	ruff check .
