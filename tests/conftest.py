@@ -7,6 +7,7 @@ input small (32), so that the whole run takes under a minute.
 import compileall
 import contextlib
 import fcntl
+import gc
 import os
 import re
 import shutil
@@ -190,6 +191,13 @@ def without_cache():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(cache.LIMIT, "0")
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def free_of_old_objects():
+    """Python looks no more through what the files before left in memory: Keras makes it look before each network."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

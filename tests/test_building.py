@@ -436,30 +436,35 @@ def test_a_damaged_file_put_there_is_one_line(keras_home, mobilenet):
         building.full_network("MobileNet", "imagenet", 1)
 
 
-def test_an_efficientnet_from_a_file_is_normalised_as_with_the_weights_of_keras(tmp_path):
-    """Keras divides by the root of the deviation once more, where it fetches them itself."""
+DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
+
+
+def normalization(model: keras.Model) -> keras.layers.Normalization:
+    return next(layer for layer in model.layers if isinstance(layer, keras.layers.Normalization))
+
+
+@pytest.fixture(scope="module")
+def efficientnet_from_a_file(tmp_path_factory):
     keras.backend.clear_session()
     keras.utils.set_random_seed(1)
     plain = keras_applications.build("EfficientNetB0", imagenet=False)
-    deviation = np.array([0.229, 0.224, 0.225], np.float32)
-    normalization = next(layer for layer in plain.layers if isinstance(layer, keras.layers.Normalization))
-    normalization.set_weights([np.array([0.485, 0.456, 0.406]), deviation**2, np.array(0)])
-    loaded = building.full_network("EfficientNetB0", str(save(plain, tmp_path / "mine.weights.h5")), 1)
+    normalization(plain).set_weights([np.array([0.485, 0.456, 0.406]), DEVIATION**2, np.array(0)])
+    path = save(plain, tmp_path_factory.mktemp("efficientnet") / "mine.weights.h5")
+    return building.full_network("EfficientNetB0", str(path), 1)
+
+
+def test_an_efficientnet_from_a_file_is_normalised_as_with_the_weights_of_keras(efficientnet_from_a_file):
+    """Keras divides by the root of the deviation once more, where it fetches them itself."""
+    loaded = efficientnet_from_a_file
     pixels = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 3)).astype(np.float32)
-    normalised = keras.Model(loaded.input, loaded.get_layer(normalization.name).output)(pixels)
-    expected = (pixels / 255 - [0.485, 0.456, 0.406]) / deviation / np.sqrt(deviation)
+    normalised = keras.Model(loaded.input, normalization(loaded).output)(pixels)
+    expected = (pixels / 255 - [0.485, 0.456, 0.406]) / DEVIATION / np.sqrt(DEVIATION)
     np.testing.assert_allclose(np.asarray(normalised), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_an_efficientnet_that_was_built_from_a_file_is_normalised_once(tmp_path):
-
-    def normalization(model: keras.Model) -> keras.layers.Normalization:
-        return next(layer for layer in model.layers if isinstance(layer, keras.layers.Normalization))
-
-    plain, squared = keras_applications.build("EfficientNetB0", imagenet=False), np.array([0.229, 0.224, 0.225]) ** 2
-    normalization(plain).set_weights([np.array([0.485, 0.456, 0.406]), squared, np.array(0)])
-    built = building.full_network("EfficientNetB0", str(save(plain, tmp_path / "mine.weights.h5")), 1)
-    again = building.full_network("EfficientNetB0", str(save(built, tmp_path / "built.weights.h5")), 1)
-    one, other = (normalization(model).get_weights()[1] for model in (built, again))
-    assert (one < squared).all()
+def test_an_efficientnet_that_was_built_from_a_file_is_normalised_once(efficientnet_from_a_file, tmp_path):
+    path = save(efficientnet_from_a_file, tmp_path / "built.weights.h5")
+    again = building.full_network("EfficientNetB0", str(path), 1)
+    one, other = (normalization(model).get_weights()[1] for model in (efficientnet_from_a_file, again))
+    assert (one < DEVIATION**2).all()
     np.testing.assert_array_equal(one, other)
