@@ -246,6 +246,21 @@ def test_frames_of_one_scene_need_few_second_looks(monkeypatch):
     assert len(calls) < 5 * 40
 
 
+def test_the_number_of_threads_changes_no_group_and_no_comparison(monkeypatch):
+    images = [solar_cell(seed) for seed in range(60)] + [photograph(seed) for seed in range(20)]
+    images += [noisy(image, 3, seed) for seed in range(6) for image in images[::10]]  # groups of seven
+    thumbnails, ids = np.stack([thumbnail(image) for image in images]), [f"{i:03}" for i in range(len(images))]
+    calls, match = [], second_look.match
+    monkeypatch.setattr(second_look, "match", lambda *pair: calls.append(1) or match(*pair))
+    outcomes = []
+    for threads in (1, 2, 9):
+        monkeypatch.setattr("os.cpu_count", lambda threads=threads: threads)
+        outcomes.append((duplicates.group_near_duplicates(ids, thumbnails), len(calls)))
+        calls.clear()
+    assert len(set(outcomes[0][0])) == 80
+    assert outcomes == [outcomes[0]] * 3
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -4,13 +4,16 @@ A perceptual hash finds candidate pairs (`candidates`), a quick comparison leave
 closer one decides (`second_look`). A chain of such pairs is a group only if its ends are near-duplicates too.
 """
 
+import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from hashlib import blake2b
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from thaw.core import arrays, progress
+from thaw.core import arrays, prefetch, progress
 from thaw.splitting import candidates, first_look, second_look
 
 BLOCK_DIGESTS = 4096  # thumbnails that are in memory at a time
@@ -19,6 +22,16 @@ BLOCK_PAIRS = 256  # of the first look: about 5 MB of working arrays
 # most, of up to as many images of each group as the second number says.
 END_PAIRS = 3
 MAX_MEMBERS = 64
+
+Item, Result = TypeVar("Item"), TypeVar("Result")
+
+
+class Pair(NamedTuple):
+    """Two images that may be near-duplicates."""
+
+    a: int
+    b: int
+    placing: np.ndarray  # where the second look starts: see `second_look.match`
 
 
 def group_near_duplicates(image_ids: Sequence[str], thumbnails: np.ndarray, *, mirrored: bool = False) -> list[str]:
@@ -41,13 +54,17 @@ def group_near_duplicates(image_ids: Sequence[str], thumbnails: np.ndarray, *, m
     hashed = candidates.hashes(thumbnails, first, parts)
     groups = _Groups(thumbnails, first, hashed[0])
     with progress.bar("near-duplicates compared", unit="pair") as bar:
-        pairs = candidates.find if len(first) <= candidates.MAX_ALL_PAIRS else candidates.nearest
-        for block in _in_blocks(pairs(parts, hashed)):
-            block = block[:, groups.number[block[0]] != groups.number[block[1]]]
-            for row, other, placing in _first_look(thumbnails["luma"], first, parts, block):
-                groups.unite_if_same(other, row, placing)
-            bar.update(block.shape[1])
-            arrays.release(thumbnails)
+
+        def undecided() -> Iterator[np.ndarray]:
+            pairs = candidates.find if len(first) <= candidates.MAX_ALL_PAIRS else candidates.nearest
+            for block in _in_blocks(pairs(parts, hashed)):
+                block = block[:, groups.number[block[0]] != groups.number[block[1]]]
+                bar.update(block.shape[1])
+                arrays.release(thumbnails)
+                yield block
+
+        look = partial(_first_look, thumbnails["luma"], first, parts)
+        groups.unite(pair for pairs in _in_threads(look, undecided()) for pair in pairs)
 
     result = [""] * len(image_ids)
     smallest = {number: min(members) for number, members in groups.members.items()}
@@ -108,28 +125,59 @@ class _Groups:
         self._placings: dict[int, np.ndarray] = {}  # (3, 3), from the pixels of the first image of the group
         self._refused: set[tuple[int, int, int, int]] = set()
 
-    def unite_if_same(self, a: int, b: int, placing: np.ndarray) -> None:
-        """Make one group of those of images `a` and `b`, if the two are near-duplicates, and the ends of the groups.
+    def unite(self, pairs: Iterable[Pair]) -> None:
+        """Make one group of those of each pair of near-duplicates, if the ends of the groups are near-duplicates too.
 
-        `placing` is that of `second_look.match`, with which the comparison of the two starts.
+        The pairs are taken in their order. Threads compare those whose groups no pair that waits can change, so that
+        no comparison is in vain; the others are compared when their turn comes.
         """
-        ours, theirs = (self.members.get(self.number[i], [i]) for i in (a, b))
-        key = (int(self.number[a]), len(ours), int(self.number[b]), len(theirs))
-        if key[0] == key[2] or key in self._refused:
-            return
-        found = self._match(a, b, placing)
+        waiting: Counter[int] = Counter()  # pairs of each group
+
+        def submitted() -> Iterator[tuple[Pair, set[int], bool]]:
+            for pair in pairs:
+                if self._is_decided(pair):
+                    continue
+                numbers = {int(self.number[pair.a]), int(self.number[pair.b])}
+                is_independent = not any(waiting[number] for number in numbers)
+                waiting.update(numbers)
+                yield pair, numbers, is_independent
+
+        def compare(item: tuple[Pair, set[int], bool]) -> tuple[Pair, set[int], bool, np.ndarray | None]:
+            pair, _, is_independent = item
+            return *item, self._match(*pair) if is_independent else None
+
+        for pair, numbers, is_independent, found in _in_threads(compare, submitted()):
+            if not self._is_decided(pair):
+                self._unite_if_same(pair, found if is_independent else self._match(*pair))
+            waiting.subtract(numbers)
+
+    def _is_decided(self, pair: Pair) -> bool:
+        key = self._key(pair)
+        return key[0] == key[2] or key in self._refused
+
+    def _key(self, pair: Pair) -> tuple[int, int, int, int]:
+        """Return the number and the size of both groups: they are not compared again until one has grown."""
+        return tuple(value for i in pair[:2] for value in (int(self.number[i]), len(self._members(i))))
+
+    def _members(self, image: int) -> list[int]:
+        return self.members.get(int(self.number[image]), [image])
+
+    def _unite_if_same(self, pair: Pair, found: np.ndarray | None) -> None:
         if found is None:
             return
+        a, b, _ = pair
+        ours, theirs = self._members(a), self._members(b)
         # From the pixels of the first image of b's group to those of the first image of a's group.
         between = np.linalg.inv(self._placing(a)) @ np.vstack([found, [0, 0, 1]]) @ self._placing(b)
-        if not all(self._is_end_same(*pair, between) for pair in self._ends(ours, theirs) if pair != (a, b)):
-            self._refused.add(key)
+        if not all(self._is_end_same(*ends, between) for ends in self._ends(ours, theirs) if ends != (a, b)):
+            self._refused.add(self._key(pair))
             return
         for member in theirs:
             self._placings[member] = self._placing(member) @ np.linalg.inv(between)
-        self.number[theirs] = key[0]
-        self.members.pop(key[2], None)
-        self.members[key[0]] = ours + theirs
+        number = int(self.number[a])
+        self.members.pop(int(self.number[b]), None)
+        self.number[theirs] = number
+        self.members[number] = ours + theirs
 
     def _ends(self, ours: list[int], theirs: list[int]) -> list[tuple[int, int]]:
         ours, theirs = ours[:MAX_MEMBERS], theirs[:MAX_MEMBERS]
@@ -149,13 +197,8 @@ class _Groups:
         return self._placings.get(image, np.eye(3))
 
 
-def _first_look(
-    luma: np.ndarray, rows: np.ndarray, parts: list[candidates.Window], block: np.ndarray
-) -> Iterator[tuple[int, int, np.ndarray]]:
-    """Yield those candidates (3, m) of a block that deserve a second look, the most similar first.
-
-    Instead of the number of the part, each has the placing (2, 3) at which the second look starts.
-    """
+def _first_look(luma: np.ndarray, rows: np.ndarray, parts: list[candidates.Window], block: np.ndarray) -> list[Pair]:
+    """Return those candidates (3, m) of a block that deserve a second look, the most similar first."""
     whole = candidates.small_images(luma[rows[block[0]]], parts[0])
     others = np.empty_like(whole)
     for number in np.unique(block[2]):
@@ -168,9 +211,15 @@ def _first_look(
     for i, (image, placing) in enumerate(zip(rows[block[1]], placings, strict=True)):
         others[i] = first_look.small_image(luma[image], placing)
     unexplained = first_look.unexplained_difference(whole, others[: len(whole)])
-    for i in np.argsort(unexplained, kind="stable"):
-        if unexplained[i] <= first_look.MAX_AFTER_TWO_STEPS:
-            yield block[0, i], block[1, i], placings[i]
+    order = np.argsort(unexplained, kind="stable")
+    alike = order[unexplained[order] <= first_look.MAX_AFTER_TWO_STEPS]
+    return [Pair(int(block[1, i]), int(block[0, i]), placings[i]) for i in alike]
+
+
+def _in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Yield the result of `function` for each item, in the order of the items, a few items ahead."""
+    threads = os.cpu_count() or 1
+    return prefetch.map_in_order(function, items, threads, ahead=threads)
 
 
 def _in_blocks(found: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
