@@ -77,10 +77,11 @@ class Family:
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def family(request):
+    # With drawn kernels EfficientNetV2B0 makes a thousandth of a millionth of its input.
     return Family(request.param, kernels=request.param != "EfficientNetV2B0")
 
 
-def outputs(model: keras.Model, pixels: np.ndarray) -> np.ndarray:
+def answers(model: keras.Model, pixels: np.ndarray) -> np.ndarray:
     """What a network answers, without the graph that `predict` would trace first."""
     return np.asarray(model(pixels.astype(np.float32), training=False))
 
@@ -91,21 +92,19 @@ def relative_error(actual: np.ndarray, expected: np.ndarray) -> float:
 
 def test_frozen_and_thawed_part_are_the_full_network_at_every_cut_point(family, request):
     """Between each cut point and the next lies what makes the one of the other, so that the rest of the network
-    follows from any of them; and some thawed parts as training uses them, three or four a network."""
+    follows from any of them; and some thawed parts as training uses them, about eight a network."""
     outputs = family.outputs
     assert relative_error(family.output[0], family.output[1]) > 1e-3  # different outputs for different images
     assert set(FAMILIES[request.node.callspec.params["family"]]) <= set(family.cuts)
     for before, layer in zip(family.cuts, family.cuts[1:], strict=False):
         between = keras.Model(family.tensors[before], family.tensors[layer])
         assert relative_error(np.asarray(between(outputs[before], training=False)), outputs[layer]) < 1e-4, layer
-    for layer in family.cuts[: -1 : max(1, len(family.cuts) // 3)]:
+    for layer in family.cuts[: -1 : max(1, len(family.cuts) // 8)]:
         thawed = model_files.thawed_part(family.model, layer)
         assert relative_error(np.asarray(thawed(outputs[layer], training=False)), family.output) < 1e-4, layer
 
 
 def test_the_engine_computes_what_keras_does_at_every_cut_point(family, tmp_path):
-    if family.model.name == "EfficientNetV2B0":  # with drawn kernels it makes a thousandth of a millionth of its input
-        family = Family("EfficientNetV2B0", kernels=False)
     openvino_setup.write(convert(keras.Model(family.model.input, family.tensors)), tmp_path / "backbone.xml")
     network = ov.Core().read_model(tmp_path / "backbone.xml")
     network.reshape([2, family.size, family.size, 3])
@@ -212,7 +211,7 @@ def keras_network(name: str, pixels: np.ndarray) -> keras.Model:
     for layer in (last, network.layers[-1]):
         layer.activation = keras.activations.linear
     kernel, bias = last.get_weights()
-    scale = outputs(network, pixels).std()
+    scale = answers(network, pixels).std()
     last.set_weights([kernel / scale, np.random.default_rng(5).normal(size=bias.shape)])
     return network
 
@@ -225,7 +224,7 @@ def test_the_classes_of_a_file_of_keras_are_those_of_keras_and_of_the_head_that_
     pixels[1] //= 3
     preprocessed = preprocess_input(name)(pixels.astype(np.float32))
     theirs = keras_network(name, preprocessed)
-    expected = softmax(outputs(theirs, preprocessed), axis=1)
+    expected = softmax(answers(theirs, preprocessed), axis=1)
     path = save(theirs, tmp_path / f"mine{kind}")
 
     backbone = Backbone(name=name, weights=str(path), top=True, preprocess=None, cut=None, pooling="avg", seed=1)
@@ -233,7 +232,7 @@ def test_the_classes_of_a_file_of_keras_are_those_of_keras_and_of_the_head_that_
     assert [point.layer for point in find_cut_points(ours, FEATURES)][-len(cuts) :] == cuts
     side = size if name == "VGG16" else None  # other sizes would not fit the dense layers on the flattened map
     assert ours.input.shape == (None, side, side, 3)
-    np.testing.assert_allclose(outputs(ours, pixels), expected, rtol=1e-4)
+    np.testing.assert_allclose(answers(ours, pixels), expected, rtol=1e-4)
     features, predictions = (
         next(inference.compile_openvino(tmp_path / "backbone.xml", output, size, np.float32)([pixels]))
         for output in (FEATURES, "predictions")

@@ -111,21 +111,19 @@ def test_a_second_run_runs_nothing(finished):
 
 @pytest.mark.parametrize("row", RERUNS)
 def test_a_changed_parameter_makes_the_stages_of_the_table_out_of_date(finished_once, monkeypatch, row):
-    """By what `dvc status` asks of parameters; what reads from the changed stages follows by the graph.
+    """By what `dvc status` asks of params.yaml and of commands; what reads from those stages follows by the graph.
 
     Each parameter of the row is changed alone. (`dvc repro --dry` is no help: it takes what follows for unchanged.)
     """
-    from dvc.dependency import ParamsDependency
     from dvc.repo import Repo
 
-    def changed() -> set[str]:
+    def is_changed(stage) -> bool:
+        of_parameters = [dep for dep in stage.deps if Path(dep.fs_path).name == "params.yaml"]
+        return stage.changed_stage() or any(dep.status() for dep in of_parameters)
+
+    def changed() -> set[str]:  # without `fingerprints`: the photographs are a person's own, so it runs in any case
         with Repo() as repo:
-            return {
-                stage.name
-                for stage in repo.index.stages
-                if stage.name != "fingerprints"  # the photographs are a person's own: it is out of date in any case
-                and any(dep.status() for dep in stage.deps if isinstance(dep, ParamsDependency))
-            }
+            return {stage.name for stage in repo.index.stages if is_changed(stage)} - {"fingerprints"}
 
     monkeypatch.chdir(finished_once.path)
     original = Path("params.yaml").read_text()
