@@ -233,7 +233,7 @@ class _Run:
         """Return whether a block is done.
 
         Args:
-            reference: of its outcome, in Ray.
+            reference: Ray's reference to the outcome of the task.
             work: The block.
             machine: Where it ran.
             runs_elsewhere: Whether another machine computes it, too.
