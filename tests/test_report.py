@@ -362,12 +362,37 @@ def test_a_card_shows_its_photograph_the_map_the_answers_and_the_neighbours():
     assert all(neighbour.image_id in html for neighbour in card.neighbours)
 
 
+def with_folds(best_epoch=3):
+    """The usual results, as if they were of five folds."""
+    decided = {"count": 5, "kept": "head", "asked_for": False, "loss_change": 0.013, "standard_error": 0.047}
+    measured = dataclasses.replace(usual().measured, metrics=usual().measured.metrics | {"folds": decided})
+    model = usual().parameters["model"] | {"best_epoch": best_epoch}
+    return dataclasses.replace(usual(), measured=measured, parameters=usual().parameters | {"model": model})
+
+
 def test_with_folds_the_map_is_said_to_be_of_the_model_that_answers():
-    kept = {"folds": {"count": 5, "kept": "fine_tuned"}}
-    measured = dataclasses.replace(usual().measured, metrics=usual().measured.metrics | kept)
     said = "The colours are of the model that answers, which had not seen the photograph."
-    assert said in sheets.write_sheets(dataclasses.replace(usual(), measured=measured))
+    assert said in sheets.write_sheets(with_folds())
     assert said not in sheets.write_sheets(usual())
+
+
+def test_with_folds_the_temperatures_that_are_measured_are_not_said_to_be_the_saved_one():
+    said = "Each fold is measured with a temperature of its own"
+    temperature = usual().measured.metrics["calibration"]["head"]["temperature"]
+    folded, plain = (Page(trust.write_calibration(of)) for of in (with_folds(), usual()))
+    assert said in folded.sentence() and said not in plain.sentence()
+    own = f"Head, each fold with its own temperature (as saved: {temperature:.3f})"
+    assert own in folded.sentence() and f"Head, temperature {temperature:.3f}" in plain.sentence()
+    assert "Where it was chosen" in folded.sentence() and "Where it was chosen" not in plain.sentence()
+
+
+def test_with_folds_the_report_says_why_the_fine_tuned_model_was_not_saved():
+    said = "Here at least half of them kept none: their fine-tuned models answer as their heads do."
+    kept_none, kept_some = (quality.describe_folds(with_folds(best_epoch)) for best_epoch in (0, 3))
+    assert (
+        "with the temperatures of the folds, fine-tuning changed the loss by +0.013 (standard error 0.047)" in kept_some
+    )
+    assert said in kept_none and said not in kept_some
 
 
 def test_photographs_that_cannot_be_read_are_a_line_and_a_frame():
@@ -636,9 +661,14 @@ def test_many_classes_list_the_pairs_that_are_confused_most_each_with_a_photogra
 
 
 def test_of_more_than_two_classes_the_curve_says_how_right_the_surest_answers_are():
-    html = section(page.render(some_classes()), "curves")
+    six = some_classes()
+    html = section(page.render(six), "curves")
     assert "Accuracy among the surest photographs" in html and "ROC" not in html
-    assert "of its answers would be right" in html
+    half = next(row for row in six.measured.curves["coverage"]["fine_tuned"] if row["coverage"] >= 0.5)
+    assert half["coverage"] == 0.5  # of 120
+    right = round(60 * half["accuracy"])
+    assert 30 < right < 60
+    assert f"Of the surest 50\u202f%, 60 photographs, the fine-tuned model gets {right} right." in html
 
 
 def test_slices_that_are_too_small_are_counted_and_not_shown():
@@ -654,12 +684,35 @@ def test_near_duplicates_are_counted_shown_and_named_where_they_were_left_out():
     text = Page(html).sentence()
     assert "18 photographs share a group with another" in text and "9 groups, the largest of 2" in text
     assert "No group stands in two splits." in text
-    assert "5 photographs were left out of training" in text
+    assert "5 photographs were left out of training" in text and "no photograph, but for near-duplicates" in text
     assert elements.picture(jpeg(77), "The largest groups", 924) in html
-    assert "9 groups with different labels" in text
+    assert "9 groups with different labels" in text and "Look at them: a label may be wrong." in text
     across = dataclasses.replace(grouped, health=dataclasses.replace(grouped.health, across_splits=4))
     text = Page(page.render(across)).sentence()
     assert "4 photographs are of groups in several splits" in text and "No group stands" not in text
+
+
+def test_a_card_says_that_a_near_duplicate_of_its_photograph_has_another_label():
+    cards = [card for sheet in usual().sheets.values() for card in sheet]
+    disputed = [(cards[0].image_id, "another")]
+    named = dataclasses.replace(usual(), health=dataclasses.replace(usual().health, disputed=disputed))
+    times = sum(card.image_id == cards[0].image_id for card in cards)
+    assert times < len(cards)
+    assert sheets.write_sheets(named).count("a near-duplicate has another label") == times
+    assert "a near-duplicate has another label" not in usual_page()
+
+
+def test_photographs_that_are_smaller_than_the_views_are_said_to_be_enlarged():
+    def said(size, resize="squash", sizes=2):
+        parameters = usual().parameters | {"image": {"size": size, "resize": resize}}
+        found = dataclasses.replace(usual().health, distinct_sizes=sizes)
+        return data.write_data(dataclasses.replace(usual(), parameters=parameters, health=found))
+
+    median = usual().health.shorter_side[1]
+    assert "enlarged" not in said(median)
+    assert f"for the network, of {3 * median} pixels, half of them enlarged 3.0 times or more<" in said(3 * median)
+    assert f"for the network, of {3 * median} pixels, enlarged 3.0 times<" in said(3 * median, sizes=1)
+    assert "enlarged" not in said(3 * median, "pad")
 
 
 def test_with_folds_the_photographs_are_counted_by_fold():

@@ -55,6 +55,8 @@ def test_only_test_images_are_shown_as_mistakes_but_labels_of_any_split():
         np.array([0.9, 0.9, 0.8, 0.1, 0.9, 0.2]),
         np.zeros(6, int),
     )
+    everything = review.choose_images(predictions, 6)
+    assert everything["labels"].tolist() == [3, 5]  # no label that is likelier than the others together
     chosen = review.choose_images(predictions, 2)
     assert {name: rows.tolist() for name, rows in chosen.items()} == {
         "mistakes": [0],

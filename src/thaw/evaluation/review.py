@@ -143,15 +143,16 @@ def choose_images(predictions: Predictions, count: int) -> dict[str, np.ndarray]
     """Return the positions of the images to review, at most `count` each, the most important first.
 
     `mistakes`: of test, the surest wrong predictions of the saved model. `doubts`: of test, its least certain
-    predictions. `labels`: of all splits, the likeliest wrong labels.
+    predictions. `labels`: of all splits, the likeliest wrong labels, but for those that are probably right.
     """
     examples = predictions.examples
     test = examples.positions("test")
     probabilities = predictions.probabilities[predictions.saved][test]
+    suspicious = label_errors.suspicious(predictions.self_confidence)
     return {
         "mistakes": test[confident_mistakes(probabilities, examples.labels[test], count)],
         "doubts": test[least_certain(probabilities, count)],
-        "labels": label_errors.suspicious(predictions.self_confidence)[:count],
+        "labels": suspicious[predictions.self_confidence[suspicious] < 0.5][:count],
     }
 
 

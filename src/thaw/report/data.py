@@ -72,7 +72,8 @@ def _duplicates(results: RunFacts) -> Markup:
     if duplicates.left_out:
         text += (
             f" {elements.plural(duplicates.left_out, 'photograph')} were left out of training: others of their group "
-            "are in a split for validation or test that was given with the photographs, or are newer than split.after."
+            "are in a split for validation or test that was given with the photographs, or are newer than split.after. "
+            "They are not counted here."
         )
     parts = [
         Markup('<h3 id="duplicates">Near-duplicates</h3>'),
@@ -92,7 +93,8 @@ def _duplicates(results: RunFacts) -> Markup:
         listing = Markup('<ul class="columns">{}</ul>').format(Markup().join(items))
         rest = elements.rest(len(health.disputed), len(shown), "groups", "split.csv")
         caption = f"{elements.plural(len(health.disputed), 'group')} with different labels"
-        parts.append(elements.figure(caption, listing + rest))
+        doubt = elements.paragraph("Look at them: a label may be wrong.", "soft")
+        parts.append(elements.figure(caption, listing + rest + doubt))
     return Markup("\n").join(parts)
 
 
@@ -153,18 +155,23 @@ def _counts_row(name: str, counts: Sequence[int]) -> Markup:
 def _properties(results: RunFacts) -> Iterator[tuple[str, str]]:
     """Yield the name of each property of the data, and its description."""
     health = results.health
-    if health.distinct_sizes == 1:
-        yield "Size", f"all {health.sizes[0][0]} pixels"
+    image, (low, median, high) = results.parameters["image"], health.shorter_side
+    is_alike, enlarged = health.distinct_sizes == 1, ""
+    if image["size"] > median and image["resize"] != "pad":  # which scales by the longer side
+        times = f"{'' if is_alike else 'half of them '}enlarged {image['size'] / median:.1f} times"
+        enlarged = f"; for the network, of {image['size']} pixels, {times}{'' if is_alike else ' or more'}"
+    if is_alike:
+        yield "Size", f"all {health.sizes[0][0]} pixels{enlarged}"
     else:
-        low, median, high = health.shorter_side
         sizes = ", ".join(f"{size} ({count:,})" for size, count in health.sizes)
         others = health.distinct_sizes - len(health.sizes)
         more = f" and {others:,} more" if others else ""
-        yield "Sizes", f"shorter side {low:,} to {high:,} pixels, median {median:,}; the commonest: {sizes}{more}"
+        sides = f"shorter side {low:,} to {high:,} pixels, median {median:,}"
+        yield "Sizes", f"{sides}; the commonest: {sizes}{more}{enlarged}"
     if not health.groups and not results.duplicates.left_out:
         yield "Near-duplicates", "none were found, or none were looked for"
     if not health.missing:
-        yield "Left out", "no photograph"
+        yield "Left out", "no photograph, but for near-duplicates" if results.duplicates.left_out else "no photograph"
     if not results.weighted:
         yield "Weights", "every label counts the same"
 

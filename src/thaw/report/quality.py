@@ -128,8 +128,8 @@ def describe_folds(results: Results) -> str:
     text = (
         f"The photographs were divided into {results.folds['count']} folds, groups whole. Each was answered by models "
         "that were trained on other folds, where their strength, epoch, temperature and threshold were chosen, too. "
-        "Chosen once, with the labels of all folds, are which model is saved and, where they are auto, the preset of "
-        "augmentation and how photographs are made square. The model that is saved was trained on all "
+        "Which model is saved was chosen once, with the labels of all folds. So were the preset of augmentation and "
+        "how photographs are made square, where these are auto. The model that is saved was trained on all "
         f"{results.health.trained:,} photographs. It can be expected to be at least as good; it is not measured itself."
     )
     text += f" {_why_saved(results)}"
@@ -152,9 +152,15 @@ def _why_saved(results: Results) -> str:
     if folds["asked_for"]:
         return f"It is {name}, as fine_tune.keep asks."
     error = "unknown" if folds["standard_error"] is None else elements.number(folds["standard_error"])
-    change = f"fine-tuning changed the loss by {elements.signed(folds['loss_change'])} (standard error {error})"
-    rule = "the loss must fall by more than two standard errors, the accuracy must not fall, and epochs must be kept"
-    return f"It is {name}: {change}; for it to be fine-tuned, {rule}."
+    text = (
+        f"It is {name}: with the temperatures of the folds, fine-tuning changed the loss by "
+        f"{elements.signed(folds['loss_change'])} (standard error {error}). The fine-tuned one is saved only if this "
+        "loss falls by more than two standard errors, the accuracy does not fall, and most folds keep an epoch of "
+        "fine-tuning."
+    )
+    if not results.parameters["model"]["best_epoch"]:
+        text += " Here at least half of them kept none: their fine-tuned models answer as their heads do."
+    return text
 
 
 def describe_extension(results: Results) -> str:
@@ -246,8 +252,8 @@ def interval_text(scores: Mapping[str, float | None], key: str) -> str:
 def write_metrics(results: Results) -> Markup:
     note = (
         f"{UP} higher is better, {DOWN} lower is better. With each number stands its 95{NARROW_SPACE}% interval; a "
-        "difference is bold where its interval leaves out 0. Choices were made on validation, where both models look "
-        "better than they are: believe test."
+        "difference is bold where its interval leaves out 0. Choices were made on validation, so its numbers can be "
+        "too good: believe test."
     )
     tables = [_metrics_table(results, "test"), _metrics_table(results, "validation")]
     return Markup("\n").join([*tables, elements.paragraph(note, "soft")])
@@ -480,11 +486,11 @@ def _coverage(results: Results) -> Markup:
     note += ". The photographs are taken by how sure the model is, the surest first."
     half = [row for row in results.measured.curves["coverage"][results.saved] if row["coverage"] >= 0.5]
     if half:
+        surest = round(half[0]["coverage"] * results.health.tested)
+        right = round(half[0]["accuracy"] * surest)
         note += (
-            f" If the {results.saved_name} answered only where it is surer than "
-            f"{elements.percent(half[0]['confidence'])}, "
-            f"that is {elements.percent(half[0]['coverage'], 0)} of them, {elements.percent(half[0]['accuracy'])} of "
-            "its answers would be right."
+            f" Of the surest {elements.percent(half[0]['coverage'], 0)}, {elements.plural(surest, 'photograph')}, the "
+            f"{results.saved_name} gets {right:,} right."
         )
     chart = charts.lines("Accuracy among the surest photographs", series, plane)
     return Markup("\n").join([elements.legend(), chart, elements.paragraph(note, "soft")])

@@ -89,8 +89,9 @@ def _note(results: Results) -> str:
         note += "Each fold is measured with limits from the answers for the other folds. "
     note += (
         f"A class with {needed} held-out photographs has its own limit at {elements.percent(LISTED_LEVEL, WHOLE)}: for "
-        f"this class too the promise holds. The other classes share one limit: for these it holds on average. "
-        "Near-duplicates count as one photograph. The promise is about photographs of the same kind as these."
+        "this class too the promise holds. Smaller classes share one limit: for these it holds on average. If they "
+        "have too few photographs together, the next larger classes share it, too. Near-duplicates count as one "
+        "photograph. The promise is about photographs of the same kind as these."
     )
     few = [elements.percent(level, WHOLE) for level in MEASURED_LEVELS if sets.limits[level].are_none]
     if few:

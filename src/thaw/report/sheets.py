@@ -3,7 +3,8 @@
 Beside it stand a map of where the model looked, and the training photographs nearest to it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup
@@ -30,16 +31,18 @@ SHEETS = {  # key → title, what is shown, the text if there is nothing to show
     ),
     "labels": (
         "The likeliest wrong labels",
-        "Photographs of any split whose label is least probable to a head that was trained without them; that "
-        "probability stands beside the label. Look at them before you believe the label, or the model.",
-        "There is no photograph.",
+        "Photographs of any split whose label is least probable to a linear discriminant that was trained without "
+        "them. Its probability stands beside the label; it is surer than it should be, so take it as a rank. Look at "
+        "them before you believe the label, or the model.",
+        "There is no photograph whose label is less probable than the others together.",
     ),
 }
 NO_SHEETS = elements.paragraph(Markup("No photographs are shown here: <code>evaluate.shown</code> is 0."), "soft")
 
 
 def write_sheets(results: Results) -> Markup:
-    return lay_out(results, SHEETS, _legend, _card)
+    disputed = {image_id for group in results.health.disputed for image_id in group}
+    return lay_out(results, SHEETS, _legend, partial(_card, disputed=disputed))
 
 
 def lay_out(
@@ -100,7 +103,8 @@ def _legend(results: Results, cards: Sequence[ReviewCard]) -> str:
     )
 
 
-def _card(card: ReviewCard, sheet: str) -> Markup:
+def _card(card: ReviewCard, sheet: str, disputed: Collection[str]) -> Markup:
+    """Return a card. `disputed`: the ids of the images with a near-duplicate of another label."""
     predicted, _ = card.predicted[card.shown]
     pictures = elements.picture(card.picture, f"{card.image_id}, {card.label}", 224)
     if card.heatmap:
@@ -109,6 +113,7 @@ def _card(card: ReviewCard, sheet: str) -> Markup:
     line = Markup("<li><span>label</span><span>{}</span><span>{}</span></li>")
     lines = [line.format(elements.isolated(card.label), confidence), *(_answer(card, model) for model in MODELS)]
     notes = [card.split] * (sheet == "labels") + [f"weight {card.weight:.2g}"] * (card.weight != 1)
+    notes += ["a near-duplicate has another label"] * (card.image_id in disputed)
     return Markup(
         '<figure class="card"><figcaption>{} <small>{}</small></figcaption>'
         '<div class="{}">{}</div><ul>{}</ul><div class="near">{}</div></figure>'

@@ -111,7 +111,7 @@ def _more_photographs(results: Results) -> str:
     if forecast.reason == "flat":
         return f"{unknown} between the sizes, the accuracy does not rise by more than chance."
     total = results.health.photographs
-    sentences, unsaid = [f"There are {total:,} photographs."], []
+    sentences, unsaid = [f"There are {total:,} photographs. The line ends at {elements.percent(end.measured)}."], []
     for points, needed in forecast.needed.items():
         if needed is None:
             unsaid.append(points)
@@ -142,9 +142,8 @@ def write_calibration(results: Results) -> Markup:
     note = (
         f"{results.tested_on.removeprefix('the ').capitalize()}. The dots are bins of photographs by how sure the "
         "model is, the larger the more it holds; below "
-        "the dotted line a model is surer than it is right. A temperature divides the logits: fitted on "
-        f"{results.chosen_on} alone, it changes no answer. All other sections show the probabilities as the model "
-        "gives them; "
+        "the dotted line a model is surer than it is right. A temperature divides the logits, and changes no answer. "
+        f"{_temperatures_from(results)} All other sections show the probabilities as the model gives them; "
     )
     if results.extension:
         end = "those of all the classes of the extended model have no temperature of their own."
@@ -164,6 +163,16 @@ def write_calibration(results: Results) -> Markup:
     )
 
 
+def _temperatures_from(results: Results) -> str:
+    """Say what temperatures are fitted on."""
+    if results.folds is None:
+        return "It is fitted on validation alone."
+    return (
+        "Each fold is measured with a temperature of its own, fitted on its validation alone: few photographs can make "
+        "it a bad one. That of the model which is saved is fitted on the answers of the folds, and is not measured."
+    )
+
+
 def reliability(curve: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, list[Point]]:
     """Return, for each model, a point for each bin of confidence on test. `curve`: model → its bins."""
     series = {}
@@ -178,7 +187,10 @@ def _temperatures(results: Results) -> Markup:
     rows = []
     for model, name in MODELS.items():
         scores = results.measured.metrics["calibration"][model]
-        rows.append(elements.row_group(f"{name}, temperature {scores['temperature']:.3f}", 3))
+        temperature = f"temperature {scores['temperature']:.3f}"
+        if results.folds is not None:
+            temperature = f"each fold with its own temperature (as saved: {scores['temperature']:.3f})"
+        rows.append(elements.row_group(f"{name}, {temperature}", 3))
         for key, measure in (("log_loss", "Log loss"), ("ece", "Calibration error")):
             texts = (
                 " → ".join(elements.number(scores[split][f"{key}{suffix}{end}"]) for end in BEFORE_AND_AFTER)
@@ -211,7 +223,8 @@ def _threshold(results: Results) -> Markup:
         "{} is called where its probability, with the temperature, lies above the threshold. Aim on {}: <code>{}</code>"
     ).format(elements.isolated(results.classes[1]), results.chosen_on, results.parameters["evaluate"]["threshold"])
     note += f", not reached by the {' and the '.join(missed)} model: this is the nearest to it." if missed else "."
-    table = elements.table("wide", [elements.header("", ["Validation", "Test"])], rows)
+    columns = ["Validation" if results.folds is None else "Where it was chosen", "Test"]
+    table = elements.table("wide", [elements.header("", columns)], rows)
     return elements.figure(name, table + elements.paragraph(note, "soft"))
 
 
@@ -243,7 +256,7 @@ def list_slices(
     verb = "is" if few == 1 else "are"
     small = f"{elements.plural(few, 'slice')} of fewer than {MIN_IMAGES} photographs {verb} left out: too few to tell."
     if not names:
-        nothing = "The photographs differ in no column that the source gives, nor in size: no slices."
+        nothing = "The tested photographs differ in no column that the source gives, nor in size: no slices."
         return elements.paragraph(small if few else nothing, "soft")
     rows = []
     for column, value in names[:MAX_SLICES_LISTED]:
