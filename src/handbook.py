@@ -75,8 +75,8 @@ def reference() -> dict[str, str]:
         ),
         "artifacts.md": titled(
             "Artifacts", "`dvc.yaml` and `docs/reference/artifacts.yaml`",
-            "What each stage writes, in the order of the pipeline. DVC tracks all of it: `dvc pull` brings it, and "
-            "`dvc.lock` has its hashes.",
+            "What each stage writes, in the order of the pipeline. `dvc.lock` has the hashes of all of it. Metrics, "
+            "plots, `provenance.json` and `each_time.yaml` are in Git; `dvc pull` brings the rest.",
             artifacts.page(stages, read(DESCRIPTIONS)),
         ),
         "reruns.md": titled(
@@ -84,7 +84,8 @@ def reference() -> dict[str, str]:
             "These are the stages that a change may run. A stage that writes the same bytes as before runs nothing "
             "behind it: a changed head reruns `extract_activations` only if it chooses another preset of augmentation. "
             "With files of your own, `fingerprints` runs in every `dvc repro`. For a value that was tried before, "
-            "nothing is computed. [How fast](../measured/speed.md#what-one-change-costs) has the seconds.",
+            "only `inputs`, `fingerprints` and `download` run again, where they depend on it. "
+            "[How fast](../measured/speed.md#what-one-change-costs) has the seconds.",
             reruns.page(stages, names, packages),
         ),
     }  # fmt: skip

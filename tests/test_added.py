@@ -1,5 +1,6 @@
 """Photographs that were labelled later beside those of the source, and labels of the source that are corrected."""
 
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -100,13 +101,35 @@ def test_one_class_is_enough_and_a_row_without_a_label_is_counted(project):
 
 
 def test_the_id_stays_when_the_photograph_is_moved(project):
-    before = joined(project, added=write_table(project / "more.csv", "new/0.png,dog,12345678aaaa",
-                                               columns="path,label,sha256"))  # fmt: skip
+    digest = hashlib.sha256((project / "new/0.png").read_bytes()).hexdigest()
+    columns = "path,label,sha256"
+    before = joined(project, added=write_table(project / "more.csv", f"new/0.png,dog,{digest}", columns=columns))
     (project / "elsewhere").mkdir()
     (project / "new/0.png").rename(project / "elsewhere/0.png")
-    after = joined(project, added=write_table(project / "more.csv", "elsewhere/0.png,dog,12345678aaaa",
-                                              columns="path,label,sha256"))  # fmt: skip
-    assert before.images[-1].image_id == after.images[-1].image_id == "0-12345678"
+    after = joined(project, added=write_table(project / "more.csv", f"elsewhere/0.png,dog,{digest}", columns=columns))
+    assert before.images[-1].image_id == after.images[-1].image_id == f"0-{digest[:8]}"
+
+
+def test_a_label_is_not_given_to_another_file_than_the_one_that_was_labelled(project):
+    def sha256(path):
+        return hashlib.sha256((project / path).read_bytes()).hexdigest()
+
+    lines = [f"new/{number}.png,dog,{sha256(f'new/{number}.png')}" for number in range(2)]
+    table = write_table(project / "more.csv", *lines, columns="path,label,sha256")
+    ids = {image.path.stem: image.image_id for image in joined(project).images if image.label == "cat"}
+    lines = [f"{ids[name]},{sha256(f'pets/cat/{name}.png')},cat,dog" for name in "ab"]
+    corrections = write_table(project / "wrong.csv", *lines, columns="image_id,sha256,old,new")
+    draw(project / "new/0.png", 99)
+    draw(project / "pets/cat/a.png", 98)
+    found = joined(project, added=table, corrections=corrections)
+    assert labels(found)["cata"] == "cat" and labels(found)["catb"] == "dog"
+    said = f"1 corrections are not applied, since the file is another one now, such as that of {ids['a']}"
+    assert found.warnings == (said,)
+    images, missing = collect(found.listing, project / "raw", found.added)
+    ((image_id, file, reason),) = missing.iter_rows()
+    assert (file, reason) == ("new/0.png", "another file than the one that was labelled")
+    assert image_id.startswith("0-") and image_id not in images["image_id"]
+    assert not list((project / "raw/images").glob("0-*"))
 
 
 def test_columns_of_one_part_alone_are_empty_in_the_other(project):

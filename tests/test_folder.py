@@ -294,3 +294,29 @@ def test_one_line_and_nothing_half_written(prepare, message, tmp_path):
     assert process.stderr.startswith("thaw: ") and process.stderr.count("\n") == 1
     assert message in process.stderr
     assert not (tmp_path / "data").exists() or not list((tmp_path / "data").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("folders", "named"),
+    [
+        (("train_cats", "train_dogs", "test_cats", "test_dogs"), "train_cats, test_cats, train_dogs, test_dogs"),
+        (("cats/cats_train", "cats/cats_test", "dogs/dogs_train", "dogs/dogs_test"), "cats_train"),
+    ],
+)
+def test_a_split_in_the_names_of_classes_is_pointed_at(folders, named, tmp_path):
+    for name in folders:
+        for number in range(3):
+            draw(tmp_path / "mine" / name / f"{number}.png")
+    (warning,) = folder.find(Folder(path=str(tmp_path / "mine"))).warnings
+    assert all(name in warning for name in named.split(", "))
+    assert "are no split: the folders of one are called train, validation and test, and hold the classes" in warning
+
+
+def test_classes_whose_splits_all_hold_the_same_folders_are_pointed_at(tmp_path):
+    for room in ("day", "night"):
+        for name in ("train/cat", "train/dog", "test/cat", "test/dog"):
+            for number in range(3):
+                draw(tmp_path / "mine" / room / name / f"{number}.png")
+    listing = folder.find(Folder(path=str(tmp_path / "mine")))
+    assert listing.info.classes == ("day", "night")
+    assert "day, night are the classes, although each holds the same folders: cat, dog" in listing.warnings

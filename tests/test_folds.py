@@ -18,6 +18,7 @@ from thaw.core.store import Photographs
 from thaw.features.examples import Examples
 from thaw.parameters.split import Split
 from thaw.report import health
+from thaw.report.collect import DUPLICATES
 from thaw.sources import folder
 from thaw.sources.collection import collect
 from thaw.splitting import folds, own_groups, times
@@ -490,7 +491,9 @@ def test_a_planted_leak_in_ones_own_split_is_left_out_counted_and_reported_where
     )
     kept = run_stage(columns, group="patient", duplicates_across="keep")
     assert "; trained on all the same: 1, near-duplicates of, or in one group" in capsys.readouterr().out
-    described = health.describe(tables.read_images(Path("data/raw")), kept, missing(), ("cat", "dog"))
+    described = health.describe(
+        tables.read_images(Path("data/raw")), kept, pl.DataFrame(schema=DUPLICATES), missing(), ("cat", "dog")
+    )
     assert described.across_splits == 2
 
 
@@ -509,7 +512,9 @@ def missing() -> pl.DataFrame:
 
 def test_photographs_are_counted_by_fold(run_stage):
     table = run_stage(folds=4)
-    described = health.describe(tables.read_images(Path("data/raw")), table, missing(), ("cat", "dog"))
+    described = health.describe(
+        tables.read_images(Path("data/raw")), table, pl.DataFrame(schema=DUPLICATES), missing(), ("cat", "dog")
+    )
     assert described.counts == {f"fold {i}": [5, 5] for i in range(4)}
     assert described.tested == described.trained == 40 and described.across_splits == 0
 

@@ -6,8 +6,17 @@ from thaw.core import tables
 from thaw.report import health
 
 
-def described(missing=(), weights=(1.0, 1.0, 0.5, 1.0), labels=("a", "b", "a", "b")):
-    images = pl.DataFrame({"width": [300, 300, 200, 640], "height": [200, 200, 300, 480]})
+def described(missing=(), weights=(1.0, 1.0, 0.5, 1.0), labels=("a", "b", "a", "b"), with_left_out=False):
+    images = pl.DataFrame(
+        {
+            "image_id": ["p1", "p2", "p3", "p4", "p5"],
+            "label": [*labels, "c"],
+            "width": [300, 300, 200, 640, 50],
+            "height": [200, 200, 300, 480, 50],
+        }
+    )
+    rows = [("p4", "p5", "left out"), ("p4", "p4", "kept")][: 2 * with_left_out]
+    duplicates = pl.DataFrame(rows, {"group": pl.String, "image_id": pl.String, "action": pl.String}, orient="row")
     split = pl.DataFrame(
         {
             "image_id": ["p1", "p2", "p3", "p4"],
@@ -18,7 +27,7 @@ def described(missing=(), weights=(1.0, 1.0, 0.5, 1.0), labels=("a", "b", "a", "
         }
     )
     left_out = pl.DataFrame(list(missing), tables.MISSING, orient="row")
-    return health.describe(images, split, left_out, ("a", "b"))
+    return health.describe(images, split, duplicates, left_out, ("a", "b"))
 
 
 def test_classes_are_counted_in_their_order_by_split():
@@ -36,6 +45,7 @@ def test_near_duplicates_with_different_labels_are_named():
     assert (measured.groups, measured.grouped, measured.largest_group) == (1, 2, 2)
     assert measured.disputed == [("p1", "p2")]
     assert described(labels=("a", "a", "b", "b")).disputed == []
+    assert described(labels=("a", "a", "b", "b"), with_left_out=True).disputed == [("p4", "p5")]
 
 
 def test_weights_are_counted_by_class_the_heaviest_first():

@@ -24,6 +24,7 @@ from thaw.features.examples import Examples
 from thaw.parameters.evaluate import Evaluate
 from thaw.report import health, provenance
 from thaw.report.accuracy import accuracy_svg
+from thaw.report.collect import DUPLICATES
 from thaw.report.multi_label import model_card, page, quality, trust
 from thaw.report.multi_label.results import MultiResults, disputed_pairs
 
@@ -88,7 +89,9 @@ def results(
         classes=tuple(classes),
         weighted=bool(np.ptp(value_weights[values != UNKNOWN])),
         duplicates=NO_DUPLICATES,
-        health=health.describe(images, split, missing, sorted(set(labels))),
+        health=health.describe(
+            images.with_columns(split["label"]), split, pl.DataFrame(schema=DUPLICATES), missing, sorted(set(labels))
+        ),
         parameters={
             "model": {"backbone": "net", "licence": "Apache-2.0", "cut": None, "best_epoch": 3},
             "image": {"size": 16, "resize": "crop"},

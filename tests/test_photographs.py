@@ -296,6 +296,18 @@ def test_columns_with_other_names_are_found_and_said(project, capsys):
     assert (after["download.table.path_column"], after["download.table.label_column"]) == ("PATH", "label")
 
 
+def test_the_columns_of_an_earlier_table_do_not_stay_for_another_that_has_the_usual_ones(project, capsys):
+    mine = classes(project.parent / "mine")
+    photographs.prepare(str(write_table(mine, "path,class")))
+    assert settings()["download.table.label_column"] == "class"
+    table = pl.read_csv(mine / "path_class.csv").with_columns(label=pl.col("class").str.to_uppercase())
+    table.write_csv(mine / "both.csv")
+    capsys.readouterr()
+    photographs.prepare(str(mine / "both.csv"))
+    assert settings()["download.table.label_column"] == "label"
+    assert "label_column: class → label (the table has a column label)" in capsys.readouterr().out
+
+
 def test_a_column_that_a_person_named_is_taken_before_one_with_a_usual_name(project):
     mine = classes(project.parent / "mine")
     edit(download__table__label_column="animal")

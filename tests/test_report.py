@@ -29,6 +29,7 @@ from thaw.features.examples import Examples
 from thaw.parameters.evaluate import Evaluate
 from thaw.report import axes, charts, data, elements, health, model_card, page, provenance, quality, sets, sheets, trust
 from thaw.report.charts import IntervalRow, Plane, Point
+from thaw.report.collect import DUPLICATES
 from thaw.report.estimate import Estimate
 from thaw.report.results import Duplicates, PresetChoice, Results
 
@@ -146,7 +147,9 @@ def results(
         sheets={name: [cards[int(i)] for i in rows] for name, rows in chosen.items()},
         confused=confused(predicted, pixels),
         duplicates=duplicates,
-        health=health.describe(images, split, left_out, classes),
+        health=health.describe(
+            images.with_columns(split["label"]), split, pl.DataFrame(schema=DUPLICATES), left_out, classes
+        ),
         parameters={
             "model": {"backbone": "net", "licence": "Apache-2.0", "cut": None, "best_epoch": 3},
             "image": {"size": 16, "resize": "crop"},

@@ -187,6 +187,7 @@ def test_split_group_weight_and_meta_columns_become_those_of_the_images(mine):
         (["10.0", "9.0"], ("9", "10")),
         (["10.0", "9.5"], ("9.5", "10.0")),
         (["0010", "009"], ("009", "0010")),
+        (["010", "10"], ("010", "10")),
         ([True, False], ("False", "True")),
         (["b", "10"], ("10", "b")),
     ],
@@ -269,9 +270,12 @@ LISTS = "\n".join(json.dumps({"path": path, "label": [label]}) for path, label i
         (with_column("split", ["train", "holdout"]), "labels.csv", "line 3: split should be train, validation"),
         (with_column("weight", [1, -1]), "labels.csv", "line 3: weight should be a number from 0, not '-1'"),
         (with_column("weight", ["nan"]), "labels.csv", "line 2: weight should be a number from 0, not 'nan'"),
+        (with_column("weight", ["1,500"]), "labels.csv", "line 2: weight '1,500': the comma may divide thousands or"),
         (with_column("weight", ["inf"]), "labels.csv", "line 2: weight should be a number from 0, not 'inf'"),
         (with_column("weight", [1, 1, 1, 1, 0, 0, 0, 0]), "labels.csv", "class 'dog' have the weight 0"),
         (with_column("meta_subset", ["train"]), "labels.csv", "column meta_subset means something else in Thaw"),
+        (as_csv([(path, ["1", "1.0", "1.5"][i % 3]) for i, path in enumerate(NAMES)]), "labels.csv",
+         "the labels '1' and '1.0' are the same number: write it in one way"),
         (as_csv([(path, "cat") for path in NAMES]), "labels.csv", "holds one class, 'cat': at least two"),
         (as_csv([(path, "") for path in NAMES]), "labels.csv", "holds no photograph with a label: at least two"),
         (as_csv([*ROWS, ("cat/0.png", "dog")]), "labels.csv", "lists cat/0.png with the label 'cat' in line 2"),
@@ -288,6 +292,30 @@ def test_one_line_says_what_is_wrong_and_where(content, name, message, mine):
 def test_measurements_are_no_classes(mine):
     text = refusal(mine, as_csv([(f"{number}.png", number / 7) for number in range(30)]))
     assert "the column 'label' has 30 different numbers, such as 0.14" in text and "should name a class" in text
+
+
+def test_words_for_an_empty_value_are_no_group_and_a_class_of_such_a_name_is_pointed_at(mine):
+    listing = find(mine, with_column("group", ["NA", "a", "nan", "None"]))
+    assert {image.meta["group"] for image in listing.images} == {"", "a"}
+    assert "6 groups count as empty: NA, None, nan" in listing.notes
+    listing = find(mine, as_csv([(path, label.replace("dog", "nan")) for path, label in ROWS]))
+    assert "nan counts as a class: if it says that the label is missing, empty it" in listing.warnings
+
+
+def test_groups_that_are_the_same_number_are_one(mine):
+    rows = [{"path": path, "label": label, "group": [12, 12.0, 13][i % 3]} for i, (path, label) in enumerate(ROWS)]
+    listing = find(mine, "\n".join(map(json.dumps, rows)), "labels.jsonl")
+    assert {image.meta["group"] for image in listing.images} == {"12", "13"}
+
+
+def test_rows_of_a_photograph_that_differ_in_what_is_known_of_it_are_counted(mine):
+    rows = [(*row, "p1") for row in [*ROWS, ROWS[0], ROWS[1]]]
+    rows[-2] = (*ROWS[0], "p2")
+    listing = find(mine, as_csv(rows, "path,label,meta_patient"))
+    said = "1 values of meta_patient differ from those of the photograph's first line, which counts"
+    assert said in listing.warnings
+    weights = as_csv([(*row, i) for i, row in enumerate([*ROWS, ROWS[0]])], "path,label,weight")
+    assert "lists cat/0.png with the weight 0.0 in line 2 and 8.0 in line 10" in refusal(mine, weights)
 
 
 def test_a_split_or_group_that_contradicts_another_row_is_named(mine):

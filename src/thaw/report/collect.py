@@ -83,6 +83,7 @@ def collect_facts(
     split = tables.read(dataset.split, tables.SPLIT)
     augmentation = read_json(files.head_metrics).get("augmentation")
     missing = tables.read(dataset.raw / "missing.csv", tables.MISSING)
+    duplicates = tables.read(files.duplicates, DUPLICATES)
     if examples.values is None:
         labels, weights = models.head.classes, examples.weights
     else:
@@ -91,8 +92,8 @@ def collect_facts(
         source=read_json(dataset.raw / "source.json"),
         classes=models.head.classes,
         weighted=len(set(weights)) > 1,
-        duplicates=_duplicates(files),
-        health=health.describe(models.images, split, missing, labels),
+        duplicates=_duplicates(duplicates, files.duplicates_sheet),
+        health=health.describe(models.images, split, duplicates, missing, labels),
         parameters={
             "model": {
                 "backbone": models.full_model.name,
@@ -113,9 +114,8 @@ def collect_facts(
     )
 
 
-def _duplicates(files: ReportFiles) -> Duplicates:
-    table = tables.read(files.duplicates, DUPLICATES)
+def _duplicates(table: pl.DataFrame, sheet_path: Path) -> Duplicates:
     left_out = int((table["action"] == "left out").sum())
-    with Image.open(files.duplicates_sheet) as sheet:
+    with Image.open(sheet_path) as sheet:
         is_blank = sheet.convert("L").getextrema() == (255, 255)  # as where all groups are those that the source names
-    return Duplicates(left_out, None if is_blank else files.duplicates_sheet.read_bytes())
+    return Duplicates(left_out, None if is_blank else sheet_path.read_bytes())

@@ -42,24 +42,28 @@ class Health:
         return sum(self.counts["train"]) if "train" in self.counts else sum(map(sum, self.counts.values()))
 
 
-def describe(images: pl.DataFrame, split: pl.DataFrame, missing: pl.DataFrame, classes: Sequence[str]) -> Health:
+def describe(
+    images: pl.DataFrame, split: pl.DataFrame, duplicates: pl.DataFrame, missing: pl.DataFrame, classes: Sequence[str]
+) -> Health:
     """Compute the statistics of a data set.
 
     Args:
-        images: the table images.csv, with the `width` and `height` of each image.
+        images: the table images.csv, with the `label`, `width` and `height` of each image.
         split: the table split.csv.
+        duplicates: the table duplicates.csv: its images that are left out are in no split.
         missing: the table missing.csv.
         classes: in the order of the model's outputs.
 
     Returns:
         The statistics. Lists are sorted by count, the largest first; weights by weight, the heaviest first.
     """
+    every, images = images, images.join(split, on="image_id", how="semi")
     sizes = images.select(size=pl.format("{} × {}", "width", "height"))["size"].value_counts()
     sizes = sizes.sort("count", "size", descending=[True, False])
     shorter_side = images.select(side=pl.min_horizontal("width", "height"))["side"]
     part = "fold" if "fold" in split.columns else "split"
     groups = split.sort("image_id").group_by("group", maintain_order=True)
-    groups = groups.agg("image_id", labels=pl.col("label").n_unique(), splits=pl.col(part).n_unique())
+    groups = groups.agg("image_id", splits=pl.col(part).n_unique())
     groups = groups.filter(pl.col("image_id").list.len() > 1)
     group_sizes = groups["image_id"].list.len()
     reasons = missing["reason"].value_counts().sort("count", "reason", descending=[True, False])
@@ -72,10 +76,18 @@ def describe(images: pl.DataFrame, split: pl.DataFrame, missing: pl.DataFrame, c
         grouped=int(group_sizes.sum()),
         largest_group=int(group_sizes.max() or 0),
         across_splits=int(group_sizes.filter(groups["splits"] > 1).sum()),
-        disputed=[tuple(ids) for ids in groups.filter(pl.col("labels") > 1).sort("group")["image_id"].to_list()],
+        disputed=_disputed(every, split, duplicates),
         weights=_weight_counts(split, classes),
         missing=list(reasons.iter_rows()),
     )
+
+
+def _disputed(images: pl.DataFrame, split: pl.DataFrame, duplicates: pl.DataFrame) -> list[tuple[str, ...]]:
+    """Return the image ids of each group with different labels, those of images that are left out too."""
+    left_out = duplicates.filter(action="left out").join(images, on="image_id").select("group", "image_id", "label")
+    groups = pl.concat([split.select("group", "image_id", "label"), left_out]).sort("image_id")
+    groups = groups.group_by("group").agg("image_id", labels=pl.col("label").n_unique())
+    return [tuple(ids) for ids in groups.filter(pl.col("labels") > 1).sort("group")["image_id"].to_list()]
 
 
 def _parts(split: pl.DataFrame) -> dict[str, pl.DataFrame]:

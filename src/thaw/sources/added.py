@@ -5,6 +5,7 @@ Both are tables of a person's own, in CSV: `download.added` has the columns of t
 """
 
 import filecmp
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,6 +33,7 @@ class Correction:
     image_id: str
     old: str
     new: str
+    sha256: str = ""  # of the file that was looked at, if it is known
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def find(path: Path) -> Listing:
     hashes = content.columns.get("sha256") or [""] * len(rows)
     named = {id(row): sha256 for row, sha256 in zip(rows, hashes, strict=True)}
     images = [
-        table.source_image(row, _id(row.file, named[id(row)]), purposes)
+        replace(table.source_image(row, _id(row.file, named[id(row)]), purposes), labelled_sha256=named[id(row)])
         for row in table.without_repeats(complete, name)
     ]
     left_out = sum(not (row.given_path and row.label) for row in rows)
@@ -108,12 +110,13 @@ def read_corrections(path: Path) -> list[Correction]:
     for column in CORRECTION_COLUMNS:
         if content.columns.get(column) is None:
             raise ThawError(f"{name} has no column {column!r}{did_you_mean(column, content.columns)}")
-    rows = zip(*(content.columns[column] for column in CORRECTION_COLUMNS), content.lines, strict=True)
+    hashes = content.columns.get("sha256") or [""] * len(content.lines)
+    rows = zip(*(content.columns[column] for column in CORRECTION_COLUMNS), hashes, content.lines, strict=True)
     corrections = []
-    for image, old, new, line in rows:
+    for image, old, new, sha256, line in rows:
         if not (image and old and new):
             raise ThawError(f"{name}: line {line} needs an image_id, the old label and the new one")
-        corrections.append(Correction(image, class_names.composed(old), class_names.composed(new)))
+        corrections.append(Correction(image, class_names.composed(old), class_names.composed(new), sha256))
     return corrections
 
 
@@ -147,8 +150,9 @@ def join(listing: Listing, download: Any) -> Collected:
         notes += [f"{counts:,} of them added by {ADDED}", *added.notes]
         warnings += [f"{twice:,} photographs of {ADDED} are in the source too, which counts"] if twice else []
     if corrected:
-        listing = replace(listing, images=corrected.apply(listing.images))
-        added = added and replace(added, images=corrected.apply(added.images))
+        are_copied = download.bits is None  # else what `images.csv` has the hash of may be written anew
+        listing = replace(listing, images=corrected.apply(listing.images, are_copied and listing.read is None))
+        added = added and replace(added, images=corrected.apply(added.images, are_copied))
         notes += corrected.notes()
         warnings += corrected.warnings()
     used = {image.label for part in (listing, added) if part for image in part.images if not image.left_out}
@@ -220,6 +224,7 @@ class _Corrections:
     applied: set[str] = field(default_factory=set)  # ids of images
     same: set[str] = field(default_factory=set)
     stale: dict[str, str] = field(default_factory=dict)  # id → the label that the source has
+    others: set[str] = field(default_factory=set)  # ids of images whose file is not the one that was looked at
 
     def __post_init__(self):
         for correction in self.corrections:
@@ -229,12 +234,20 @@ class _Corrections:
                     f"{did_you_mean(correction.new, sorted(self.classes))}: add it to {NEW_CLASSES}"
                 )
 
-    def apply(self, images: Iterable[SourceImage]) -> list[SourceImage]:
+    def apply(self, images: Iterable[SourceImage], are_copied: bool) -> list[SourceImage]:
+        """Return the images with their labels corrected. `are_copied`: their files become the images as they are."""
         by_id: dict[str, list[Correction]] = defaultdict(list)
         for correction in self.corrections:
             if correction.old != correction.new:
                 by_id[correction.image_id].append(correction)
-        return [self._corrected(image, by_id[image.image_id]) if image.image_id in by_id else image for image in images]
+        found = []
+        for image in images:
+            corrections = by_id.get(image.image_id, [])
+            fit = [one for one in corrections if not (are_copied and _is_of_another_file(one, image))]
+            if len(fit) < len(corrections):
+                self.others.add(image.image_id)
+            found.append(self._corrected(image, fit) if fit else image)
+        return found
 
     def _corrected(self, image: SourceImage, corrections: Sequence[Correction]) -> SourceImage:
         label = image.label
@@ -250,17 +263,33 @@ class _Corrections:
         return image
 
     def notes(self) -> list[str]:
-        known = self.applied | self.same | self.stale.keys()
+        known = self.applied | self.same | self.stale.keys() | self.others
         absent = {correction.image_id for correction in self.corrections if correction.old != correction.new} - known
         notes = [f"{len(self.applied):,} labels corrected by {CORRECTIONS}"] if self.applied else []
         notes += [f"{len(self.same):,} corrections are in the source already"] if self.same else []
         return notes + ([f"{len(absent):,} corrections of photographs that are not there"] if absent else [])
 
     def warnings(self) -> list[str]:
-        if not self.stale:
-            return []
-        image, label = min(self.stale.items())
-        return [
-            f"{len(self.stale):,} corrections are not applied, since the source has another label now, such as "
-            f"{label!r} of {image}"
-        ]
+        found = []
+        if self.stale:
+            image, label = min(self.stale.items())
+            found.append(
+                f"{len(self.stale):,} corrections are not applied, since the source has another label now, such as "
+                f"{label!r} of {image}"
+            )
+        if self.others:
+            found.append(
+                f"{len(self.others):,} corrections are not applied, since the file is another one now, such as that of "
+                f"{min(self.others)}"
+            )
+        return found
+
+
+def _is_of_another_file(correction: Correction, image: SourceImage) -> bool:
+    if not correction.sha256:
+        return False
+    try:
+        with image.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() != correction.sha256
+    except OSError:  # reading it for the run says why
+        return False

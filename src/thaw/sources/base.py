@@ -66,6 +66,7 @@ class SourceImage:
     left_out: str = ""  # why it cannot be used, if this is known before it is read
     meta: Mapping[str, str] = field(default_factory=dict)  # further columns, without the prefix `meta_`
     known: tuple[Known, ...] = ()  # with several labels; each class at most once
+    labelled_sha256: str = ""  # of the file of one's own that was labelled, if this is known: another is left out
 
 
 @dataclass(frozen=True)

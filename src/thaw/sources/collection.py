@@ -34,6 +34,7 @@ SAFE_ENDING = re.compile(r"\.[a-z0-9]{1,8}")  # of a file name; others are dropp
 # Training needs a probability for each view and class. Of 10,000 classes, the fewest that a split takes are 70,000
 # photographs: the 42,000 that train, with 3 copies each, make a table of 6.7 GB, and it is needed several times.
 MAX_CLASSES = 10_000
+ANOTHER_FILE = "another file than the one that was labelled"
 ROTATIONS = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
 
 
@@ -303,6 +304,9 @@ def _copy_own(image: SourceImage, target: Path, listing: Listing, cache: Cache |
         raise ThawError(f"cannot be read ({error.strerror})") from None
     if changed:
         raise ChangedError(_changed(image, "changed"))
+    if image.labelled_sha256 and hashlib.sha256(target.read_bytes()).hexdigest() != image.labelled_sha256:
+        target.unlink()
+        raise ThawError(ANOTHER_FILE)
     try:
         kind = formats.kind(target)
         if kind.name and kind.problem:  # Pillow would open some of these, and show a preview

@@ -123,9 +123,10 @@ def read(root: Folder, what: str) -> Layout:
             layout.outside += [(file, IN_NO_CLASS) for file in folder.files]
             layout.classes += [(part, folder.name, inner.get(part.name, "")) for part in folder.folders]
         layout.notes.append(f"the split is that of the folders in each class: {listed(sorted(map(shown, inner)))}")
+        layout.warnings += _same_in_each(root, [part for folder in root.parts for part in folder.parts])
     else:
         _add_classes(root, "", layout)
-        layout.warnings += _unused_split(root) or _equal_folders(root)
+        layout.warnings += _unused_split(root) or _split_in_names(root) or _equal_folders(root)
     names = {name for folder, name, _ in layout.classes if folder.has_pictures and names_no_class(name)}
     if len(names) > 1:
         layout.warnings.append(f"{listed(sorted(map(shown, names)))} count as classes: is this what photographs show?")
@@ -238,11 +239,9 @@ def _equal_folders(root: Folder) -> list[str]:
 
     Likewise, if a folder holds folders of the other classes, as where an archive was unpacked twice.
     """
+    if same := _same_in_each(root, root.parts):
+        return same
     inside = {folder: {part.name for part in folder.parts} for folder in root.parts}
-    common = set.intersection(*inside.values()) if len(inside) > 1 else set()
-    if len(common) > 1:
-        names, within = listed([folder.shown for folder in root.parts]), listed(sorted(map(shown, common)))
-        return [f"{names} are the classes, although each holds the same folders: {within}"]
     classes = {folder.name for folder in root.parts}
     again = {folder: sorted(names & classes - {folder.name}) for folder, names in inside.items()}
     return [
@@ -250,6 +249,32 @@ def _equal_folders(root: Folder) -> list[str]:
         for folder, names in again.items()
         if len(names) > 1
     ]
+
+
+def _same_in_each(root: Folder, rooms: list[Folder]) -> list[str]:
+    """Return a warning that names the classes if each of these folders, they or in them, holds the same folders."""
+    inside = [{part.name for part in room.parts} for room in rooms]
+    common = set.intersection(*inside) if len(inside) > 1 else set()
+    if len(common) < 2:
+        return []
+    names, within = listed([folder.shown for folder in root.parts]), listed(sorted(map(shown, common)))
+    return [f"{names} are the classes, although each holds the same folders: {within}"]
+
+
+def _split_in_names(root: Folder) -> list[str]:
+    """Return a warning if folders such as `train_cats` and `test_cats` are classes, or lie in one."""
+    found = []
+    for room in (root, *root.parts):
+        by_rest: dict[str, dict[str, Folder]] = {}
+        for folder in room.parts:
+            subset, rest = subset_of(folder.name)
+            if subset and rest:
+                by_rest.setdefault(rest, {}).setdefault(subset, folder)
+        found += [folder for subsets in by_rest.values() if len(subsets) > 1 for folder in subsets.values()]
+    if not found:
+        return []
+    names = listed([folder.shown for folder in found])
+    return [f"{names} are no split: the folders of one are called train, validation and test, and hold the classes"]
 
 
 def _unused_split(root: Folder) -> list[str]:

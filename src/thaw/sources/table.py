@@ -13,6 +13,7 @@ import stat
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -46,6 +47,7 @@ WHOLE = re.compile(r"([-+]?\d+)\.0+")  # as tables have whole numbers in a colum
 NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?")
 MAX_FRACTIONAL_CLASSES = 20  # grades such as 0.5, 1 and 1.5 name classes; more fractions are a measurement
 MAX_NAMES = 12  # of columns, in a message
+MISSING = frozenset({"na", "n/a", "nan", "<na>", "null", "none"})  # what R, pandas and others write for an empty value
 
 
 class Table(Section):
@@ -85,8 +87,8 @@ def find(params: Table) -> Listing:
     the path.
 
     Raises ThawError, one line that names the place, if the table cannot be read, if a value is not what its column may
-    hold, if a photograph has two labels, splits or groups, if over half of the files are missing, or if the labels are
-    no classes; UnreachableError if the disk or share fails.
+    hold, if a photograph has two labels, splits, groups or weights, if over half of the files are missing, or if the
+    labels are no classes; UnreachableError if the disk or share fails.
     """
     name = f"download.table.path {params.path}"
     table = without_parents(named_path(params.path, "download.table.path"))
@@ -98,9 +100,14 @@ def find(params: Table) -> Listing:
     warnings = class_names.check(classes, name)
     if joined := class_names.joined(classes):
         warnings.append(f"taken as one class: {joined}; with task: multi a photograph may have several labels")
+    if empty := [label for label in classes if label.lower() in MISSING]:
+        warnings.append(
+            f"{class_names.listed(empty)} counts as a class: if it says that the label is missing, empty it"
+        )
     forms = locate([row for row in rows if row.given_path], table.parent)
     check_that_most_are_there(complete, table.parent, name)
     photographs = without_repeats(complete, name)
+    warnings += unlike_repeats(complete)
     _check_every_class(photographs, name)
     images = with_unique_ids([source_image(row, image_id(row.file, 8), columns) for row in photographs])
     images += [source_image(row, row_id(row), {}) for row in rows if row.left_out in (NO_PATH, NO_LABEL, REPEATED)]
@@ -112,6 +119,7 @@ def find(params: Table) -> Listing:
     ignored = [f"{column} (only for task: multi)" if column.lower() in OF_SEVERAL else column for column in ignored]
     notes = [f"ignored columns: {shortened(ignored)}"] if ignored else []
     notes += forms + class_names.composition_notes(content.columns[columns["label"]]) + split_notes(content, columns)
+    notes += missing_groups(content, columns)
     info = DatasetInfo("table", "", "", classes)
     return Listing(info, images, seen=True, notes=tuple(notes), warnings=tuple(warnings))
 
@@ -160,9 +168,8 @@ def read_rows(content: table_reading.Table, columns: dict[str, str], name: str) 
     empty = [""] * len(content.lines)
     purposes = ("path", "label", "split", "group", "weight")
     paths, labels, splits, groups, weights = (content.columns.get(columns.get(purpose), empty) for purpose in purposes)
-    labels = [class_names.composed(label) for label in labels]
-    if all(WHOLE.fullmatch(label) or INTEGER.fullmatch(label) for label in labels if label):
-        labels = [WHOLE.sub(r"\1", label) for label in labels]
+    labels = whole_numbers([class_names.composed(label) for label in labels])
+    groups = whole_numbers(["" if group.lower() in MISSING else class_names.composed(group) for group in groups])
     meta = {key.removeprefix("meta_"): content.columns[columns[key]] for key in columns if key.startswith("meta_")}
     rows = []
     for i, line in enumerate(content.lines):
@@ -172,13 +179,27 @@ def read_rows(content: table_reading.Table, columns: dict[str, str], name: str) 
             given_path=paths[i],
             label=labels[i],
             subset=given_subset(splits[i], f"{name}: {place}"),
-            group=class_names.composed(groups[i]),
+            group=groups[i],
             weight=given_weight(weights[i], f"{name}: {place}"),
             meta={key: values[i] for key, values in meta.items()},
             left_out="" if paths[i] and labels[i] else NO_LABEL if paths[i] else NO_PATH,
         )
         rows.append(row)
     return rows
+
+
+def whole_numbers(values: list[str]) -> list[str]:
+    """Return the values without `.0`, if all are whole numbers or empty."""
+    if all(WHOLE.fullmatch(value) or INTEGER.fullmatch(value) for value in values if value):
+        return [WHOLE.sub(r"\1", value) for value in values]
+    return values
+
+
+def missing_groups(content: table_reading.Table, columns: dict[str, str]) -> list[str]:
+    """Return a note that counts the groups which stand for an empty value, such as NA; none if there are none."""
+    groups = content.columns[columns["group"]] if "group" in columns else []
+    words = Counter(group for group in groups if group.lower() in MISSING)
+    return [f"{words.total():,} groups count as empty: {class_names.listed(sorted(words))}"] if words else []
 
 
 def split_notes(content: table_reading.Table, columns: dict[str, str]) -> list[str]:
@@ -258,7 +279,7 @@ def without_repeats(rows: list[Row], name: str) -> list[Row]:
         first = first_rows.setdefault(row.file, row)
         if first is row:
             continue
-        for what in ("label", "subset", "group"):
+        for what in ("label", "subset", "group", "weight"):
             one, other = getattr(first, what), getattr(row, what)
             if one != other:
                 what = "split" if what == "subset" else what
@@ -271,12 +292,31 @@ def without_repeats(rows: list[Row], name: str) -> list[Row]:
     return list(first_rows.values())
 
 
+def unlike_repeats(rows: list[Row]) -> list[str]:
+    """Return a warning if the rows of a photograph differ in a column `meta_…`: the first one counts."""
+    first_rows: dict[str, Row] = {}
+    unlike = [
+        key
+        for row in rows
+        for key, value in row.meta.items()
+        if first_rows.setdefault(row.file, row).meta[key] != value
+    ]
+    if not unlike:
+        return []
+    columns = class_names.listed([f"meta_{key}" for key in sorted(set(unlike))])
+    return [f"{len(unlike):,} values of {columns} differ from those of the photograph's first line, which counts"]
+
+
 def _classes(rows: list[Row], column: str, name: str) -> tuple[str, ...]:
     """Return the classes in order; raises ThawError if the labels of the rows cannot be classes."""
     counts = Counter(row.label for row in rows)
     labels = sorted(counts)
     if all(NUMBER.fullmatch(label) for label in labels):
         labels.sort(key=lambda label: float(label.replace(",", ".")))
+        for one, other in pairwise(labels):
+            is_same = float(one.replace(",", ".")) == float(other.replace(",", "."))
+            if is_same and not (INTEGER.fullmatch(one) and INTEGER.fullmatch(other)):  # 010 and 10 may be codes
+                raise ThawError(f"{name}: the labels {one!r} and {other!r} are the same number: write it in one way")
         fractions = [label for label in labels if not (INTEGER.fullmatch(label) or WHOLE.fullmatch(label))]
         if len(fractions) > MAX_FRACTIONAL_CLASSES:
             raise ThawError(
