@@ -309,7 +309,7 @@ def evaluate(this: Run) -> None:
     """Measure two models as `evaluate` does, and write the predictions, the plots and the page."""
     from thaw.evaluation import label_errors, measure, plots, predictions
     from thaw.evaluation.learning_curve import HeadFit
-    from thaw.report import health
+    from thaw.report import collect, health
 
     settings = params.load(PARAMS)
     images = examples.read(this.features, this.split)
@@ -334,8 +334,8 @@ def evaluate(this: Run) -> None:
         by_model = {**measured.curves, "per_class": measured.per_class, "slices": plots.name_slices(measured.slices)}
         plots.write(this.folder / "plots", by_model, {"learning_curve": measured.learning_curve})
     with this.timed("health"):
-        missing = pl.DataFrame(schema=tables.MISSING)
-        described = health.describe(table, tables.read(this.split, tables.SPLIT), missing, this.classes)
+        missing, duplicates = (pl.DataFrame(schema=schema) for schema in (tables.MISSING, collect.DUPLICATES))
+        described = health.describe(table, tables.read(this.split, tables.SPLIT), duplicates, missing, this.classes)
     with this.timed("page"):
         page = render(this, settings, measured, described)
     files = {path.name: path.stat().st_size for path in sorted((this.folder / "plots").iterdir())}

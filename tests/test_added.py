@@ -114,8 +114,8 @@ def test_a_label_is_not_given_to_another_file_than_the_one_that_was_labelled(pro
     def sha256(path):
         return hashlib.sha256((project / path).read_bytes()).hexdigest()
 
-    lines = [f"new/{number}.png,dog,{sha256(f'new/{number}.png')}" for number in range(2)]
-    table = write_table(project / "more.csv", *lines, columns="path,label,sha256")
+    lines_of_added = [f"new/{number}.png,dog,{sha256(f'new/{number}.png')}" for number in range(2)]
+    table = write_table(project / "more.csv", *lines_of_added, columns="path,label,sha256")
     ids = {image.path.stem: image.image_id for image in joined(project).images if image.label == "cat"}
     lines = [f"{ids[name]},{sha256(f'pets/cat/{name}.png')},cat,dog" for name in "ab"]
     corrections = write_table(project / "wrong.csv", *lines, columns="image_id,sha256,old,new")
@@ -130,6 +130,12 @@ def test_a_label_is_not_given_to_another_file_than_the_one_that_was_labelled(pro
     assert (file, reason) == ("new/0.png", "another file than the one that was labelled")
     assert image_id.startswith("0-") and image_id not in images["image_id"]
     assert not list((project / "raw/images").glob("0-*"))
+    again = f"new/0.png,cat,{sha256('new/0.png').upper()}"  # labelled once more, with its new name for the bytes
+    write_table(project / "more.csv", *lines_of_added, again, columns="path,label,sha256")
+    found = joined(project, added="more.csv")
+    assert labels(found)["0.png"] == "cat" and "1 rows of earlier files of the same name" in found.notes
+    images, missing = collect(found.listing, project / "again", found.added)
+    assert missing.is_empty() and "cat" in images.filter(pl.col("image_id").str.starts_with("0-"))["label"].to_list()
 
 
 def test_columns_of_one_part_alone_are_empty_in_the_other(project):

@@ -247,6 +247,22 @@ def test_a_split_of_ones_own_is_said(project, capsys):
     assert "  split: your own, 18 train, 6 validation, 8 test\n" in capsys.readouterr().out
 
 
+def test_of_a_split_of_ones_own_what_is_used_is_said_where_it_differs(project, capsys):
+    mine = project.parent / "mine"
+    for subset, count in (("train", 9), ("val", 3), ("test", 4)):
+        classes(mine / subset, count)
+    classes(mine / "more", 2)
+    subsets = {"val": "validation", "more": ""}
+    rows = [
+        f"{path.relative_to(mine)},{path.parent.name},{subsets.get(path.parts[-3], path.parts[-3])}"
+        for path in sorted(mine.rglob("*.png"))
+    ]
+    (mine / "labels.csv").write_text("\n".join(["path,label,split", *rows]) + "\n")
+    photographs.prepare(str(mine / "labels.csv"))
+    said = "  split: your own, 18 train, 6 validation, 8 test; in all 22 train, 6 validation, 8 test (before"
+    assert said in capsys.readouterr().out
+
+
 def test_a_split_without_validation_has_one_drawn(project, capsys):
     for subset, count in (("train", 20), ("test", 4)):
         classes(project.parent / "mine" / subset, count)
@@ -296,7 +312,7 @@ def test_columns_with_other_names_are_found_and_said(project, capsys):
     assert (after["download.table.path_column"], after["download.table.label_column"]) == ("PATH", "label")
 
 
-def test_the_columns_of_an_earlier_table_do_not_stay_for_another_that_has_the_usual_ones(project, capsys):
+def test_a_column_that_stays_beside_the_usual_one_is_said(project, capsys):
     mine = classes(project.parent / "mine")
     photographs.prepare(str(write_table(mine, "path,class")))
     assert settings()["download.table.label_column"] == "class"
@@ -304,8 +320,9 @@ def test_the_columns_of_an_earlier_table_do_not_stay_for_another_that_has_the_us
     table.write_csv(mine / "both.csv")
     capsys.readouterr()
     photographs.prepare(str(mine / "both.csv"))
-    assert settings()["download.table.label_column"] == "label"
-    assert "label_column: class → label (the table has a column label)" in capsys.readouterr().out
+    assert settings()["download.table.label_column"] == "class"
+    said = "label_column: class stays, as you set it (label would suit: the table has that column, too)"
+    assert said in capsys.readouterr().out
 
 
 def test_a_column_that_a_person_named_is_taken_before_one_with_a_usual_name(project):

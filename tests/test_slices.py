@@ -180,6 +180,11 @@ def test_sizes_are_sliced_by_megapixels():
     assert {(row["column"], row["value"]) for row in rows} == {("megapixels", "0.5"), ("megapixels", "1.0")}
 
 
+def test_a_column_of_megapixels_of_ones_own_is_not_replaced():
+    rows = measure(images(40, megapixels=np.where(np.arange(40) % 2, "12", "48")), *model(np.arange(40) % 3 > 0))
+    assert {(row["column"], row["value"]) for row in rows} == {("megapixels", "12"), ("megapixels", "48")}
+
+
 def test_a_slice_of_one_class_has_no_rank():
     probabilities, labels = model(np.arange(60) % 4 > 0)
     rows = by_value(measure(images(60, side=np.where(labels == 1, "left", "right")), probabilities, labels))

@@ -103,7 +103,7 @@ def count_small(images: pl.DataFrame) -> int:
 def columns_of(images: pl.DataFrame) -> dict[str, NDArray[np.str_]]:
     """Return the slice (n,) of each image, for each column."""
     columns = {name.removeprefix("meta_"): images[name] for name in images.columns if name.startswith("meta_")}
-    columns["megapixels"] = (images["width"] * images["height"] / 1e6).round_sig_figs(3)
+    columns.setdefault("megapixels", (images["width"] * images["height"] / 1e6).round_sig_figs(3))  # a person's counts
     return {name: _cut(column) for name, column in columns.items()}
 
 

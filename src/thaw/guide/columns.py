@@ -16,8 +16,8 @@ NAMES = {  # of a column, in lower case, by what it is for
 def decide(path: Path, section: Section) -> list[Decision]:
     """Return which columns are to be named in the parameters: none where the table has the named one.
 
-    A column is taken if it alone has one of NAMES. Else the source says which one is missing. A name that an earlier
-    table may have brought gives way to the usual one, if another table has that.
+    A column is taken if it alone has one of NAMES. Else the source says which one is missing. Where it has the
+    usual one beside the named one, the named one stays, and a line says so.
 
     Args:
         path: of the table.
@@ -30,10 +30,9 @@ def decide(path: Path, section: Section) -> list[Decision]:
     for purpose, names in NAMES.items():
         named = getattr(section, f"{purpose}_column")
         usual = [column for column in columns if column.lower() in names]
-        is_of_earlier = section.path is not None and named != purpose and named.lower() in names
-        if is_of_earlier and purpose in columns:
-            why = f"the table has a column {purpose}"
-            decisions.append(Decision(f"download.table.{purpose}_column", named, purpose, why))
+        if named != purpose and named in columns and purpose in columns:
+            why = f"{purpose} would suit: the table has that column, too"
+            decisions.append(Decision(f"download.table.{purpose}_column", named, named, why))
         elif len(usual) == 1 and named.lower() not in (column.lower() for column in columns):
             why = f"the table has no column {named}"
             decisions.append(Decision(f"download.table.{purpose}_column", named, usual[0], why))

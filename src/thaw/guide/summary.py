@@ -124,7 +124,12 @@ def _split(survey: Survey, counts: Counts, split: Section) -> str:
     if not split.keep_subsets:
         return f"{numbers}, drawn by Thaw; your own ({own}) is not used, since split.keep_subsets is false"
     drawn = [name for name in ("validation", "test") if name not in survey.subset_counts]
-    return f"your own, {own}" + (f"; {' and '.join(drawn)} drawn from the others: {numbers}" if drawn else "")
+    if drawn:
+        return f"your own, {own}; {' and '.join(drawn)} drawn from the others: {numbers}"
+    as_used = {"train": counts.train, "validation": counts.validation, "test": counts.test}
+    is_as_given = survey.subset_counts == as_used
+    # Photographs without a split train; of groups with one that is held out, none does.
+    return f"your own, {own}" + ("" if is_as_given else f"; in all {numbers} (before near-duplicates are united)")
 
 
 def _left_out(survey: Survey) -> list[str]:

@@ -93,7 +93,7 @@ def _duplicates(results: RunFacts) -> Markup:
         listing = Markup('<ul class="columns">{}</ul>').format(Markup().join(items))
         rest = elements.rest(len(health.disputed), len(shown), "groups", "split.csv")
         caption = f"{elements.plural(len(health.disputed), 'group')} with different labels"
-        doubt = elements.paragraph("Look at them: a label may be wrong.", "soft")
+        doubt = elements.paragraph("Of near-duplicates, one of the labels may be wrong.", "soft")
         parts.append(elements.figure(caption, listing + rest + doubt))
     return Markup("\n").join(parts)
 

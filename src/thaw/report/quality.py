@@ -152,15 +152,12 @@ def _why_saved(results: Results) -> str:
     if folds["asked_for"]:
         return f"It is {name}, as fine_tune.keep asks."
     error = "unknown" if folds["standard_error"] is None else elements.number(folds["standard_error"])
-    text = (
+    return (
         f"It is {name}: with the temperatures of the folds, fine-tuning changed the loss by "
         f"{elements.signed(folds['loss_change'])} (standard error {error}). The fine-tuned one is saved only if this "
         "loss falls by more than two standard errors, the accuracy does not fall, and most folds keep an epoch of "
         "fine-tuning."
     )
-    if not results.parameters["model"]["best_epoch"]:
-        text += " Here at least half of them kept none: their fine-tuned models answer as their heads do."
-    return text
 
 
 def describe_extension(results: Results) -> str:

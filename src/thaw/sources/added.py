@@ -6,8 +6,9 @@ Both are tables of a person's own, in CSV: `download.added` has the columns of t
 
 import filecmp
 import hashlib
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from thaw.sources.own_files import image_id, with_unique_ids
 NAME = columns.ADDED
 ADDED, CORRECTIONS, NEW_CLASSES = "download.added", "download.corrections", "download.new_classes"
 CORRECTION_COLUMNS = ("image_id", "old", "new")
+SHA256 = re.compile(r"[0-9a-f]{64}")  # shorter ones, which name the id alone, are not compared
 CORRECTED_WEIGHT = 1.0  # a person has looked at it
 ALSO = "also in the source"  # why a photograph is left out
 
@@ -86,15 +88,41 @@ def find(path: Path) -> Listing:
     notes = table.locate([row for row in rows if row.given_path], path.parent)
     table.check_that_most_are_there(complete, path.parent, name)
     hashes = content.columns.get("sha256") or [""] * len(rows)
-    named = {id(row): sha256 for row, sha256 in zip(rows, hashes, strict=True)}
+    named = {id(row): sha256.lower() for row, sha256 in zip(rows, hashes, strict=True)}
+    current = _current(complete, named)
+    notes += [f"{n:,} rows of earlier files of the same name"] if (n := len(complete) - len(current)) else []
     images = [
-        replace(table.source_image(row, _id(row.file, named[id(row)]), purposes), labelled_sha256=named[id(row)])
-        for row in table.without_repeats(complete, name)
+        replace(
+            table.source_image(row, _id(row.file, named[id(row)]), purposes),
+            labelled_sha256=named[id(row)] if SHA256.fullmatch(named[id(row)]) else "",
+        )
+        for row in table.without_repeats(current, name)
     ]
     left_out = sum(not (row.given_path and row.label) for row in rows)
     notes += [f"{left_out:,} rows of {path.name} without a path or a label"] if left_out else []
     classes = tuple(sorted({image.label for image in images}))
     return Listing(DatasetInfo(NAME, "", "", classes), with_unique_ids(images), seen=True, notes=tuple(notes))
+
+
+def _current(rows: Sequence[table.Row], hashes: Mapping[int, str]) -> list[table.Row]:
+    """Return the rows without those of an earlier file, if the one that has its name now was labelled, too.
+
+    hashes: `id` of a row → the hash that it has, or an empty text.
+    """
+    by_file: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        by_file[row.file].add(hashes[id(row)])
+    several = {file for file, of_file in by_file.items() if len(of_file - {""}) > 1}
+    fitting = {row.file for row in rows if row.file in several and _has_hash(row.path, hashes[id(row)])}
+    return [row for row in rows if row.file not in fitting or _has_hash(row.path, hashes[id(row)])]
+
+
+def _has_hash(path: Path, sha256: str) -> bool:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    except OSError:  # reading it for the run says why
+        return False
 
 
 def is_here(path: Path) -> bool:
@@ -116,6 +144,7 @@ def read_corrections(path: Path) -> list[Correction]:
     for image, old, new, sha256, line in rows:
         if not (image and old and new):
             raise ThawError(f"{name}: line {line} needs an image_id, the old label and the new one")
+        sha256 = sha256.lower() if SHA256.fullmatch(sha256.lower()) else ""
         corrections.append(Correction(image, class_names.composed(old), class_names.composed(new), sha256))
     return corrections
 
@@ -286,10 +315,4 @@ class _Corrections:
 
 
 def _is_of_another_file(correction: Correction, image: SourceImage) -> bool:
-    if not correction.sha256:
-        return False
-    try:
-        with image.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() != correction.sha256
-    except OSError:  # reading it for the run says why
-        return False
+    return bool(correction.sha256) and image.path.exists() and not _has_hash(image.path, correction.sha256)

@@ -90,6 +90,7 @@ def collect(
             raise ThawError(f"{kind.few(len(copied))} left{why}: {needed}")
     for part, copied, lost in results:
         if part.read is None:  # otherwise the next image has replaced one that cannot be read
+            lost = {image_id: said for image_id, said in lost.items() if said[1] != ANOTHER_FILE}  # readable
             _check_that_most_are_read(part, len({row["image_id"] for some in copied.values() for row in some}), lost)
     by_id = {row["image_id"]: row for copied in rows.values() for row in copied}
     missing |= {image.image_id: (_file(image), image.left_out) for image in every if image.left_out}

@@ -314,8 +314,10 @@ def _classes(rows: list[Row], column: str, name: str) -> tuple[str, ...]:
     if all(NUMBER.fullmatch(label) for label in labels):
         labels.sort(key=lambda label: float(label.replace(",", ".")))
         for one, other in pairwise(labels):
-            is_same = float(one.replace(",", ".")) == float(other.replace(",", "."))
-            if is_same and not (INTEGER.fullmatch(one) and INTEGER.fullmatch(other)):  # 010 and 10 may be codes
+            # 010 and 10 may be codes, 1.1 and 1.10 sections.
+            if (WHOLE.fullmatch(one) and WHOLE.sub(r"\1", one) == WHOLE.sub(r"\1", other)) or (
+                WHOLE.fullmatch(other) and WHOLE.sub(r"\1", other) == one
+            ):
                 raise ThawError(f"{name}: the labels {one!r} and {other!r} are the same number: write it in one way")
         fractions = [label for label in labels if not (INTEGER.fullmatch(label) or WHOLE.fullmatch(label))]
         if len(fractions) > MAX_FRACTIONAL_CLASSES:

@@ -188,7 +188,8 @@ def _notes(content: table_reading.Table, columns: Mapping[str, str], params: Tab
         notes.append(f"present or absent is what the column {columns['value']!r} says{without}")
     cells = (cell for purpose in ("label", "absent") for cell in content.columns.get(columns.get(purpose), ()))
     names = (part.strip() for cell in cells for part in cell.split(params.label_separator))
-    return notes + class_names.composition_notes(names) + table.split_notes(content, columns)
+    notes += class_names.composition_notes(names) + table.split_notes(content, columns)
+    return notes + table.missing_groups(content, columns)
 
 
 SOURCE = replace(table.SOURCE, find_several=find)
