@@ -130,6 +130,10 @@ def test_a_label_is_not_given_to_another_file_than_the_one_that_was_labelled(pro
     assert (file, reason) == ("new/0.png", "another file than the one that was labelled")
     assert image_id.startswith("0-") and image_id not in images["image_id"]
     assert not list((project / "raw/images").glob("0-*"))
+    write_table(project / "more.csv", lines_of_added[0], columns="path,label,sha256")
+    found = joined(project, added="more.csv")
+    _, missing = collect(found.listing, project / "none", found.added)  # it can be read: over half of them are no error
+    assert len(missing) == 1
     again = f"new/0.png,cat,{sha256('new/0.png').upper()}"  # labelled once more, with its new name for the bytes
     write_table(project / "more.csv", *lines_of_added, again, columns="path,label,sha256")
     found = joined(project, added="more.csv")

@@ -165,17 +165,17 @@ def test_what_a_person_has_set_is_kept_and_said(project, capsys):
     photographs.prepare(str(classes(project.parent / "mine")))
     after, output = settings(), capsys.readouterr().out
     assert {key for key in after if after[key] != before[key]} == {"download.source", "download.folder.path"}
-    assert "  augment.preset: upright stays, as you set it (auto would suit: the head decides" in output
-    assert "  image.resize: pad stays, as you set it (auto would suit" in output
+    assert "  augment.preset: upright stays, as it was set (auto would suit: the head decides" in output
+    assert "  image.resize: pad stays, as it was set (auto would suit" in output
     for line in ("augment.rotation: 30", "image.size: 160", "split.test: 0.3"):
-        assert f"  {line} stays, as you set it\n" in output
+        assert f"  {line} stays, as it was set\n" in output
 
 
 def test_squash_that_a_person_has_set_is_kept(project, capsys):
     edit(image__resize="squash")
     photographs.prepare(str(classes(project.parent / "mine")))
     assert settings()["image.resize"] == "squash"
-    assert "  image.resize: squash stays, as you set it (auto would suit" in capsys.readouterr().out
+    assert "  image.resize: squash stays, as it was set (auto would suit" in capsys.readouterr().out
 
 
 def test_several_labels_are_not_prepared_and_that_is_said(project):
@@ -205,7 +205,7 @@ def test_what_a_person_set_after_the_first_call_is_kept_even_if_the_solar_cells_
     before = Path("params.yaml").read_bytes()
     photographs.prepare(str(mine))
     assert Path("params.yaml").read_bytes() == before
-    assert "image.resize: crop stays, as you set it (auto would suit" in capsys.readouterr().out
+    assert "image.resize: crop stays, as it was set (auto would suit" in capsys.readouterr().out
 
 
 def test_other_photographs_get_what_suits_them(project):
@@ -220,7 +220,7 @@ def test_who_has_set_the_fractions_of_a_split_gets_no_folds(project, capsys):
     photographs.prepare(str(classes(project.parent / "mine", count=20)))
     assert settings()["split.folds"] is None
     output = capsys.readouterr().out
-    assert "  split.folds: null stays, as you set it (auto would suit: each photograph is tested once" in output
+    assert "  split.folds: null stays, as it was set (auto would suit: each photograph is tested once" in output
     assert " test, drawn by Thaw" in output
 
 
@@ -321,7 +321,7 @@ def test_a_column_that_stays_beside_the_usual_one_is_said(project, capsys):
     capsys.readouterr()
     photographs.prepare(str(mine / "both.csv"))
     assert settings()["download.table.label_column"] == "class"
-    said = "label_column: class stays, as you set it (label would suit: the table has that column, too)"
+    said = "label_column: class stays, as it was set (label would suit: the table has that column, too)"
     assert said in capsys.readouterr().out
 
 

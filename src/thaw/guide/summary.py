@@ -57,7 +57,7 @@ def chosen(decisions: Sequence[Decision], changes: Sequence[tuple[str, object, o
         for key, old, new in changes
     ]
     lines += [
-        f"  {decision.key}: {_value(decision.new)} stays, as you set it"
+        f"  {decision.key}: {_value(decision.new)} stays, as it was set"
         + (f" ({decision.why})" if decision.why else "")
         for decision in decisions
         if decision.old == decision.new and ("would suit" in decision.why or not decision.why)

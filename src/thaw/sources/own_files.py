@@ -27,7 +27,7 @@ FILLERS = {  # words in the name of a subset's folder that say nothing: train_se
     "set", "sets", "data", "dataset", "split", "image", "images", "imgs", "img", "photos", "pictures", "folder",
 }  # fmt: skip
 ENDS = re.compile(r"(?<=.)(set|data|images|imgs)$")  # as in trainset
-THOUSANDS = re.compile(r"[1-9]\d{0,2}(,\d{3})+")  # or decimals, in other languages
+THOUSANDS = re.compile(r"[1-9]\d{0,2},\d{3}")  # or decimals, in other languages
 OWN_META = {"subset": "split", "group": "group"}  # columns `meta_…` of images.csv → what a person calls them
 BESIDE = {  # words in the names of folders that lie beside photographs, with what is known of each of them
     "mask", "masks", "label", "labels", "annotation", "annotations", "segmentation", "segmentations", "trimap",
@@ -105,7 +105,8 @@ def given_weight(text: str, where: str) -> float:
     if not text:
         return 1.0
     if THOUSANDS.fullmatch(text):
-        raise ThawError(f"{where}: weight {text!r}: the comma may divide thousands or decimals; write it without one")
+        either = f"{text.replace(',', '')} or {text.replace(',', '.')}"
+        raise ThawError(f"{where}: the weight {text!r} may be {either}: write it without a comma")
     try:
         weight = float(text.replace(",", "."))  # spreadsheets write the decimal sign of their language
     except ValueError:

@@ -13,7 +13,6 @@ import stat
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -313,12 +312,12 @@ def _classes(rows: list[Row], column: str, name: str) -> tuple[str, ...]:
     labels = sorted(counts)
     if all(NUMBER.fullmatch(label) for label in labels):
         labels.sort(key=lambda label: float(label.replace(",", ".")))
-        for one, other in pairwise(labels):
-            # 010 and 10 may be codes, 1.1 and 1.10 sections.
-            if (WHOLE.fullmatch(one) and WHOLE.sub(r"\1", one) == WHOLE.sub(r"\1", other)) or (
-                WHOLE.fullmatch(other) and WHOLE.sub(r"\1", other) == one
-            ):
-                raise ThawError(f"{name}: the labels {one!r} and {other!r} are the same number: write it in one way")
+        written: dict[str, str] = {}
+        for label in labels:  # 010 and 10 may be codes, 1.1 and 1.10 sections: they stay apart
+            whole = WHOLE.fullmatch(label)
+            other = written.setdefault(whole[1] if whole else label, label)
+            if other != label:
+                raise ThawError(f"{name}: the labels {other!r} and {label!r} are the same number: write it in one way")
         fractions = [label for label in labels if not (INTEGER.fullmatch(label) or WHOLE.fullmatch(label))]
         if len(fractions) > MAX_FRACTIONAL_CLASSES:
             raise ThawError(
