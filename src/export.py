@@ -49,7 +49,8 @@ def main() -> None:
     from thaw.exports import keras_model  # imports TensorFlow
 
     model, engine = keras_model.load(options.model, len(description.classes))
-    describe, decide = metadata.describe, checks.most_probable
+    rule = decision or deployed_model.Decision()
+    describe, decide = metadata.describe, lambda probabilities: rule.predict(rule.calibrate(probabilities))
     if several:
         describe, decide = metadata.describe_several, (decision or several_labels.undecided(description.classes)).decide
     source = ModelToExport(model, describe(description, decision), calibration)

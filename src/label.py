@@ -10,6 +10,7 @@ Nothing is overwritten: contradictions are listed. The next `dvc repro` runs wha
 """
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,7 +83,7 @@ def next_photographs(options: argparse.Namespace, parameters: Section) -> None:
     state = read_state(
         parameters, Known() if options.from_scratch else known_labels.read(ARTIFACTS), table, corrections
     )
-    hand_over.check_replaceable(options.output, state.labels)
+    hand_over.check_replaceable(options.output, state.labels, state.judged)
     caches = named_path(str(options.cache), "--cache")
     network, cache = frozen_network.open_network(parameters, BACKBONE, ARTIFACTS.features, caches / "features")
     frozen_network.check_same(state.known, network)
@@ -118,14 +119,15 @@ def check_labels(options: argparse.Namespace, parameters: Section) -> None:
     download = parameters.download
     tables = added.added_path(download), added.corrections_path(download)
     state = read_state(parameters, known_labels.read(ARTIFACTS), *tables)
-    hand_over.check_replaceable(options.output, state.labels)
+    hand_over.check_replaceable(options.output, state.labels, state.judged)
     found = suspects.find(state.known, ARTIFACTS.raw, PREDICTIONS, options.count, state.judged)
     if found.absent:
         say(f"{found.absent:,} photographs are not on this machine: `dvc checkout download` brings them back")
     if found.judged:
         say(f"{found.judged:,} were looked at before")
     if not found.items:
-        print(f"label: none of the {len(state.known.labels):,} labels is contradicted by the other photographs")
+        labels = f"{'other ' * bool(found.absent or found.judged)}label of {len(state.known.labels):,}"
+        print(f"label: no {labels} is contradicted by the other photographs")
         return
     write(options, found.items, state, parameters.download.bits, "the likeliest wrong labels")
 
@@ -151,23 +153,26 @@ def take(options: argparse.Namespace, parameters: Section) -> None:
     if not taken.has_photographs:
         first = f": the first is {shown(taken.conflicts[0][-1])}" if taken.conflicts else ""
         raise ThawError(f"{options.file} names no photograph that is here{first}; --photographs says where they are")
-    taking.write(taken, table, corrections, project_folder(), Path(options.file).name)
     taking.write_conflicts(table.with_name(CONFLICTS), taken.conflicts)
+    taking.write(taken, table, corrections, project_folder(), Path(options.file).name)
     report(taken, table.with_name(CONFLICTS))
-    if begins:
-        print(f"label: next, `{'dvc repro' if is_source(parameters) else f'make repro PHOTOS={ADDED}'}`")
-        return
-    name_tables(parameters, table, corrections)
-    if taken.added or taken.corrected:
+    if not options.from_scratch:
+        name_tables(parameters, table, corrections)
+    is_first = begins and not is_source(parameters)
+    if is_first and table.exists():
+        name = ADDED if table == project_folder() / ADDED else str(table)
+        print(f"label: next, `make repro PHOTOS={shlex.quote(name)}`")
+    elif taken.added or taken.corrected:
         print("label: next, `dvc repro`")
-    elif taken.conflicts and not (taken.same or taken.confirmed):
+    if taken.conflicts and not (taken.added or taken.corrected or taken.same or taken.confirmed):
         sys.exit(1)
 
 
 def name_tables(parameters: Section, table: Path, corrections: Path) -> None:
     """Name the tables in params.yaml, if they are there and it names none."""
     download = parameters.download
-    wanted = {"download.added": ADDED} if table.exists() and not download.added else {}
+    is_added = table.exists() and not is_source(parameters)
+    wanted = {"download.added": ADDED} if is_added and not download.added else {}
     wanted |= {"download.corrections": CORRECTIONS} if corrections.exists() and not download.corrections else {}
     if wanted:
         values = params_edit.read(PARAMS)
@@ -194,14 +199,17 @@ def from_fiftyone(name: str, field: str | None):
 
 
 def write(options: argparse.Namespace, items: Sequence[Item], state: State, bits: int | None, description: str) -> None:
-    served, items = hand_over.write(options.output, items, state.classes, state.labels, bits)
+    hand_over.check_replaceable(options.output, state.labels, state.judged)
+    served, items = hand_over.write(options.output, items, state.classes, bits)
     print(f"label: {len(items):,} photographs in {options.output}, {description}")
     if len(items) > MAX_IMAGES:
         say(f"{hand_over.SHEET} shows the first {MAX_IMAGES:,} of them")
     if options.fiftyone:
-        new = fiftyone_tags.write(options.fiftyone, items)
+        new, others = fiftyone_tags.write(options.fiftyone, items)
         print(f"label: {len(items):,} of the FiftyOne dataset {options.fiftyone!r} have the tag {fiftyone_tags.TAG!r}, "
               f"{new:,} of them new")  # fmt: skip
+        if others:
+            say(f"{others:,} of them have another file now than before: their label and answer there were removed")
     print(f"label: for Label Studio, the photographs are in {served}", flush=True)
     print(f"label: then `python src/label.py take {options.output / hand_over.TABLE}`, or what your program exports")
 

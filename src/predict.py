@@ -37,7 +37,8 @@ from tqdm import tqdm
 if __name__ == "__main__":
     import thaw.engines.keras_without_tensorflow  # noqa: F401
 
-from thaw.core.errors import run
+from thaw.core.errors import ThawError, run
+from thaw.core.files import temporary_path
 from thaw.core.paths import named_path
 from thaw.core.task import MULTI
 from thaw.engines import flips, inference
@@ -65,7 +66,8 @@ def main() -> None:
     if options.far:
         from thaw.prediction import ood  # imports SciPy, which takes a second
 
-        measure, limit = ood.detector(ood.TrainingRun(FEATURES, SPLIT, BACKBONE, LOCK), description, options.far)
+        run_of_model = ood.TrainingRun(FEATURES, SPLIT, BACKBONE, LOCK)
+        measure, limit = ood.detector(run_of_model, options.model, description, options.far)
         print(f"predict: unsure beyond a distance of {limit:.4f} from the training photographs", file=sys.stderr)
     network = deployed_model.converted_network(options.model, named_path(str(options.cache), "--cache"))
     engine = inference.compile_openvino(network, deployed_model.OUTPUT, description.size, np.float32)
@@ -91,6 +93,8 @@ def main() -> None:
             print(f"predict: {options.sheet} shows all but the last {sheet.left_out:,}", file=sys.stderr)
     if unread:
         print(f"predict: {predicted:,} predicted, {unread:,} could not be read", file=sys.stderr)
+    being_written = {temporary_path(file).absolute() for file in (csv_file, options.sheet) if file}
+    left_out = {path: why for path, why in left_out.items() if path.absolute() not in being_written}
     if left_out:
         print(f"predict: {output.left_out(left_out)}", file=sys.stderr)
     if not predicted + unread:
@@ -104,6 +108,8 @@ def rule(
 ) -> tuple[deployed_model.Decision, Callable[[float | None], output.Table]]:
     """Return the decision rule of a model of one label for each photograph, and what makes its table of a limit."""
     decision = deployed_model.read_decision(options.model, description.classes)
+    if decision is None and options.sets is not None:
+        raise ThawError("--sets needs the decision.json of this model beside it")
     if decision is None:
         print("predict: no decision.json of this model beside it: probabilities are not calibrated", file=sys.stderr)
         decision = deployed_model.Decision()

@@ -26,8 +26,12 @@ def main() -> None:
     split = tables.read(SPLIT, tables.SPLIT)
     if are_other_photographs():
         print(outcome.BRANCH)
-    scores, count = metrics[saved_model(metrics)]["test"], len(tables.tested(split))
-    print(outcome.last_line(scores, count, REPORT.absolute(), folds="fold" in split.columns))
+    saved = saved_model(metrics)
+    scores, count = metrics[saved]["test"], len(tables.tested(split))
+    threshold = metrics.get("threshold", {}).get(saved)  # of two classes
+    if "extension" in metrics or not threshold or threshold["threshold"] == 0.5:
+        threshold = None
+    print(outcome.last_line(scores, count, REPORT.absolute(), "fold" in split.columns, threshold))
 
 
 def are_other_photographs() -> bool:

@@ -46,7 +46,7 @@ def main() -> None:
         decision = read_decision(options.model, description.classes)
         training, why = None, ""
         try:
-            training = TrainingPhotographs(RUN, RAW, description)
+            training = TrainingPhotographs(RUN, RAW, options.model, description)
         except ThawError as error:
             why = str(error)
             print(f"try: without the training photographs: {why}", file=sys.stderr)

@@ -140,6 +140,10 @@ def test_a_label_is_not_given_to_another_file_than_the_one_that_was_labelled(pro
     assert labels(found)["0.png"] == "cat" and "1 rows of earlier files of the same name" in found.notes
     images, missing = collect(found.listing, project / "again", found.added)
     assert missing.is_empty() and "cat" in images.filter(pl.col("image_id").str.starts_with("0-"))["label"].to_list()
+    draw(project / "new/0.png", 97)  # a third file, which nobody has labelled
+    found = joined(project, added="more.csv")
+    _, missing = collect(found.listing, project / "third", found.added)
+    assert missing["reason"].to_list() == ["another file than the one that was labelled"]
 
 
 def test_columns_of_one_part_alone_are_empty_in_the_other(project):
@@ -210,6 +214,26 @@ def test_corrections_follow_one_another(project):
     assert next(image.label for image in found.images if image.image_id == image_id) == "dog"
 
 
+def test_corrections_that_contradict_each_other_are_said_and_the_first_counts(project):
+    image_id = next(image.image_id for image in joined(project).images if image.label == "cat")
+    write_table(project / "c.csv", f"{image_id},cat,dog", f"{image_id},cat,owl", columns="image_id,old,new")
+    found = joined(project, corrections="c.csv", new_classes=["owl"])
+    assert next(image.label for image in found.images if image.image_id == image_id) == "dog"
+    assert found.warnings == (
+        "1 photographs have corrections that contradict each other, of which the first counts: "
+        f"{image_id} has one from 'cat' to 'owl' besides",
+    )
+
+
+def test_added_labels_written_as_the_classes_are_are_these(project):
+    (project / "pets/cat").rename(project / "pets/1.0")
+    (project / "pets/dog").rename(project / "pets/2.0")
+    (project / "pets/0.5").mkdir()
+    draw(project / "pets/0.5/a.png", 50)
+    found = joined(project, added=write_table(project / "more.csv", "new/0.png,1.0", "new/1.png,2.0"))
+    assert [image.label for image in found.added.images] == ["1.0", "2.0"]
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [("x,cat,dgo", "'dgo', which is no class (did you mean dog"), ("x,,dog", "line 2 needs an image_id")],
@@ -257,6 +281,11 @@ def test_photographs_of_a_package_are_looked_at_each_time_once_some_are_added(pr
     draw(project / "new/0.png", 99)
     after = fingerprints.of_photographs(download, "single", before)
     assert len({None, before, after}) == 3
+    other = write_table(project / "more.csv", r"new\0.png,defective", columns="Path,Label")
+    write_params(project, source="elpv", added=other)
+    changed = fingerprints.of_photographs(params.load(project / "params.yaml").download, "single", after)
+    assert changed not in (None, before, after)  # it is found as the stage finds it
+    write_table(project / "more.csv", "new/0.png,functional")
     (project / "new").rename(project / "elsewhere")  # Git brings the table to a teammate, and not the photographs
     assert fingerprints.of_photographs(download, "single", after) == after
     write_params(project, source="elpv")

@@ -21,9 +21,10 @@ from PIL import Image
 import label
 from thaw.core import locks
 from thaw.core.errors import ThawError
-from thaw.labelling import candidates, feature_cache, hand_over, label_studio, returned, taking
+from thaw.labelling import candidates, feature_cache, hand_over, label_studio, returned, state, taking
 from thaw.labelling.feature_cache import Entry, FeatureCache
 from thaw.labelling.hand_over import Item
+from thaw.labelling.known import Known
 from thaw.labelling.returned import Returned
 from thaw.splitting.thumbnails import THUMBNAIL
 
@@ -317,6 +318,22 @@ def test_without_a_run_what_comes_back_is_a_table_to_begin_with(run):
     assert "added: null" in Path("params.yaml").read_text()
 
 
+def test_without_one_label_nothing_is_named_to_begin_with(run):
+    run("next", "new", "--count", 2, "--from-scratch")
+    said = run("take", TABLE, "--from-scratch")
+    assert "2 without a label" in said and "next, " not in said and not Path("labelled/photographs.csv").exists()
+
+
+def test_a_list_of_conflicts_of_a_persons_own_is_neither_replaced_nor_removed(run):
+    run("next", "new", "--count", 1)
+    fill(TABLE, truth)
+    own = Path("labelled/conflicts.csv")
+    own.parent.mkdir()
+    own.write_text("mine\n1\n")
+    assert "is no list of conflicts of an earlier `take`" in refusal(run, "take", TABLE)
+    assert contents("labelled") == {str(own): b"mine\n1\n"}
+
+
 # Wrong labels
 
 
@@ -359,6 +376,31 @@ def test_a_wrong_label_is_shown_corrected_and_recorded(run, wrong):
     run("take", "label_check/photographs.csv")
     assert contents("labelled") == before
     assert f"{len(table)} were looked at before" in run("check", "--count", 5)
+
+
+def test_a_confirmation_that_was_not_taken_is_not_overwritten(run, wrong):
+    run("check", "--count", 1)
+    fill(Path("label_check/photographs.csv"), lambda row: row["given"])
+    assert "has labels that were not taken" in refusal(run, "check", "--count", 1)
+    assert "1 confirmed" in run("take", "label_check/photographs.csv")
+    assert "1 were looked at before" in run("check", "--count", 1)
+
+
+def test_a_label_that_is_more_likely_right_than_wrong_is_not_shown(run, wrong):
+    path = Path("data/predictions/predictions.csv")
+    path.write_text(path.read_text().replace(",0.01", ",0.51"))
+    assert "no label of" in run("check")
+
+
+def test_a_correction_counts_where_the_photographs_began_without_a_run(run, wrong, project):
+    Path("labelled").mkdir()
+    Path("labelled/photographs.csv").write_text("path,label\n../new/0.png,stripes\n")
+    project.set(download__source="table", download__table__path="labelled/photographs.csv")
+    run("check", "--count", 1)
+    fill(Path("label_check/photographs.csv"), lambda row: "blobs")
+    said = run("take", "label_check/photographs.csv")
+    assert "download.corrections: labelled/corrections.csv now" in said and "download.added" not in said
+    assert "next, `dvc repro`" in said
 
 
 def test_nothing_is_shown_where_no_label_is_contradicted(run):
@@ -433,6 +475,38 @@ def test_a_photograph_that_is_in_the_run_twice_is_corrected_where_it_was_wrong(t
     assert conflict[-1] == "is labelled 'cat' and 'dog' already"
 
 
+def test_two_labels_of_a_photograph_of_the_run_whose_file_is_elsewhere_are_a_conflict():
+    labelled = taking.Labelled(None, {"0" * 64: {"id-1": "dog"}}, {})
+    given = Returned("1", None, "", "0" * 64, "id-1", f"{returned.SEVERAL}: cat, dog")
+    taken = taking.decide([given], labelled, "x")
+    assert not taken.corrected and taken.conflicts[0][-1] == "several labels: cat, dog"
+
+
+def test_a_file_whose_name_no_table_can_hold_is_a_conflict(tmp_path):
+    path = draw(tmp_path / "a.png", 1).rename(tmp_path / os.fsdecode(b"caf\xe9.png"))
+    taken = taking.decide([Returned("1", path, "cat")], taking.Labelled(None, {}, {}), "x")
+    assert not taken.added and "its name is not UTF-8" in taken.conflicts[0][-1]
+
+
+def test_a_judgement_of_an_earlier_file_does_not_count_for_the_one_that_has_its_name_now(tmp_path):
+    row = {"image_id": "x-1", "path": "images/x.png", "label": "dog", "sha256": "b" * 64}
+    known = Known(("cat", "dog"), pl.DataFrame([row]))
+    table = tmp_path / "corrections.csv"
+    for sha256, judged, label_now in (("a" * 64, frozenset(), "dog"), ("b" * 64, {"x-1"}, "cat")):
+        table.write_text(f"image_id,sha256,old,new,from\nx-1,{sha256},dog,cat,t\n")
+        found = state.read(known, known.classes, None, table)
+        assert found.judged == judged and found.images["b" * 64]["x-1"] == label_now
+
+
+def test_the_table_of_what_came_back_is_read_by_the_rules_of_the_pipeline(tmp_path):
+    draw(tmp_path / "a.png", 1), draw(tmp_path / "b.png", 2)
+    digest = {name: hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in ("a.png", "b.png")}
+    table = tmp_path / "t.csv"
+    table.write_text(f"Path,Label,sha256\na.png,1.0,{digest['a.png'].upper()}\nb.png,2.0,{digest['b.png'][:8]}\n")
+    assert taking.read_added(table) == {digest["a.png"]: ("a.png", "1"), digest["b.png"]: ("b.png", "2")}
+    assert taking.read_added(table, ("1.0", "2.0"))[digest["a.png"]] == ("a.png", "1.0")
+
+
 def test_a_second_take_waits_for_the_first_and_both_labels_are_kept(project):
     for number in (0, 1):
         draw(Path(f"new/taken{number}.png"), 20 + number)  # new to the run, whatever other tests have added
@@ -462,6 +536,9 @@ def test_rows_are_appended_to_a_table_of_a_persons_own(tmp_path):
         taking.append(table, taking.ADDED_COLUMNS, [("b.jpg", "dog", "12")])
     with pytest.raises(ThawError, match="is no CSV"):
         taking.append(tmp_path / "t.parquet", taking.ADDED_COLUMNS, [("b.jpg", "dog", "12")])
+    table.write_text("path,,,label,sha256\na.jpg,,,cat,11\n")
+    with pytest.raises(ThawError, match="has a column without a name"):
+        taking.append(table, taking.ADDED_COLUMNS, [("b.jpg", "dog", "12")])
 
 
 @pytest.mark.parametrize(
@@ -469,9 +546,10 @@ def test_rows_are_appended_to_a_table_of_a_persons_own(tmp_path):
 )
 def test_rows_are_appended_as_a_spreadsheet_has_saved_the_others(before, tmp_path):
     table = tmp_path / "t.csv"
-    table.write_text(before + "a.jpg;cat;11\n".replace(";", "\t" if "\t" in before else ";"), newline="")
-    taking.append(table, taking.ADDED_COLUMNS, [("b, c.jpg", "dog", "12")])
-    assert taking.read_added(table) == {"11": ("a.jpg", "cat"), "12": ("b, c.jpg", "dog")}
+    one, two = "1" * 64, "2" * 64
+    table.write_text(before + f"a.jpg;cat;{one}\n".replace(";", "\t" if "\t" in before else ";"), newline="")
+    taking.append(table, taking.ADDED_COLUMNS, [("b, c.jpg", "dog", two)])
+    assert taking.read_added(table) == {one: ("a.jpg", "cat"), two: ("b, c.jpg", "dog")}
 
 
 @pytest.mark.parametrize(
@@ -484,11 +562,11 @@ def test_rows_are_appended_as_a_spreadsheet_has_saved_the_others(before, tmp_pat
 )
 def test_labels_are_not_lost_however_a_spreadsheet_has_saved_them(saved, said, tmp_path):
     item = Item(draw(tmp_path / "a.png", 1), "0" * 64, 0.5, "why")
-    hand_over.write(tmp_path / "out", [item], ["cat", "dog"], ())
+    hand_over.write(tmp_path / "out", [item], ["cat", "dog"])
     table = tmp_path / "out" / hand_over.TABLE
     table.write_bytes(saved(table.read_text().replace("a.png,,", "a.png,cat,")))
     with pytest.raises(ThawError, match=said):
-        hand_over.check_replaceable(tmp_path / "out", ())
+        hand_over.check_replaceable(tmp_path / "out", (), ())
 
 
 def test_what_lies_beside_the_folders_of_classes_is_counted(tmp_path):
@@ -545,6 +623,19 @@ def test_the_cache_keeps_what_it_is_given_and_survives_damage(tmp_path):
     assert nowhere.error and len(nowhere.get(["0", "1"])) == 2
 
 
+def test_an_entry_of_the_cache_that_cannot_be_read_says_what_to_delete(tmp_path):
+    large = Entry(np.arange(20_000).astype(np.float16), np.zeros((), THUMBNAIL))  # over several pages of the file
+    FeatureCache(tmp_path, "a" * 64).add({"0": large})
+    path = tmp_path / f"{'a' * 64}.sqlite"
+    content = bytearray(path.read_bytes())
+    content[-8192:] = bytes(8192)
+    path.write_bytes(content)
+    cache = FeatureCache(tmp_path, "a" * 64)
+    assert cache.hashes == {"0"}
+    with pytest.raises(ThawError, match="delete it"):
+        cache.get(["0"])
+
+
 def test_the_cache_is_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr(feature_cache, "MAX_IMAGES", 2)
     small = np.zeros((), THUMBNAIL)
@@ -560,7 +651,7 @@ def test_the_cache_is_bounded(tmp_path, monkeypatch):
 def test_a_hand_over_holds_any_name_and_any_class(tmp_path):
     path = draw(tmp_path / "ö & <b>, 1.png", 1)
     item = Item(path, "0" * 64, 0.5, "why", 'a "class" & more', 0.75)
-    hand_over.write(tmp_path / "out", [item], ['a "class" & more', "<b>"], ())
+    hand_over.write(tmp_path / "out", [item], ['a "class" & more', "<b>"])
     assert rows(tmp_path / "out" / hand_over.TABLE)[0]["path"] == str(path)
     (task,) = json.loads((tmp_path / "out" / hand_over.TASKS).read_text())
     assert label_studio.file_names(task["data"]["image"]) == [f"{tmp_path.name}/ö & <b>, 1.png"]

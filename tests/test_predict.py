@@ -806,6 +806,7 @@ def test_if_two_processes_need_a_model_only_the_first_converts_it(model, tmp_pat
         time.sleep(0.2)
         folder.mkdir()
         (folder / "model.xml").touch()
+        (folder / "model.bin").touch()
         converted.append(folder)
 
     monkeypatch.setattr(deployed_model, "_convert", convert)
@@ -820,6 +821,7 @@ def test_only_the_converted_models_used_last_are_kept_and_other_files_stay(model
     def convert(path: Path, folder: Path) -> None:
         folder.mkdir()
         (folder / "model.xml").touch()
+        (folder / "model.bin").touch()
 
     monkeypatch.setattr(deployed_model, "_convert", convert)
     monkeypatch.setattr(deployed_model, "MAX_KEPT", 3)

@@ -378,12 +378,13 @@ def test_a_folder_to_label_from_has_photographs_of_shards_as_files_and_keeps_tho
     given = [hand_over.Item(photographs[row["path"]], row["sha256"], 1.0, "doubt") for row in rows]
     out = tmp_path / "out"
     for _ in range(2):  # the second call replaces what the first has written
-        served, items = hand_over.write(out, given, ["cat", "dog"], ())
+        hand_over.check_replaceable(out, (), ())
+        served, items = hand_over.write(out, given, ["cat", "dog"])
     assert served == out / "photographs" and [item.path.name for item in items] == ["p01.png", "p02.jpg"]
     assert all(item.path.read_bytes() == photographs[f"images/{item.path.name}"].read_bytes() for item in items)
     assert pl.read_csv(out / hand_over.TABLE)["path"].to_list() == [str(item.path) for item in items]
     (out / "photographs/mine.png").write_bytes(b"mine")
-    assert "holds photographs/mine.png, which is not" in refusal(hand_over.write, out, given, ["cat", "dog"], ())
+    assert "holds photographs/mine.png, which is not" in refusal(hand_over.check_replaceable, out, (), ())
 
 
 # The pipeline
@@ -399,7 +400,7 @@ def pictures(checkout) -> list:
     data, model = checkout.path / "data", checkout.path / "models"
     description = deployed_model.read_description(model / "model.keras")
     run = ood.TrainingRun(data / "features", data / "split.csv", model / "backbone", checkout.path / "dvc.lock")
-    training = TrainingPhotographs(run, data / "raw", description)
+    training = TrainingPhotographs(run, data / "raw", model / "model.keras", description)
     checked = check_images.read_split(data / "raw", data / "split.csv", "test", description, 9)
     nearest = training.place(checked.views[0], None).neighbours
     return [checked.views.tobytes(), *(neighbour.picture for neighbour in nearest)]

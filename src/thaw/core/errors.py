@@ -13,6 +13,9 @@ from pathlib import Path
 
 from thaw.core import encodings, kernels, locks, progress
 
+NO_ACCESS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
+NO_NAME = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)  # a file where a folder should be, or so
+
 
 class ThawError(Exception):
     """A mistake that the person can correct: its message is one line that says what is wrong, where, and what to do."""
@@ -58,17 +61,18 @@ def run(main: Callable[[], None], stage: str = "") -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes stdout once more at its exit
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
+        if error.errno not in (*NO_ACCESS, *NO_NAME):
             raise
         file = error.filename2 or error.filename  # if two files are named, the second is the target of a copy
         where = f": {file}" if file else ""
         unreadable = os.path.isfile(file or "") and not os.access(file, os.R_OK)  # noqa: PTH113 - Path's may raise
-        verb = "read" if unreadable else "write"
+        verb = "read" if unreadable else "use" if error.errno in NO_NAME else "write"
         sys.exit(
             f"thaw: cannot {verb}{where}: {error.strerror}; no incomplete output was kept: correct this and run again"
         )
     except KeyboardInterrupt:
-        sys.exit("thaw: interrupted; the next run starts this stage again")
+        then = "the next run starts this stage again" if stage else "no incomplete output was kept"
+        sys.exit(f"thaw: interrupted; {then}")
 
 
 def _take_no_options(docstring: str) -> None:

@@ -136,7 +136,9 @@ class _Window(io.RawIOBase):
 
 def open_image(photograph: Photograph) -> Image.Image:
     """Open a photograph with Pillow, which reads what it needs. Raises what Pillow raises."""
-    return Image.open(photograph if isinstance(photograph, Path) else photograph.open())
+    image = Image.open(photograph if isinstance(photograph, Path) else photograph.open())
+    image.filename = ""  # else Pillow maps a TIFF into memory by its upright size, which scrambles a turned one
+    return image
 
 
 def byte_count(photograph: Photograph) -> int:

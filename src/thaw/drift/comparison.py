@@ -165,6 +165,7 @@ def as_json(drift: Drift) -> dict[str, object]:
         "of_the_run": dict(sorted(drift.left_out.known.items())),
         "other_files": len(drift.left_out.others),
         "differ": drift.test.differ,
+        "too_few_to_tell": drift.test.is_too_small,
         "p": round(drift.test.p, 6),
         "auc": round(drift.test.auc, 6),
         "auc_by_chance": round(drift.test.chance, 6),

@@ -13,6 +13,8 @@ def write_lines(drift: Drift) -> list[str]:
     """Return the lines, most important first."""
     test, far, accuracy = drift.test, drift.far, drift.accuracy
     verdict = "they differ from" if test.differ else "no difference was found from"
+    if test.is_too_small:
+        verdict = "too few, with near-duplicates counted once, to tell whether they differ from"
     lines = [
         f"{len(drift.new):,} new photographs: {verdict} the {len(drift.held_out):,} held-out ones (AUC {test.auc:.3f}, "
         f"p {p_text(test.p)}; by chance, AUC is above {test.chance:.3f} in {LEVEL:.0%} of cases)",

@@ -90,17 +90,25 @@ def render(drift: Drift, folder: str, description: Description) -> str:
         policy=Markup(POLICY),
         style=Markup(STYLE + OWN_STYLE),
         folder=elements.isolated(folder),
-        title="Another world" if drift.test.differ else "No difference was found",
+        title=_title(drift),
         summary=_summary(drift),
         sections=Markup("\n").join(section.format(title, content) for title, content in sections.items()),
     )
     return str(page)
 
 
+def _title(drift: Drift) -> str:
+    if drift.test.is_too_small:
+        return "Too few to tell"
+    return "Another world" if drift.test.differ else "No difference was found"
+
+
 def _summary(drift: Drift) -> Markup:
     test, far = drift.test, drift.far
     new, held_out = (elements.plural(len(sample), "photograph") for sample in (drift.new, drift.held_out))
-    if test.differ:
+    if test.is_too_small:
+        lead = f"The {new} are too few to be compared with the {held_out} that the model was measured on."
+    elif test.differ:
         lead = f"The {new} are not like the {held_out} that the model was measured on."
     else:
         lead = f"The {new} look like the {held_out} that the model was measured on."
@@ -110,7 +118,9 @@ def _summary(drift: Drift) -> Markup:
         f"{elements.percent(far.share)} are nothing like the training photographs, where "
         f"{elements.percent(far.expected)} would be expected."
     )
-    if not test.differ:
+    if test.is_too_small:
+        detail += " Near-duplicates count as one photograph. Of so few, chance alone tells all apart now and then."
+    elif not test.differ:
         detail += (
             f" A smaller difference may be there: {elements.percent(test.chance, 0)} or more would have been noticed."
         )

@@ -82,7 +82,7 @@ def held_out(files: Files, description: Description, decision: Decision | None) 
     Without a decision, or where the predictions of the run are not those of the model's classes, there are no
     probabilities. Raises ThawError if an artifact of the run is missing, or does not belong to the model.
     """
-    ood.check_run(files.run, description)
+    ood.check_run(files.run, files.model, description)
     if not (files.raw / "images.csv").exists():
         raise missing(files.raw / "images.csv")
     images = examples.read(files.run.features, files.run.split)
@@ -213,7 +213,7 @@ def _check_count(path: Path, count: int, left_out: LeftOut) -> None:
     if count >= MIN_PHOTOGRAPHS:
         return
     known = sum(left_out.known.values())
-    if known and not count:
+    if known and not count and not left_out.unread:
         splits = ", ".join(f"{left_out.known[split]:,} of {split}" for split in tables.SPLITS if left_out.known[split])
         raise ThawError(
             f"all {known:,} photographs of {path} are photographs of this run ({splits}): there is nothing new"

@@ -42,6 +42,11 @@ class TwoSample:
         """Whether the two samples come from two worlds: p is below LEVEL."""
         return self.p < LEVEL
 
+    @property
+    def is_too_small(self) -> bool:
+        """Whether no samples of so few groups of near-duplicates could differ, however well they are told apart."""
+        return self.chance > 1 - 1e-9 and not self.differ
+
 
 @threadpool_limits.wrap(limits=1)  # sums over several threads are not the same on every machine
 def compare(

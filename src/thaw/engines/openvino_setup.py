@@ -18,10 +18,13 @@ __all__ = ["ov", "read", "reason", "write"]
 
 
 def read(path: Path) -> ov.Model:
-    """Read an OpenVINO network; raises ThawError if it is missing, which OpenVINO's own error does not say."""
+    """Read an OpenVINO network; raises ThawError if it is missing or damaged: OpenVINO's own error hardly says it."""
     if not path.exists():
         raise missing(path)
-    return ov.Core().read_model(path)
+    try:
+        return ov.Core().read_model(path)
+    except RuntimeError as error:
+        raise ThawError(f"{path} cannot be read: {reason(error)}: make it anew, or run `dvc checkout`") from error
 
 
 def write(network: ov.Model, path: Path) -> None:

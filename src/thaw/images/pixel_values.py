@@ -155,7 +155,9 @@ def _colour(image: Image.Image, source: Photograph | bytes, said: Range | int | 
     Not so where one colour is transparent: only all of its 16 bits tell it from similar ones.
     """
     colours = image.getextrema()[:3] if image.mode.startswith(("RGB", "LA")) else ()
-    is_full = isinstance(said, Range) or not colours or max(high for _, high in colours) >= LOWEST_OF_16_BITS >> 8
+    has_range = isinstance(said, Range)
+    uses_all = not (colours or has_range) or max((high for _, high in colours), default=0) >= LOWEST_OF_16_BITS >> 8
+    is_full = said == Range(0, FULL) if has_range else uses_all
     one_is_clear = "transparency" in image.info
     if is_full and bits in (None, 16) and not one_is_clear:
         return image
@@ -165,8 +167,8 @@ def _colour(image: Image.Image, source: Photograph | bytes, said: Range | int | 
         raise UnknownDepthError(f"16 bits for each colour, which are hardly used: {_REMEDY_RANGE}")
     colours, alpha = values[:, :, 2::-1], values[:, :, 3:]
     visible = colours[alpha[:, :, 0] > 0] if one_is_clear else colours
-    known = Range(0, _white(image, int(visible.max(initial=0)), visible, said, bits))
-    if known.white == FULL and not one_is_clear:
+    known = said if has_range else Range(0, _white(image, int(visible.max(initial=0)), visible, said, bits))
+    if known == Range(0, FULL) and not one_is_clear:
         return image
     return Image.fromarray(np.concatenate([scale(colours, known), (alpha >> 8).astype(np.uint8)], axis=2))
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from thaw.core import kernels
+from thaw.core.errors import ThawError
 from thaw.splitting.thumbnails import THUMBNAIL
 
 MAX_KEPT = 4  # networks whose features are kept: those that were used last
@@ -61,18 +62,16 @@ class FeatureCache:
         self._path = folder / f"{key}.sqlite"
         self._new: dict[str, Entry] = {}
         self.error = ""  # why nothing is kept on the disk
+        self.hashes: set[str] = set()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(OSError):
                 os.utime(self._path)
-            self._create()
-            newest = "SELECT rowid FROM entries ORDER BY rowid DESC LIMIT ?"  # here: what this process adds, it needs
-            self._query(f"DELETE FROM entries WHERE rowid NOT IN ({newest})", [MAX_IMAGES])
-            self.hashes = {sha for (sha,) in self._query("SELECT sha256 FROM entries")}
+            self.hashes = self._open()
             _remove_unused(folder)
         except (OSError, sqlite3.Error) as error:
             self.error = str(error)
-            self.hashes: set[str] = set()
+        self._is_readable = not self.error
 
     def add(self, entries: dict[str, Entry]) -> None:
         """Keep entries; they replace those of the same hashes."""
@@ -91,24 +90,34 @@ class FeatureCache:
         """Return the entries of these hashes, as far as there are any."""
         wanted = sorted(set(hashes))
         found = {sha: self._new[sha] for sha in wanted if sha in self._new}
-        if self.error and not self._path.exists():
+        if not self._is_readable:
             return found
         for start in range(0, len(wanted), BLOCK_HASHES):
             block = wanted[start : start + BLOCK_HASHES]
             query = f"SELECT * FROM entries WHERE sha256 IN ({','.join('?' * len(block))})"
-            for sha, features, thumbnail in self._query(query, block):
+            try:
+                rows = self._query(query, block)
+            except (OSError, sqlite3.Error) as error:
+                raise ThawError(f"{self._path} cannot be read ({error}): delete it; it is computed again") from None
+            for sha, features, thumbnail in rows:
                 found[sha] = Entry(np.frombuffer(features, np.float16), np.frombuffer(thumbnail, THUMBNAIL)[0])
         return found
 
-    def _create(self) -> None:
-        table = "CREATE TABLE IF NOT EXISTS entries (sha256 TEXT PRIMARY KEY, features BLOB, thumbnail BLOB)"
+    def _open(self) -> set[str]:
+        """Make the table, or shorten it; return the hashes of its entries."""
         try:
-            self._query(table)
+            return self._shorten()
         except sqlite3.DatabaseError as error:
             if "locked" in str(error) or "unable to open" in str(error) or "readonly" in str(error):
                 raise
             self._path.unlink()  # it is damaged, and can be computed again
-            self._query(table)
+            return self._shorten()
+
+    def _shorten(self) -> set[str]:
+        self._query("CREATE TABLE IF NOT EXISTS entries (sha256 TEXT PRIMARY KEY, features BLOB, thumbnail BLOB)")
+        newest = "SELECT rowid FROM entries ORDER BY rowid DESC LIMIT ?"  # here: what this process adds, it needs
+        self._query(f"DELETE FROM entries WHERE rowid NOT IN ({newest})", [MAX_IMAGES])
+        return {sha for (sha,) in self._query("SELECT sha256 FROM entries")}
 
     def _query(self, query: str, values: Sequence[str | int] = ()) -> list[tuple]:
         with contextlib.closing(self._connect()) as connection, connection:

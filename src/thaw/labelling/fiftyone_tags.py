@@ -14,10 +14,13 @@ OWNER = "thaw labelling"  # in the dataset's info
 TEXTS = ("sha256", "reason", "given", "image_id")
 
 
-def write(name: str, items: Sequence[Item]) -> int:
-    """Add photographs to the dataset `name`, which is made if there is none; return how many of them are new to it.
+def write(name: str, items: Sequence[Item]) -> tuple[int, int]:
+    """Add photographs to the dataset `name`, which is made if there is none.
 
-    The tag is on these photographs alone afterwards. What a person has added to a sample stays.
+    The tag is on these photographs alone afterwards. What a person has added to a sample stays; but if its file is
+    another one than before, the label and the answer there are of that one, and are removed.
+
+    Returns how many photographs are new to the dataset, and of how many the file is another one.
 
     Raises ThawError if the dataset is not one of these, or cannot have the name.
     """
@@ -42,12 +45,15 @@ def write(name: str, items: Sequence[Item]) -> int:
         dataset.add_sample_field("rank", fo.IntField)
     dataset.match_tags(TAG).untag_samples(TAG)
     known = dict(zip(*dataset.values(["filepath", "id"]), strict=True))
-    new = 0
+    new = others = 0
     for rank, item in enumerate(items, start=1):
         path = str(item.path)
         sample = dataset[known[path]] if path in known else fo.Sample(filepath=path)
         sample.tags = [*sample.tags, TAG]
         sample["rank"], sample["score"] = rank, item.score
+        if path in known and sample["sha256"] != item.sha256:
+            sample[LABEL] = sample[ANSWER] = None
+            others += 1
         for field in TEXTS:
             sample[field] = getattr(item, field)
         if item.predicted is not None:
@@ -57,7 +63,7 @@ def write(name: str, items: Sequence[Item]) -> int:
         else:
             dataset.add_sample(sample)
             new += 1
-    return new
+    return new, others
 
 
 def labels(name: str, field: str = LABEL) -> Iterator[tuple[dict[str, object], list[str]]]:

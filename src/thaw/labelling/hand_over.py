@@ -46,7 +46,6 @@ def write(
     folder: Path,
     items: Sequence[Item],
     classes: Sequence[str],
-    taken: Collection[tuple[str, str]],
     bits: int | None = None,
 ) -> tuple[Path, Sequence[Item]]:
     """Write the folder; return the one whose photographs Label Studio has to serve, and the items.
@@ -54,16 +53,11 @@ def write(
     Photographs in shards become files in the folder, which the items that are returned name.
 
     Args:
-        folder: is replaced, if all that lies in it is from an earlier call and no label in it is lost.
+        folder: is replaced: `check_replaceable` says whether it may be.
         items: in the order of the table.
         classes: that Label Studio offers.
-        taken: (SHA-256, label) of what is labelled.
         bits: of values in 16 bits, where a file does not say it.
-
-    Raises:
-        ThawError: the folder holds something else, labels that were not taken, or a table that cannot be read.
     """
-    check_replaceable(folder, taken)
     sources = [item.path for item in items]
     items = [replace(item, path=_file(item.path, folder)) for item in items]
     served = Path(os.path.commonpath([item.path.parent for item in items]))
@@ -86,8 +80,11 @@ def write(
     return served, items
 
 
-def check_replaceable(folder: Path, taken: Collection[tuple[str, str]]) -> None:
-    """Raise ThawError if a folder holds anything that `write` did not write, or may hold a label not in `taken`."""
+def check_replaceable(folder: Path, taken: Collection[tuple[str, str]], judged: Collection[str]) -> None:
+    """Raise ThawError if a folder holds anything that `write` did not write, or may hold a label that was not taken.
+
+    taken: (SHA-256, label) of what is labelled. judged: ids of photographs of the run that a person has looked at.
+    """
     if not folder.exists():
         return
     if not folder.is_dir():
@@ -105,8 +102,10 @@ def check_replaceable(folder: Path, taken: Collection[tuple[str, str]]) -> None:
         return
     if (given := columns.get("label")) is None:
         raise ThawError(f"--output {folder}: {TABLE} has no column 'label' any more: give another name")
-    for label, sha256 in zip(given, columns.get("sha256") or [""] * len(given), strict=True):
-        if label and (sha256, label) not in taken:
+    none = [""] * len(given)
+    for label, sha256, image in zip(given, columns.get("sha256") or none, columns.get("image_id") or none, strict=True):
+        is_waiting = image and image not in judged  # its label may be confirmed here, and is known before
+        if label and (is_waiting or (sha256, label) not in taken):
             raise ThawError(
                 f"{folder / TABLE} has labels that were not taken, such as {label!r}: run `python src/label.py "
                 f"take {folder / TABLE}` first, or give another --output"

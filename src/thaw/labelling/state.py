@@ -71,9 +71,11 @@ def read(known: Known, classes: tuple[str, ...], added_table: Path | None, corre
     Raises:
         ThawError: a table cannot be read.
     """
-    came_back = taking.read_added(added_table) if added_table else {}
+    came_back = taking.read_added(added_table, classes) if added_table else {}
     labels = {sha256: label for sha256, (_, label) in came_back.items()}
     rows = added.read_corrections(corrections) if corrections and corrections.exists() else []
+    hashes = dict(known.images.select("image_id", "sha256").iter_rows())
+    rows = [row for row in rows if not row.sha256 or hashes.get(row.image_id, row.sha256) == row.sha256]
     current = dict(known.images.select("image_id", "label").iter_rows())
     for row in rows:
         if current.get(row.image_id) == row.old:

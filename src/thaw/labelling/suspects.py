@@ -19,6 +19,7 @@ from thaw.labelling.selection import Labelled
 
 PREDICTIONS = {"image_id": pl.String, "label": pl.String, "self_confidence": pl.Float64}
 FOLDS = 5
+LIKELY_RIGHT = 0.5  # a label with this self-confidence is more likely right than wrong: the report shows none either
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ def find(known: Known, raw: Path, predictions: Path, count: int, judged: Collect
     items, absent, passed = [], 0, 0
     for i in np.argsort(table["self_confidence"].to_numpy(), kind="stable"):
         image_id, answer = str(known.image_ids[i]), int(answers[i].argmax())
-        if len(items) == count:
+        confidence = float(table["self_confidence"][int(i)])
+        if len(items) == count or confidence >= LIKELY_RIGHT:
             break
         if answer == known.labels[i]:  # nothing speaks against the label
             continue
@@ -72,7 +74,6 @@ def find(known: Known, raw: Path, predictions: Path, count: int, judged: Collect
         if not path.exists():
             absent += 1
             continue
-        confidence = float(table["self_confidence"][int(i)])
         item = Item(
             path=path,
             sha256=known.hashes[i],

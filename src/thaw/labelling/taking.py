@@ -11,7 +11,7 @@ from pathlib import Path
 from thaw.core.errors import ThawError, did_you_mean
 from thaw.core.files import atomic_file
 from thaw.labelling.returned import NO_LABEL, NOT_FOUND, Returned
-from thaw.sources import table_reading
+from thaw.sources import added, table_reading
 
 ADDED_COLUMNS = ("path", "label", "sha256")
 CORRECTION_COLUMNS = ("image_id", "sha256", "old", "new", "from")
@@ -76,7 +76,7 @@ def decide(returned: Iterable[Returned], labelled: Labelled, new_classes_paramet
             continue
         sha256 = each.sha256 if each.path is None else _sha256(each.path)
         is_known = each.path is None and sha256 in labelled.images  # its file is not needed
-        reason = "" if is_known else each.problem
+        reason = "" if is_known and each.problem.startswith(NOT_FOUND) else each.problem
         reason = reason or _problem(each, sha256, labelled, new_classes_parameter)
         if reason:
             taken.conflict(each, reason)
@@ -118,11 +118,21 @@ def _place(each: Returned, sha256: str, in_doubt: str, labelled: Labelled, taken
         kind.append((in_doubt, sha256, before[0], each.label))
     elif before == [each.label]:
         taken.same += 1
+    elif not before and not _is_utf8(str(each.path)):
+        taken.conflict(each, "its name is not UTF-8, and no table can hold it: rename the file")
     elif not before:
         taken.added.append((each.path, each.label, sha256))
     else:
         judged = ", as a person has judged" if in_doubt else ""
         taken.conflict(each, f"is labelled {' and '.join(map(repr, before))} already{judged}")
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _sha256(path: Path) -> str:
@@ -133,18 +143,18 @@ def _sha256(path: Path) -> str:
         raise ThawError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def write(taken: Taken, added: Path, corrections: Path, project: Path, source: str) -> None:
+def write(taken: Taken, table: Path, corrections: Path, project: Path, source: str) -> None:
     """Append what was taken to the two tables.
 
     Args:
         taken: what was decided.
-        added: the table of photographs that had no label.
+        table: the table of photographs that had no label.
         corrections: the table of labels that were corrected or confirmed.
         project: the folder within which paths are relative.
         source: where the labels came from, for the record.
     """
-    rows = [(written_path(path, added, project), label, sha256) for path, label, sha256 in taken.added]
-    append(added, ADDED_COLUMNS, rows)
+    rows = [(written_path(path, table, project), label, sha256) for path, label, sha256 in taken.added]
+    append(table, ADDED_COLUMNS, rows)
     changes = sorted([*taken.corrected, *taken.confirmed])
     append(corrections, CORRECTION_COLUMNS, [(*change, source) for change in changes])
 
@@ -165,6 +175,8 @@ def append(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]])
         before = path.read_bytes().decode(**ENCODING)
         table = table_reading.read(path, str(path))
         header = list(table.columns)
+        if "" in header[:-1]:  # several such columns are one there
+            raise ThawError(f"{path} has a column without a name: name it, then rows can be appended")
         if absent := [column for column in columns if column not in header]:
             raise ThawError(f"{path} has no column {absent[0]!r}: it is not a table of `take`: name another one")
         before += "" if before.endswith("\n") else "\n"
@@ -178,7 +190,12 @@ def append(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]])
 
 
 def write_conflicts(path: Path, conflicts: Sequence[Sequence[str]]) -> None:
-    """Write the conflicts of the last hand-over, or remove the table of the one before if there are none."""
+    """Write the conflicts of the last hand-over, or remove the table of the one before if there are none.
+
+    Raises ThawError if the file is something else.
+    """
+    if path.exists() and list(table_reading.read(path, str(path)).columns) != list(CONFLICT_COLUMNS):
+        raise ThawError(f"{path} is no list of conflicts of an earlier `take`, which it would replace: rename it")
     if not conflicts:
         path.unlink(missing_ok=True)
         return
@@ -193,22 +210,16 @@ def written_path(path: Path, table: Path, project: Path) -> str:
     return str(path)
 
 
-def read_added(path: Path) -> dict[str, tuple[str, str]]:
+def read_added(path: Path, classes: Collection[str] = ()) -> dict[str, tuple[str, str]]:
     """Return SHA-256 → (path as it is written, label) of the rows of a table, if it is there.
 
-    A row without a hash gets that of its file, as far as that is there.
+    A row without a whole hash gets that of its file, as far as that is there. `classes`: see `added.read`.
     """
     if not path.exists():
         return {}
-    table = table_reading.read(path, str(path))
-    columns = {name.lower(): values for name, values in table.columns.items() if values is not None}
-    if "path" not in columns or "label" not in columns:
-        raise ThawError(f"{path} has no columns path and label: it is not a table of `take`")
     rows = {}
-    for i in range(len(table.lines)):
-        sha256 = columns["sha256"][i] if "sha256" in columns else ""
-        file = path.parent / columns["path"][i]
-        sha256 = sha256 or (_sha256(file) if file.is_file() else "")
-        if sha256 and columns["label"][i]:
-            rows[sha256] = (columns["path"][i], columns["label"][i])
+    for row, sha256 in added.read(path, classes).rows:
+        sha256 = sha256 if added.SHA256.fullmatch(sha256) else _sha256(row.path) if row.path.is_file() else ""
+        if sha256 and row.label:
+            rows[sha256] = (row.given_path, row.label)
     return rows

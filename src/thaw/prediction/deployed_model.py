@@ -145,9 +145,10 @@ def converted_network(model: Path, cache: Path) -> Path:
     kept = cache / _cache_key(model) / "model.xml"
     with contextlib.suppress(OSError):  # not there yet, or the cache can only be read
         os.utime(kept.parent)
-    if not kept.exists():
+    files = kept, kept.with_suffix(".bin")
+    if not all(file.exists() for file in files):
         with _locked(cache):
-            if not kept.exists():  # another process may have converted it in the meantime
+            if not all(file.exists() for file in files):  # another process may have converted it in the meantime
                 print(f"{model}: converted for OpenVINO once, which takes some seconds", file=sys.stderr)
                 _convert(model, kept.parent)
                 _remove_unused(cache)

@@ -17,7 +17,7 @@ import yaml
 from numpy.typing import NDArray
 
 from thaw.backbones.cut_points import FEATURES
-from thaw.core import arrays
+from thaw.core import arrays, hashes
 from thaw.core.errors import ThawError
 from thaw.core.files import read_json
 from thaw.engines import inference
@@ -47,14 +47,14 @@ class TrainingRun:
     lock: Path  # DVC's record of the run
 
 
-def detector(run: TrainingRun, description: Description, quantile: float) -> tuple[Run, float]:
+def detector(run: TrainingRun, model: Path, description: Description, quantile: float) -> tuple[Run, float]:
     """Return a function from batches of views to arrays of distances, and the limit beyond which an image is far.
 
     About 1 - quantile of the images that are like the validation ones lie beyond the limit. Raises ThawError if an
     artifact of the run is missing, or does not belong to the model.
     """
     try:
-        check_run(run, description)
+        check_run(run, model, description)
     except ThawError as error:
         raise ThawError(f"--far: {error}") from None
     training, held_out = read_features(run.features, run.split)
@@ -63,8 +63,11 @@ def detector(run: TrainingRun, description: Description, quantile: float) -> tup
     return distance_engine(engine, training), limit
 
 
-def check_run(run: TrainingRun, description: Description) -> None:
-    """Raise ThawError if an artifact of the run is missing, or does not belong to the model of this description."""
+def check_run(run: TrainingRun, model: Path, description: Description) -> None:
+    """Raise ThawError if an artifact of the run is missing, or does not belong to the model, which has a description.
+
+    DVC's record says which file is the model of the run, if a model was trained in it.
+    """
     if not all(path.exists() for path in (run.features, run.split, run.backbone)):
         raise ThawError("what the model was trained on is missing: `dvc pull extract_features split backbone`")
     size, resize = _image_of_features(run)
@@ -73,6 +76,10 @@ def check_run(run: TrainingRun, description: Description) -> None:
             f"{run.features} is of photographs of {size} pixels ({resize}), the model needs {description.size} "
             f"({description.resize}): use the model of this run"
         )
+    outs = _record(run).get("fine_tune", {}).get("outs", [])
+    of_run = {out["md5"] for out in outs if Path(out["path"]).suffix == model.suffix}
+    if of_run and hashes.md5(model) not in of_run:
+        raise ThawError(f"{model} is not the model of this run, by {run.lock}: use that one, or this model in its run")
     classes = examples.read_classes(run.features)
     if not set(classes) & set(description.classes):
         raise ThawError(f"{run.features} is of another model, of {', '.join(classes[:5])}: use the model of this run")
@@ -87,7 +94,7 @@ def _image_of_features(run: TrainingRun) -> tuple[int, str]:
     DVC's record alone has them. Where it says `auto`, the folder of the features says what was chosen.
     """
     try:
-        stage = yaml.safe_load(run.lock.read_text(encoding="utf-8"))["stages"]["extract_features"]
+        stage = _record(run)["extract_features"]
         (values,) = stage["params"].values()  # one file of parameters
         size = values["image.size"] or read_json(run.backbone / "backbone.json")["size"]
         image = ImageSettings(size, values["image.resize"], values["image.engine"])
@@ -96,6 +103,11 @@ def _image_of_features(run: TrainingRun) -> tuple[int, str]:
         raise ThawError(
             f"{run.lock} does not say with which size and resizing {run.features} was computed: run `dvc repro`"
         ) from None
+
+
+def _record(run: TrainingRun) -> dict[str, dict]:
+    """Return what DVC has recorded of each stage."""
+    return yaml.safe_load(run.lock.read_text(encoding="utf-8"))["stages"]
 
 
 def read_features(folder: Path, split: Path) -> tuple[NDArray[np.floating], list[HeldOut]]:

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -97,9 +98,17 @@ class Table:
 
 
 def check_replaceable(file: Path | None, is_own: Callable[[Path], bool]) -> None:
-    """Raise ThawError if a file is there that `is_own` does not recognise as one of an earlier prediction."""
-    if file is not None and file.exists() and not is_own(file):
+    """Raise ThawError if a file is there that `is_own` does not recognise as one of an earlier prediction.
+
+    Makes its folder, and raises if nothing can be written there: before the work, not after it.
+    """
+    if file is None:
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if file.exists() and not is_own(file):
         raise ThawError(f"{file} is not from an earlier prediction and would be overwritten: give another name")
+    if not os.access(file.parent, os.W_OK | os.X_OK):
+        raise ThawError(f"{file} cannot be written: Permission denied")
 
 
 def is_table(file: Path) -> bool:
@@ -113,7 +122,8 @@ def is_table(file: Path) -> bool:
             return False
     for first in (FIRST_COLUMNS, SEVERAL_COLUMNS):
         rest = [name for name in columns[len(first) :] if name not in OTHER_COLUMNS]
-        if tuple(columns[: len(first)]) == first and all(name.startswith(CLASS_COLUMNS) for name in rest):
+        is_like = tuple(columns[: len(first)]) == first and "error" in columns  # a person's labels may begin so, too
+        if is_like and all(name.startswith(CLASS_COLUMNS) for name in rest):
             return True
     return False
 

@@ -25,6 +25,7 @@ from thaw.core.errors import ThawError
 from thaw.core.store import Member, Photograph
 from thaw.engines.inference import Run, rebatch
 from thaw.images.views import network_input
+from thaw.prediction.sheet import is_sheet
 from thaw.sources import formats
 from thaw.sources.leftovers import is_leftover
 
@@ -170,9 +171,15 @@ def _no_picture(path: Path) -> str:
 def refuse_overwriting(
     items: Iterable[LoadedImage | Photograph], outputs: Iterable[Path]
 ) -> Iterator[LoadedImage | Photograph]:
-    """Yield the items; raises ThawError at an image that one of the output files would overwrite."""
-    existing = {os.path.realpath(path) for path in outputs if path.exists()}
+    """Yield the items; raises ThawError at an image that one of the output files would overwrite.
+
+    A contact sheet of an earlier prediction is passed over: it is no photograph.
+    """
+    existing = {os.path.realpath(path) for path in outputs if path.exists() and not is_sheet(path)}
+    sheets = {os.path.realpath(path) for path in outputs if is_sheet(path)}
     for item in items:
+        if sheets and isinstance(item, Path) and os.path.realpath(item) in sheets:
+            continue
         if existing and isinstance(item, Path) and os.path.realpath(item) in existing:
             raise ThawError(f"{item} is one of the photographs and would be overwritten: give another name")
         yield item

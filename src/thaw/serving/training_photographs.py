@@ -58,14 +58,15 @@ class TrainingPhotographs:
     Args:
         run: its artifacts.
         raw: the folder of its photographs.
+        model: that was trained on them.
         description: of the model.
 
     Raises:
         ThawError: an artifact is missing, or does not belong to the model.
     """
 
-    def __init__(self, run: ood.TrainingRun, raw: Path, description: Description):
-        ood.check_run(run, description)
+    def __init__(self, run: ood.TrainingRun, raw: Path, model: Path, description: Description):
+        ood.check_run(run, model, description)
         self._training, held_out = ood.read_features(run.features, run.split)
         distances = ood.held_out_distances(self._training, held_out)
         if not len(distances):

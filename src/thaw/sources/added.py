@@ -8,14 +8,14 @@ import filecmp
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from thaw.core import columns
 from thaw.core.errors import ThawError, did_you_mean
-from thaw.core.paths import existing, named_path, without_parents
+from thaw.core.paths import named_path, without_parents
 from thaw.sources import class_names, table, table_reading
 from thaw.sources.base import DatasetInfo, Listing, SourceImage
 from thaw.sources.own_files import image_id, with_unique_ids
@@ -69,11 +69,26 @@ def corrections_path(download: Any) -> Path | None:
     return without_parents(named_path(download.corrections, CORRECTIONS)) if download.corrections else None
 
 
-def find(path: Path) -> Listing:
-    """List the photographs of a table of added ones, by the rules of `table.find`; one class is enough.
+class Rows(NamedTuple):
+    """A table of added photographs, as it was read.
 
-    An id is made from the name of the photograph and its column `sha256`, if the table has it: so it stays when the
-    photograph is moved.
+    Attributes:
+        rows: those with a path, and each one's column `sha256` in small letters, empty if it has none.
+        purposes: what a column is for → the column.
+        notes: what was read in another way than it is written.
+        incomplete: how many rows have no path or no label.
+    """
+
+    rows: list[tuple[table.Row, str]]
+    purposes: dict[str, str]
+    notes: list[str]
+    incomplete: int
+
+
+def read(path: Path, classes: Collection[str] = ()) -> Rows:
+    """Read a table of added photographs, by the rules of `table.find`, and look where the files are.
+
+    classes: a label that is written as one of these is that one: it is not read as a number.
 
     Raises ThawError, one line, as `table.find` does; or if the table has a split.
     """
@@ -84,11 +99,25 @@ def find(path: Path) -> Listing:
     if "split" in purposes:
         raise ThawError(f"{name}: remove the column {purposes['split']!r}: split.added says where these photographs go")
     rows = table.read_rows(content, purposes, name)
-    complete = [row for row in rows if row.given_path and row.label]
-    notes = table.locate([row for row in rows if row.given_path], path.parent)
-    table.check_that_most_are_there(complete, path.parent, name)
+    for row, written in zip(rows, content.columns[purposes["label"]], strict=True):
+        row.label = class_names.composed(written) if class_names.composed(written) in classes else row.label
     hashes = content.columns.get("sha256") or [""] * len(rows)
-    named = {id(row): sha256.lower() for row, sha256 in zip(rows, hashes, strict=True)}
+    found = [(row, sha256.lower()) for row, sha256 in zip(rows, hashes, strict=True) if row.given_path]
+    notes = table.locate([row for row, _ in found], path.parent)
+    return Rows(found, purposes, notes, sum(not (row.given_path and row.label) for row in rows))
+
+
+def find(path: Path, classes: Collection[str] = ()) -> Listing:
+    """List the photographs of a table of added ones; one class is enough. `classes`: see `read`.
+
+    An id is made from the name of the photograph and its column `sha256`, if the table has it: so it stays when the
+    photograph is moved.
+
+    Raises ThawError, one line, as `read` does; or if most files are missing.
+    """
+    name, (rows, purposes, notes, incomplete) = f"{ADDED} {path}", read(path, classes)
+    complete, named = [row for row, _ in rows if row.label], {id(row): sha256 for row, sha256 in rows}
+    table.check_that_most_are_there(complete, path.parent, name)
     current = _current(complete, named)
     notes += [f"{n:,} rows of earlier files of the same name"] if (n := len(complete) - len(current)) else []
     images = [
@@ -98,14 +127,15 @@ def find(path: Path) -> Listing:
         )
         for row in table.without_repeats(current, name)
     ]
-    left_out = sum(not (row.given_path and row.label) for row in rows)
-    notes += [f"{left_out:,} rows of {path.name} without a path or a label"] if left_out else []
+    notes += [f"{incomplete:,} rows of {path.name} without a path or a label"] if incomplete else []
     classes = tuple(sorted({image.label for image in images}))
     return Listing(DatasetInfo(NAME, "", "", classes), with_unique_ids(images), seen=True, notes=tuple(notes))
 
 
 def _current(rows: Sequence[table.Row], hashes: Mapping[int, str]) -> list[table.Row]:
-    """Return the rows without those of an earlier file, if the one that has its name now was labelled, too.
+    """Return the rows without those of an earlier file: of a file that was labelled several times, one counts.
+
+    That is the row of the file which has the name now; the last one, if that file was not labelled.
 
     hashes: `id` of a row → the hash that it has, or an empty text.
     """
@@ -114,7 +144,13 @@ def _current(rows: Sequence[table.Row], hashes: Mapping[int, str]) -> list[table
         by_file[row.file].add(hashes[id(row)])
     several = {file for file, of_file in by_file.items() if len(of_file - {""}) > 1}
     fitting = {row.file for row in rows if row.file in several and _has_hash(row.path, hashes[id(row)])}
-    return [row for row in rows if row.file not in fitting or _has_hash(row.path, hashes[id(row)])]
+    last = {row.file: hashes[id(row)] for row in rows}
+    return [
+        row
+        for row in rows
+        if row.file not in several
+        or (_has_hash(row.path, hashes[id(row)]) if row.file in fitting else hashes[id(row)] == last[row.file])
+    ]
 
 
 def _has_hash(path: Path, sha256: str) -> bool:
@@ -127,8 +163,7 @@ def _has_hash(path: Path, sha256: str) -> bool:
 
 def is_here(path: Path) -> bool:
     """Return whether a photograph of a table of added ones is on this machine: Git may have brought the table alone."""
-    paths = table_reading.read(path, f"{ADDED} {path}").columns.get("path") or []
-    return any((path.parent / existing(name, path.parent)).exists() for name in paths if name)
+    return any(row.path.exists() for row, _ in read(path).rows)
 
 
 def read_corrections(path: Path) -> list[Correction]:
@@ -168,7 +203,7 @@ def join(listing: Listing, download: Any) -> Collected:
     notes: list[str] = []
     warnings: list[str] = []
     if path := added_path(download):
-        added = find(path)
+        added = find(path, {*listing.info.classes, *map(class_names.composed, download.new_classes)})
     classes = _all_classes(listing, added, download)
     if path := corrections_path(download):
         corrected = _Corrections(read_corrections(path), set(classes), str(path))
@@ -254,6 +289,7 @@ class _Corrections:
     same: set[str] = field(default_factory=set)
     stale: dict[str, str] = field(default_factory=dict)  # id → the label that the source has
     others: set[str] = field(default_factory=set)  # ids of images whose file is not the one that was looked at
+    contradicting: dict[str, Correction] = field(default_factory=dict)  # id → one that another contradicts
 
     def __post_init__(self):
         for correction in self.corrections:
@@ -281,7 +317,10 @@ class _Corrections:
     def _corrected(self, image: SourceImage, corrections: Sequence[Correction]) -> SourceImage:
         label = image.label
         for correction in corrections:
-            label = correction.new if label == correction.old else label
+            if label == correction.old:
+                label = correction.new
+            elif label != image.label and label != correction.new:
+                self.contradicting[image.image_id] = correction
         if label != image.label:
             self.applied.add(image.image_id)
             return replace(image, label=label, weight=CORRECTED_WEIGHT)
@@ -305,6 +344,12 @@ class _Corrections:
             found.append(
                 f"{len(self.stale):,} corrections are not applied, since the source has another label now, such as "
                 f"{label!r} of {image}"
+            )
+        if self.contradicting:
+            image, one = min(self.contradicting.items())
+            found.append(
+                f"{len(self.contradicting):,} photographs have corrections that contradict each other, of which the "
+                f"first counts: {image} has one from {one.old!r} to {one.new!r} besides"
             )
         if self.others:
             found.append(
