@@ -122,6 +122,7 @@ def _opened(source: Photograph | bytes) -> Iterator[Image.Image]:
 
 def _upright_rgb(image: Image.Image, source: Photograph | bytes, bits: int | None) -> np.ndarray:
     opened = image
+    pixel_values.refuse_deep_planes(opened)
     if pixel_values.is_deep(opened):
         image = pixel_values.read(opened, source, bits)
     else:

@@ -21,7 +21,10 @@ LOWEST_OF_16_BITS = 1 << 15  # values from here on need 16 bits
 SCALED_BY_PILLOW = ("JPEG2000", "PPM")  # to 16 bits, from the depth that the file has
 PNG_SIGNATURE_BYTES = 8
 GREY_BITS = {"L;2": 2, "L;4": 4, "L": 8}  # of what Pillow scales to 8 bits
+JPEG2000_SIZE, JPEG2000_DEPTH = b"\xff\x4f\xff\x51", 38  # the first markers, and how far behind them the depth is
+JPEG2000_HEAD = 1 << 16  # bytes that hold the first markers, behind boxes such as a colour profile
 # Tags of TIFF
+PLANES, SEPARATE = 284, 2
 BITS_PER_SAMPLE, PHOTOMETRIC, MAX_VALUE, SAMPLE_FORMAT, SMIN_VALUE, SMAX_VALUE = 258, 262, 281, 339, 340, 341
 MIN_IS_WHITE, SIGNED = 0, 2
 
@@ -41,7 +44,21 @@ def is_deep(image: Image.Image) -> bool:
     """Return whether an image that is open, but not loaded yet, has more than 8 bits, or signed values."""
     if image.mode.startswith(("I", "F")) or _is_signed(image):
         return True
+    if image.format == "JPEG2000":
+        return _jpeg2000_bits(image) > 8
     return any(";16" in str(tile.args) for tile in image.tile)
+
+
+def refuse_deep_planes(image: Image.Image) -> None:
+    """Raise UnknownDepthError for a TIFF, not loaded yet, whose planes of 16 bits Pillow reads as bytes."""
+    if _has_deep_planes(image) and image.tile and image.tile[0].codec_name == "raw":
+        raise UnknownDepthError(_REMEDY_PLANES)
+
+
+def _has_deep_planes(image: Image.Image) -> bool:
+    if image.format != "TIFF" or image.tag_v2.get(PLANES) != SEPARATE or len(image.getbands()) == 1:
+        return False
+    return (_number(image.tag_v2.get(BITS_PER_SAMPLE)) or 8) > 8
 
 
 def read(image: Image.Image, source: Photograph | bytes, bits: int | None) -> Image.Image:
@@ -92,6 +109,7 @@ def scale_transparent_grey(image: Image.Image) -> None:
         image.info["transparency"] = (grey & white) * 255 // white
 
 
+_REMEDY_PLANES = "16 bits for each colour in separate planes: save it with the colours of a pixel together"
 _REMEDY_RANGE = "the file does not say what is black and white; save it with 8 or 16 unsigned bits"
 
 
@@ -103,6 +121,8 @@ def scale(values: np.ndarray, known: Range) -> np.ndarray:
 
 def _said(image: Image.Image) -> Range | int | None:
     """Return what the file says: black and white, or how many bits count; None if nothing."""
+    if image.format == "JPEG2000" and len(image.getbands()) > 1:
+        return Range(0, 2 ** _jpeg2000_bits(image) - 1)
     if image.format in SCALED_BY_PILLOW and image.mode != "F":
         return Range(0, FULL)
     if image.format == "PNG":
@@ -150,27 +170,47 @@ def _white(image: Image.Image, brightest: int, values: np.ndarray, said: int | N
 
 
 def _colour(image: Image.Image, source: Photograph | bytes, said: Range | int | None, bits: int | None) -> Image.Image:
-    """Return a colour image in 8 bits; the high bytes are right where white has 16 bits.
+    """Return a colour image in 8 bits; the high bytes, which Pillow has read, are right where white has 16 bits.
 
-    Not so where one colour is transparent: only all of its 16 bits tell it from similar ones.
+    Not so where one colour is transparent: only all of its 16 bits tell it from similar ones. Nor of JPEG 2000: there
+    Pillow rounds, and white becomes black.
     """
     colours = image.getextrema()[:3] if image.mode.startswith(("RGB", "LA")) else ()
     has_range = isinstance(said, Range)
     uses_all = not (colours or has_range) or max((high for _, high in colours), default=0) >= LOWEST_OF_16_BITS >> 8
     is_full = said == Range(0, FULL) if has_range else uses_all
     one_is_clear = "transparency" in image.info
-    if is_full and bits in (None, 16) and not one_is_clear:
+    pillow_is_right = not one_is_clear and image.format != "JPEG2000"
+    if is_full and bits in (None, 16) and pillow_is_right:
         return image
+    if _has_deep_planes(image):  # OpenCV mixes them up
+        raise UnknownDepthError(_REMEDY_PLANES)
     data = np.frombuffer(source if isinstance(source, bytes) else source.read_bytes(), np.uint8)
     values = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     if values is None or values.dtype != np.uint16 or values.ndim != 3:
         raise UnknownDepthError(f"16 bits for each colour, which are hardly used: {_REMEDY_RANGE}")
-    colours, alpha = values[:, :, 2::-1], values[:, :, 3:]
+    has_alpha = one_is_clear or image.mode.endswith("A")  # a fourth band may be something else, such as infrared
+    colours, alpha = values[:, :, 2::-1], values[:, :, 3 : 4 if has_alpha else 3]
     visible = colours[alpha[:, :, 0] > 0] if one_is_clear else colours
     known = said if has_range else Range(0, _white(image, int(visible.max(initial=0)), visible, said, bits))
-    if known == Range(0, FULL) and not one_is_clear:
+    if known == Range(0, FULL) and pillow_is_right:
         return image
-    return Image.fromarray(np.concatenate([scale(colours, known), (alpha >> 8).astype(np.uint8)], axis=2))
+    opaque = known.white if alpha.max(initial=0) <= known.white else FULL
+    return Image.fromarray(np.concatenate([scale(colours, known), scale(alpha, Range(0, opaque))], axis=2))
+
+
+def _jpeg2000_bits(image: Image.Image) -> int:
+    """Return the bits of the first component, which the marker SIZ of the code stream has; 8 if there is none."""
+    file = image.fp
+    position = file.tell()
+    try:
+        file.seek(0)
+        head = file.read(JPEG2000_HEAD)
+    finally:
+        file.seek(position)
+    start = head.find(JPEG2000_SIZE)
+    place = start + len(JPEG2000_SIZE) + JPEG2000_DEPTH
+    return (head[place] & 0x7F) + 1 if start >= 0 and place < len(head) else 8
 
 
 def _significant_bits(image: Image.Image) -> int | None:
@@ -183,7 +223,7 @@ def _significant_bits(image: Image.Image) -> int | None:
             length, name = struct.unpack(">I4s", header)
             if name == b"sBIT":
                 bits = max(file.read(length)[: 3 if length > 2 else 1], default=0)  # without that of alpha
-                return bits if 8 <= bits < 16 else None
+                return bits if 8 <= bits <= 16 else None
             if name == b"IDAT":
                 return None
             file.seek(length + 4, io.SEEK_CUR)
