@@ -57,6 +57,15 @@ def test_a_burst_of_one_scene_is_no_other_world():
     assert two_sample.compare(first, second, bursts).p > 0.05
 
 
+def test_of_one_scene_nothing_can_be_told():
+    generator = np.random.default_rng(3)
+    first = sample(generator, 40)
+    burst = np.repeat(sample(generator, 1, shift=9), 30, axis=0)
+    found = two_sample.compare(first, burst, np.concatenate([np.arange(40), np.full(30, 40)]))
+    assert found.auc == 1 and not found.differ and found.is_too_small
+    assert not two_sample.compare(first, burst, single(first, burst)).is_too_small
+
+
 def test_equal_images_do_not_differ():
     same = np.ones((30, 4))
     found = two_sample.compare(same[:20], same[:10], np.arange(30))

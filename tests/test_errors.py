@@ -126,8 +126,18 @@ def test_a_file_that_may_not_be_read_is_not_called_one_that_cannot_be_written(tm
     assert ending(OSError(errno.EACCES, "Permission denied", str(file))).startswith(f"thaw: cannot read: {file}: ")
 
 
-def test_an_interruption_is_one_line():
-    assert ending(KeyboardInterrupt()).startswith("thaw: interrupted")
+def test_an_interruption_is_one_line_and_only_a_stage_is_started_again():
+    assert ending(KeyboardInterrupt()) == "thaw: interrupted; no incomplete output was kept"
+    stage = "from thaw.core.errors import run; run(lambda: (_ for _ in ()).throw(KeyboardInterrupt), 'A stage.')"
+    result = subprocess.run([sys.executable, "-c", stage], env=ENVIRONMENT, capture_output=True, text=True)
+    assert result.stderr == "thaw: interrupted; the next run starts this stage again\n"
+
+
+def test_a_name_that_cannot_be_is_one_line(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    for number, name in ((errno.ENOTDIR, "notes.txt/x"), (errno.EEXIST, "notes.txt"), (errno.ENAMETOOLONG, "x" * 300)):
+        said = ending(OSError(number, os.strerror(number), str(tmp_path / name)))
+        assert said.startswith(f"thaw: cannot use: {tmp_path / name}: {os.strerror(number)}")
 
 
 def test_a_script_exits_silently_when_stdout_is_closed_early():

@@ -114,6 +114,22 @@ def test_with_folds_each_photograph_is_said_to_be_tested():
     assert "80.0% of the 125 photographs, each tested by a model that had not seen it, by weight, are right" in line
 
 
+def test_a_model_with_a_threshold_is_said_to_answer_by_it():
+    threshold = {"threshold": 0.1234, "test": {"precision": 0.55, "recall": 0.951}}
+    line = outcome.last_line(SCORES, 655, Path("/r"), threshold=threshold)
+    assert (
+        "are right (95% interval 75.0% to 84.4%), if the likeliest class is the answer; predict.py answers by a "
+        "threshold, 0.123, with a precision of 55.0% and a recall of 95.1% there; open"
+    ) in line
+
+
+def test_only_all_are_all():
+    nearly = SCORES | {"accuracy": 2623 / 2624, "accuracy_weighted": 2623 / 2624}
+    assert "99.9% of the 2,624 test photographs are right" in outcome.last_line(nearly, 2624, Path("/r"))
+    every = SCORES | {"accuracy": 1.0, "accuracy_weighted": 1.0}
+    assert "100.0% of the 9 test" in outcome.last_line(every, 9, Path("/r"))
+
+
 def test_what_has_no_interval_or_no_value_is_said_without():
     none = dict.fromkeys(SCORES)
     assert "nothing can be said of the 3 test photographs;" in outcome.last_line(none, 3, Path("/r"))

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from dependencies import ROOT
 
@@ -26,4 +27,16 @@ def test_a_missing_network_says_how_to_make_it(tmp_path):
     from thaw.engines import openvino_setup
 
     with pytest.raises(ThawError, match=r"backbone\.xml is missing: run `dvc repro`"):
+        openvino_setup.read(tmp_path / "backbone.xml")
+
+
+def test_a_network_without_its_weights_is_one_line(tmp_path):
+    from thaw.engines import openvino_setup
+    from thaw.engines.openvino_setup import ov
+
+    constant = ov.opset13.constant([[1.0, 2.0]], np.float32)
+    image = ov.opset13.parameter([1, 2])
+    openvino_setup.write(ov.Model([ov.opset13.add(image, constant)], [image]), tmp_path / "backbone.xml")
+    (tmp_path / "backbone.bin").unlink()
+    with pytest.raises(ThawError, match=r"backbone\.xml cannot be read: .*`dvc checkout`"):
         openvino_setup.read(tmp_path / "backbone.xml")

@@ -21,7 +21,7 @@ from PIL import Image
 from test_ood import write_features
 
 import predict
-from thaw.core import prefetch
+from thaw.core import hashes, prefetch
 from thaw.core.errors import ThawError, run
 from thaw.engines import inference
 from thaw.prediction import deployed_model, names, stream
@@ -483,6 +483,20 @@ def test_features_of_other_photographs_than_the_models_are_refused(ask, here, st
     assert status == 1 and not output and words in complaint and complaint.count("\n") == 1
 
 
+def test_a_model_of_another_run_is_refused(ask, here, strange, model):
+    def record(md5: str) -> None:
+        content = json.loads(Path("dvc.lock").read_text())
+        content["stages"]["fine_tune"] = {"outs": [{"path": "models/model.keras", "md5": md5}]}
+        Path("dvc.lock").write_text(json.dumps(content))
+
+    record(hashes.md5(model))
+    assert ask(strange, "--far", 0.99)[1] == 0
+    record("0" * 32)
+    output, status, complaint = ask(strange, "--far", 0.99)
+    assert status == 1 and not output and "is not the model of this run, by dvc.lock" in complaint
+    assert ask(strange)[1] == 0
+
+
 def test_without_an_image_size_the_backbones_size_counts(ask, here, strange):
     lock(here, None, "crop")
     Path("models/backbone/backbone.json").write_text(json.dumps({"size": SIZE}))
@@ -633,6 +647,12 @@ def test_a_level_that_decision_json_does_not_have_is_refused(ask, folder, sets, 
     assert not output and (status, complaint) == (1, f"thaw: --sets should be from 0.9 to 0.99, not {level}\n")
 
 
+def test_sets_of_a_model_without_its_decision_are_one_line(ask, folder, model, monkeypatch):
+    monkeypatch.setattr(deployed_model, "read_decision", lambda *_: None)
+    output, status, complaint = ask(folder / "a.png", "--sets", 0.9)
+    assert not output and (status, complaint) == (1, "thaw: --sets needs the decision.json of this model beside it\n")
+
+
 def test_without_sets_one_line_says_who_writes_them(ask, folder):
     output, status, complaint = ask(folder / "a.png", "--sets", 0.9)
     assert not output and status == 1 and complaint.startswith("thaw: --sets: decision.json has no sets;")
@@ -697,6 +717,8 @@ def test_no_photograph_is_overwritten(ask, folder):
 def test_only_files_of_an_earlier_prediction_are_replaced(ask, folder, tmp_path):
     for option, name, content in (
         ("--csv", "labels.csv", b"path,label\n"),
+        ("--csv", "several.csv", b"path,labels\n"),
+        ("--csv", "earlier.csv", b"path,label,probability\n"),
         ("--csv", "checked.csv", b"path,label,probability,error,probability_cat,truth\n"),
         ("--sheet", "b.png", b"a photograph"),
     ):
@@ -710,6 +732,21 @@ def test_only_files_of_an_earlier_prediction_are_replaced(ask, folder, tmp_path)
     assert "not from an earlier prediction" in ask(folder, "--csv", tmp_path / "folder.csv")[2]
     os.mkfifo(tmp_path / "pipe.png")
     assert "not from an earlier prediction" in ask(folder, "--sheet", tmp_path / "pipe.png")[2]
+
+
+def test_what_a_prediction_writes_into_the_folder_is_no_photograph_of_the_next_one(ask, folder):
+    options = ["--csv", folder / "out.csv", "--sheet", folder / "sheet.png"]
+    first = ask(folder, *options)
+    table = (folder / "out.csv").read_bytes()
+    assert first[1] == 0 and ".partial" not in first[2] and "1 hidden" in first[2]
+    assert ask(folder, *options)[1] == 0 and (folder / "out.csv").read_bytes() == table
+
+
+@pytest.mark.parametrize("option", ["--csv", "--sheet"])
+def test_a_file_that_cannot_be_is_refused_before_the_work(ask, folder, option):
+    for name in ("notes.txt/x", "x" * 300):
+        output, status, complaint = ask(folder, option, folder / f"{name}.{'csv' if option == '--csv' else 'png'}")
+        assert status == 1 and not output and complaint.startswith("thaw: cannot use") and complaint.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -213,17 +213,18 @@ def _check_count(path: Path, count: int, left_out: LeftOut) -> None:
     if count >= MIN_PHOTOGRAPHS:
         return
     known = sum(left_out.known.values())
-    if known and not count and not left_out.unread:
-        splits = ", ".join(f"{left_out.known[split]:,} of {split}" for split in tables.SPLITS if left_out.known[split])
-        raise ThawError(
-            f"all {known:,} photographs of {path} are photographs of this run ({splits}): there is nothing new"
-        )
-    if not count and len(left_out.unread) == 1:
-        raise ThawError(f"{left_out.unread[0].path}: {left_out.unread[0].error}")
     unread = ""
     if left_out.unread:
         first = left_out.unread[0]
         unread = f", {len(left_out.unread):,} cannot be read (the first: {first.path}: {first.error})"
+    if known and not count:
+        splits = ", ".join(f"{left_out.known[split]:,} of {split}" for split in tables.SPLITS if left_out.known[split])
+        raise ThawError(
+            f"all {known:,} photographs of {path}{' that can be read' * bool(unread)} are photographs of this run "
+            f"({splits}){unread}: there is nothing new"
+        )
+    if not count and len(left_out.unread) == 1:
+        raise ThawError(f"{left_out.unread[0].path}: {left_out.unread[0].error}")
     of_run = f", {known:,} are of this run" if known else ""
     raise ThawError(
         f"{path}: {count} new photographs{unread}{of_run}; at least {MIN_PHOTOGRAPHS} are needed to compare"
