@@ -9,6 +9,7 @@ set yourself in params.yaml is kept.
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import thaw  # noqa: F401 - first: it chooses the kernels of other libraries
@@ -26,8 +27,11 @@ from thaw.experiments import params_edit
 from thaw.guide import columns, place, settings, summary, survey, time_needed
 from thaw.inputs import outputs
 from thaw.inputs.named import Named
+from thaw.sources import added
+from thaw.sources.base import DatasetInfo, Listing
 from thaw.splitting import duplicates, folds, own_groups, splits, subsets
 
+EXIF = "exif"  # as `split.time`
 PARAMS = Path("params.yaml")
 PIPELINE = Path("dvc.yaml")
 SOLAR_CELLS = Path("recipes/elpv.yaml")
@@ -71,16 +75,22 @@ def prepare(text: str) -> None:
     flat, overlay = (dict(params.flatten(part)) for part in (values, params_edit.read(SOLAR_CELLS)))
     decisions = settings.decide(settings.choose(photographs, before.split), flat, overlay, chosen_before=is_same)
     decisions += columns_of_table
+    if before.download.bits is not None:
+        decisions.append(settings.Decision("download.bits", before.download.bits, before.download.bits, ""))
     written = settings.place(photographs, is_same) | {decision.key: decision.new for decision in decisions}
     changes = params_edit.apply(values, params_edit.nest(written))
     after = params.parse(params_edit.dump(values), f"{PARAMS} with {path}")
-    after.check_photographs(listing.info.classes, survey.as_table(photographs).to_dict(as_series=False))
+    labelled = labelled_since(after.download, listing.info.classes)
+    classes = (*listing.info.classes, *(name for name in after.download.new_classes if name in labelled.info.classes))
+    after.check_photographs(classes, survey.as_table(photographs).to_dict(as_series=False))
     counts = count(photographs, after.split)
     after.check_folds(are_folds=counts.folds > 0)
 
-    size = after.image.size or registry.input_size(after.backbone.name).trained
     lines = summary.found(photographs, counts, after.split)
-    lines += summary.chosen(decisions, changes, PARAMS.name) + summary.enlarged(photographs, size)
+    if labelled.images:
+        lines.append(f"  besides: {len(labelled.images):,} of download.added, which these numbers do not count")
+    lines += summary.chosen(decisions, changes, PARAMS.name)
+    lines += summary.enlarged(photographs, after.image.size, registry.input_size(after.backbone.name))
     print("\n".join([*lines, time_line(after, counts, photographs)]), flush=True)
     if changes:
         params_edit.write(PARAMS, params_edit.dump(values))
@@ -99,14 +109,27 @@ def is_same_file(written: str | None, path: Path) -> bool:
         return False
 
 
+def labelled_since(download: Section, classes: Sequence[str]) -> Listing:
+    """Return the photographs of `download.added`: none where it names no table, or where its photographs are elsewhere.
+
+    Raises ThawError, one line, if the table cannot be read.
+    """
+    path = added.added_path(download)
+    if path is None or not added.is_here(path):
+        return Listing(DatasetInfo(added.NAME, "", "", ()), [])
+    return added.find(path, {*classes, *download.new_classes})
+
+
 def count(photographs: survey.Survey, split: Section) -> time_needed.Counts:
-    """Draw the splits or folds as the stage `split` will, but for near-duplicates and times, which it alone reads.
+    """Draw the splits or folds as the stage `split` will, without near-duplicates and EXIF dates, which it alone reads.
 
     Raises ThawError if a class has too few photographs, or a parameter of the split does not fit them.
     """
-    split = split.model_copy(update={"after": None})
     table, classes = survey.as_table(photographs), len(photographs.class_counts)
     own, _ = own_groups.read(table, split.group_columns)
+    if split.after is not None and split.time == EXIF:  # the stage alone reads the files, and says whether they fit
+        validation, test = (round(fraction * len(table)) for fraction in (split.validation, split.test))
+        return time_needed.Counts(len(table) - validation - test, validation, test, classes=classes)
     image_ids = table["image_id"].to_list()
     table = table.with_columns(
         group=pl.Series(duplicates.connected(image_ids, *own)),

@@ -70,6 +70,8 @@ def main() -> None:
         stratum=pl.concat_str("label", *strata, separator="/"),
     )
     choice = folds.choose(table, split)
+    if choice.count is None and split.repeats > 1:
+        print(f"split: warning: split.repeats: {split.repeats} has no effect, since there are no folds")
     params.check_folds(PARAMS, are_folds=choice.count is not None)
     if choice.count:
         drawn = folds.draw(table, choice.count, split)
@@ -124,7 +126,8 @@ def summary(table: pl.DataFrame, why: str, near_duplicates: int | None, after: s
     if across["training"]:
         parts.append(f"trained on all the same: {across['training']:,}, {own}")
     if across["validation"]:
-        parts.append(f"stay in validation: {across['validation']:,}, near-duplicates of test photographs")
+        kin = "near-duplicates of, or in one group with, test photographs"
+        parts.append(f"stay in validation: {across['validation']:,}, {kin}")
     return "; ".join(parts)
 
 

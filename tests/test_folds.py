@@ -299,6 +299,8 @@ def test_own_groups_with_common_near_duplicates_are_one_fold():
     sites = {i: f"s{i % 4}" for i in range(80)}
     table = photographs("aabb" * 10 + "bbaa" * 10, {i: "s2" if s == "s3" else s for i, s in sites.items()}, own=sites)
     assert draw(table, folds="groups")["fold"].n_unique() == 3
+    why = folds.choose(table, parameters(folds="groups")).why
+    assert why.endswith("one fold, since they share near-duplicates, or a group of another column: 's2' and 's3'")
 
 
 # Groups of one's own
@@ -344,6 +346,10 @@ def test_what_is_odd_about_a_column_is_said():
 
     assert warnings("a", "a", "a", "a", "b") == ["80% of the photographs have the meta_patient 'a': they are one group"]
     assert warnings("a", "a", "b", "b", "") == ["photographs without a meta_patient: 1, each a group of its own"]
+    assert warnings("a", "a", "NA", "nan", "b", "b") == [
+        "photographs without a meta_patient: 2, each a group of its own",
+        "2 values of meta_patient count as empty: NA, nan",
+    ]
     assert warnings("a", "b", "c", "d") == ["no two photographs have the same meta_patient: it groups nothing"]
 
 
@@ -443,6 +449,11 @@ def test_a_column_that_is_missing_is_said_before_the_work(run_stage, monkeypatch
     monkeypatch.setattr(script.thumbnails, "read", lambda *_: pytest.fail("near-duplicates were looked for"))
     with pytest.raises(ThawError, match=r"split.group: the photographs have no column meta_patient"):
         run_stage(group="patient", group_duplicates=True)
+
+
+def test_repeats_that_have_no_effect_are_said(run_stage, capsys):
+    run_stage(folds="auto", repeats=3, keep_subsets=True)
+    assert "split.repeats: 3 has no effect" not in capsys.readouterr().out
 
 
 def test_a_column_of_times_that_has_no_effect_is_said(run_stage, capsys):

@@ -80,8 +80,8 @@ def test_what_suits_the_photographs_is_written_and_comments_stay(project, capsys
     assert Path("params.yaml").read_text(encoding="utf-8").count("#") == before.count("#")
     output = capsys.readouterr().out
     assert "params.yaml: 5 changes\n  augment.preset: any_way_up → auto (the head decides" in output
-    resize = "  image.resize: crop → auto (the middle square of 40×30 would leave out 25%: validation decides)\n"
-    assert resize in output
+    lost = "the middle square would leave out 25% of the median shape"
+    assert f"  image.resize: crop → auto ({lost}: validation decides)\n" in output
     assert "  split.folds: null → auto (each photograph is tested once, by a model that has not seen it)\n" in output
     assert "(5 folds: it trains up to 6 times)" in output
 
@@ -123,6 +123,10 @@ def test_square_photographs_of_the_input_size_change_nothing_but_source_and_pres
 def test_small_photographs_are_not_enlarged_without_a_word(project, capsys):
     photographs.prepare(str(classes(project.parent / "mine", size=(112, 84))))
     assert "image.size: 224 stays, so the photographs are enlarged 2.7 times" in capsys.readouterr().out
+    edit(backbone__name="DINOv2S14", backbone__weights=None, image__size=None, fine_tune__freeze_depth="all")
+    photographs.prepare(str(project.parent / "mine"))
+    output = capsys.readouterr().out
+    assert "image.size: null stays, " in output and "With image.size: 84 a run is faster" in output
 
 
 @pytest.mark.parametrize(
@@ -231,6 +235,36 @@ def test_a_split_by_time_gets_no_folds(project, capsys):
     assert "  split: test is what is newer than 2024-05-01 (split.after); " in capsys.readouterr().out
 
 
+def test_a_split_by_a_column_of_times_is_drawn_as_the_stage_will(project, capsys):
+    mine = classes(project.parent / "mine", count=12)
+    paths = sorted(mine.rglob("*.png"))
+    rows = [f"{path.relative_to(mine)},{path.parent.name},2024-0{1 + i % 6}-01" for i, path in enumerate(paths)]
+    (mine / "labels.csv").write_text("\n".join(["path,label,meta_date", *rows]) + "\n")
+    edit(split__after="2024-05-15", split__time="date", split__validation=0.1, split__test=0.1)
+    photographs.prepare(str(mine / "labels.csv"))  # 10 older ones of each class: enough for validation alone
+    assert settings()["download.source"] == "table"
+
+
+def test_what_was_labelled_since_is_said_and_its_classes_count(project, capsys):
+    mine = classes(project.parent / "mine")
+    photographs.prepare(str(mine))
+    draw(project / "new/a.png"), draw(project / "new/b.png")
+    (project / "more.csv").write_text("path,label\nnew/a.png,owl\nnew/b.png,cat\n")
+    edit(download__added="more.csv", download__new_classes=["owl"])
+    capsys.readouterr()
+    photographs.prepare(str(mine))
+    assert "  besides: 2 of download.added, which these numbers do not count\n" in capsys.readouterr().out
+    edit(evaluate__threshold="best_f1")
+    with pytest.raises(ThawError, match=r"needs two classes, and there are 3"):
+        photographs.prepare(str(mine))
+
+
+def test_deep_photographs_of_before_are_not_forgotten(project, capsys):
+    edit(download__bits=12)
+    photographs.prepare(str(classes(project.parent / "mine")))
+    assert "  download.bits: 12 stays, as it was set\n" in capsys.readouterr().out
+
+
 def test_a_split_of_ones_own_is_taken_with_folds_auto(project, capsys):
     for subset, count in (("train", 9), ("val", 3), ("test", 4)):
         classes(project.parent / "mine" / subset, count)
@@ -267,7 +301,7 @@ def test_a_split_without_validation_has_one_drawn(project, capsys):
     for subset, count in (("train", 20), ("test", 4)):
         classes(project.parent / "mine" / subset, count)
     photographs.prepare(str(project.parent / "mine"))
-    assert "  split: your own, 40 train, 8 test; validation drawn from the others: " in capsys.readouterr().out
+    assert "  split: your own, 40 train, 8 test; validation drawn from train: " in capsys.readouterr().out
 
 
 def test_folders_of_a_split_beside_another_folder_are_classes_and_that_is_said(project, capsys):

@@ -36,6 +36,7 @@ def photographs(labels: str, groups: dict[int, str] | None = None, subsets: dict
             "own_group": [(groups or {}).get(i, "") for i in range(len(ids))],
             "subset": [(subsets or {}).get(i, "") for i in range(len(ids))],
             "is_added": False,
+            "weight": 1.0,
         }
     )
 
@@ -265,6 +266,32 @@ def test_folds_are_pointed_at_where_they_need_fewer_images():
         draw(photographs("a" * 100 + "bbb"))
     with pytest.raises(ThawError, match=r"nor are near-duplicates$"):
         draw(photographs("a" * 100 + "bb"))
+
+
+def test_only_folds_that_can_be_drawn_are_pointed_at():
+    table = photographs("a" * 100 + "bbb").with_columns(weight=pl.when(pl.col("label") == "b").then(0.0).otherwise(1.0))
+    with pytest.raises(ThawError, match=r"nor are near-duplicates$"):
+        draw(table)
+
+
+def test_only_the_splits_that_are_drawn_count_for_how_many_are_needed():
+    tested = dict.fromkeys((*range(40), 100), "test")
+    with pytest.raises(ThawError, match=r"at split\.validation 0\.15 a class needs at least 7 that share no group"):
+        draw(photographs("a" * 100 + "bbb", subsets=tested), after="2024-05-01")
+    with pytest.raises(ThawError, match=r"at split\.validation 0\.4 a class needs at least 3 that share no group"):
+        draw(photographs("a" * 100 + "bb", subsets=tested), after="2024-05-01", validation=0.4)
+
+
+def test_groups_of_several_classes_are_named_as_the_reason():
+    shared = {i: f"g{i % 7}" for i in range(100, 107)} | {i: f"g{i}" for i in range(7)}
+    table = photographs("a" * 100 + "b" * 7, shared)
+    for seed in range(30):
+        try:
+            draw(table, seed=seed)
+        except ThawError as error:
+            assert "the 7 groups of the class are not enough, since they hold other classes too" in str(error)
+            return
+    pytest.fail("every seed gave each split a photograph of b")
 
 
 def test_a_class_in_one_group_is_too_small():

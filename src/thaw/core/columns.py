@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from thaw.core.errors import ThawError, did_you_mean
 
 ADDED = "added"  # in the column `source`: a photograph of `download.added`
+EMPTY_WORDS = frozenset({"na", "n/a", "nan", "<na>", "null", "none"})  # what R, pandas and others write for no value
 
 
 def check_name(column: str, columns: Collection[str], parameter: str, others: Sequence[str] = ()) -> None:
@@ -22,6 +23,11 @@ def check_each_is_in_a_group(values: Sequence[str | None]) -> None:
             f"split.folds: groups: {empty:,} photographs are in no group: each needs one, in the column that "
             "split.group names, or in the column group of a table"
         )
+
+
+def as_groups(values: Sequence[str | None]) -> list[str]:
+    """Return the values of a column as names of groups: one that is missing, or a word for that, is an empty text."""
+    return ["" if value is None or value.lower() in EMPTY_WORDS else value for value in values]
 
 
 def check_groups(column: str, values: Sequence[str | None], is_named: bool) -> None:

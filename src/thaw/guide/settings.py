@@ -55,11 +55,10 @@ def choose(survey: Survey, split: Section) -> list[Choice]:
 
     split: the section of the parameters. Where it divides by time, there are no folds.
     """
-    width, height = survey.median_size
     resize, why = "crop", "they are square"
     if survey.median_aspect > SQUARE:
         lost = 1 - 1 / survey.median_aspect
-        resize, why = "auto", f"the middle square of {width}×{height} would leave out {lost:.0%}: validation decides"
+        resize, why = "auto", f"the middle square would leave out {lost:.0%} of the median shape: validation decides"
     choices = [
         Choice("augment.preset", AUTO, f"the head decides between {' and '.join(CANDIDATES)}, on validation"),
         Choice("image.resize", resize, why, also=("crop", "auto")),

@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from thaw.backbones import registry
+from thaw.backbones.base import InputSize
 from thaw.core.encodings import printable
 from thaw.core.section import Section
 from thaw.guide.settings import Decision
@@ -65,15 +67,20 @@ def chosen(decisions: Sequence[Decision], changes: Sequence[tuple[str, object, o
     return lines
 
 
-def enlarged(survey: Survey, size: int) -> list[str]:
-    """Return a line if photographs are much smaller than the network's input of `size` pixels."""
-    factor = size / survey.median_short_side
+def enlarged(survey: Survey, size: int | None, of_network: InputSize) -> list[str]:
+    """Return a line if photographs are much smaller than the input of the network.
+
+    size: in pixels, as params.yaml has it. of_network: the sizes that the network takes.
+    """
+    factor = (size or of_network.trained) / survey.median_short_side
     if factor < ENLARGED:
         return []
-    smaller = max(32, 32 * round(survey.median_short_side / 32))
+    step = of_network.multiple if of_network.multiple > 1 else 32
+    smallest = -(-max(of_network.smallest, registry.MIN_SIZE) // step) * step
+    smaller = max(smallest, step * round(survey.median_short_side / step))
     return [
-        f"  image.size: {size} stays, so the photographs are enlarged {factor:.1f} times. With image.size: {smaller} a "
-        "run is faster; which is more accurate, validation tells"
+        f"  image.size: {_value(size)} stays, so the photographs are enlarged {factor:.1f} times. With image.size: "
+        f"{smaller} a run is faster; which is more accurate, validation tells"
     ]
 
 
@@ -125,7 +132,8 @@ def _split(survey: Survey, counts: Counts, split: Section) -> str:
         return f"{numbers}, drawn by Thaw; your own ({own}) is not used, since split.keep_subsets is false"
     drawn = [name for name in ("validation", "test") if name not in survey.subset_counts]
     if drawn:
-        return f"your own, {own}; {' and '.join(drawn)} drawn from the others: {numbers}"
+        others = "the others" if any(not image.meta.get("subset") for image in survey.used) else "train"
+        return f"your own, {own}; {' and '.join(drawn)} drawn from {others}: {numbers}"
     as_used = {"train": counts.train, "validation": counts.validation, "test": counts.test}
     is_as_given = survey.subset_counts == as_used
     # Photographs without a split train; of groups with one that is held out, none does.

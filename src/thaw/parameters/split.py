@@ -121,9 +121,10 @@ class Split(Section):
         groups = list(dict.fromkeys([*self.group_columns, *(["meta_group"] if "meta_group" in images else [])]))
         for column in groups:
             columns.check_name(column, images, "split.group")
-            columns.check_groups(column, images[column], column in self.group_columns)
+            columns.check_groups(column, columns.as_groups(images[column]), column in self.group_columns)
         if self.folds == "groups":
-            columns.check_each_is_in_a_group(images[groups[0]] if groups else [""] * len(images["label"]))
+            of_each = columns.as_groups(images[groups[0]]) if groups else [""] * len(images["label"])
+            columns.check_each_is_in_a_group(of_each)
         if self.after is not None and self.time != "exif":
             column = f"meta_{self.time.removeprefix('meta_')}"
             columns.check_name(column, images, "split.time", ["exif"])

@@ -18,6 +18,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from thaw.core.columns import EMPTY_WORDS, as_groups
 from thaw.core.errors import ThawError, did_you_mean
 from thaw.core.paths import existing, named_path, without_parents
 from thaw.core.section import Section
@@ -46,7 +47,6 @@ WHOLE = re.compile(r"([-+]?\d+)\.0+")  # as tables have whole numbers in a colum
 NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?")
 MAX_FRACTIONAL_CLASSES = 20  # grades such as 0.5, 1 and 1.5 name classes; more fractions are a measurement
 MAX_NAMES = 12  # of columns, in a message
-MISSING = frozenset({"na", "n/a", "nan", "<na>", "null", "none"})  # what R, pandas and others write for an empty value
 
 
 class Table(Section):
@@ -99,7 +99,7 @@ def find(params: Table) -> Listing:
     warnings = class_names.check(classes, name)
     if joined := class_names.joined(classes):
         warnings.append(f"taken as one class: {joined}; with task: multi a photograph may have several labels")
-    if empty := [label for label in classes if label.lower() in MISSING]:
+    if empty := [label for label in classes if label.lower() in EMPTY_WORDS]:
         warnings.append(
             f"{class_names.listed(empty)} counts as a class: if it says that the label is missing, empty it"
         )
@@ -168,7 +168,7 @@ def read_rows(content: table_reading.Table, columns: dict[str, str], name: str) 
     purposes = ("path", "label", "split", "group", "weight")
     paths, labels, splits, groups, weights = (content.columns.get(columns.get(purpose), empty) for purpose in purposes)
     labels = whole_numbers([class_names.composed(label) for label in labels])
-    groups = whole_numbers(["" if group.lower() in MISSING else class_names.composed(group) for group in groups])
+    groups = whole_numbers(list(map(class_names.composed, as_groups(groups))))
     meta = {key.removeprefix("meta_"): content.columns[columns[key]] for key in columns if key.startswith("meta_")}
     rows = []
     for i, line in enumerate(content.lines):
@@ -197,7 +197,7 @@ def whole_numbers(values: list[str]) -> list[str]:
 def missing_groups(content: table_reading.Table, columns: dict[str, str]) -> list[str]:
     """Return a note that counts the groups which stand for an empty value, such as NA; none if there are none."""
     groups = content.columns[columns["group"]] if "group" in columns else []
-    words = Counter(group for group in groups if group.lower() in MISSING)
+    words = Counter(group for group in groups if group.lower() in EMPTY_WORDS)
     return [f"{words.total():,} groups count as empty: {class_names.listed(sorted(words))}"] if words else []
 
 

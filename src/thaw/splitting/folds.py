@@ -71,7 +71,8 @@ def choose(images: pl.DataFrame, params: "Split") -> Choice:
             "null, or divide the group"
         )
     if params.folds == "groups":
-        return Choice(_count_own_groups(images), f"{name}: each group is tested by a model of the others")
+        count = _count_own_groups(images)
+        return Choice(count, f"{name}: each group is tested by a model of the others{_united(images)}")
     count = max(MIN_FOLDS, min(AUTO_FOLDS, fewest)) if params.folds == "auto" else params.folds
     if fewest < count:
         members = images.filter(pl.col("label") == label)
@@ -108,6 +109,16 @@ def _count_own_groups(images: pl.DataFrame) -> int:
             "that share no near-duplicates"
         )
     return count
+
+
+def _united(images: pl.DataFrame) -> str:
+    """Name the own groups that are one fold, as the end of a sentence; empty if each has its own."""
+    names = images.group_by("group").agg(pl.col("own_group").unique().sort()).filter(pl.col("own_group").list.len() > 1)
+    named = [" and ".join(map(repr, group)) for group in names["own_group"].sort().to_list()]
+    if not named:
+        return ""
+    listed = ", ".join(named[:MAX_NAMED]) + (f" and {len(named) - MAX_NAMED:,} more" if named[MAX_NAMED:] else "")
+    return f"; one fold, since they share near-duplicates, or a group of another column: {listed}"
 
 
 def draw(images: pl.DataFrame, count: int, params: "Split") -> pl.DataFrame:

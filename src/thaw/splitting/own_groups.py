@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from thaw.core.columns import check_groups, check_name
+from thaw.core.columns import EMPTY_WORDS, as_groups, check_groups, check_name
 
 OWN = "meta_group"  # the column of groups that a source itself gives
 MAX_FRACTION = 0.5  # of the photographs in one group: a larger one is worth a warning, and cannot be a fold
@@ -20,10 +20,10 @@ def read(images: pl.DataFrame, columns: list[str]) -> tuple[list[pl.Series], lis
     Raises:
         ThawError: A column is missing or empty, or has one value alone.
     """
-    named = [_column(images, column) for column in dict.fromkeys(columns)]
-    if OWN in images.columns and OWN not in columns:
-        named.append(images[OWN].fill_null(""))
-    return named, [warning for values in named for warning in _warnings(values, values.name in columns)]
+    also = [OWN] if OWN in images.columns and OWN not in columns else []
+    named = [_column(images, column) for column in [*dict.fromkeys(columns), *also]]
+    warnings = [warning for values in named for warning in _warnings(values, values.name in columns)]
+    return named, warnings + [note for values in named for note in _empty_words(images[values.name])]
 
 
 def largest(images: pl.DataFrame) -> tuple[str, int]:
@@ -39,7 +39,14 @@ def largest(images: pl.DataFrame) -> tuple[str, int]:
 
 def _column(images: pl.DataFrame, column: str) -> pl.Series:
     check_name(column, images.columns, "split.group")
-    return images[column].fill_null("")
+    return pl.Series(column, as_groups(images[column].to_list()), pl.String)
+
+
+def _empty_words(values: pl.Series) -> list[str]:
+    words = values.drop_nulls().filter(values.drop_nulls().str.to_lowercase().is_in(list(EMPTY_WORDS)))
+    if words.is_empty():
+        return []
+    return [f"{len(words):,} values of {values.name} count as empty: {', '.join(sorted(set(words)))}"]
 
 
 def _warnings(values: pl.Series, is_named: bool) -> list[str]:

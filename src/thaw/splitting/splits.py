@@ -1,7 +1,7 @@
 """Assign images to train, validation and test: stratified, groups kept whole, stable when the data change a little."""
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -9,6 +9,7 @@ import polars as pl
 from thaw.core.errors import ThawError
 from thaw.core.tables import SPLITS
 from thaw.parameters.split import HELD_OUT, MIN_FOLDS
+from thaw.splitting import folds
 from thaw.splitting.folds import AUTO_FOLDS
 from thaw.splitting.own_groups import MAX_FRACTION, largest
 from thaw.splitting.subsets import must_train
@@ -139,14 +140,28 @@ def _check_every_class(images: pl.DataFrame, kept: Collection[str], params: "Spl
     marked = images.filter((pl.col("label") == label) & pl.col("must_train")).height
     of_train = f"; {marked:,} are marked to train" if marked else ""
     fewest = images.group_by("label").agg(pl.col("group").n_unique())["group"].min()
-    enough_for_folds = fewest >= MIN_FOLDS and params.after is None and not (kept or marked or is_most)
-    remedy = f"; split.folds: {min(AUTO_FOLDS, fewest)} would do with what there is" if enough_for_folds else ""
+    may_have_folds = fewest >= MIN_FOLDS and params.after is None and not (kept or marked or is_most)
+    count, remedy = min(AUTO_FOLDS, fewest), ""
+    if may_have_folds and _has_folds(images, count, params):
+        remedy = f"; split.folds: {count} would do with what there is"
+    drawn = [split for split in HELD_OUT if split not in kept]
+    needed, groups = _min_images(params, drawn), images.filter(label=label)["group"].n_unique()
+    need = f"a class needs at least {needed} that share no group, nor are near-duplicates"
+    if groups >= needed:
+        need = f"the {groups} groups of the class are not enough, since they hold other classes too, or differ in size"
     raise ThawError(
         f"the class {label!r} has too few images to split: {number}, of which none are in "
-        f"{' and '.join(missing)}{of_one_group}{of_train}; at split.validation {params.validation} and "
-        f"split.test {params.test} a class needs at least {_min_images(params)} that share no group, nor are "
-        f"near-duplicates{remedy}{others}"
+        f"{' and '.join(missing)}{of_one_group}{of_train}; at "
+        f"{' and '.join(f'split.{split} {getattr(params, split)}' for split in drawn)} {need}{remedy}{others}"
     )
+
+
+def _has_folds(images: pl.DataFrame, count: int, params: "Split") -> bool:
+    try:
+        folds.draw(images, count, params.model_copy(update={"folds": count}))
+    except ThawError:
+        return False
+    return True
 
 
 def check_weights(table: pl.DataFrame) -> None:
@@ -162,6 +177,7 @@ def check_weights(table: pl.DataFrame) -> None:
         raise ThawError(f"all photographs of {split} have the weight 0: nothing can be measured on them")
 
 
-def _min_images(params: "Split") -> int:
-    """Return the smallest number of images of a stratum that gives each split at least one of them."""
-    return int(1 / min(params.validation, params.test, 1 - params.validation - params.test)) + 1
+def _min_images(params: "Split", drawn: Sequence[str] = HELD_OUT) -> int:
+    """Return the smallest number of images of a stratum that gives train, and each split that is drawn, one of them."""
+    fractions = [getattr(params, split) for split in drawn]
+    return int(1 / min(*fractions, 1 - sum(fractions), 1)) + 1
