@@ -180,10 +180,12 @@ def write_provenance(results: Results) -> Markup:
     """Say how each number was measured, and from which files and parameters."""
     method = (
         "Intervals hold 95 %, and a group of near-duplicates counts as one photograph. Those of accuracy, recall, "
-        "precision and coverage are Wilson’s; so is that of the weighted accuracy where all labels weigh the same. "
-        "All others are percentiles of a bootstrap that draws whole groups, seeded; that of the calibration error "
-        "inverts a test on it. "
+        "precision and coverage are Wilson’s; so is that of the weighted accuracy where all labels weigh the same, or "
+        "where few photographs are right, or wrong. All others are percentiles of a bootstrap that draws whole groups, "
+        "seeded; that of the calibration error inverts a test on it. "
     )
+    if len(results.classes) > 2:
+        method += "For macro F1 and PR AUC the resamples are shifted, since they are biased. "
     if fewer := resamples_text(results.measured, results.parameters["evaluate"]["bootstrap"]):
         method += f"{fewer[0].upper()}{fewer[1:]}. "
     if "test" not in results.health.counts:  # with folds
