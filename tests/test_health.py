@@ -6,7 +6,7 @@ from thaw.core import tables
 from thaw.report import health
 
 
-def described(missing=(), weights=(1.0, 1.0, 0.5, 1.0), labels=("a", "b", "a", "b"), with_left_out=False):
+def described(missing=(), weights=(1.0, 1.0, 0.5, 1.0), labels=("a", "b", "a", "b"), with_left_out=False, alike="p1"):
     images = pl.DataFrame(
         {
             "image_id": ["p1", "p2", "p3", "p4", "p5"],
@@ -15,8 +15,9 @@ def described(missing=(), weights=(1.0, 1.0, 0.5, 1.0), labels=("a", "b", "a", "
             "height": [200, 200, 300, 480, 50],
         }
     )
-    rows = [("p4", "p5", "left out"), ("p4", "p4", "kept")][: 2 * with_left_out]
-    duplicates = pl.DataFrame(rows, {"group": pl.String, "image_id": pl.String, "action": pl.String}, orient="row")
+    rows = [("p1", "p1", "kept", "p1"), ("p1", "p2", "kept", alike)]
+    rows += [("p4", "p5", "left out", "p4"), ("p4", "p4", "kept", "p4")][: 2 * with_left_out]
+    duplicates = pl.DataFrame(rows, ["group", "image_id", "action", "alike"], orient="row")
     split = pl.DataFrame(
         {
             "image_id": ["p1", "p2", "p3", "p4"],
@@ -46,6 +47,12 @@ def test_near_duplicates_with_different_labels_are_named():
     assert measured.disputed == [("p1", "p2")]
     assert described(labels=("a", "a", "b", "b")).disputed == []
     assert described(labels=("a", "a", "b", "b"), with_left_out=True).disputed == [("p4", "p5")]
+
+
+def test_a_group_that_the_source_names_may_have_different_labels():
+    measured = described(alike="p2")
+    assert (measured.groups, measured.grouped) == (1, 2)
+    assert measured.disputed == []
 
 
 def test_weights_are_counted_by_class_the_heaviest_first():

@@ -29,9 +29,9 @@ from thaw.features.examples import Examples
 from thaw.parameters.evaluate import Evaluate
 from thaw.report import axes, charts, data, elements, health, model_card, page, provenance, quality, sets, sheets, trust
 from thaw.report.charts import IntervalRow, Plane, Point
-from thaw.report.collect import DUPLICATES
 from thaw.report.estimate import Estimate
 from thaw.report.results import Duplicates, PresetChoice, Results
+from thaw.splitting import listing
 
 NO_DUPLICATES, PRESET = Duplicates(0, None), PresetChoice("upright", None)
 EVIL = '<script>alert("1")</script>&|`*'
@@ -139,6 +139,7 @@ def results(
         }
     )
     left_out = pl.DataFrame(list(missing), tables.MISSING, orient="row")
+    alike = listing.groups(split.with_columns(alike="group", path="image_id"))
     return Results(
         source={"name": source, "license": "CC BY 4.0", "citation": f"{source} et al. 2019"},
         classes=classes,
@@ -147,9 +148,7 @@ def results(
         sheets={name: [cards[int(i)] for i in rows] for name, rows in chosen.items()},
         confused=confused(predicted, pixels),
         duplicates=duplicates,
-        health=health.describe(
-            images.with_columns(split["label"]), split, pl.DataFrame(schema=DUPLICATES), left_out, classes
-        ),
+        health=health.describe(images.with_columns(split["label"]), split, alike, left_out, classes),
         parameters={
             "model": {"backbone": "net", "licence": "Apache-2.0", "cut": None, "best_epoch": 3},
             "image": {"size": 16, "resize": "crop"},
@@ -685,20 +684,20 @@ def test_near_duplicates_are_counted_shown_and_named_where_they_were_left_out():
     assert "No group stands in two splits." in text
     assert "5 photographs were left out of training" in text and "no photograph, but for near-duplicates" in text
     assert elements.picture(jpeg(77), "The largest groups", 924) in html
-    assert "9 groups with different labels" in text and "one of the labels may be wrong" in text
+    assert "9 groups of near-duplicates with different labels" in text and "One of the labels may be wrong." in text
     across = dataclasses.replace(grouped, health=dataclasses.replace(grouped.health, across_splits=4))
     text = Page(page.render(across)).sentence()
     assert "4 photographs are of groups in several splits" in text and "No group stands" not in text
 
 
-def test_a_card_says_that_another_of_its_group_has_another_label():
+def test_a_card_says_that_a_near_duplicate_has_another_label():
     cards = [card for sheet in usual().sheets.values() for card in sheet]
     disputed = [(cards[0].image_id, "another")]
     named = dataclasses.replace(usual(), health=dataclasses.replace(usual().health, disputed=disputed))
     times = sum(card.image_id == cards[0].image_id for card in cards)
     assert times < len(cards)
-    assert sheets.write_sheets(named).count("another of its group has another label") == times
-    assert "another of its group has another label" not in usual_page()
+    assert sheets.write_sheets(named).count("a near-duplicate has another label") == times
+    assert "a near-duplicate has another label" not in usual_page()
 
 
 def test_photographs_that_are_smaller_than_the_views_are_said_to_be_enlarged():

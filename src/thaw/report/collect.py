@@ -18,7 +18,8 @@ from thaw.parameters.evaluate import Evaluate
 from thaw.report import health, provenance
 from thaw.report.results import Duplicates, PresetChoice, Results, RunFacts
 
-DUPLICATES = dict.fromkeys(("group", "image_id", "path", "split", "action"), pl.String)  # the columns of duplicates.csv
+# The columns of duplicates.csv
+DUPLICATES = dict.fromkeys(("group", "image_id", "path", "split", "action", "alike"), pl.String)
 
 
 @dataclass(frozen=True)

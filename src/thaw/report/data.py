@@ -91,9 +91,9 @@ def _duplicates(results: RunFacts) -> Markup:
             for ids in shown
         )
         listing = Markup('<ul class="columns">{}</ul>').format(Markup().join(items))
-        rest = elements.rest(len(health.disputed), len(shown), "groups", "split.csv")
-        caption = f"{elements.plural(len(health.disputed), 'group')} with different labels"
-        doubt = elements.paragraph("Of near-duplicates, one of the labels may be wrong.", "soft")
+        rest = elements.rest(len(health.disputed), len(shown), "groups", "duplicates.csv")
+        caption = f"{elements.plural(len(health.disputed), 'group')} of near-duplicates with different labels"
+        doubt = elements.paragraph("One of the labels may be wrong.", "soft")
         parts.append(elements.figure(caption, listing + rest + doubt))
     return Markup("\n").join(parts)
 
