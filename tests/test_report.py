@@ -263,6 +263,7 @@ END = End(measured=0.8, predicted=0.812, low=0.7, high=0.9)
     ("forecast", "expected"),
     [
         (Forecast("few"), "cannot be said: there are too few to draw parts of four sizes"),
+        (Forecast("many"), "cannot be said: of so many classes, parts of four sizes cannot be drawn. The smallest has"),
         (Forecast("flat", END), "cannot be said: between the sizes, the accuracy does not rise by more than chance"),
         (Forecast("missed", END), "the largest should get 70.0\u202f% to 90.0\u202f% right, and it gets 80.0\u202f%"),
         (Forecast(None, END, FOUND), "For one point more it takes about 200 photographs in all (160 to 270)."),

@@ -102,6 +102,11 @@ def _more_photographs(results: Results) -> str:
     unknown = "How many more photographs bring a point cannot be said:"
     if forecast.reason == "few":
         return f"{unknown} there are too few to draw parts of four sizes from them."
+    if forecast.reason == "many":
+        return (
+            f"{unknown} of so many classes, parts of four sizes cannot be drawn. The smallest has a photograph of each "
+            "class, and larger ones than the largest would take minutes."
+        )
     end = forecast.end
     if forecast.reason == "missed":
         return (
