@@ -63,6 +63,21 @@ def test_weights_that_differ_by_rounding_are_one():
     assert described(weights=(1 / 3, 0.33333, 1.0, 1.0)).weights == [("1", [1, 1]), ("0.333", [1, 1])]
 
 
+def test_small_weights_are_not_0_and_large_ones_stay_apart():
+    assert [name for name, _ in described(weights=(0.0002, 0.0004, 0.0, 1e-9)).weights] == [
+        "0.0004",
+        "0.0002",
+        "1e-09",
+        "0",
+    ]
+    assert [name for name, _ in described(weights=(1001.0, 1002.0, 2500.5, 2e6)).weights] == [
+        "2,000,000",
+        "2,500.5",
+        "1,002",
+        "1,001",
+    ]
+
+
 def test_of_many_weights_tenths_are_counted(monkeypatch):
     monkeypatch.setattr(health, "MAX_WEIGHTS", 1)
     measured = described(weights=(0.0, 1.0, 0.5, 0.55)).weights
@@ -78,6 +93,7 @@ def test_of_many_weights_tenths_are_counted(monkeypatch):
 def test_the_heaviest_weights_are_counted_whatever_their_tenths_round_to(monkeypatch):
     monkeypatch.setattr(health, "MAX_WEIGHTS", 1)  # 10 * 0.235 / 10 is less than 0.235
     assert described(weights=(0.235, 0.235, 0.1, 0.01)).weights[0] == ("0.211–0.235", [1, 1])
+    assert described(weights=(1001.0, 2000.0, 3.0, 4.0)).weights[0] == ("1,800–2,000", [0, 1])
 
 
 def test_reasons_of_what_was_left_out_are_counted():

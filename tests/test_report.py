@@ -676,6 +676,12 @@ def test_slices_that_are_too_small_are_counted_and_not_shown():
     assert "4 slices of fewer than 10 photographs are left out" in Page(page.render(small)).sentence()
 
 
+def test_without_slices_the_report_does_not_say_that_the_photographs_are_alike():
+    measured = dataclasses.replace(usual().measured, slices={"head": [], "fine_tuned": []}, small_slices=0)
+    said = trust.write_slices(dataclasses.replace(usual(), measured=measured))
+    assert "Neither a column that the source gives nor the size has two values of 10 tested photographs or more" in said
+
+
 def test_near_duplicates_are_counted_shown_and_named_where_they_were_left_out():
     assert "#duplicates" not in usual_page()
     grouped = results(groups=3, duplicates=Duplicates(5, jpeg(77)))
@@ -683,12 +689,49 @@ def test_near_duplicates_are_counted_shown_and_named_where_they_were_left_out():
     text = Page(html).sentence()
     assert "18 photographs share a group with another" in text and "9 groups, the largest of 2" in text
     assert "No group stands in two splits." in text
-    assert "5 photographs were left out of training" in text and "no photograph, but for near-duplicates" in text
+    assert (
+        "5 photographs were left out of training" in text
+        and "no photograph, but for those of groups that are held out" in text
+    )
     assert elements.picture(jpeg(77), "The largest groups", 924) in html
     assert "9 groups of near-duplicates with different labels" in text and "One of the labels may be wrong." in text
     across = dataclasses.replace(grouped, health=dataclasses.replace(grouped.health, across_splits=4))
     text = Page(page.render(across)).sentence()
     assert "4 photographs are of groups in several splits" in text and "No group stands" not in text
+
+
+def test_the_card_calls_no_group_of_ones_own_near_duplicates():
+    card = model_card.write(results(groups=3, duplicates=Duplicates(5, None)))
+    assert "share a group with another: they are near-duplicates, or the source names the group; no group is" in card
+    assert "5 photographs of groups that are held out were left out of training." in card
+
+
+@pytest.mark.parametrize(("looked_for", "expected"), [(True, "none were found"), (False, "none were looked for")])
+def test_without_near_duplicates_the_report_says_whether_they_were_looked_for(looked_for, expected):
+    alone = dataclasses.replace(usual(), duplicates=Duplicates(0, None, looked_for))
+    assert f"Near-duplicates{expected}" in Page(page.render(alone)).sentence().replace(
+        "Near-duplicates ", "Near-duplicates"
+    )
+
+
+def test_an_extended_model_is_not_called_fine_tuned():
+    metrics = usual().measured.metrics | {"extension": {"test": {"agreement": None, "accuracy_after": None}}}
+    extended = dataclasses.replace(usual(), measured=dataclasses.replace(usual().measured, metrics=metrics))
+    said = Page(quality.write_summary(extended)).sentence()
+    assert "the extended model gets" in said and "Nothing was fine-tuned" in said
+
+
+def test_the_majority_is_that_of_the_weights_where_labels_have_some():
+    assert "The majority is the class of the largest weight in training." in usual_page()
+    assert "The majority is the most frequent class in training." in page.render(results())
+
+
+def test_a_threshold_that_was_set_is_not_said_to_be_chosen():
+    assert "lies above 0.500.\n" in model_card.write(usual()) and "Aim on" not in usual_page()
+    assert "lies above the threshold, a number that was set." in usual_page()
+    aimed = results(settings=SETTINGS.model_copy(update={"threshold": "best_f1"}))
+    assert "(aim: best\\_f1; chosen on validation)." in model_card.write(aimed)
+    assert "Aim on validation: <code>best_f1</code>" in page.render(aimed)
 
 
 def test_a_card_says_that_a_near_duplicate_has_another_label():
@@ -860,7 +903,11 @@ def test_too_few_photographs_for_sets_and_sets_that_break_their_promise_are_said
         measured = dataclasses.replace(run.measured, sets={"fine_tuned": changed})
         return Page(sets.write_sets(dataclasses.replace(run, measured=measured))).sentence()
 
-    assert "less than promised" in said_of(coverage=0.5, coverage_low=0.4, coverage_high=0.6)
+    low = {"coverage": 0.5, "coverage_low": 0.4, "coverage_high": 0.6}
+    assert "less than promised: these photographs are harder" in said_of(**low)
+    folds = {"folds": {"count": 5, "kept": "fine_tuned"}}
+    run = dataclasses.replace(run, measured=dataclasses.replace(run.measured, metrics=run.measured.metrics | folds))
+    assert "less than promised: the folds differ from one another." in said_of(**low)
     assert "less than promised" not in said_of()
     assert "No photograph was held out to measure it." in said_of(**dict.fromkeys(made.scores[0.95]))
     extended = dataclasses.replace(run.measured, metrics=run.measured.metrics | {"extension": {"test": {}}})

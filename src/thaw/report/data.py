@@ -169,9 +169,14 @@ def _properties(results: RunFacts) -> Iterator[tuple[str, str]]:
         sides = f"shorter side {low:,} to {high:,} pixels, median {median:,}"
         yield "Sizes", f"{sides}; the commonest: {sizes}{more}{enlarged}"
     if not health.groups and not results.duplicates.left_out:
-        yield "Near-duplicates", "none were found, or none were looked for"
+        yield "Near-duplicates", "none were found" if results.duplicates.looked_for else "none were looked for"
     if not health.missing:
-        yield "Left out", "no photograph, but for near-duplicates" if results.duplicates.left_out else "no photograph"
+        yield (
+            "Left out",
+            "no photograph, but for those of groups that are held out"
+            if results.duplicates.left_out
+            else "no photograph",
+        )
     if not results.weighted:
         yield "Weights", "every label counts the same"
 

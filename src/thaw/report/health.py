@@ -109,15 +109,20 @@ def _weight_counts(split: pl.DataFrame, classes: Sequence[str]) -> list[tuple[st
 
     A tenth includes its upper end.
     """
-    split = split.with_columns(pl.col("weight").round(3))  # 1/3 of one source is not always that of another
+    weight = pl.col("weight")  # rounded, since 1/3 of one source is not always that of another
+    split = split.with_columns(pl.when(weight < 0.1).then(weight.round_sig_figs(3)).otherwise(weight.round(3)))
     if split["weight"].n_unique() <= MAX_WEIGHTS:
         weights = split["weight"].unique().sort(descending=True)
-        return [(f"{weight:.3g}", _class_counts(split.filter(weight=weight), classes)) for weight in weights]
+        return [(f"{weight:,.15g}", _class_counts(split.filter(weight=weight), classes)) for weight in weights]
     maximum = split["weight"].max()
     edges = [maximum, *(maximum * i / 10 for i in range(9, -1, -1))]
     rows = []
     for high, low in pairwise(edges):
         above = pl.col("weight") >= low if low == 0 else pl.col("weight") > low
         tenth = split.filter((pl.col("weight") <= high) & above)
-        rows.append((f"{low:.3g}–{high:.3g}", _class_counts(tenth, classes)))
+        rows.append((f"{_end(low)}–{_end(high)}", _class_counts(tenth, classes)))
     return rows
+
+
+def _end(weight: float) -> str:
+    return f"{weight:.3g}" if weight < 100 else f"{weight:,.0f}"
