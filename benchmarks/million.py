@@ -217,7 +217,13 @@ def split(this: Run) -> None:
     with this.timed("groups"):
         groups = duplicates.connected(ids, alike)
         duplicates.oversized_groups(alike)
-    columns = {"group": pl.Series(groups), "own_group": pl.lit(""), "subset": pl.lit(""), "is_added": pl.lit(False)}
+    columns = {
+        "group": pl.Series(groups),
+        "alike": pl.Series(alike),
+        "own_group": pl.lit(""),
+        "subset": pl.lit(""),
+        "is_added": pl.lit(False),
+    }
     table = images.with_columns(**columns, stratum=pl.col("label"))
     with this.timed("split"):
         folds.choose(table, settings)

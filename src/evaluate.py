@@ -82,11 +82,12 @@ def main() -> None:
     files = replace(FILES, dataset=replace(DATASET, cache=of_environment()))
     trained = models.load(files, settings.test_time_flips)
     outputs = trained.output_probabilities()
+    shown = replace(SHOWN, looked_for_duplicates=parameters.split.group_duplicates)
     if parameters.task == MULTI:
-        evaluate_several_labels(trained, outputs, settings, hashing.result)
+        evaluate_several_labels(trained, outputs, settings, hashing.result, shown)
     else:
         fit = HeadFit(parameters.head.class_weight, parameters.head.strengths)
-        evaluate_one_label(trained, outputs, settings, fit, hashing.result)
+        evaluate_one_label(trained, outputs, settings, fit, hashing.result, shown)
 
 
 def evaluate_one_label(
@@ -95,6 +96,7 @@ def evaluate_one_label(
     settings: Evaluate,
     fit: HeadFit,
     hashes: Callable[[], dict[str, str]],
+    files: collect.ReportFiles,
 ) -> None:
     """Measure models of one label a photograph, and write all outputs of the stage.
 
@@ -104,6 +106,7 @@ def evaluate_one_label(
         settings: the section `evaluate`.
         fit: how the head was trained.
         hashes: returns path → MD5 of what was read.
+        files: what the report shows beside.
     """
     head = trained.head
     settings.check_classes(head.classes)
@@ -135,7 +138,7 @@ def evaluate_one_label(
         sheets=review.make_sheets(trained, predicted, outputs[trained.kept], settings.shown),
         confused=review.confused_pairs(trained, predicted, quality.MAX_CONFUSIONS_LISTED),
     )
-    results = collect.collect(trained, measured, shown, settings, hashes=hashes(), files=SHOWN)
+    results = collect.collect(trained, measured, shown, settings, hashes=hashes(), files=files)
     write_json(PROVENANCE, results.computed_with)
     write_text(MODEL_CARD, model_card.write(results))
     write_text(REPORT, page.render(results))
@@ -154,6 +157,7 @@ def evaluate_several_labels(
     outputs: "dict[str, np.ndarray]",
     settings: Evaluate,
     hashes: Callable[[], dict[str, str]],
+    files: collect.ReportFiles,
 ) -> None:
     """Measure models of several labels a photograph, and write all outputs of the stage.
 
@@ -162,6 +166,7 @@ def evaluate_several_labels(
         outputs: model → (n, k), what they return for each photograph.
         settings: the section `evaluate`.
         hashes: returns path → MD5 of what was read.
+        files: what the report shows beside.
     """
     predicted = multi_label_predictions.predict(trained, outputs, settings.seed)
     measured = multi_label.measure_models(predicted, trained.features, trained.images, settings)
@@ -181,7 +186,7 @@ def evaluate_several_labels(
         },
     )
     sheets = multi_label_review.make_sheets(trained, predicted, measured, settings.shown)
-    results = multi_label_results.collect(trained, measured, sheets, settings, hashes=read, files=SHOWN)
+    results = multi_label_results.collect(trained, measured, sheets, settings, hashes=read, files=files)
     write_json(PROVENANCE, results.computed_with)
     write_text(MODEL_CARD, multi_label_card.write(results))
     write_text(REPORT, multi_label_page.render(results))

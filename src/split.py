@@ -64,6 +64,7 @@ def main() -> None:
         print(f"split: warning: {warning}")
     table = table.with_columns(
         group=pl.Series(duplicates.connected(image_ids, alike, *own)),
+        alike=pl.Series(alike),
         own_group=own[0] if own else pl.lit(""),
         subset=subset,
         is_added=pl.col("source") == ADDED,

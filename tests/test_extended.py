@@ -5,6 +5,7 @@ import pytest
 
 from thaw.core.errors import ThawError
 from thaw.evaluation.extension import extension_scores
+from thaw.evaluation.metrics import wilson
 from thaw.features.linear_probe import Samples
 from thaw.heads import extended, registry
 from thaw.heads.extended import NEGATIVE_WEIGHT, ExtendedHead, fit_path
@@ -167,15 +168,22 @@ def test_scores_count_agreement_and_new_answers(head):
     labels = np.array([1, 1, 1, 1, 0, 0])
     before = np.eye(3)[[0, 1, 2, 0, 2, 2]]
     after = np.eye(4)[[0, 1, 2, 3, 3, 2]]  # of four without an alpaca one is lost, of two alpacas one is found
-    scores = extension_scores(head, after, before, labels)
+    scores = extension_scores(head, after, before, labels, np.arange(6))
     assert scores["agreement"] == 0.75
     assert scores["agreement_low"] < 0.75 < scores["agreement_high"]
     assert (scores["accuracy_before"], scores["accuracy_after"]) == (0, 0.5)
     assert (scores["without_new"], scores["with_new"]) == (4, 2)
 
 
+def test_the_intervals_of_scores_count_a_group_as_one_image(head):
+    labels, after, before = np.array([1, 1, 1, 1, 0, 0]), np.eye(4)[[0, 1, 2, 3, 3, 2]], np.eye(3)[[0, 1, 2, 0, 2, 2]]
+    scores = extension_scores(head, after, before, labels, np.array(["a", "a", "b", "b", "c", "c"]))
+    assert (scores["agreement_low"], scores["agreement_high"]) == pytest.approx(wilson(0.75 * 2, 2))
+    assert (scores["accuracy_after_low"], scores["accuracy_after_high"]) == pytest.approx(wilson(0.5, 1))
+
+
 def test_scores_of_nothing_are_none(head):
-    scores = extension_scores(head, np.eye(4)[[0]], np.eye(3)[[0]], np.array([1]))
+    scores = extension_scores(head, np.eye(4)[[0]], np.eye(3)[[0]], np.array([1]), np.array(["a"]))
     assert scores["accuracy_after"] is scores["accuracy_after_low"] is None
 
 

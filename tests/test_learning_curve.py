@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from thaw.evaluation import learning_curve
+from thaw.evaluation.forecast import Forecast
 from thaw.evaluation.learning_curve import HeadFit, measure_learning_curve
 from thaw.features.examples import Examples, training_weights, weighted_scores
 from thaw.features.linear_probe import Samples, fit_path
@@ -132,7 +133,24 @@ def test_an_empty_test_split_has_no_curve():
 
 def test_a_handful_of_images_has_a_curve():
     rows = curve(*draw_images(train=6))
-    assert [row["draws"] for row in rows] == [5, 5, 5, 5, 1] and rows[-1]["images"] == 6
+    assert [row["draws"] for row in rows] == [5, 5, 1] and rows[-1]["images"] == 6
+
+
+def test_a_size_that_is_no_larger_than_another_is_left_out():
+    rows = curve(*draw_images(train=36))
+    sizes = [row["images"] for row in rows]
+    assert len(rows) == 4 and sizes == sorted(set(sizes)) and rows[-1]["draws"] == 1
+
+
+def test_where_classes_leave_too_few_sizes_the_reason_is_not_that_images_are_few(monkeypatch):
+    def reason(images):
+        return measure_learning_curve(*images, CLASSES, HeadFit(None, CS), 0).forecast.reason
+
+    assert reason(draw_images(train=6)) == "few"
+    monkeypatch.setattr(learning_curve, "MAX_FITTED", 3 * 12)
+    assert reason(draw_images(train=300)) == "many"
+    monkeypatch.setattr(learning_curve, "MAX_FITTED", 8)
+    assert reason(draw_images()) == "many"
 
 
 def test_no_part_is_larger_than_what_is_quickly_fitted(monkeypatch):
@@ -160,7 +178,7 @@ def in_folds(examples, count):
 def test_with_folds_each_image_is_tested_at_each_size(monkeypatch):
     features, examples = draw_images()
     examples, sizes = in_folds(examples, 5), []
-    monkeypatch.setattr(learning_curve.forecast, "extrapolate", lambda parts, available: sizes.extend(parts))
+    monkeypatch.setattr(learning_curve.forecast, "extrapolate", lambda parts, _: sizes.extend(parts) or Forecast(None))
     rows = curve(features, examples)
     assert [row["draws"] for row in rows] == [5, 5, 5, 5, 1]
     assert rows[-1]["images"] == round(0.6 * len(examples))

@@ -146,10 +146,10 @@ def drawn():
 def test_bootstrap_intervals_equal_drawing_groups_one_by_one(min_sorted, drawn, monkeypatch):
     monkeypatch.setattr(resampling, "MIN_SORTED_IMAGES", min_sorted)
     arguments, draws = drawn
-    got = measure(*arguments, resamples=4000)
+    resampled = resampling.resample(scored(*arguments), 10, Resampling(4000, seed=0))
     for name in draws[0]:
         low, high = np.quantile([draw[name] for draw in draws], [0.025, 0.975])
-        found = got[f"{name}_weighted_low"], got[f"{name}_weighted_high"]
+        _, *found = resampling.interval(resampled[f"{name}_weighted"])
         # of 150 draws, the ends scatter by 8 % of the interval's width
         assert found == pytest.approx((low, high), abs=0.25 * (high - low)), name
 
@@ -296,6 +296,92 @@ def test_the_interval_of_the_accuracy_covers_the_truth_where_images_are_copied()
         got = measure(probabilities, np.ones(len(groups), int), groups=groups, resamples=1)
         covered += got["accuracy_low"] <= 0.85 <= got["accuracy_high"]
     assert covered / 500 == pytest.approx(0.95, abs=0.03)
+
+
+def drawn_weights(count, light, shares, generator):
+    """Return weights, 30 % of them 1, and which images are right: of the heavy and of the light ones these shares."""
+    heavy = generator.random(count) < 0.3
+    return np.where(heavy, 1, light), generator.random(count) < np.where(heavy, *shares)
+
+
+def measure_hits(hits, weights, groups=None, resamples=200):
+    return measure(np.stack([~hits, hits], axis=1).astype(float), np.ones(len(hits), int), weights, groups,
+                   resamples=resamples)  # fmt: skip
+
+
+@pytest.mark.parametrize("shares", [(0.9, 0.9), (0.95, 0.7), (0.8, 0.95)])
+def test_the_interval_of_the_weighted_accuracy_covers_the_truth_where_few_images_weigh_much(shares):
+    """In 200 splits. A bootstrap covers 82 to 92 % of them."""
+    generator, covered = np.random.default_rng(0), 0
+    truth = np.average(shares, weights=(0.3, 0.7 * 0.1))
+    for _ in range(200):
+        weights, hits = drawn_weights(40, 0.1, shares, generator)
+        got = measure_hits(hits, weights, resamples=60)
+        covered += got["accuracy_weighted_low"] <= truth <= got["accuracy_weighted_high"]
+    assert covered / 200 > 0.92
+
+
+def test_where_no_heavy_image_is_wrong_the_weighted_accuracy_has_wilsons_interval_of_few_images():
+    weights, hits = np.repeat([1, 0.1], [20, 30]), np.arange(50) < 44
+    got = measure_hits(hits, weights)
+    effective = 23**2 / 20.3
+    expected = metrics.wilson(22.4 / 23 * effective, effective)
+    assert (got["accuracy_weighted_low"], got["accuracy_weighted_high"]) == pytest.approx(expected, **EXACT)
+    twice = measure_hits(hits.repeat(2), weights.repeat(2), groups=np.arange(50).repeat(2))
+    assert twice["accuracy_weighted_low"] == pytest.approx(expected[0], **EXACT)
+    extreme = measure_hits(np.arange(10) > 0, 10.0 ** np.arange(-4, 6))
+    assert extreme["accuracy_weighted_low"] < 0.5 and extreme["accuracy_weighted_high"] > 0.999
+
+
+def test_where_heavy_images_are_wrong_more_often_fewer_images_tell_the_weighted_accuracy():
+    weights = np.repeat([1, 0.1], [20, 100])
+    light_are_wrong, heavy_are_wrong = (
+        metrics.effective_images(scored(np.eye(2)[is_right.astype(int)], np.ones(120, int), weights))
+        for is_right in (np.arange(120) < 40, np.arange(120) >= 8)
+    )
+    assert light_are_wrong == pytest.approx(30**2 / 21, **EXACT)
+    right, wrong = 22 / 30, 8 / 30
+    variance = (8 * right**2 + 12 * wrong**2 + 100 * (0.1 * wrong) ** 2) / 30**2
+    assert heavy_are_wrong == pytest.approx(right * wrong / variance, **EXACT)
+    assert heavy_are_wrong < light_are_wrong
+
+
+def test_of_many_images_the_weighted_accuracy_keeps_the_interval_of_the_bootstrap():
+    weights, hits = drawn_weights(650, 1 / 3, (0.92, 0.7), np.random.default_rng(0))
+    got = measure_hits(hits, weights)
+    images = scored(np.stack([~hits, hits], axis=1).astype(float), np.ones(650, int), weights)
+    ends = resampling.interval(resampling.resample(images, 10, Resampling(200, 0))["accuracy_weighted"])[1:]
+    assert (got["accuracy_weighted_low"], got["accuracy_weighted_high"]) == ends
+
+
+def test_labels_without_weight_leave_the_others_wilsons_interval():
+    probabilities, labels = example()
+    got = measure(probabilities, labels, np.repeat([0.0, 1.0], [50, 250]))
+    alone = measure(probabilities[50:], labels[50:])
+    assert [got[f"accuracy_weighted_{end}"] for end in ("low", "high")] == [
+        alone["accuracy_low"],
+        alone["accuracy_high"],
+    ]
+
+
+@pytest.mark.parametrize(("classes", "each", "skill"), [(300, 4, 2.5), (100, 5, 2.0), (5, 8, 2.0), (10, 20, 3.0)])
+def test_the_intervals_of_macro_f1_and_pr_auc_hold_the_measured_value_with_many_classes(classes, each, skill):
+    generator = np.random.default_rng(0)
+    labels = np.arange(classes).repeat(each)
+    odds = np.exp(2 * (generator.normal(size=(len(labels), classes)) + skill * np.eye(classes)[labels]))
+    got = measure(odds / odds.sum(axis=1, keepdims=True), labels, resamples=200)
+    for name in ("macro_f1", "pr_auc", "balanced_accuracy", "roc_auc"):
+        assert 0 <= got[f"{name}_low"] < got[name] < got[f"{name}_high"] <= 1, name
+
+
+def test_shifted_resamples_lie_around_the_value_and_around_what_it_is_without_its_bias():
+    values = np.append(0.5, 0.6 + np.linspace(-0.1, 0.1, 201))
+    value, low, high = resampling.shifted_interval(values)
+    assert (value, low, high) == (0.5, pytest.approx(0.4 - 0.095), pytest.approx(0.5 + 0.095))
+    assert resampling.shifted_interval(1 - values)[1:] == (pytest.approx(0.5 - 0.095), pytest.approx(0.6 + 0.095))
+    assert resampling.shifted_interval(np.array([0.5, 0.5, 0.5])) == (0.5, None, None)
+    assert resampling.shifted_interval(np.array([np.nan, 0.5, 0.6])) == (None, None, None)
+    assert resampling.shifted_interval(np.append(0.02, np.linspace(0.05, 0.1, 50)))[1] == 0
 
 
 def test_recall_and_precision_of_a_class_have_wilsons_interval_of_its_groups():

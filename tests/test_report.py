@@ -29,9 +29,9 @@ from thaw.features.examples import Examples
 from thaw.parameters.evaluate import Evaluate
 from thaw.report import axes, charts, data, elements, health, model_card, page, provenance, quality, sets, sheets, trust
 from thaw.report.charts import IntervalRow, Plane, Point
-from thaw.report.collect import DUPLICATES
 from thaw.report.estimate import Estimate
 from thaw.report.results import Duplicates, PresetChoice, Results
+from thaw.splitting import listing
 
 NO_DUPLICATES, PRESET = Duplicates(0, None), PresetChoice("upright", None)
 EVIL = '<script>alert("1")</script>&|`*'
@@ -139,6 +139,7 @@ def results(
         }
     )
     left_out = pl.DataFrame(list(missing), tables.MISSING, orient="row")
+    alike = listing.groups(split.with_columns(alike="group", path="image_id"))
     return Results(
         source={"name": source, "license": "CC BY 4.0", "citation": f"{source} et al. 2019"},
         classes=classes,
@@ -147,9 +148,7 @@ def results(
         sheets={name: [cards[int(i)] for i in rows] for name, rows in chosen.items()},
         confused=confused(predicted, pixels),
         duplicates=duplicates,
-        health=health.describe(
-            images.with_columns(split["label"]), split, pl.DataFrame(schema=DUPLICATES), left_out, classes
-        ),
+        health=health.describe(images.with_columns(split["label"]), split, alike, left_out, classes),
         parameters={
             "model": {"backbone": "net", "licence": "Apache-2.0", "cut": None, "best_epoch": 3},
             "image": {"size": 16, "resize": "crop"},
@@ -264,6 +263,7 @@ END = End(measured=0.8, predicted=0.812, low=0.7, high=0.9)
     ("forecast", "expected"),
     [
         (Forecast("few"), "cannot be said: there are too few to draw parts of four sizes"),
+        (Forecast("many"), "cannot be said: of so many classes, parts of four sizes cannot be drawn. The smallest has"),
         (Forecast("flat", END), "cannot be said: between the sizes, the accuracy does not rise by more than chance"),
         (Forecast("missed", END), "the largest should get 70.0\u202f% to 90.0\u202f% right, and it gets 80.0\u202f%"),
         (Forecast(None, END, FOUND), "For one point more it takes about 200 photographs in all (160 to 270)."),
@@ -676,6 +676,12 @@ def test_slices_that_are_too_small_are_counted_and_not_shown():
     assert "4 slices of fewer than 10 photographs are left out" in Page(page.render(small)).sentence()
 
 
+def test_without_slices_the_report_does_not_say_that_the_photographs_are_alike():
+    measured = dataclasses.replace(usual().measured, slices={"head": [], "fine_tuned": []}, small_slices=0)
+    said = trust.write_slices(dataclasses.replace(usual(), measured=measured))
+    assert "Neither a column that the source gives nor the size has two values of 10 tested photographs or more" in said
+
+
 def test_near_duplicates_are_counted_shown_and_named_where_they_were_left_out():
     assert "#duplicates" not in usual_page()
     grouped = results(groups=3, duplicates=Duplicates(5, jpeg(77)))
@@ -683,22 +689,59 @@ def test_near_duplicates_are_counted_shown_and_named_where_they_were_left_out():
     text = Page(html).sentence()
     assert "18 photographs share a group with another" in text and "9 groups, the largest of 2" in text
     assert "No group stands in two splits." in text
-    assert "5 photographs were left out of training" in text and "no photograph, but for near-duplicates" in text
+    assert (
+        "5 photographs were left out of training" in text
+        and "no photograph, but for those of groups that are held out" in text
+    )
     assert elements.picture(jpeg(77), "The largest groups", 924) in html
-    assert "9 groups with different labels" in text and "one of the labels may be wrong" in text
+    assert "9 groups of near-duplicates with different labels" in text and "One of the labels may be wrong." in text
     across = dataclasses.replace(grouped, health=dataclasses.replace(grouped.health, across_splits=4))
     text = Page(page.render(across)).sentence()
     assert "4 photographs are of groups in several splits" in text and "No group stands" not in text
 
 
-def test_a_card_says_that_another_of_its_group_has_another_label():
+def test_the_card_calls_no_group_of_ones_own_near_duplicates():
+    card = model_card.write(results(groups=3, duplicates=Duplicates(5, None)))
+    assert "share a group with another: they are near-duplicates, or the source names the group; no group is" in card
+    assert "5 photographs of groups that are held out were left out of training." in card
+
+
+@pytest.mark.parametrize(("looked_for", "expected"), [(True, "none were found"), (False, "none were looked for")])
+def test_without_near_duplicates_the_report_says_whether_they_were_looked_for(looked_for, expected):
+    alone = dataclasses.replace(usual(), duplicates=Duplicates(0, None, looked_for))
+    assert f"Near-duplicates{expected}" in Page(page.render(alone)).sentence().replace(
+        "Near-duplicates ", "Near-duplicates"
+    )
+
+
+def test_an_extended_model_is_not_called_fine_tuned():
+    metrics = usual().measured.metrics | {"extension": {"test": {"agreement": None, "accuracy_after": None}}}
+    extended = dataclasses.replace(usual(), measured=dataclasses.replace(usual().measured, metrics=metrics))
+    said = Page(quality.write_summary(extended)).sentence()
+    assert "the extended model gets" in said and "Nothing was fine-tuned" in said
+
+
+def test_the_majority_is_that_of_the_weights_where_labels_have_some():
+    assert "The majority is the class of the largest weight in training." in usual_page()
+    assert "The majority is the most frequent class in training." in page.render(results())
+
+
+def test_a_threshold_that_was_set_is_not_said_to_be_chosen():
+    assert "lies above 0.500.\n" in model_card.write(usual()) and "Aim on" not in usual_page()
+    assert "lies above the threshold, a number that was set." in usual_page()
+    aimed = results(settings=SETTINGS.model_copy(update={"threshold": "best_f1"}))
+    assert "(aim: best\\_f1; chosen on validation)." in model_card.write(aimed)
+    assert "Aim on validation: <code>best_f1</code>" in page.render(aimed)
+
+
+def test_a_card_says_that_a_near_duplicate_has_another_label():
     cards = [card for sheet in usual().sheets.values() for card in sheet]
     disputed = [(cards[0].image_id, "another")]
     named = dataclasses.replace(usual(), health=dataclasses.replace(usual().health, disputed=disputed))
     times = sum(card.image_id == cards[0].image_id for card in cards)
     assert times < len(cards)
-    assert sheets.write_sheets(named).count("another of its group has another label") == times
-    assert "another of its group has another label" not in usual_page()
+    assert sheets.write_sheets(named).count("a near-duplicate has another label") == times
+    assert "a near-duplicate has another label" not in usual_page()
 
 
 def test_photographs_that_are_smaller_than_the_views_are_said_to_be_enlarged():
@@ -860,7 +903,11 @@ def test_too_few_photographs_for_sets_and_sets_that_break_their_promise_are_said
         measured = dataclasses.replace(run.measured, sets={"fine_tuned": changed})
         return Page(sets.write_sets(dataclasses.replace(run, measured=measured))).sentence()
 
-    assert "less than promised" in said_of(coverage=0.5, coverage_low=0.4, coverage_high=0.6)
+    low = {"coverage": 0.5, "coverage_low": 0.4, "coverage_high": 0.6}
+    assert "less than promised: these photographs are harder" in said_of(**low)
+    folds = {"folds": {"count": 5, "kept": "fine_tuned"}}
+    run = dataclasses.replace(run, measured=dataclasses.replace(run.measured, metrics=run.measured.metrics | folds))
+    assert "less than promised: the folds differ from one another." in said_of(**low)
     assert "less than promised" not in said_of()
     assert "No photograph was held out to measure it." in said_of(**dict.fromkeys(made.scores[0.95]))
     extended = dataclasses.replace(run.measured, metrics=run.measured.metrics | {"extension": {"test": {}}})

@@ -168,6 +168,8 @@ def test_missing_numbers_are_a_slice_beside_the_quarters():
     rows = measure(images(100, year=numbers), *model(np.arange(100) % 3 > 0))
     assert {row["value"]: row["count"] for row in rows}["missing"] == 20
     assert sum(row["count"] for row in rows) == 100 and len(rows) == 5
+    words = ["NA" if i % 10 == 0 else number or "nan" for i, number in enumerate(numbers)]
+    assert measure(images(100, year=words), *model(np.arange(100) % 3 > 0)) == rows
 
 
 def test_images_of_one_size_have_no_slices_by_size():

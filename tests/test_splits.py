@@ -366,7 +366,8 @@ def test_the_twin_of_a_test_photograph_is_left_out_listed_and_said(run_stage, ca
     assert table.filter(meta_subset="test").select("split").unique().to_series().to_list() == ["test"]
     assert len(table) == 32 and (table["split"] == "test").sum() == 9
     listed = pl.read_csv("data/duplicates.csv")
-    assert listed.columns == ["group", "image_id", "path", "split", "action"]
+    assert listed.columns == ["group", "image_id", "path", "split", "action", "alike"]
+    assert listed["alike"].equals(listed["group"])
     assert set(listed.select("split", "action").rows()) == {("test", "kept"), (None, "left out")}
     assert listed["group"].n_unique() == 1 and Path("data/raw", listed["path"][0]).exists()
     assert "; left out of training: 1, near-duplicates of" in capsys.readouterr().out
@@ -390,7 +391,8 @@ def test_photographs_of_one_group_of_the_source_are_never_divided(run_stage):
         table = run_stage(group_duplicates=group_duplicates, keep_subsets=False)
         grouped = table.filter(pl.col("image_id").is_in(image_ids[:8]))
         assert grouped["split"].n_unique() == grouped["group"].n_unique() == 1
-    assert len(pl.read_csv("data/duplicates.csv")) == 8
+    listed = pl.read_csv("data/duplicates.csv")
+    assert len(listed) == listed["alike"].n_unique() == 8 and listed["group"].n_unique() == 1
 
 
 def test_without_near_duplicates_the_list_is_empty_and_the_sheet_blank(run_stage):

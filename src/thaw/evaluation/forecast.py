@@ -72,11 +72,12 @@ class End:
 class Forecast:
     """What a curve says of more images.
 
-    `reason` is why it cannot be carried on: there are too `few` sizes, its own end was `missed` by the other sizes, or
-    it is `flat`. Then nothing is needed, and nothing ahead.
+    `reason` is why it cannot be carried on: the images are too `few` for as many sizes as it takes, the classes are too
+    `many` for that, its own end was `missed` by the other sizes, or it is `flat`. Then nothing is needed, and nothing
+    ahead.
     """
 
-    reason: Literal["few", "missed", "flat"] | None
+    reason: Literal["few", "many", "missed", "flat"] | None
     end: End | None = None  # None where there are too few sizes
     needed: dict[int, Needed | None] | None = None  # points more → images; None: the interval is too wide
     ahead: Sequence[Row] = ()  # `images`, `accuracy`, `accuracy_low`, `accuracy_high`

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,9 +42,10 @@ def measure_learning_curve(
     """Train the head on the plain features of larger and larger parts of the training split.
 
     Each size is twice the one before. The last is all images, or as many as MAX_FITTED allows. At each size, DRAWS
-    parts are drawn, of whole groups: each has the same share of every class, and at least an image of it. C is chosen
-    on validation. Images of weight 0 teach nothing and are left out. With folds, the draws are of DRAWS rounds in turn,
-    each as often, and measured on the test split of their round.
+    parts are drawn, of whole groups: each has the same share of every class, and at least an image of it. So of many
+    classes with few images, small sizes may be the same, and are left out but for one. C is chosen on validation.
+    Images of weight 0 teach nothing and are left out. With folds, the draws are of DRAWS rounds in turn, each as often,
+    and measured on the test split of their round.
 
     Args:
         features: (rows, channels), as the extraction wrote them.
@@ -66,25 +67,38 @@ def measure_learning_curve(
     draws = len(rounds) * math.ceil(DRAWS / len(rounds))
     available = float(np.mean([len(part.train) for part in rounds]))
     largest = min(1.0, MAX_FITTED / len(classes) / available)
-    if not all(len(part.test) for part in rounds) or largest * available < len(classes):
+    if not all(len(part.test) for part in rounds):
         return LearningCurve([], Forecast("few"))
+    if largest * available < len(classes):
+        return LearningCurve([], Forecast("many"))
+    drawn: dict[int, list[NDArray[np.int64]]] = {}
+    for size in reversed(range(SIZES)):
+        share = largest / 2 ** (SIZES - 1 - size)
+        positions = [
+            _draw(rounds[draw % len(rounds)].train, share, np.random.default_rng([seed, size, draw]))
+            for draw in range(draws if share < 1 else len(rounds))
+        ]
+        if _mean_size(positions) < min(map(_mean_size, drawn.values()), default=math.inf):
+            drawn[size] = positions
     rows: list[Row] = []
     parts: list[list[Part]] = []
-    for size in progress.track(range(SIZES), "learning curve", "size", SIZES):
-        share = largest / 2 ** (SIZES - 1 - size)
+    for size in progress.track(sorted(drawn), "learning curve", "size", len(drawn)):
         parts.append([])
-        for draw in range(draws if share < 1 else len(rounds)):
+        for draw, positions in enumerate(drawn[size]):
             drawn_from = rounds[draw % len(rounds)]
             train, validation, test = drawn_from.train, drawn_from.validation, drawn_from.test
-            part = train.take(_draw(train, share, np.random.default_rng([seed, size, draw])))
+            part = train.take(positions)
             weights = training_weights(part, head.class_weight)
             samples = Samples(read_features(features, part.rows).astype(np.float32), part.labels, weights)
             fits = until_worse(fit_path(samples, head.Cs), read_features(features, validation.rows), validation)
             best, *_ = min(fits, key=lambda fitted: fitted[1])
             hits = best.probabilities(read_features(features, test.rows)).argmax(axis=1) == test.labels
             parts[-1].append(Part(len(part), draw % len(rounds), hits, test.groups, test.weights))
-        rows.append(_row(parts[-1], draws if share < 1 else 1))
-    return LearningCurve(rows, forecast.extrapolate(parts, available))
+        rows.append(_row(parts[-1], 1 if size == SIZES - 1 and largest == 1 else draws))
+    ahead = forecast.extrapolate(parts, available)
+    if ahead.reason == "few" and largest < 1:
+        ahead = replace(ahead, reason="many")
+    return LearningCurve(rows, ahead)
 
 
 @dataclass(frozen=True)
@@ -116,6 +130,11 @@ def _draw(train: Examples, share: float, generator: np.random.Generator) -> NDAr
     place_in_class[order] = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     wanted = place_in_class < np.ceil(share * sizes)[train.labels]
     return np.flatnonzero(np.isin(group, group[wanted]))
+
+
+def _mean_size(parts: Sequence[NDArray[np.int64]]) -> int:
+    """Return how many images the parts of one size have, whose positions these are."""
+    return round(float(np.mean([len(positions) for positions in parts])))
 
 
 def _sample(examples: Examples, seed: int) -> Examples:

@@ -1,8 +1,8 @@
 """How good a classifier is: measures with their intervals. Pure functions.
 
 A measure X counts each image once, X_weighted as much as its label weighs. Every interval is of 95 %, and
-near-duplicates count as one in it. That of a share of images is Wilson's. The others are a bootstrap over groups: see
-`thaw.evaluation.resampling`.
+near-duplicates count as one in it. That of a share of images is Wilson's, of unequal weights where few images tell it.
+The others are a bootstrap over groups: see `thaw.evaluation.resampling`.
 
 What a split leaves undefined (it has no image, or lacks a class) is None, never NaN and never a warning.
 """
@@ -22,10 +22,15 @@ from thaw.evaluation.resampling import (
     measure_names,
     resample,
     resample_classes,
+    shifted_interval,
 )
 from thaw.evaluation.scored import Row, Scored
 
 Z = 1.959963984540054  # the 97.5 % quantile of the normal distribution: 95 % lie between -Z and Z
+# Effective images that are right, and that are wrong: of fewer, a bootstrap of unequal weights is too narrow. With few
+# heavy images, it may not know a single one of them that is wrong.
+MIN_EFFECTIVE = 20
+SHIFTED = ("macro_f1", "pr_auc")  # biased in resamples of classes with few images
 
 
 def metric_names(classes: int) -> tuple[str, ...]:
@@ -42,8 +47,9 @@ def classification_metrics(scored: Scored, bins: int, resampling: Resampling) ->
 
     - `accuracy`: its interval is Wilson's. Wilson's takes the images as independent, and near-duplicates are not: the
       number of images is that of the groups of equal size which tell as much (Kish 1965). It is the number itself
-      where no image has a near-duplicate. `accuracy_weighted` has the same interval where all labels weigh the same,
-      and one like it where the resamples tell nothing. With folds, the answers of all models are taken together, and
+      where no image has a near-duplicate. `accuracy_weighted` has the same interval where all labels weigh the same.
+      Where they do not, it has Wilson's of `effective_images`, if fewer than MIN_EFFECTIVE of these are right, or
+      wrong; of more, the bootstrap is narrower. With folds, the answers of all models are taken together, and
       the interval is for the mean accuracy of these models: Bayle et al. 2020 (arXiv 2007.12671) prove that the answers
       may be counted as if one model had given them. `benchmarks/coverage.py` measures how often it holds.
     - `top_5_accuracy`, with more than five classes: the label is among the five most probable ones. Of equally
@@ -57,9 +63,9 @@ def classification_metrics(scored: Scored, bins: int, resampling: Resampling) ->
     - `ece`: expected calibration error of the top class over `bins` bins of equal width (Guo et al. 2017,
       arXiv 1706.04599).
 
-    The interval of `ece` is `calibration_interval`; the others are the middle 95 % of the resamples. An interval is
-    None where the resamples tell nothing: there is one group, or every resample gives the same. So it is for a model
-    that makes no mistake.
+    The interval of `ece` is `calibration_interval`. With more than two classes, that of `macro_f1` and of `pr_auc` is
+    `shifted_interval`. The others are the middle 95 % of the resamples. An interval is None where the resamples tell
+    nothing: there is one group, or every resample gives the same. So it is for a model that makes no mistake.
     """
     return summarise(scored, resample(scored, bins, resampling))
 
@@ -68,15 +74,24 @@ def summarise(scored: Scored, resampled: Resampled) -> dict[str, float | None]:
     """Return the `classification_metrics` of images from their resamples; those alone that were resampled."""
     result: dict[str, float | None] = {}
     for name, values in resampled.items():
-        bounds = calibration_interval(values) if name.startswith("ece") else interval(values)
-        if name.startswith("ece") and np.ptp(resampled[name.replace("ece", "accuracy")]) < 1e-12:
-            bounds = bounds[0], None, None
+        measure = name.removesuffix("_weighted")
+        if measure == "ece":
+            bounds = calibration_interval(values)
+            if np.ptp(resampled[name.replace("ece", "accuracy")]) < 1e-12:
+                bounds = bounds[0], None, None
+        elif measure in SHIFTED and scored.class_count > 2:
+            bounds = shifted_interval(values)
+        else:
+            bounds = interval(values)
         result |= dict(zip((name, f"{name}_low", f"{name}_high"), bounds, strict=True))
-    one_key = np.zeros(len(scored), int)
-    for name, weights in (("accuracy", np.ones(len(scored))), ("accuracy_weighted", scored.weights)):
-        (effective,) = effective_groups(one_key, replace(scored, weights=weights), 1)
-        if effective and (np.ptp(weights) == 0 or result[f"{name}_low"] is None):
-            result[f"{name}_low"], result[f"{name}_high"] = wilson(result[name] * effective, effective)
+    once, counted = replace(scored, weights=np.ones(len(scored))), scored.take(scored.weights > 0)
+    for name, images in (("accuracy", once), ("accuracy_weighted", counted)):
+        effective = effective_images(images)
+        if not effective:
+            continue
+        right, is_alike = result[name] * effective, np.ptp(images.weights) == 0
+        if is_alike or min(right, effective - right) < MIN_EFFECTIVE or result[f"{name}_low"] is None:
+            result[f"{name}_low"], result[f"{name}_high"] = wilson(right, effective)
     return {name: result[name] for name in metric_names(scored.class_count) if name in result}
 
 
@@ -128,3 +143,20 @@ def effective_groups(keys: NDArray[np.integer], scored: Scored, count: int) -> l
     weights, key = np.bincount(pair, scored.weights, minlength=len(pairs)), pairs // max(1, len(names))
     sums, squares = (np.bincount(key, values, minlength=count) for values in (weights, weights**2))
     return np.divide(sums**2, squares, out=np.zeros(count), where=squares > 0).tolist()
+
+
+def effective_images(scored: Scored) -> float:
+    """Return how many images of equal weight tell as much of the weighted accuracy as these.
+
+    It is Kish's effective number of groups. Of unequal weights it is less where the heavy images are wrong more often
+    than the light ones: the number at which a share has the variance that the weighted accuracy has. It is 0 where
+    nothing weighs anything.
+    """
+    (effective,) = effective_groups(np.zeros(len(scored), int), scored, 1)
+    if not effective or np.ptp(scored.weights) == 0:
+        return effective
+    weights = scored.weights / scored.weights.sum()
+    right, wrong = weights[scored.hits].sum(), weights[~scored.hits].sum()
+    _, group = np.unique(scored.groups, return_inverse=True)
+    variance = (np.bincount(group, weights * np.where(scored.hits, wrong, -right)) ** 2).sum()
+    return min(effective, float(right * wrong / variance)) if variance else effective

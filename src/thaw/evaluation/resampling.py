@@ -86,6 +86,23 @@ def interval(values: NDArray[np.float64]) -> tuple[float | None, float | None, f
     return float(value), float(low), float(high)
 
 
+def shifted_interval(values: NDArray[np.float64]) -> tuple[float | None, float | None, float | None]:
+    """Return value, low and high of (r,) resampled values, in 0 … 1, of a measure that is biased where images are few.
+
+    A resample draws some images twice. Where a class has a handful of images, this alone raises its average precision
+    and lowers its F1, until the middle 95 % of the resamples leave out the value itself. So the resamples are shifted
+    until their median is the value. The value may be off by as much, compared with that of endless images: the
+    interval also holds the resamples shifted twice as far. Of the average precision of classes with few images it
+    still holds this limit too rarely. It holds the mean of such splits.
+    """
+    value, low, high = interval(values)
+    if value is None or low is None:
+        return value, low, high
+    bias = float(np.nanmedian(values[1:])) - value
+    low, high = low - bias - max(bias, 0.0), high - bias - min(bias, 0.0)
+    return value, max(low, 0.0), min(high, 1.0)
+
+
 def calibration_interval(gaps: NDArray[np.float64]) -> tuple[float | None, float | None, float | None]:
     """Return value, low and high of the calibration error of resampled gaps (bins, r).
 

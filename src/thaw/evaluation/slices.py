@@ -9,6 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.stats import fisher_exact
 
+from thaw.core.columns import EMPTY_WORDS
 from thaw.evaluation.metrics import classification_metrics
 from thaw.evaluation.resampling import Resampling, count_resamples
 from thaw.evaluation.scored import Row, Scored
@@ -115,7 +116,9 @@ def _cut(column: pl.Series) -> NDArray[np.str_]:
         return text
     number = column.cast(pl.Float64, strict=False).to_numpy()
     is_number = np.isfinite(number)
-    if is_number[text != "missing"].all():
+    is_missing = np.isin(np.char.lower(text), ["missing", *EMPTY_WORDS])
+    if is_number.any() and is_number[~is_missing].all():
+        text = np.where(is_missing, "missing", text)
         quarter = np.searchsorted(np.quantile(number[is_number], [0.25, 0.5, 0.75]), number)
         for i in range(4):
             inside = is_number & (quarter == i)

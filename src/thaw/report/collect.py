@@ -18,18 +18,20 @@ from thaw.parameters.evaluate import Evaluate
 from thaw.report import health, provenance
 from thaw.report.results import Duplicates, PresetChoice, Results, RunFacts
 
-DUPLICATES = dict.fromkeys(("group", "image_id", "path", "split", "action"), pl.String)  # the columns of duplicates.csv
+# The columns of duplicates.csv
+DUPLICATES = dict.fromkeys(("group", "image_id", "path", "split", "action", "alike"), pl.String)
 
 
 @dataclass(frozen=True)
 class ReportFiles:
-    """What the report shows beside the measurements; all are outputs of earlier stages."""
+    """What the report shows beside the measurements, from the outputs of earlier stages."""
 
     augmentations: Path  # a JPEG of training photographs, plain and as augmented
     preset: Path  # a JSON file with the chosen preset
     head_metrics: Path  # a JSON file in which `augmentation` says what the preset was compared with
     duplicates: Path  # a table with a row for each photograph that shares a group with another
     duplicates_sheet: Path  # a JPEG of the largest groups
+    looked_for_duplicates: bool = True  # whether near-duplicates were looked for: `split.group_duplicates`
 
 
 def collect(
@@ -92,7 +94,7 @@ def collect_facts(
         source=read_json(dataset.raw / "source.json"),
         classes=models.head.classes,
         weighted=len(set(weights)) > 1,
-        duplicates=_duplicates(duplicates, files.duplicates_sheet),
+        duplicates=_duplicates(duplicates, files),
         health=health.describe(models.images, split, duplicates, missing, labels),
         parameters={
             "model": {
@@ -114,8 +116,9 @@ def collect_facts(
     )
 
 
-def _duplicates(table: pl.DataFrame, sheet_path: Path) -> Duplicates:
+def _duplicates(table: pl.DataFrame, files: ReportFiles) -> Duplicates:
     left_out = int((table["action"] == "left out").sum())
-    with Image.open(sheet_path) as sheet:
+    with Image.open(files.duplicates_sheet) as sheet:
         is_blank = sheet.convert("L").getextrema() == (255, 255)  # as where all groups are those that the source names
-    return Duplicates(left_out, None if is_blank else sheet_path.read_bytes())
+    shown = None if is_blank else files.duplicates_sheet.read_bytes()
+    return Duplicates(left_out, shown, files.looked_for_duplicates)

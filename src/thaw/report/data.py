@@ -65,7 +65,7 @@ def _duplicates(results: RunFacts) -> Markup:
     if health.across_splits:
         text += (
             f" {elements.plural(health.across_splits, 'photograph')} are of groups in several splits, since the split "
-            "that was given has them so: on these, test is easier than new photographs will be."
+            "that was given, or their time, has them so: on these, test is easier than new photographs will be."
         )
     else:
         text += f" No group stands in two {'splits' if 'test' in health.counts else 'folds'}."
@@ -91,9 +91,9 @@ def _duplicates(results: RunFacts) -> Markup:
             for ids in shown
         )
         listing = Markup('<ul class="columns">{}</ul>').format(Markup().join(items))
-        rest = elements.rest(len(health.disputed), len(shown), "groups", "split.csv")
-        caption = f"{elements.plural(len(health.disputed), 'group')} with different labels"
-        doubt = elements.paragraph("Of near-duplicates, one of the labels may be wrong.", "soft")
+        rest = elements.rest(len(health.disputed), len(shown), "groups", "duplicates.csv")
+        caption = f"{elements.plural(len(health.disputed), 'group')} of near-duplicates with different labels"
+        doubt = elements.paragraph("One of the labels may be wrong.", "soft")
         parts.append(elements.figure(caption, listing + rest + doubt))
     return Markup("\n").join(parts)
 
@@ -169,9 +169,14 @@ def _properties(results: RunFacts) -> Iterator[tuple[str, str]]:
         sides = f"shorter side {low:,} to {high:,} pixels, median {median:,}"
         yield "Sizes", f"{sides}; the commonest: {sizes}{more}{enlarged}"
     if not health.groups and not results.duplicates.left_out:
-        yield "Near-duplicates", "none were found, or none were looked for"
+        yield "Near-duplicates", "none were found" if results.duplicates.looked_for else "none were looked for"
     if not health.missing:
-        yield "Left out", "no photograph, but for near-duplicates" if results.duplicates.left_out else "no photograph"
+        yield (
+            "Left out",
+            "no photograph, but for those of groups that are held out"
+            if results.duplicates.left_out
+            else "no photograph",
+        )
     if not results.weighted:
         yield "Weights", "every label counts the same"
 
@@ -180,10 +185,12 @@ def write_provenance(results: Results) -> Markup:
     """Say how each number was measured, and from which files and parameters."""
     method = (
         "Intervals hold 95 %, and a group of near-duplicates counts as one photograph. Those of accuracy, recall, "
-        "precision and coverage are Wilson’s; so is that of the weighted accuracy where all labels weigh the same. "
-        "All others are percentiles of a bootstrap that draws whole groups, seeded; that of the calibration error "
-        "inverts a test on it. "
+        "precision and coverage are Wilson’s; so is that of the weighted accuracy where all labels weigh the same, or "
+        "where few photographs are right, or wrong. All others are percentiles of a bootstrap that draws whole groups, "
+        "seeded; that of the calibration error inverts a test on it. "
     )
+    if len(results.classes) > 2:
+        method += "For macro F1 and PR AUC the resamples are shifted, since they are biased. "
     if fewer := resamples_text(results.measured, results.parameters["evaluate"]["bootstrap"]):
         method += f"{fewer[0].upper()}{fewer[1:]}. "
     if "test" not in results.health.counts:  # with folds

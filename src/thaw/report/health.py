@@ -18,11 +18,11 @@ class Health:
     sizes: Sequence[tuple[str, int]]  # the commonest sizes as text, and how many images have each
     distinct_sizes: int
     shorter_side: tuple[int, int, int]  # minimum, median and maximum, in pixels
-    groups: int  # of near-duplicates: those of two images or more
+    groups: int  # of near-duplicates, or that the source names: those of two images or more
     grouped: int  # images in them
     largest_group: int
     across_splits: int  # images of groups in several splits or folds, as only a split of one's own can have them
-    disputed: Sequence[tuple[str, ...]]  # the image ids of each group with different labels
+    disputed: Sequence[tuple[str, ...]]  # the image ids of near-duplicates with different labels
     weights: Sequence[tuple[str, Sequence[int]]]  # weight of the label → images of each class
     missing: Sequence[tuple[str, int]]  # reason why images were left out → how many
 
@@ -50,7 +50,7 @@ def describe(
     Args:
         images: the table images.csv, with the `label`, `width` and `height` of each image.
         split: the table split.csv.
-        duplicates: the table duplicates.csv: its images that are left out are in no split.
+        duplicates: the table duplicates.csv, with the images that are left out and so in no split.
         missing: the table missing.csv.
         classes: in the order of the model's outputs.
 
@@ -76,18 +76,20 @@ def describe(
         grouped=int(group_sizes.sum()),
         largest_group=int(group_sizes.max() or 0),
         across_splits=int(group_sizes.filter(groups["splits"] > 1).sum()),
-        disputed=_disputed(every, split, duplicates),
+        disputed=_disputed(every, duplicates),
         weights=_weight_counts(split, classes),
         missing=list(reasons.iter_rows()),
     )
 
 
-def _disputed(images: pl.DataFrame, split: pl.DataFrame, duplicates: pl.DataFrame) -> list[tuple[str, ...]]:
-    """Return the image ids of each group with different labels, those of images that are left out too."""
-    left_out = duplicates.filter(action="left out").join(images, on="image_id").select("group", "image_id", "label")
-    groups = pl.concat([split.select("group", "image_id", "label"), left_out]).sort("image_id")
-    groups = groups.group_by("group").agg("image_id", labels=pl.col("label").n_unique())
-    return [tuple(ids) for ids in groups.filter(pl.col("labels") > 1).sort("group")["image_id"].to_list()]
+def _disputed(images: pl.DataFrame, duplicates: pl.DataFrame) -> list[tuple[str, ...]]:
+    """Return the image ids of near-duplicates with different labels, those of images that are left out too.
+
+    A group that the source names, such as a patient, may well have different labels: it does not count.
+    """
+    labels = duplicates.join(images, on="image_id").sort("image_id")
+    alike = labels.group_by("alike").agg("image_id", labels=pl.col("label").n_unique())
+    return [tuple(ids) for ids in alike.filter(pl.col("labels") > 1).sort("alike")["image_id"].to_list()]
 
 
 def _parts(split: pl.DataFrame) -> dict[str, pl.DataFrame]:
@@ -107,15 +109,20 @@ def _weight_counts(split: pl.DataFrame, classes: Sequence[str]) -> list[tuple[st
 
     A tenth includes its upper end.
     """
-    split = split.with_columns(pl.col("weight").round(3))  # 1/3 of one source is not always that of another
+    weight = pl.col("weight")  # rounded, since 1/3 of one source is not always that of another
+    split = split.with_columns(pl.when(weight < 0.1).then(weight.round_sig_figs(3)).otherwise(weight.round(3)))
     if split["weight"].n_unique() <= MAX_WEIGHTS:
         weights = split["weight"].unique().sort(descending=True)
-        return [(f"{weight:.3g}", _class_counts(split.filter(weight=weight), classes)) for weight in weights]
+        return [(f"{weight:,.15g}", _class_counts(split.filter(weight=weight), classes)) for weight in weights]
     maximum = split["weight"].max()
     edges = [maximum, *(maximum * i / 10 for i in range(9, -1, -1))]
     rows = []
     for high, low in pairwise(edges):
         above = pl.col("weight") >= low if low == 0 else pl.col("weight") > low
         tenth = split.filter((pl.col("weight") <= high) & above)
-        rows.append((f"{low:.3g}–{high:.3g}", _class_counts(tenth, classes)))
+        rows.append((f"{_end(low)}–{_end(high)}", _class_counts(tenth, classes)))
     return rows
+
+
+def _end(weight: float) -> str:
+    return f"{weight:.3g}" if weight < 100 else f"{weight:,.0f}"

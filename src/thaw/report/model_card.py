@@ -9,6 +9,7 @@ from markupsafe import Markup
 from thaw.core.metrics_file import FINE_TUNED
 from thaw.evaluation.conformal import LISTED_LEVEL
 from thaw.evaluation.scored import Row
+from thaw.evaluation.thresholds import Threshold
 from thaw.heads.protocol import NEGATIVE_PREFIX
 from thaw.report import elements, quality, sets
 from thaw.report.data import computed_with, flatten_parameters
@@ -98,9 +99,7 @@ def _use(results: Results) -> str:
         chosen, positive = results.measured.thresholds[results.saved]["validation"], escape_markdown(results.classes[1])
         text += (
             f" {positive} is called where its calibrated probability lies above "
-            f"{elements.probability(chosen.value)} "
-            f"(aim: {escape_markdown(chosen.aim)}{'' if chosen.reached else ', not reached'}; chosen on "
-            f"{results.chosen_on})."
+            f"{elements.probability(chosen.value)}{_aim(results, chosen)}."
         )
         text = f"{text} {quality.describe_threshold(results, Markup(positive))}".rstrip()
     text += (
@@ -108,6 +107,14 @@ def _use(results: Results) -> str:
         f"probability of {elements.percent(LISTED_LEVEL, 0)}. {sets.describe_sets(results)}"
     )
     return text + licences(results)
+
+
+def _aim(results: Results, chosen: Threshold) -> str:
+    """Return, in brackets, what a threshold was chosen for and on; an empty text for a number that was set."""
+    if not isinstance(chosen.aim, str):
+        return ""
+    missed = "" if chosen.reached else ", not reached"
+    return f" (aim: {escape_markdown(chosen.aim)}{missed}; chosen on {results.chosen_on})"
 
 
 def licences(results: RunFacts) -> str:
@@ -132,13 +139,16 @@ def _data(results: Results) -> str:
         parts.append(f"{others:,} more classes are not listed.")
     health, left_out = results.health, results.duplicates.left_out
     if health.groups:
-        text = f"{elements.plural(health.grouped, 'photograph')} share a group of near-duplicates; "
+        text = (
+            f"{elements.plural(health.grouped, 'photograph')} share a group with another: they are near-duplicates, or "
+            "the source names the group; "
+        )
         across = f"{health.across_splits:,} of them are of groups in two splits."
         parts_of = "splits" if "test" in health.counts else "folds"
         parts.append(text + (across if health.across_splits else f"no group is in two {parts_of}."))
     if left_out:
         parts.append(
-            f"{elements.plural(left_out, 'near-duplicate')} of held-out photographs were left out of training."
+            f"{elements.plural(left_out, 'photograph')} of groups that are held out were left out of training."
         )
     if results.source["citation"]:
         parts.append(escape_markdown(results.source["citation"]))

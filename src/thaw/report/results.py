@@ -15,6 +15,7 @@ class Duplicates:
 
     left_out: int  # photographs that are in no split, since others of their group are held out
     sheet: bytes | None  # a JPEG of the largest groups; None where there is no group
+    looked_for: bool = True  # whether the stage has looked for any
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,11 @@ class Results(RunFacts):
     def saved(self) -> str:
         """The model that the run has saved, by its name in `measured`."""
         return saved_model(self.measured.metrics)
+
+    @property
+    def saved_name(self) -> str:
+        """The name of the saved model in a sentence, after "the"."""
+        return super().saved_name if self.extension is None else "extended model"
 
     @property
     def tested_on(self) -> str:

@@ -54,7 +54,10 @@ def describe_sets(results: Results) -> str:
         f"coverage{by_weight}), and a set had {scores['mean_size']:.2f} classes on average."
     )
     if coverage.high < LISTED_LEVEL:
-        text += " That is less than promised: these photographs are harder than those that the sets were made from."
+        reason = "these photographs are harder than those that the sets were made from"
+        if results.folds is not None:
+            reason = "the folds differ from one another"
+        text += f" That is less than promised: {reason}."
     return text
 
 

@@ -104,7 +104,7 @@ def _legend(results: Results, cards: Sequence[ReviewCard]) -> str:
 
 
 def _card(card: ReviewCard, sheet: str, disputed: Collection[str]) -> Markup:
-    """Return a card. `disputed`: the ids of the images in a group with different labels."""
+    """Return a card. `disputed`: the ids of near-duplicates with different labels."""
     predicted, _ = card.predicted[card.shown]
     pictures = elements.picture(card.picture, f"{card.image_id}, {card.label}", 224)
     if card.heatmap:
@@ -113,7 +113,7 @@ def _card(card: ReviewCard, sheet: str, disputed: Collection[str]) -> Markup:
     line = Markup("<li><span>label</span><span>{}</span><span>{}</span></li>")
     lines = [line.format(elements.isolated(card.label), confidence), *(_answer(card, model) for model in MODELS)]
     notes = [card.split] * (sheet == "labels") + [f"weight {card.weight:.2g}"] * (card.weight != 1)
-    notes += ["another of its group has another label"] * (card.image_id in disputed)
+    notes += ["a near-duplicate has another label"] * (card.image_id in disputed)
     return Markup(
         '<figure class="card"><figcaption>{} <small>{}</small></figcaption>'
         '<div class="{}">{}</div><ul>{}</ul><div class="near">{}</div></figure>'

@@ -37,7 +37,8 @@ def write_comparisons(results: Results) -> Markup:
         "Measured on the same test photographs, so that what makes them easy for both cancels out; "
         "p is that of McNemar’s exact test. "
         "The neighbours are the nearest training photographs by their frozen features; validation chose how many: "
-        f"{results.measured.neighbours}{_drawn(results)}. The majority is the most frequent class."
+        f"{results.measured.neighbours}{_drawn(results)}. The majority is the "
+        f"{'class of the largest weight' if results.weighted else 'most frequent class'} in training."
     )
     chart = charts.intervals(rows, mark=0.0, differences=True)
     figure = elements.figure("Difference in accuracy, in percentage points", chart)
@@ -102,6 +103,11 @@ def _more_photographs(results: Results) -> str:
     unknown = "How many more photographs bring a point cannot be said:"
     if forecast.reason == "few":
         return f"{unknown} there are too few to draw parts of four sizes from them."
+    if forecast.reason == "many":
+        return (
+            f"{unknown} of so many classes, parts of four sizes cannot be drawn. The smallest has a photograph of each "
+            "class, and larger ones than the largest would take minutes."
+        )
     end = forecast.end
     if forecast.reason == "missed":
         return (
@@ -219,9 +225,14 @@ def _threshold(results: Results) -> Markup:
             cells = [elements.cell(elements.percent(getattr(threshold, key))) for threshold in by_split.values()]
             rows.append(elements.row(key.capitalize(), cells))
         missed += [] if chosen.reached else [model_name.lower()]
-    note = Markup(
-        "{} is called where its probability, with the temperature, lies above the threshold. Aim on {}: <code>{}</code>"
-    ).format(elements.isolated(results.classes[1]), results.chosen_on, results.parameters["evaluate"]["threshold"])
+    note = Markup("{} is called where its probability, with the temperature, lies above the threshold").format(
+        elements.isolated(results.classes[1])
+    )
+    aim = results.parameters["evaluate"]["threshold"]
+    if isinstance(aim, str):
+        note += Markup(". Aim on {}: <code>{}</code>").format(results.chosen_on, aim)
+    else:
+        note += ", a number that was set"
     note += f", not reached by the {' and the '.join(missed)} model: this is the nearest to it." if missed else "."
     columns = ["Validation" if results.folds is None else "Where it was chosen", "Test"]
     table = elements.table("wide", [elements.header("", columns)], rows)
@@ -256,7 +267,10 @@ def list_slices(
     verb = "is" if few == 1 else "are"
     small = f"{elements.plural(few, 'slice')} of fewer than {MIN_IMAGES} photographs {verb} left out: too few to tell."
     if not names:
-        nothing = "The tested photographs differ in no column that the source gives, nor in size: no slices."
+        nothing = (
+            f"Neither a column that the source gives nor the size has two values of {MIN_IMAGES} tested photographs or "
+            "more each: no slices."
+        )
         return elements.paragraph(small if few else nothing, "soft")
     rows = []
     for column, value in names[:MAX_SLICES_LISTED]:

@@ -18,8 +18,8 @@ SHEET_SIZE = 112  # pixels of each image
 def groups(images: pl.DataFrame) -> pl.DataFrame:
     """Return a row for each image that shares a group with another, those of the largest group first.
 
-    `images` has the columns `group`, `image_id`, `path` and `split`, which is null for an image that is left out.
-    Returns these columns, and `action`: `kept` or `left out`.
+    `images` has the columns `group`, `alike` (the group by near-duplication alone), `image_id`, `path` and `split`,
+    which is null for an image that is left out. Returns these columns, and `action`: `kept` or `left out`.
     """
     sizes = pl.len().over("group")
     shared = (
@@ -28,7 +28,7 @@ def groups(images: pl.DataFrame) -> pl.DataFrame:
         .sort("size", "group", "image_id", descending=[True, False, False])
     )
     action = pl.when(pl.col("split").is_null()).then(pl.lit("left out")).otherwise(pl.lit("kept"))
-    return shared.select("group", "image_id", "path", "split", action=action)
+    return shared.select("group", "image_id", "path", "split", action.alias("action"), "alike")
 
 
 def write_sheet(
