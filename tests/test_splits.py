@@ -298,7 +298,8 @@ def test_a_class_in_one_group_is_too_small():
     table = photographs("a" * 100 + "b" * 50, dict.fromkeys(range(100, 145), "same"))
     with pytest.raises(ThawError, match=r"'b' has too few images .*; 45 are of one group \('same'\), which is never"):
         draw(table)
-    with pytest.raises(ThawError, match=r"45 are of one group \(near-duplicates of photograph-0100\), which is never"):
+    whole = r"which is never divided, unless split\.group_duplicates is false"
+    with pytest.raises(ThawError, match=rf"45 are of one group \(near-duplicates of photograph-0100\), {whole}"):
         draw(table.with_columns(own_group=pl.lit("")))
 
 

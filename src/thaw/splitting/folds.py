@@ -14,7 +14,7 @@ import polars as pl
 from thaw.core.columns import check_each_is_in_a_group
 from thaw.core.errors import ThawError
 from thaw.parameters.split import HELD_OUT, MIN_FOLDS
-from thaw.splitting.own_groups import MAX_FRACTION, largest
+from thaw.splitting.own_groups import MAX_FRACTION, largest, stays_whole
 from thaw.splitting.subsets import must_train
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def choose(images: pl.DataFrame, params: "Split") -> Choice:
             return Choice(None, f"{name} takes one split, since {of_one_group}")
     if too_large:
         raise ThawError(
-            f"{name}: {of_one_group}, which is never divided: where it tests, too few would train; set split.folds: "
+            f"{name}: {of_one_group}, {stays_whole(group)}: where it tests, too few would train; set split.folds: "
             "null, or divide the group"
         )
     if params.folds == "groups":

@@ -5,6 +5,7 @@ import polars as pl
 from thaw.core.columns import EMPTY_WORDS, as_groups, check_groups, check_name
 
 OWN = "meta_group"  # the column of groups that a source itself gives
+ALIKE = "near-duplicates"  # begins the name of a group that no person has named
 MAX_FRACTION = 0.5  # of the photographs in one group: a larger one is worth a warning, and cannot be a fold
 
 
@@ -34,7 +35,13 @@ def largest(images: pl.DataFrame) -> tuple[str, int]:
     group = images["group"].value_counts().sort("count", "group", descending=[True, False])["group"][0]
     members = images.filter(pl.col("group") == group)
     values = members.filter(pl.col("own_group") != "")["own_group"]
-    return repr(values.mode().min()) if len(values) else f"near-duplicates of {members['image_id'].min()}", len(members)
+    return repr(values.mode().min()) if len(values) else f"{ALIKE} of {members['image_id'].min()}", len(members)
+
+
+def stays_whole(group: str) -> str:
+    """Say that a group, as `largest` names it, is never divided, and what helps."""
+    remedy = ", unless split.group_duplicates is false: for photographs that only look alike" if ALIKE in group else ""
+    return f"which is never divided{remedy}"
 
 
 def _column(images: pl.DataFrame, column: str) -> pl.Series:

@@ -11,7 +11,7 @@ from thaw.core.tables import SPLITS
 from thaw.parameters.split import HELD_OUT, MIN_FOLDS
 from thaw.splitting import folds
 from thaw.splitting.folds import AUTO_FOLDS
-from thaw.splitting.own_groups import MAX_FRACTION, largest
+from thaw.splitting.own_groups import MAX_FRACTION, largest, stays_whole
 from thaw.splitting.subsets import must_train
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _check_every_class(images: pl.DataFrame, kept: Collection[str], params: "Spl
     group, size = largest(images.filter(label=label))
     number = class_counts["len"].sum()
     is_most = size > 1 and size > MAX_FRACTION * number
-    of_one_group = f"; {size:,} are of one group ({group}), which is never divided" if is_most else ""
+    of_one_group = f"; {size:,} are of one group ({group}), {stays_whole(group)}" if is_most else ""
     marked = images.filter((pl.col("label") == label) & pl.col("must_train")).height
     of_train = f"; {marked:,} are marked to train" if marked else ""
     fewest = images.group_by("label").agg(pl.col("group").n_unique())["group"].min()
