@@ -87,6 +87,8 @@ def of_source(download: Section, task: str, old: str | None) -> tuple[str | None
     memory = fingerprint.Memory(MEMORY / f"{key}.json")
     if place and (same := memory.same()):
         return same, True
+    if place and old and source.is_here and not source.is_here(section):
+        return kept(old, f"no photograph of {place.path} is on this machine"), False
     try:
         listing = source.list_images(section, task)
     except ThawError as error:

@@ -634,6 +634,20 @@ def test_photographs_of_an_unknown_depth_are_left_out_with_that_reason(cells, tm
         collect(cells, tmp_path / "raw")
 
 
+def test_a_copy_in_8_bits_keeps_the_time_at_which_it_was_taken_and_nothing_else(cells, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "a camera"
+    exif.get_ifd(0x8769)[0x9003] = "2024:05:01 10:00:00"
+    content = exif.tobytes().removeprefix(b"Exif\0\0")
+    chunk = struct.pack(">I", len(content)) + b"eXIf" + content + struct.pack(">I", zlib.crc32(b"eXIf" + content))
+    for image in cells.images:
+        image.path.write_bytes(image.path.read_bytes()[:33] + chunk + image.path.read_bytes()[33:])
+    images, _ = collect(dataclasses.replace(cells, bits=12), tmp_path / "raw")
+    with Image.open(tmp_path / "raw" / images.filter(label="b")["path"][0]) as copy:
+        found = copy.getexif()
+        assert list(found) == [0x8769] and dict(found.get_ifd(0x8769)) == {0x9003: "2024:05:01 10:00:00"}
+
+
 def test_the_depth_that_a_person_says_is_known_to_all_stages(cells, tmp_path):
     images, missing = collect(dataclasses.replace(cells, bits=12), tmp_path / "raw")
     assert (len(images), len(missing)) == (7, 0)

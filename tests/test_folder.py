@@ -312,6 +312,28 @@ def test_a_split_in_the_names_of_classes_is_pointed_at(folders, named, tmp_path)
     assert "are no split: the folders of one are called train, validation and test, and hold the classes" in warning
 
 
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        (("training_data/train", "training_data/val"), "training_data holds the folders of a split, train, val: name"),
+        (("Train/train", "Train/test"), "Train holds the folders of a split, test, train: name that folder"),
+        (("train/train", "train/val", "test"), "train holds the folders of a split, train, val: put all folders"),
+    ],
+)
+def test_a_split_within_a_folder_of_a_split_is_one_line(folders, said, tmp_path):
+    for name in folders:
+        two_classes(tmp_path / "mine" / name)
+    with pytest.raises(ThawError, match=said):
+        folder.find(Folder(path=str(tmp_path / "mine")))
+
+
+def test_classes_that_hold_nothing_but_one_folder_of_a_split_are_pointed_at(tmp_path):
+    for name in ("fold1", "fold2"):
+        draw(tmp_path / "mine" / name / "train" / "0.png"), draw(tmp_path / "mine" / name / "train" / "1.png")
+    (warning,) = folder.find(Folder(path=str(tmp_path / "mine"))).warnings
+    assert warning.startswith("fold1, fold2 are the classes, although they hold nothing but train")
+
+
 def test_classes_whose_splits_all_hold_the_same_folders_are_pointed_at(tmp_path):
     for room in ("day", "night"):
         for name in ("train/cat", "train/dog", "test/cat", "test/dog"):

@@ -1,5 +1,7 @@
 """Files of a person's own: nothing of them is deleted, a change is noticed, and a relative path holds everywhere."""
 
+import dataclasses
+import itertools
 import json
 import os
 import shutil
@@ -16,7 +18,7 @@ from PIL import Image
 
 import fingerprints
 import inputs
-from thaw.core import files, paths
+from thaw.core import files, params, paths
 from thaw.core.errors import ThawError
 from thaw.core.paths import named_path
 from thaw.inputs import fingerprint, named, outputs
@@ -105,6 +107,33 @@ def test_in_a_clone_without_the_photographs_they_are_taken_as_unchanged_and_that
     assert result.returncode == 0, result.stderr
     assert f"{mine} is not on this machine: taken as unchanged" in result.stdout.replace("project/../", "")
     assert project.lock == before
+
+
+def test_in_a_clone_with_the_table_alone_its_photographs_are_taken_as_unchanged(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(fingerprints, "MEMORY", tmp_path / "memory")
+    shutil.copyfile(ROOT / "dvc.yaml", "dvc.yaml")
+    for name, number in itertools.product("ab", range(3)):
+        (tmp_path / "mine" / name).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (number * 20, ord(name), 9)).save(tmp_path / f"mine/{name}/{number}.png")
+    rows = [f"mine/{name}/{number}.png,{name}" for name in "ab" for number in range(3)]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label", *rows]))
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    (tmp_path / "mine/.gitignore").write_text("*.png")
+    for source, path in (("table", "labels.csv"), ("folder", "mine")):
+        values["download"] |= {"source": source, source: values["download"][source] | {"path": path}}
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+        download = params.load(tmp_path / "params.yaml").download
+        before = fingerprints.of_photographs(download, "single", None)
+        away = [path.rename(path.with_suffix(".away")) for path in (tmp_path / "mine").rglob("*.png")]
+        aside = shutil.move(tmp_path / "mine", tmp_path / "aside") if source == "table" else None
+        if source == "folder":
+            [path.rename(tmp_path / f"{path.parent.name}-{path.name}") for path in away]
+        assert fingerprints.of_photographs(download, "single", before) == before
+        assert f"no photograph of {tmp_path / path} is on this machine: taken as unchanged" in capsys.readouterr().out
+        if aside:
+            shutil.move(aside, tmp_path / "mine")
+            [path.rename(path.with_suffix(".png")) for path in away]
 
 
 def test_weights_and_a_model_that_changed_are_noticed_by_the_stages_that_read_them(project, mine):
@@ -266,6 +295,22 @@ def test_of_a_folder_that_changed_only_the_changed_file_is_read_again(folder, se
     monkeypatch.setattr(fingerprint, "of_file", lambda path: read.append(path) or of_file(path))
     taken(folder)
     assert read == [folder / "cat/0.png"]
+
+
+def test_a_folder_that_changed_once_is_known_again(folder, settled):
+    taken(folder)
+    shutil.copyfile(folder / "cat/0.png", folder / "cat/new.png")
+    changed = taken(folder)
+    assert fingerprint.Memory(folder.parent / "memory.json").same() == changed
+
+
+def test_a_file_that_was_left_out_and_counts_now_is_read(folder, settled):
+    memory = fingerprint.Memory(folder.parent / "memory.json")
+    listing = find_folder(Folder(path=str(folder)))
+    first = dataclasses.replace(listing.images[0], left_out="why")
+    fingerprint.of_listing(dataclasses.replace(listing, images=[first, *listing.images[1:]]), folder, memory)
+    again = fingerprint.of_listing(listing, folder, fingerprint.Memory(folder.parent / "memory.json"))
+    assert again == fingerprint.of_listing(listing, folder, fingerprint.Memory(folder.parent / "none.json"))
 
 
 def test_a_file_that_has_just_been_written_is_read_again(folder):

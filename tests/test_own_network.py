@@ -165,6 +165,31 @@ def test_a_file_whose_outputs_are_the_classes_of_imagenet_can_be_extended(tmp_pa
     np.testing.assert_allclose(next(run([pixels()])), expected, rtol=1e-4)
 
 
+@pytest.mark.parametrize("options", [{}, {"alpha": 0.5, "beta": 2.0}, {"transB": 1}], ids=str)
+@pytest.mark.parametrize("one_bias", [False, True])
+def test_the_gemm_with_which_pytorch_ends_a_network_is_a_dense_layer(tmp_path, options, one_bias):
+    generator = np.random.default_rng(5)
+    kernel = generator.normal(0, 1, (1000, 3) if "transB" in options else (3, 1000)).astype(np.float32)
+    bias = generator.normal(0, 1, 1 if one_bias else 1000).astype(np.float32)
+    nodes = [
+        onnx.helper.make_node("GlobalAveragePool", ["image"], ["map"]),
+        onnx.helper.make_node("Flatten", ["map"], ["flat"]),
+        onnx.helper.make_node("Gemm", ["flat", "kernel", "bias"], ["logits"], **options),
+    ]
+    image = onnx.helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, ["n", 3, SIZE, SIZE])
+    logits = onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["n", 1000])
+    constants = [onnx.numpy_helper.from_array(kernel, "kernel"), onnx.numpy_helper.from_array(bias, "bias")]
+    graph = onnx.helper.make_graph(nodes, "net", [image], [logits], constants)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)]), tmp_path / "net.onnx")
+    features(tmp_path / "net.onnx", tmp_path / "out", top=True, preprocess="0-1")
+    run = inference.compile_openvino(tmp_path / "out/backbone.xml", "predictions", SIZE, np.float32)
+    x = pixels().astype(np.float32).mean(axis=(1, 2)) / 255
+    outputs = options.get("alpha", 1) * (x @ (kernel.T if "transB" in options else kernel))
+    outputs = outputs + options.get("beta", 1) * bias
+    expected = np.exp(outputs) / np.exp(outputs).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(next(run([pixels()])), expected, rtol=1e-4)
+
+
 def test_a_file_with_other_classes_or_without_a_dense_layer_keeps_no_top(tmp_path):
     export_classifier(tmp_path / "net.onnx", 12, "softmax")
     assert "has 12 classes, and only the names of the 1,000 of ImageNet" in refused(tmp_path / "net.onnx", top=True)
@@ -253,6 +278,18 @@ def test_a_quantised_network_serves(tmp_path):
     ov.save_model(ov.Model([tensor(x, "features")], [image], "eight"), tmp_path / "net.xml", compress_to_fp16=False)
     expected = in_the_file(draw(tmp_path / "float.xml"), "features", pixels())
     np.testing.assert_allclose(features(tmp_path / "net.xml", tmp_path / "out"), expected, rtol=0.1, atol=1)
+
+
+def test_a_network_that_names_no_side_has_the_order_of_pytorch(tmp_path):
+    node = onnx.helper.make_node("GlobalAveragePool", ["image"], ["features"])
+    sides = ["batch", "channels", "height", "width"]
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, sides) for name in ("image", "features")]
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph([node], "net", ends[:1], ends[1:]), opset_imports=[onnx.helper.make_opsetid("", 17)]
+    )
+    onnx.save(model, tmp_path / "net.onnx")
+    found = features(tmp_path / "net.onnx", tmp_path / "out")
+    np.testing.assert_allclose(found, pixels().astype(np.float32).mean(axis=(1, 2)), rtol=1e-4)
 
 
 @pytest.mark.parametrize("batch", [1, 4])
@@ -565,6 +602,11 @@ def test_every_scaling_of_pixels_is_valid(value):
         ({"backbone.preprocess": "0-2"}, "backbone.preprocess should be null, 0-255, 0-1, -1-1, imagenet, or"),
         ({"backbone.preprocess": [[0, 0, 0], [1, 1, 0]]}, "not [[0, 0, 0], [1, 1, 0]]"),
         ({"backbone.preprocess": [0.5, 0.5]}, "not [0.5, 0.5]"),
+        (
+            {"backbone.preprocess": [[123.675, 116.28, 103.53], [58.395, 57.12, 57.375]]},
+            "are of pixels 0-1, not [[123.675, 116.28, 103.53], [58.395, 57.12, 57.375]]: of pixels 0-255, divide them "
+            "by 255, which gives [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]",
+        ),
         ({"fine_tune.freeze_depth": "block5"}, "should be all, not 'block5': backbone.name: own is a network from"),
         ({"fine_tune.freeze_depth": ["all", "none"]}, "not ['all', 'none']: backbone.name: own is a network"),
         ({"image.engine": "tensorflow"}, "backbone.name: own needs image.engine: openvino"),

@@ -488,6 +488,7 @@ EXTENDED = {"backbone.top": True, "head.extend": True, "fine_tune.freeze_depth":
         ({"head.kind": "network", "head.output": "sigmoid"}, THREE, "`head.output: sigmoid` needs two classes"),
         (EXTENDED, THREE, "one label that begins with 'not '"),
         (EXTENDED, ("not a", "not b", "c"), "one label that begins"),
+        (EXTENDED, ("Banana", "not Banana"), "the model has a class 'banana' already: rename the new one"),
     ],
 )
 def test_what_does_not_fit_the_classes_is_refused_before_a_photograph_is_copied(tmp_path, changes, classes, words):
@@ -630,6 +631,21 @@ def test_a_freeze_depth_is_checked_as_soon_as_there_is_a_backbone(tmp_path):
     with pytest.raises(ThawError, match="lies behind backbone"):
         params.load(write(tmp_path / "params.yaml", {"fine_tune.freeze_depth": "block2"})).check_backbone(backbone)
     params.load(write(tmp_path / "params.yaml", {"fine_tune.freeze_depth": "block1"})).check_backbone(backbone)
+
+
+def test_a_backbone_without_the_classes_or_maps_that_are_needed_is_refused_before_the_work(tmp_path):
+    backbone = {"cut_points": [{"layer": "features"}], "behind_cut": [], "classes": 0, "has_maps": False}
+    loaded = params.load(write(tmp_path / "params.yaml", EXTENDED | {"backbone.weights": "mine.keras"}))
+    with pytest.raises(
+        ThawError, match=r"mine\.keras is a trained model without them: .* set head\.extend to this file"
+    ):
+        loaded.check_backbone(backbone)
+    loaded.check_backbone(backbone | {"classes": 1000})
+    maps = {"head.kind": "network", "head.conv_blocks": [8], "backbone.pooling": None, "fine_tune.freeze_depth": "all"}
+    loaded = params.load(write(tmp_path / "params.yaml", maps))
+    with pytest.raises(ThawError, match=r"head\.conv_blocks needs maps, and imagenet returns features"):
+        loaded.check_backbone(backbone)
+    loaded.check_backbone(backbone | {"has_maps": True})
 
 
 IMAGES = {

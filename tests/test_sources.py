@@ -1,5 +1,6 @@
 """Every source lists its images; the collected ones are checked, copied and described."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -403,6 +404,13 @@ def test_a_class_of_which_nothing_can_be_read_is_named_with_the_reason(tmp_path)
         image.path.write_bytes(b"")
     assert refusal(collect, Listing(INFO, images), tmp_path / "raw") == (
         "no photograph of the class 'dog' could be read (an empty file)"
+    )
+
+
+def test_a_class_that_no_photograph_has_any_more_is_said_to_be_empty(tmp_path):
+    images = [dataclasses.replace(image, label="cat") for image in drawn(tmp_path)]
+    assert refusal(collect, Listing(INFO, images), tmp_path / "raw") == (
+        "no photograph of the class 'dog' is left: all have another label now, or were left out"
     )
 
 

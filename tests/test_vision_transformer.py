@@ -269,14 +269,19 @@ def test_positions_of_another_grid_are_interpolated_and_said(tmp_path, capsys):
     assert "positions of 4 × 4 patches in the file are interpolated to 6 × 6" in capsys.readouterr().out
 
 
-def test_pixels_that_the_folder_gives_another_mean_are_said(tmp_path, capsys):
+def test_pixels_are_scaled_as_the_folder_says_and_that_is_said(tmp_path, capsys):
     for name in ("model.safetensors", "preprocessor_config.json"):
         shutil.copy(DATA / "hf_vit" / name, tmp_path)
     transformer_weights.load(network(REFERENCES["hf_vit"], "vit"), tmp_path / "model.safetensors")
     assert capsys.readouterr().out == ""
-    transformer_weights.load(network(TINY, "deit"), tmp_path / "model.safetensors")
-    expected = "has mean and deviation of pixels [0.5, 0.5, 0.5], [0.5, 0.5, 0.5]; deit has [0.485, 0.456, 0.406]"
-    assert expected in capsys.readouterr().out
+    deit = network(TINY, "deit")
+    transformer_weights.load(deit, tmp_path / "model.safetensors")
+    assert (
+        "mean and deviation of pixels are those of preprocessor_config.json beside the weights, [0.5, 0.5, 0.5] and "
+        "[0.5, 0.5, 0.5]; the published deit has [0.485, 0.456, 0.406]"
+    ) in capsys.readouterr().out
+    scaled = np.asarray(deit.get_layer("preprocess")(np.float32([[[[0, 127.5, 255]]]])))
+    np.testing.assert_allclose(scaled.ravel(), [-1, 0, 1], atol=1e-6)
 
 
 def test_another_number_of_heads_is_refused(tmp_path):

@@ -43,6 +43,8 @@ def write(backbone: "Backbone", folder: Path) -> keras.Model:
         "licence": licence,
         "cut_points": [point.as_dict() for point in cut_points],
         "behind_cut": behind_cut,
+        "classes": len(classes),
+        "has_maps": len(model.get_layer(FEATURES).output.shape) == 4,
     }
     if registry.BACKBONES[backbone.name].read:
         description["own_network"] = model.get_layer("network").about

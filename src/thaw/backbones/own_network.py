@@ -156,6 +156,8 @@ def _choose_output(network: "ov.Model", cut: str | None) -> "tuple[ov.Output, st
 
 def _split_top(tensor: "ov.Output") -> "tuple[ov.Output, list[np.ndarray]]":
     """Return what the dense layer at the end of a network reads, and its kernel (channels, CLASSES) and bias."""
+    import numpy as np
+
     step = tensor.get_node()
     if step.get_type_name() == "Softmax":
         step = step.input_value(0).get_node()
@@ -164,7 +166,13 @@ def _split_top(tensor: "ov.Output") -> "tuple[ov.Output, list[np.ndarray]]":
         constants = [_constant(step.input_value(i)) for i in range(2)]
         bias = next((constant for constant in constants if constant is not None), None)
         step = step.input_value(0 if constants[0] is None else 1).get_node()
-    kernel = _constant(step.input_value(1)) if step.get_type_name() == "MatMul" else None
+    factor = np.float32(1)
+    if step.get_type_name() == "Multiply":  # the alpha of a Gemm of ONNX
+        constants = [_constant(step.input_value(i)) for i in range(2)]
+        factor = next((constant for constant in constants if constant is not None and constant.size == 1), None)
+        step = step.input_value(0 if constants[0] is None else 1).get_node()
+    is_dense = step.get_type_name() == "MatMul" and factor is not None
+    kernel = _constant(step.input_value(1)) if is_dense else None
     if kernel is None or kernel.ndim != 2 or step.get_attributes()["transpose_a"]:
         raise _UnfitError("does not end in a dense layer: set backbone.top to false")
     kernel = kernel.T if step.get_attributes()["transpose_b"] else kernel
@@ -173,7 +181,8 @@ def _split_top(tensor: "ov.Output") -> "tuple[ov.Output, list[np.ndarray]]":
             f"has {kernel.shape[1]:,} classes, and only the names of the {CLASSES:,} of ImageNet are known: "
             "set backbone.top to false"
         )
-    return step.input_value(0), [kernel, 0 * kernel[0] if bias is None else bias.ravel()]
+    bias = np.zeros(CLASSES, np.float32) + (0 if bias is None else bias.ravel())
+    return step.input_value(0), [kernel * factor.ravel()[:1], bias]
 
 
 def _constant(tensor: "ov.Output") -> "np.ndarray | None":
@@ -181,8 +190,11 @@ def _constant(tensor: "ov.Output") -> "np.ndarray | None":
     import numpy as np
 
     step = tensor.get_node()
-    while step.get_type_name() == "Convert":  # of weights in half precision
-        step = step.input_value(0).get_node()
+    if step.get_type_name() == "Convert":  # of weights in half precision
+        return _constant(step.input_value(0))
+    if step.get_type_name() == "Multiply":  # by the beta of a Gemm of ONNX
+        parts = [_constant(factor) for factor in step.input_values()]
+        return None if any(part is None for part in parts) else parts[0] * parts[1]
     return step.data.astype(np.float32) if step.get_type_name() == "Constant" else None
 
 
@@ -203,6 +215,8 @@ def _replace_input(network: "ov.Model", preprocess: str | Sequence) -> Input:
     shape, dtype = own.get_partial_shape(), own.get_element_type()
     sides = [None if side.is_dynamic else side.get_length() for side in shape] if shape.rank.is_static else []
     text = f"({', '.join('?' if side is None else str(side) for side in sides)})"
+    if len(sides) == 4 and sides[1] is None and sides[3] is None:
+        sides[1] = 3  # as Hugging Face exports ONNX: in the order of PyTorch
     if len(sides) != 4 or 3 not in (sides[1], sides[3]):
         raise _UnfitError(f"takes {text}, which are no images in colour: these are (n, 3, h, w) or (n, h, w, 3)")
     channels_last = sides[1] != 3

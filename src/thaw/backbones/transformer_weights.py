@@ -77,7 +77,7 @@ def load(network: "keras.Model", path: Path) -> None:
             layer.set_weights(_values(layer, state))
     state.check_end(network.name)
     _compare_heads(network, path.parent)
-    _compare_pixels(network, path.parent)
+    _take_pixels(network, path.parent)
 
 
 def _compare_heads(network: "keras.Model", folder: Path) -> None:
@@ -91,8 +91,8 @@ def _compare_heads(network: "keras.Model", folder: Path) -> None:
             raise ThawError(f"{folder} has the weights of another network: {text}")
 
 
-def _compare_pixels(network: "keras.Model", folder: Path) -> None:
-    """Say if a file beside the weights gives pixels another mean and deviation than the network does."""
+def _take_pixels(network: "keras.Model", folder: Path) -> None:
+    """Scale pixels as a file beside the weights says, if it gives another mean and deviation than the network does."""
     layer = network.get_layer("preprocess")
     deviation = 1 / (255 * np.array(layer.scale))
     own = [(-np.array(layer.offset) * deviation).round(3).tolist(), deviation.round(3).tolist()]
@@ -101,9 +101,12 @@ def _compare_pixels(network: "keras.Model", folder: Path) -> None:
             values = json.loads((folder / name).read_text(encoding="utf-8"))
             values = values.get("pretrained_cfg", values)  # timm's
             theirs = [values.get("image_mean") or values.get("mean"), values.get("image_std") or values.get("std")]
-            if all(theirs) and not np.allclose(theirs, own, atol=1e-3):
-                print(f"backbone: {name} beside the weights has mean and deviation of pixels {theirs[0]}, {theirs[1]}; "
-                      f"{network.name} has {own[0]}, {own[1]}")  # fmt: skip
+            if np.shape(theirs) == (2, 3) and not np.allclose(theirs, own, atol=1e-3):
+                mean, deviation = np.array(theirs, float)
+                layer.scale, layer.offset = (1 / 255 / deviation).tolist(), (-mean / deviation).tolist()
+                print(f"backbone: mean and deviation of pixels are those of {name} beside the weights, {theirs[0]} and "
+                      f"{theirs[1]}; the published {network.name} has {own[0]} and {own[1]}")  # fmt: skip
+                return
 
 
 def read(path: Path) -> dict[str, np.ndarray]:

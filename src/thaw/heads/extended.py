@@ -7,7 +7,6 @@ and one more, "old", whose logit is given: the largest of the old ones. It is co
 whether a new class replaces the old prediction.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +24,17 @@ from thaw.core.paths import named_path
 from thaw.features.linear_probe import MAX_ITERATIONS, Samples, standardised
 from thaw.heads import linear
 from thaw.heads.linear import LinearHead
-from thaw.heads.protocol import Head, HeadData, Log, Setting, Trained, check_negatives, is_negative
+from thaw.heads.protocol import (
+    Head,
+    HeadData,
+    Log,
+    Setting,
+    Trained,
+    check_negatives,
+    check_new,
+    is_negative,
+    number_repeated,
+)
 
 if TYPE_CHECKING:
     from thaw.engines.keras_setup import keras
@@ -140,17 +149,7 @@ def read_old_head(extend: bool | str, backbone: Path) -> LinearHead:
             else f"head.extend: {extend} has no rows: only a model with a linear head can be extended"
         )
     kernel, bias = last.get_weights()
-    return LinearHead(kernel, bias, _number_repeated(metadata["class_names"]), 0.0)
-
-
-def _number_repeated(names: Sequence[str]) -> tuple[str, ...]:
-    """Number the names that are repeated: ImageNet has two kinds of crane."""
-    counts: Counter[str] = Counter()
-    numbered = []
-    for name in names:
-        counts[name] += 1
-        numbered.append(f"{name} ({counts[name]})" if counts[name] > 1 else name)
-    return tuple(numbered)
+    return LinearHead(kernel, bias, number_repeated(metadata["class_names"]), 0.0)
 
 
 def _compare_layers(network: "keras.Model", model: "keras.Model", last: str, path: str) -> None:
@@ -215,8 +214,7 @@ def fit_path(
     check_negatives(classes)
     negative = [label for label, name in enumerate(classes) if is_negative(name)]
     names = [name for name in classes if not is_negative(name)]
-    if both := {name.lower() for name in names} & {name.lower() for name in old_head.classes}:
-        raise ThawError(f"head.extend: the model has a class {sorted(both)[0]!r} already: rename the new one")
+    check_new(classes, old_head.classes)
     features = samples.features[:]  # held, however many they are
     x, mean, scale = standardised(features, samples.weights, shrinkage=0)
     with threadpool_limits(1):

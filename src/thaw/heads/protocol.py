@@ -1,5 +1,6 @@
 """What every head does, what it is trained on, and what a training returns."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,23 @@ def check_negatives(classes: Sequence[str]) -> None:
             f"head.extend needs photographs that show none of the new classes, under one label that begins with "
             f"'{NEGATIVE_PREFIX}', such as '{NEGATIVE_PREFIX}{classes[0]}': there are {', '.join(classes)}"
         )
+
+
+def check_new(classes: Sequence[str], old: Sequence[str]) -> None:
+    """Raise ThawError if a label, other than that of the negatives, has the name of a class of the extended model."""
+    names = {name.lower() for name in classes if not is_negative(name)}
+    if both := names & {name.lower() for name in old}:
+        raise ThawError(f"head.extend: the model has a class {min(both)!r} already: rename the new one")
+
+
+def number_repeated(names: Sequence[str]) -> tuple[str, ...]:
+    """Number the names that are repeated: ImageNet has two kinds of crane."""
+    counts: Counter[str] = Counter()
+    numbered = []
+    for name in names:
+        counts[name] += 1
+        numbered.append(f"{name} ({counts[name]})" if counts[name] > 1 else name)
+    return tuple(numbered)
 
 
 class Head(Protocol):

@@ -26,6 +26,7 @@ class Memory:
     def __init__(self, path: Path):
         self.path = path
         self.started = time.time_ns()
+        self._hashed: set[str] = set()
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             self.value: str | None = content["value"]
@@ -42,16 +43,17 @@ class Memory:
         """Return the hash of a file, or what is in its place: a word. Raises UnreachableError if the disk fails."""
         key, state = os.fspath(path), _state(os.fspath(path))
         old_state, sha = self.known.get(key, (None, None))
-        if sha is None or state is None or state != old_state:
+        if not sha or state is None or state != old_state:  # of what was only watched there is no hash
             sha = _read(path)
         self.known[key] = (state, sha)
+        self._hashed.add(key)
         return sha
 
     def keep(self, value: str, paths: Iterable[Path]) -> None:
         """Keep a value with the states of the paths, files or folders, that it came from."""
         files = []
         for path in sorted({os.fspath(path) for path in paths}):
-            state, sha = self.known.get(path) or (_state(path), "")
+            state, sha = self.known[path] if path in self._hashed else (_state(path), "")
             recent = state is not None and self._is_recent(state)
             files.append([path, state, None if recent else sha])
         with contextlib.suppress(OSError):  # without it, the next run reads all files again

@@ -40,8 +40,16 @@ class Backbone(Section):
     @field_validator("preprocess", mode="before")
     @classmethod
     def _preprocess_is_known(cls, value: object) -> object:
-        if value is None or (isinstance(value, str) and value in PREPROCESS) or _is_mean_and_deviation(value):
+        if value is None or (isinstance(value, str) and value in PREPROCESS):
             return value
+        if _is_mean_and_deviation(value):
+            if all(abs(number) <= 1 for row in value for number in row):
+                return value
+            scaled = [[round(number / 255, 4) for number in row] for row in value]
+            raise ValueError(
+                f"backbone.preprocess: mean and deviation are of pixels 0-1, not {as_written(value)}: of pixels 0-255, "
+                f"divide them by 255, which gives {scaled}"
+            )
         raise ValueError(
             f"backbone.preprocess should be null, {', '.join(PREPROCESS)}, or the mean and the deviation of the "
             f"channels, such as [[0.48, 0.46, 0.41], [0.27, 0.26, 0.28]], not {as_written(value)}"

@@ -6,6 +6,7 @@ from pydantic import model_validator
 
 from thaw.backbones import registry
 from thaw.backbones.cut_points import FEATURES, resolve_depths
+from thaw.backbones.imagenet import imagenet_classes
 from thaw.core.errors import ThawError
 from thaw.core.kernels import BASELINE, NATIVE, Choice
 from thaw.core.section import Section, Task, as_written
@@ -43,6 +44,8 @@ class Params(Section):
             )
         if self.head.extend:
             protocol.check_negatives(classes)
+        if self.head.extend is True:
+            protocol.check_new(classes, protocol.number_repeated([name for _, name in imagenet_classes()]))
 
     def check_photographs(self, classes: Sequence[str], images: Mapping[str, Sequence[str]]) -> None:
         """Raise ThawError if a parameter does not fit the photographs; see `Split.check_columns`."""
@@ -79,8 +82,17 @@ class Params(Section):
             )
 
     def check_backbone(self, backbone: Mapping) -> None:
-        """Raise ThawError if the content of backbone.json has not the layers that a parameter names."""
+        """Raise ThawError if backbone.json has not the layers, classes or maps that a parameter needs."""
         resolve_depths(self.fine_tune.freeze_depth, backbone)
+        if self.head.extend is True and not backbone.get("classes", True):
+            raise ThawError(
+                f"head.extend: true needs the 1000 classes of the backbone, and {self.backbone.weights} is a trained "
+                "model without them: to add classes to it, set head.extend to this file, too"
+            )
+        if self.head.kind == "network" and self.head.conv_blocks and not backbone.get("has_maps", True):
+            raise ThawError(
+                f"head.conv_blocks needs maps, and {self.backbone.weights} returns features: set head.conv_blocks to []"
+            )
 
     @model_validator(mode="after")
     def _all_sections_fit_the_task(self):

@@ -42,7 +42,8 @@ def describe_photographs(results: RunFacts, weights: Markup = Markup()) -> Marku
         table = elements.table("wide", [elements.header("Reason", ["Photographs"])], rows)
         rest = elements.rest(len(health.missing), len(rows), "reasons", "missing.csv")
         parts.append(elements.figure("Left out", table + rest))
-    parts.append(_wide_picture("Training photographs, plain and as augmented", results.augmentations))
+    squares = "" if results.parameters["image"]["resize"] == "crop" else " (their middle squares)"
+    parts.append(_wide_picture(f"Training photographs, plain and as augmented{squares}", results.augmentations))
     parts += [elements.paragraph(text, "soft") for text in (_preset(results), _resize(results)) if text]
     return Markup("\n").join(filter(None, parts))
 

@@ -122,6 +122,7 @@ class Source:
         required: keys of the section that may be null unless the source is chosen, each with what it must name.
         lock: takes the section and returns a context, inside which the images are listed and collected.
         is_own: whether the images are files of a person's, which may change at any time.
+        is_here: takes the section, of which what it names is there; returns whether any image is; None: they are.
     """
 
     name: str
@@ -131,6 +132,7 @@ class Source:
     required: Mapping[str, str] = field(default_factory=dict)
     lock: Callable[[Any], AbstractContextManager] = nullcontext
     is_own: bool = False
+    is_here: Callable[[Any], bool] | None = None
 
     def list_images(self, section: Section, task: str) -> Listing:
         """Return the listing of the images: with one label each, or with several, as `task` says."""

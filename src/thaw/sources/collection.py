@@ -1,5 +1,6 @@
 """How the images of a source become `data/raw`, and who is named for them."""
 
+import contextlib
 import hashlib
 import os
 import re
@@ -16,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 import polars.selectors as cs
-from PIL import Image
+from PIL import ExifTags, Image
 
 from thaw.core import progress, store, tables
 from thaw.core.cache import Cache
@@ -84,6 +85,8 @@ def collect(
     for kind, copied in rows.items():
         if len(copied) < listing.min_per_class:
             why = next((f" ({missing[i.image_id][1]})" for i in candidates[kind] if i.image_id in missing), "")
+            if not candidates[kind]:
+                raise ThawError(f"no photograph {kind.text} is left: all have another label now, or were left out")
             if not copied:
                 raise ThawError(f"no photograph {kind.text} could be read{why}")
             needed = f"a split needs {listing.min_per_class} or more"
@@ -340,8 +343,18 @@ def _in_8_bits(path: Path, bits: int) -> tuple[int, int]:
         is_same = False
     if not is_same:
         grey = decoding.grey_channel(pixels)
-        Image.fromarray(pixels if grey is None else grey).save(path, "PNG")
+        Image.fromarray(pixels if grey is None else grey).save(path, "PNG", exif=_time_alone(path))
     return pixels.shape[:2]
+
+
+def _time_alone(path: Path) -> bytes:
+    """Return EXIF data with nothing but the time at which a photograph was taken; none if it does not say it."""
+    kept = Image.Exif()
+    with contextlib.suppress(Exception), Image.open(path) as image:  # damaged data: Pillow raises errors of many types
+        if taken := image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.DateTimeOriginal):
+            kept.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = taken
+            return kept.tobytes()
+    return b""
 
 
 def _state(path: Path) -> tuple[int, int, int]:
@@ -361,7 +374,7 @@ def _rotate(source: Path, target: Path, degrees: int) -> tuple[int, int]:
         image = image if image.mode in ("L", "RGB", "CMYK") else image.convert("RGB")
         rotated = image.transpose(ROTATIONS[degrees])
         # The finest setting in common use: at quality 95 with full chroma, the second encoding is invisible.
-        rotated.save(target, "JPEG", quality=95, subsampling=0, exif=b"")
+        rotated.save(target, "JPEG", quality=95, subsampling=0, exif=_time_alone(source))
     return rotated.size
 
 

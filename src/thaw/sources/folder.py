@@ -25,6 +25,13 @@ class Folder(Section):
     path: str | None
 
 
+def is_here(params: Folder) -> bool:
+    """Return whether there is a file in the folder, but for leftovers: Git may have brought `.gitignore` alone."""
+    root = named_path(params.path, "download.folder.path")
+    files = (name for _, _, names in os.walk(root, followlinks=True) for name in names)
+    return any(not is_leftover(name, is_folder=False) for name in files)
+
+
 def find(params: Folder) -> Listing:
     """List the photographs below `params.path`. A folder is a class; folders within it belong to the same class.
 
@@ -235,4 +242,4 @@ def _other_endings(files: dict[str, list[tuple[File, SourceImage]]]) -> list[str
     return [f"{who} the ending of another format, such as {shown(other[0].path.name)} ({other[0].kind.name})"]
 
 
-SOURCE = Source("folder", Folder, find, required={"path": "a folder"}, is_own=True)
+SOURCE = Source("folder", Folder, find, required={"path": "a folder"}, is_own=True, is_here=is_here)

@@ -140,6 +140,7 @@ def _split(root: Folder, layout: Layout, what: str) -> dict[Folder, str]:
     if not subsets:
         subsets = _prefixed(named)
     nested = [folder for folder in subsets if _unwrapped(folder).parts]
+    _check_no_split_inside(nested, root, what)
     others = [folder for folder in root.parts if folder not in subsets and folder.has_photographs]
     others = [folder for folder in others if not is_unlabelled(folder.name, split=True)]
     if not nested and others:
@@ -164,6 +165,17 @@ def _split(root: Folder, layout: Layout, what: str) -> dict[Folder, str]:
         meant = [f"{folder.shown} as {subsets[folder]}" for folder in told]
         layout.notes.append(f"folders that count as a split: {listed(meant)}")
     return subsets
+
+
+def _check_no_split_inside(nested: list[Folder], root: Folder, what: str) -> None:
+    """Raise ThawError if a folder of a split holds the folders of a split: which one is meant, nobody can tell."""
+    for folder in nested:
+        inner = _unwrapped(folder).parts
+        named = [subset_of(part.name) for part in inner]
+        if len({subset for subset, _ in named}) > 1 and all(subset and not rest for subset, rest in named):
+            remedy = "name that folder" if len(root.parts) == 1 else "put all folders of the split beside one another"
+            names = listed([part.shown for part in inner])
+            raise ThawError(f"{what}: {folder.shown} holds the folders of a split, {names}: {remedy}")
 
 
 def _prefixed(named: dict[Folder, tuple[str, str]]) -> dict[Folder, str]:
@@ -281,6 +293,9 @@ def _unused_split(root: Folder) -> list[str]:
     """Return a warning if classes hold folders of a split, which is used only where all hold nothing else."""
     meant = {name: subset_of(name) for name in {part.name for folder in root.parts for part in folder.parts}}
     subsets = {name: subset for name, (subset, rest) in meant.items() if subset and not rest}
+    if subsets and all(subset and not rest for subset, rest in meant.values()) and len(set(subsets.values())) == 1:
+        names, inside = listed([folder.shown for folder in root.parts]), listed(sorted(map(shown, subsets)))
+        return [f"{names} are the classes, although they hold nothing but {inside}: is it a split, or one of several?"]
     if len(set(subsets.values())) < 2:
         return []
     return [

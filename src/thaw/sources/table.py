@@ -123,6 +123,16 @@ def find(params: Table) -> Listing:
     return Listing(info, images, seen=True, notes=tuple(notes), warnings=tuple(warnings))
 
 
+def is_here(params: Table) -> bool:
+    """Return whether a photograph of the table is on this machine: Git may have brought the table alone."""
+    name = f"download.table.path {params.path}"
+    table = without_parents(named_path(params.path, "download.table.path"))
+    content = table_reading.read(table, name)
+    rows = [row for row in read_rows(content, find_columns(content, params, name), name) if row.given_path]
+    locate(rows, table.parent)
+    return any(row.path.exists() for row in rows)
+
+
 def find_columns(content: table_reading.Table, params: Table, name: str, *more: str) -> dict[str, str]:
     """Return {what a column is for: its name in the table}, for `path`, `label` and those of the others that exist.
 
@@ -372,4 +382,4 @@ def row_id(row: Row) -> str:
     return f"{image_id(row.file, 8)}-{place}" if row.file else place
 
 
-SOURCE = Source("table", Table, find, required={"path": "a table"}, is_own=True)
+SOURCE = Source("table", Table, find, required={"path": "a table"}, is_own=True, is_here=is_here)
