@@ -8,7 +8,8 @@ their mean and one standard deviation (±). REVISION is a commit whose experimen
 its name.
 
 Only what was measured on the same test photographs with the same labels is compared: those of the workspace, or of the
-first REVISION. All other runs are listed apart, with the reason.
+first REVISION. All other runs are listed apart, with the reason. If params.yaml was edited, or a run was interrupted,
+the workspace has no row until `dvc repro`; then HEAD stands in its place.
 """
 
 import argparse
@@ -35,8 +36,10 @@ def main() -> None:
         raise ThawError(f"there is no folder {PICTURE.parent} here: run from the folder that holds dvc.yaml")
     experiments, unfinished = runs.read(options.revisions, options.all)
     if not experiments:
-        raise ThawError("no run has results here: `dvc repro` or `dvc exp run` first, or `dvc exp pull origin --all`")
-    reference = ranking.reference(experiments, [runs.WORKSPACE, *options.revisions])
+        changed = next((f"{name}: {state}" for name, state in unfinished if state == runs.OUT_OF_DATE), None)
+        none = "no run has results here: `dvc repro` or `dvc exp run` first, or `dvc exp pull origin --all`"
+        raise ThawError(changed or none)
+    reference = ranking.reference(experiments, [runs.WORKSPACE, *options.revisions, runs.commit_of("HEAD")])
     if options.revisions:  # each is shown on its own
         rows = experiments
     else:
@@ -57,7 +60,8 @@ def main() -> None:
     if unfinished:
         print()
     for name, state in unfinished:
-        print(f"{name}: {state}" + ("" if state == runs.NO_RESULTS else f", `dvc queue logs {name}`"))
+        has_log = state not in (runs.NO_RESULTS, runs.OUT_OF_DATE)
+        print(f"{name}: {state}" + (f", `dvc queue logs {name}`" if has_log else ""))
     if not options.md:
         left_out = len(rows) - len(ranked)
         note = f"{left_out} row{'s' if left_out > 1 else ''} on other test photographs not drawn" if left_out else ""

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import datetime
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import shutil
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -126,6 +128,57 @@ def test_what_belongs_to_another_project_of_the_repository_is_no_part_of_a_run()
     assert found.data == Data(None, None)
 
 
+def test_stages_of_ones_own_bring_no_parameters_no_results_and_no_photographs_of_a_run():
+    run = entry("a" * 40, 0.9, epochs=4)
+    run["data"]["deps"] = {path: {"hash": path} for path in ("data/raw/images.csv", "data/split.csv", "src/split.py")}
+    ((plain,), _) = runs.parse([run])
+    head = {"validation": {"accuracy_weighted": 0.1}, "test": {"accuracy_weighted": 0.1}}
+    mine = {"folds": {"kept": "head"}, "head": head, "tera_multiply_adds": 99, "fine_tuned": {}}
+    data = run["data"] | {
+        "params": run["data"]["params"] | {"mine.yaml": {"data": {"x": 1}}, "farm/params.yaml": {"data": {"y": 1}}},
+        "metrics": run["data"]["metrics"] | {"farm/metrics.json": {"data": mine}, "count.json": {"data": 5}},
+        "deps": run["data"]["deps"] | {f"farm/{name}.csv": {"hash": "x"} for name in ("images", "split", "labels")},
+    }
+    assert runs.parse([run | {"data": data}]) == ([plain], [])
+    assert plain.data == Data("data/raw/images.csv", "data/split.csv", None)
+
+
+LOCK = {
+    "split": {
+        "params": {"params.yaml": {"fine_tune": {"seed": 1, "rate": 1e-5, "after": datetime.date(2024, 5, 1)}}},
+        "outs": [{"path": "data/split.csv", "md5": "new"}],
+    },
+    "evaluate": {
+        "deps": [{"path": "data/split.csv", "md5": "new"}],
+        "params": {"params.yaml": {"fine_tune.rate": 1e-5}, "mine.yaml": {"fine_tune.seed": 7}},
+        "outs": [{"path": "reports/metrics.json", "md5": "x"}],
+    },
+    "mine": {"deps": [{"path": "src/mine.py", "md5": "1"}], "params": {"params.yaml": {"fine_tune.seed": 8}}},
+    "mine too": {"deps": [{"path": "src/mine.py", "md5": "2"}]},
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "lock", "is_shown"),
+    [
+        ({}, LOCK, True),
+        ({"new": 1}, LOCK, True),
+        ({}, {}, True),
+        ({"seed": 2}, LOCK, False),
+        ({"rate": 1e-4}, LOCK, False),
+        ({}, LOCK | {"split": LOCK["split"] | {"outs": [{"path": "data/split.csv", "md5": "newer"}]}}, False),
+    ],
+    ids=["as run", "new parameter", "no lock", "edited", "edited for one stage", "interrupted"],
+)
+def test_results_are_those_of_the_parameters_and_files_that_ran_or_are_not_shown(changed, lock, is_shown):
+    parameters = {"seed": 1, "rate": 1e-5, "after": "2024-05-01"} | changed
+    run, other = entry("workspace", 0.9, **parameters), entry("a" * 40, 0.8)
+    locks = {"workspace": {"stages": lock}, "a" * 40: {}}
+    experiments, unfinished = runs.parse([run, other], lock_of=locks.get)
+    assert [experiment.name for experiment in experiments] == ["workspace"] * is_shown + ["aaaaaaaaa"]
+    assert unfinished == [("workspace", runs.OUT_OF_DATE)] * (not is_shown)
+
+
 def test_a_run_whose_test_labels_weigh_nothing_is_listed_all_the_same():
     weightless = entry("a" * 40, 0.8, a__seed=1)
     weightless["data"]["metrics"]["reports/metrics.json"]["data"]["fine_tuned"]["test"] = {"accuracy": 0.9}
@@ -224,6 +277,11 @@ def test_a_diagonal_of_seeds_that_cross_is_no_repeat():
     repeats = [experiment(f"run{a}{b}", 0.8, a__seed=a, b__seed=b) for a in (1, 2) for b in (1, 2)]
     names = {experiment.name for experiment in ranking.average_repeats(repeats)}
     assert names == {"run11 ×2 over a.seed", "run11 ×2 over b.seed", "run22"}
+
+
+def test_of_seeds_that_all_cross_elsewhere_than_at_the_first_run_each_run_stays():
+    crossed = [experiment(f"run{a}{b}", 0.8, a__seed=a, b__seed=b) for a, b in ((1, 1), *product((2, 3), (2, 3)))]
+    assert ranking.average_repeats(crossed) == crossed
 
 
 def test_seeds_that_move_together_make_repeats():
@@ -479,6 +537,30 @@ def test_changed_labels_of_test_photographs_are_said(quick):
     assert "the same test photographs, 3 of 6 with another label or weight." in rest
 
 
+def test_a_workspace_that_was_edited_has_no_row_and_the_commit_stands_in_its_place(quick):
+    quick.run("git", "commit", "--quiet", "--all", "--message", "own", check=True)
+    assert names(compared(quick)[0])[0] == "workspace"  # and the commit, which is the same run
+    quick.set(evaluate__seed=2)
+    rows, rest = compared(quick)
+    assert names(rows) == ["main"]
+    assert rest.startswith(f"workspace: {runs.OUT_OF_DATE}\n")
+    quick.run("git", "commit", "--quiet", "--all", "--message", "not run", check=True)
+    result = thaw(quick, "compare")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == f"thaw: workspace: {runs.OUT_OF_DATE}\n"
+
+
+def test_a_workspace_whose_run_was_interrupted_has_no_row(quick):
+    quick.run("git", "commit", "--quiet", "--all", "--message", "own", check=True)
+    quick.set(download__folder__path="cells.txt")
+    quick.repro("split")  # and not evaluate
+    rows, rest = compared(quick)
+    assert names(rows) == ["main"]
+    assert rest.startswith(f"workspace: {runs.OUT_OF_DATE}\n")
+    quick.repro()
+    assert names(compared(quick)[0])[0] == "workspace"
+
+
 def write_data(cache: Path, raw: str, split: str, splits: str) -> Data:
     """Write the tables of a run into a folder that stands for DVC's cache; `splits` has the first letter of each."""
     names = {"r": "train", "v": "validation", "t": "test"}
@@ -548,10 +630,11 @@ def test_with_folds_every_photograph_is_one_of_test_and_other_folds_are_the_same
     assert [row.parameters[photographs.TRAINING] for row in counted] == [2.7, 4.0]  # of 8: a third, and half of them
 
 
-def test_runs_on_other_photographs_are_no_repeats_and_not_the_same_run():
+@pytest.mark.parametrize("datas", [(Data("x", "s"), Data("y", "s")), (Data("x", "s", "1"), Data("x", "s", "2"))])
+def test_runs_on_other_photographs_or_labels_are_no_repeats_and_not_the_same_run(datas):
     runs_ = [
-        dataclasses.replace(experiment(f"on {raw}", 1.0, a__seed=seed), data=Data(raw, "split"))
-        for seed, raw in enumerate(("x", "y"), start=1)
+        dataclasses.replace(experiment(f"run{seed}", 1.0, a__seed=seed), data=data)
+        for seed, data in enumerate(datas, start=1)
     ]
     assert ranking.average_repeats(runs_) == runs_
     same = [dataclasses.replace(run, parameters={"a.seed": 1}) for run in runs_]
@@ -1083,6 +1166,33 @@ def test_an_experiment_whose_dvc_is_killed_has_failed_and_says_why(quick, monkey
     monkeypatch.setattr(programs, "dvc", lambda *arguments: ["sh", "-c", "kill -9 $$", "dvc", *arguments])
     said = "`dvc exp run --temp --set-param evaluate.bins=70` was killed (SIGKILL), as where memory runs out"
     assert runs.run({"evaluate.bins": "70"}) == said
+
+
+@pytest.mark.parametrize(
+    ("lines", "error"),
+    [
+        (
+            ["thaw: warning: few", "", "thaw: split.seed is wrong", "", "ERROR: failed to run"],
+            "thaw: split.seed is wrong",
+        ),
+        (
+            ["thaw: results may differ in their last digits", "Traceback", "ERROR: failed to run"],
+            "ERROR: failed to run",
+        ),
+        (["ERROR: these exist:", "  a", "  b"], "ERROR: these exist:   a   b"),
+        (["thaw: the cache is full", "Killed"], None),
+    ],
+)
+def test_the_reason_of_a_failure_is_no_note_that_came_before_it(lines, error):
+    assert runs._error(lines) == error
+
+
+def test_an_experiment_says_what_its_stage_says_last(quick, monkeypatch):
+    monkeypatch.chdir(quick.path)
+    notes = 'import sys\nprint("thaw: warning: of no harm", file=sys.stderr)\n'
+    for code, said in (('sys.exit("thaw: this is wrong")', "thaw: this is wrong"), ("1 / 0", "ERROR: failed to ")):
+        (quick.path / "evaluate.py").write_text(notes + code)
+        assert runs.run({"evaluate.bins": "70"}).startswith(said)
 
 
 def test_a_search_with_a_trial_that_failed_says_so_at_its_end(tmp_path, monkeypatch):
