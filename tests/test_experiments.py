@@ -19,6 +19,7 @@ from conftest import ROOT, SMALL, Checkout, scripts_run
 
 import search as search_script
 import share
+import sweep
 from thaw.core.errors import ThawError
 from thaw.experiments import (
     params_edit,
@@ -1205,6 +1206,41 @@ def test_a_search_with_a_trial_that_failed_says_so_at_its_end(tmp_path, monkeypa
     monkeypatch.setattr(sys, "argv", ["search.py", "--trials", "2", "evaluate.bins=60,70,80"])
     with pytest.raises(ThawError, match=r"^2 of 2 trials failed: search-000, search-001; "):
         search_script.main()
+
+
+def test_the_first_trial_of_a_call_has_no_limits_since_the_photographs_may_have_changed(tmp_path, monkeypatch):
+    Checkout(tmp_path).run("git", "init", "--quiet", check=True)
+    shutil.copyfile(DEFAULTS, tmp_path / "params.yaml")
+    monkeypatch.chdir(tmp_path)
+    earlier = Trial({"evaluate.bins": 60, runs.PRUNE: []}, losses=[0.5, 0.4, 0.3, 0.2, 0.1], epochs=4, accuracy=0.9)
+    finished = {f"search-{number:03}": earlier for number in range(5)}
+    monkeypatch.setattr(trials, "read", lambda *_: (finished, 0))
+    monkeypatch.setattr(trials, "next_number", lambda _: 5)
+    limits = []
+    monkeypatch.setattr(runs, "run", lambda changes, name: limits.append(changes[runs.PRUNE]) or "not run")
+    monkeypatch.setattr(sys, "argv", ["search.py", "--trials", "2", "evaluate.bins=60,70,80"])
+    with pytest.raises(ThawError, match=r"^2 of 2 trials failed"):
+        search_script.main()
+    assert limits == ["[]", json.dumps(search.limits(list(finished.values())))] and limits[1] != "[]"
+
+
+def test_a_sweep_that_is_interrupted_says_how_many_experiments_were_finished(tmp_path, monkeypatch):
+    Checkout(tmp_path).run("git", "init", "--quiet", check=True)
+    shutil.copyfile(DEFAULTS, tmp_path / "params.yaml")
+    monkeypatch.chdir(tmp_path)
+    answers = iter([None, "not run", KeyboardInterrupt])
+
+    def run(changes):
+        if (answer := next(answers)) is KeyboardInterrupt:
+            raise KeyboardInterrupt
+        return answer
+
+    monkeypatch.setattr(runs, "run", run)
+    monkeypatch.setattr(sys, "argv", ["sweep.py", "evaluate.bins=60,70,80,90"])
+    with pytest.raises(
+        ThawError, match=r"^interrupted: 1 of 4 experiments were finished; the same sweep would run all"
+    ):
+        sweep.main()
 
 
 # What CI does
