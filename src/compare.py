@@ -20,8 +20,17 @@ from pathlib import Path
 from thaw.core.errors import ThawError, run
 from thaw.core.files import write_text
 from thaw.experiments import photographs, plot, ranking, runs, table
+from thaw.experiments.runs import Files
 
 PICTURE = Path("reports/comparison.svg")
+FILES = Files(
+    parameters="params.yaml",
+    metrics="reports/metrics.json",
+    training="reports/fine_tune/metrics.json",
+    images=("data/raw/images.csv", "data/raw"),
+    split="data/split.csv",
+    labels="data/raw/labels.csv",
+)
 
 
 def main() -> None:
@@ -34,7 +43,7 @@ def main() -> None:
     options = parser.parse_args()
     if not PICTURE.parent.is_dir():
         raise ThawError(f"there is no folder {PICTURE.parent} here: run from the folder that holds dvc.yaml")
-    experiments, unfinished = runs.read(options.revisions, options.all)
+    experiments, unfinished = runs.read(FILES, options.revisions, options.all)
     if not experiments:
         changed = next((f"{name}: {state}" for name, state in unfinished if state == runs.OUT_OF_DATE), None)
         none = "no run has results here: `dvc repro` or `dvc exp run` first, or `dvc exp pull origin --all`"

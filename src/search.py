@@ -18,11 +18,20 @@ from pathlib import Path
 from thaw.core import params
 from thaw.core.errors import ThawError, run
 from thaw.experiments import runs, search, sweeps, trials
+from thaw.experiments.runs import Files
 
 PARAMS = Path("params.yaml")
 CUT_POINTS = Path("models/backbone/backbone.json")
 SOURCE = Path("data/raw/source.json")
 LOSSES = Path("reports/fine_tune/plots/metrics/validation_loss_calibrated.tsv")
+FILES = Files(
+    parameters="params.yaml",
+    metrics="reports/metrics.json",
+    training="reports/fine_tune/metrics.json",
+    images=("data/raw/images.csv", "data/raw"),
+    split="data/split.csv",
+    labels="data/raw/labels.csv",
+)
 
 
 def main() -> None:
@@ -45,7 +54,7 @@ def main() -> None:
     ranges = sweeps.parse(options.ranges or trials.default_ranges(head_kind, CUT_POINTS))
     trials.check(ranges, PARAMS, CUT_POINTS, SOURCE)
 
-    finished, left_out = trials.read(options.name, ranges, PARAMS, LOSSES)
+    finished, left_out = trials.read(options.name, ranges, FILES, LOSSES)
     failed = []
     first = trials.next_number(options.name)
     for number in range(first, first + options.trials):
@@ -59,7 +68,7 @@ def main() -> None:
         print(f"search: {name}: {sweeps.as_line(changes) or 'as params.yaml has it'}", flush=True)
         limits = [] if number == first else search.limits(history)  # the first one's photographs may be others
         error = runs.run(changes | {runs.PRUNE: json.dumps(limits)}, name)
-        finished, left_out = trials.read(options.name, ranges, PARAMS, LOSSES)
+        finished, left_out = trials.read(options.name, ranges, FILES, LOSSES)
         if error is None and name not in finished:
             error = f"search: {name} came to an end, but `dvc exp show` has no result of it"
         if error:

@@ -17,6 +17,7 @@ import pytest
 import yaml
 from conftest import ROOT, SMALL, Checkout, scripts_run
 
+import compare
 import search as search_script
 import share
 import sweep
@@ -40,6 +41,7 @@ from thaw.experiments.sweeps import Choice, Interval
 from thaw.report.estimate import Estimate
 
 DEFAULTS = ROOT / "params.yaml"
+FILES = compare.FILES
 
 
 def experiment(name: str, validation: float, cost: float | None = None, test: float = 0.5, **parameters) -> Experiment:
@@ -67,11 +69,15 @@ def experiment_entry(name: str, state: str | None, entry: dict) -> dict:
 # What DVC says
 
 
+def test_compare_and_search_read_the_same_files():
+    assert compare.FILES == search_script.FILES
+
+
 def test_experiments_are_read_with_their_parameters_accuracies_and_cost():
     baseline = entry("workspace", 0.8, epochs=3) | {
         "experiments": [experiment_entry("warm-up", None, entry("abc", 0.9, epochs=4))]
     }
-    experiments, unfinished = runs.parse([baseline])
+    experiments, unfinished = runs.parse([baseline], FILES)
     assert {
         experiment.name: (experiment.parameters, experiment.accuracies["test"], experiment.training_cost)
         for experiment in experiments
@@ -86,35 +92,38 @@ def test_the_same_run_in_several_places_is_one_under_the_name_of_the_experiment(
     head = entry("0123456789abcdef", 0.9, epochs=4) | {
         "experiments": [experiment_entry("applied", "success", entry("abc", 0.9, epochs=4))]
     }
-    experiments, _ = runs.parse([entry("workspace", 0.9, epochs=4), head])
+    experiments, _ = runs.parse([entry("workspace", 0.9, epochs=4), head], FILES)
     assert [experiment.name for experiment in experiments] == ["applied", "workspace", "012345678"]
     assert [experiment.name for experiment in ranking.distinct(experiments)] == ["applied"]
 
 
 def test_commits_that_are_asked_for_stand_under_the_names_they_were_asked_by():
     commits = [entry("a" * 40, 0.9, epochs=4), entry("b" * 40, 0.9, epochs=4)]
-    experiments, _ = runs.parse([entry("workspace", 0.7), *commits], {"a" * 40: "HEAD", "b" * 40: "origin/main"})
+    experiments, _ = runs.parse([entry("workspace", 0.7), *commits], FILES, {"a" * 40: "HEAD", "b" * 40: "origin/main"})
     assert sorted(experiment.name for experiment in experiments) == ["HEAD", "origin/main"]
 
 
 @pytest.mark.parametrize("state", ["failed", "queued", "running"])
 def test_what_is_not_finished_is_told_apart(state):
     baseline = entry("workspace", 0.8) | {"experiments": [experiment_entry("slow", state, entry("abc", 0.9))]}
-    experiments, unfinished = runs.parse([baseline])
+    experiments, unfinished = runs.parse([baseline], FILES)
     assert [experiment.name for experiment in experiments] == ["workspace"]
     assert unfinished == [("slow", state)]
 
 
 def test_a_commit_without_results_is_left_out():
     empty = entry("workspace", 0.8) | {"data": {"params": {}, "metrics": {"reports/metrics.json": {"error": {}}}}}
-    assert runs.parse([empty, empty | {"data": None}]) == ([], [])
+    assert runs.parse([empty, empty | {"data": None}], FILES) == ([], [])
 
 
 def test_a_run_that_is_asked_for_or_an_experiment_without_results_is_said():
     commit = entry("a" * 40, 0.8) | {
         "data": None, "experiments": [experiment_entry("half", "success", {"rev": "b" * 40, "data": None})]
     }  # fmt: skip
-    assert runs.parse([commit], {"a" * 40: "HEAD~1"}) == ([], [("half", runs.NO_RESULTS), ("HEAD~1", runs.NO_RESULTS)])
+    assert runs.parse([commit], FILES, {"a" * 40: "HEAD~1"}) == (
+        [],
+        [("half", runs.NO_RESULTS), ("HEAD~1", runs.NO_RESULTS)],
+    )
 
 
 def test_what_belongs_to_another_project_of_the_repository_is_no_part_of_a_run():
@@ -123,7 +132,7 @@ def test_what_belongs_to_another_project_of_the_repository_is_no_part_of_a_run()
     data = {kind: {f"sub/{path}": file for path, file in files.items()} for kind, files in run["data"].items()}
     data["params"]["params.yaml"] = {"data": {"other": 1}}
     data["metrics"]["other/metrics.json"] = {"data": {"head": {}}}
-    ((found,), _) = runs.parse([run | {"data": data | {"deps": deps}}], project="sub/")
+    ((found,), _) = runs.parse([run | {"data": data | {"deps": deps}}], FILES, project="sub/")
     assert found.parameters == {"fine_tune.epochs": 4}
     assert found.code == repr([("src/thaw/training", "1")])
     assert found.data == Data(None, None)
@@ -132,7 +141,7 @@ def test_what_belongs_to_another_project_of_the_repository_is_no_part_of_a_run()
 def test_stages_of_ones_own_bring_no_parameters_no_results_and_no_photographs_of_a_run():
     run = entry("a" * 40, 0.9, epochs=4)
     run["data"]["deps"] = {path: {"hash": path} for path in ("data/raw/images.csv", "data/split.csv", "src/split.py")}
-    ((plain,), _) = runs.parse([run])
+    ((plain,), _) = runs.parse([run], FILES)
     head = {"validation": {"accuracy_weighted": 0.1}, "test": {"accuracy_weighted": 0.1}}
     mine = {"folds": {"kept": "head"}, "head": head, "tera_multiply_adds": 99, "fine_tuned": {}}
     data = run["data"] | {
@@ -140,7 +149,7 @@ def test_stages_of_ones_own_bring_no_parameters_no_results_and_no_photographs_of
         "metrics": run["data"]["metrics"] | {"farm/metrics.json": {"data": mine}, "count.json": {"data": 5}},
         "deps": run["data"]["deps"] | {f"farm/{name}.csv": {"hash": "x"} for name in ("images", "split", "labels")},
     }
-    assert runs.parse([run | {"data": data}]) == ([plain], [])
+    assert runs.parse([run | {"data": data}], FILES) == ([plain], [])
     assert plain.data == Data("data/raw/images.csv", "data/split.csv", None)
 
 
@@ -175,7 +184,7 @@ def test_results_are_those_of_the_parameters_and_files_that_ran_or_are_not_shown
     parameters = {"seed": 1, "rate": 1e-5, "after": "2024-05-01"} | changed
     run, other = entry("workspace", 0.9, **parameters), entry("a" * 40, 0.8)
     locks = {"workspace": {"stages": lock}, "a" * 40: {}}
-    experiments, unfinished = runs.parse([run, other], lock_of=locks.get)
+    experiments, unfinished = runs.parse([run, other], FILES, lock_of=locks.get)
     assert [experiment.name for experiment in experiments] == ["workspace"] * is_shown + ["aaaaaaaaa"]
     assert unfinished == [("workspace", runs.OUT_OF_DATE)] * (not is_shown)
 
@@ -187,7 +196,7 @@ def test_a_run_whose_test_labels_weigh_nothing_is_listed_all_the_same():
         "rev": "b" * 40,
         "data": weightless["data"] | {"params": entry("b", 0, seed=2)["data"]["params"]},
     }
-    experiments, _ = runs.parse([weightless, other])
+    experiments, _ = runs.parse([weightless, other], FILES)
     assert len(experiments) == 2
     for several in (experiments, ranking.average_repeats(experiments)):
         assert all(row[2] == "–" and row[1].startswith("80.0%") for row in table.make(several, [])[1:])
@@ -199,7 +208,7 @@ def test_runs_of_other_scripts_or_packages_are_of_other_code_and_runs_on_other_d
         dependencies = {"src/evaluate.py": "a", "src/thaw/core": "b", "data/raw": "c"} | hashes
         commit = entry("workspace", 0.8)
         commit["data"]["deps"] = {path: {"hash": value} for path, value in dependencies.items()}
-        ((experiment,), _) = runs.parse([commit])
+        ((experiment,), _) = runs.parse([commit], FILES)
         return experiment.code
 
     assert code(**{"src/evaluate.py": "x"}) != code() != code(**{"src/thaw/core": "x"})
@@ -658,10 +667,12 @@ def test_trials_on_other_validation_photographs_are_left_out_and_counted(tmp_pat
     several = [
         dataclasses.replace(experiment(f"search-{i:03}", 0.9, a__rate=1), data=data) for i, data in enumerate(datas)
     ]
-    monkeypatch.setattr(runs, "read", lambda: (several, []))
+    monkeypatch.setattr(runs, "read", lambda files: (several, []))
     monkeypatch.setattr(photographs, "in_repository", lambda: photographs.Catalogue(tmp_path.joinpath))
     monkeypatch.setattr(trials, "_trial", lambda experiment, losses: experiment.name)
-    found, left_out = trials.read("search", {}, tmp_path / "params.yaml", Path("losses.tsv"))
+    found, left_out = trials.read(
+        "search", {}, FILES._replace(parameters=str(tmp_path / "params.yaml")), Path("losses.tsv")
+    )
     assert (list(found), left_out) == (["search-001", "search-002"], 1)
 
 
@@ -935,7 +946,7 @@ def test_with_folds_no_trial_has_limits_none_was_pruned_and_that_is_said():
 def test_an_experiment_with_folds_is_known_by_its_metrics():
     plain, folded = entry("abc", 0.9), entry("def", 0.9)
     folded["data"]["metrics"]["reports/metrics.json"]["data"]["folds"] = {"count": 5, "kept": "fine_tuned"}
-    assert [experiment.has_folds for experiment in runs.parse([plain, folded])[0]] == [False, True]
+    assert [experiment.has_folds for experiment in runs.parse([plain, folded], FILES)[0]] == [False, True]
 
 
 def test_what_is_searched_by_default_are_ranges_with_the_last_blocks_of_the_backbone(tmp_path):
@@ -1064,7 +1075,7 @@ def trials_of(repository, name: str, ranges: list[str]) -> list[str]:
     """The trials that the next search of this name would go on from."""
     code = "import sys; sys.path.insert(0, 'src'); import search; from thaw.experiments import sweeps, trials; "
     code += f"ranges = sweeps.parse({ranges!r}); "
-    code += f"print(*sorted(trials.read({name!r}, ranges, search.PARAMS, search.LOSSES)[0]))"
+    code += f"print(*sorted(trials.read({name!r}, ranges, search.FILES, search.LOSSES)[0]))"
     result = repository.run(sys.executable, "-c", code)
     assert result.returncode == 0, result.stderr
     return result.stdout.split()

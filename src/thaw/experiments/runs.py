@@ -23,11 +23,19 @@ NO_RESULTS = "without results"
 OUT_OF_DATE = "params.yaml or the code was changed since its last run: `dvc repro`"
 WORKSPACE = "workspace"  # DVC's name of what is not committed
 SOURCE = "src/"  # where the code of all stages is, as files and packages
-PARAMS, LOCK = "params.yaml", "dvc.lock"
-METRICS, TRAINING = "reports/metrics.json", "reports/fine_tune/metrics.json"
-IMAGES = ("data/raw/images.csv", "data/raw")  # what defines the photographs: a table; before, a folder with it
-SPLIT, LABELS = "data/split.csv", "data/raw/labels.csv"
+LOCK = "dvc.lock"
 PRUNE = "fine_tune.prune_above"  # the limits that a search gives a trial
+
+
+class Files(NamedTuple):
+    """Where a commit has what is known of its run: paths in the project, as DVC shows them."""
+
+    parameters: str
+    metrics: str
+    training: str  # the metrics of fine-tuning
+    images: tuple[str, ...]  # what defines the photographs: a table; before, a folder with it
+    split: str
+    labels: str
 
 
 class Data(NamedTuple):
@@ -71,10 +79,13 @@ class Unfinished(NamedTuple):
     state: str  # queued, running or failed; or NO_RESULTS, or OUT_OF_DATE
 
 
-def read(revisions: Sequence[str] = (), all_commits: bool = False) -> tuple[list[Experiment], list[Unfinished]]:
+def read(
+    files: Files, revisions: Sequence[str] = (), all_commits: bool = False
+) -> tuple[list[Experiment], list[Unfinished]]:
     """Return the experiments of the repository around this folder, and those that did not finish.
 
     Args:
+        files: where their parameters and results are.
         revisions: commits whose experiments are read, or experiments by name. Default: HEAD and the workspace.
         all_commits: whether to read the experiments of all commits.
 
@@ -87,7 +98,7 @@ def read(revisions: Sequence[str] = (), all_commits: bool = False) -> tuple[list
     here = Path.cwd()
     project = here.relative_to(repository(here)).as_posix()
     requested = {commit_of(revision): revision for revision in revisions}
-    return parse(programs.json_answer(command), requested, "" if project == "." else f"{project}/", _lock_of)
+    return parse(programs.json_answer(command), files, requested, "" if project == "." else f"{project}/", _lock_of)
 
 
 def _lock_of(revision: str) -> Mapping:
@@ -138,6 +149,7 @@ def refuse_shallow_clone() -> None:
 
 def parse(
     commits: Sequence[Mapping],
+    files: Files,
     requested: Mapping[str, str] | None = None,
     project: str = "",
     lock_of: Callable[[str], Mapping] = lambda revision: {},
@@ -148,6 +160,7 @@ def parse(
 
     Args:
         commits: the output.
+        files: where the parameters and results of a commit are.
         requested: hash of a commit → name to show.
         project: the folder of the project in DVC's repository, with a `/`. What lies outside belongs to other projects.
         lock_of: returns the `dvc.lock` of a revision.
@@ -163,24 +176,26 @@ def parse(
             last, executor = entry["revs"][0], entry["executor"] or {"state": "success"}
             name, state = entry["name"] or last["rev"][:9], executor["state"]
             done = state == "success"
-            add(_result(name, last, project, lock_of) if done else Unfinished(name, state), experiments)
+            add(_result(name, last, files, project, lock_of) if done else Unfinished(name, state), experiments)
         if not requested or commit["rev"] != WORKSPACE:
             name = requested.get(commit["rev"], commit["name"] or commit["rev"][:9])
-            result = _result(name, commit, project, lock_of)
+            result = _result(name, commit, files, project, lock_of)
             if result != Unfinished(name, NO_RESULTS) or commit["rev"] in requested:
                 add(result, baselines)
     return experiments + baselines, unfinished
 
 
-def _result(name: str, entry: Mapping, project: str, lock_of: Callable[[str], Mapping]) -> Experiment | Unfinished:
+def _result(
+    name: str, entry: Mapping, files: Files, project: str, lock_of: Callable[[str], Mapping]
+) -> Experiment | Unfinished:
     """Return a commit as an experiment, or why it is none: it has no accuracies, or not those of its parameters."""
 
     def content(kind: str, path: str) -> Mapping:
-        data = ((files.get(kind) or {}).get(f"{project}{path}") or {}).get("data")
+        data = ((shown.get(kind) or {}).get(f"{project}{path}") or {}).get("data")
         return data if isinstance(data, Mapping) else {}
 
-    files = entry["data"] or {}
-    parameters, metrics = content("params", PARAMS), content("metrics", METRICS)
+    shown = entry["data"] or {}
+    parameters, metrics = content("params", files.parameters), content("metrics", files.metrics)
     try:
         scores = metrics[saved_model(metrics)]
         measure = MEAN_AVERAGE_PRECISION if parameters.get("task") == MULTI else WEIGHTED
@@ -190,43 +205,43 @@ def _result(name: str, entry: Mapping, project: str, lock_of: Callable[[str], Ma
         return Unfinished(name, NO_RESULTS)
     if not parameters or accuracies["validation"].value is None:  # the second as of code before there were weights
         return Unfinished(name, NO_RESULTS)
-    if not _is_up_to_date(parameters, lock_of(entry["rev"])):
+    if not _is_up_to_date(parameters, lock_of(entry["rev"]), files):
         return Unfinished(name, OUT_OF_DATE)
     hashes = {
         path.removeprefix(project): dependency.get("hash")
-        for path, dependency in (files.get("deps") or {}).items()
+        for path, dependency in (shown.get("deps") or {}).items()
         if path.startswith(project)
     }
-    images = next((hashes[path] for path in IMAGES if path in hashes), None)
+    images = next((hashes[path] for path in files.images if path in hashes), None)
     return Experiment(
         name=name,
         revision=entry["rev"],
         parameters=dict(flatten(parameters)),
         accuracies=accuracies,
-        training_cost=content("metrics", TRAINING).get("tera_multiply_adds"),
+        training_cost=content("metrics", files.training).get("tera_multiply_adds"),
         code=repr(sorted((path, hash_) for path, hash_ in hashes.items() if path.startswith(SOURCE))),
-        data=Data(images, hashes.get(SPLIT), hashes.get(LABELS)),
+        data=Data(images, hashes.get(files.split), hashes.get(files.labels)),
         measure=measure,
         has_folds="folds" in metrics,
     )
 
 
-def _is_up_to_date(parameters: Mapping, lock: Mapping) -> bool:
+def _is_up_to_date(parameters: Mapping, lock: Mapping, files: Files) -> bool:
     """Return whether the stages that led to the metrics ran with these parameters, and all with the same files.
 
     DVC shows the metrics that lie there: after an edit, or after a run that was interrupted, those of the run before.
     """
     values = dict(flatten(parameters))
-    files: dict[str, set[str | None]] = {METRICS: set()}  # path → its hashes in the lock
+    seen: dict[str, set[str | None]] = {files.metrics: set()}  # path → its hashes in the lock
     left = list(lock.get("stages", {}).values())
-    while stage := next((stage for stage in left if any(out["path"] in files for out in stage.get("outs", ()))), None):
+    while stage := next((stage for stage in left if any(out["path"] in seen for out in stage.get("outs", ()))), None):
         left.remove(stage)
-        for key, value in flatten(stage.get("params", {}).get(PARAMS, {})):
+        for key, value in flatten(stage.get("params", {}).get(files.parameters, {})):
             if key not in values or values[key] != _as_shown(value):
                 return False
         for file in (*stage.get("deps", ()), *stage.get("outs", ())):
-            files.setdefault(file["path"], set()).add(file.get("md5"))
-    return all(len(hashes) < 2 for hashes in files.values())
+            seen.setdefault(file["path"], set()).add(file.get("md5"))
+    return all(len(hashes) < 2 for hashes in seen.values())
 
 
 def _as_shown(value: object) -> object:
