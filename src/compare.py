@@ -8,7 +8,8 @@ their mean and one standard deviation (±). REVISION is a commit whose experimen
 its name.
 
 Only what was measured on the same test photographs with the same labels is compared: those of the workspace, or of the
-first REVISION. All other runs are listed apart, with the reason.
+first REVISION. All other runs are listed apart, with the reason. If params.yaml was edited, or a run was interrupted,
+the workspace has no row until `dvc repro`; then HEAD stands in its place.
 """
 
 import argparse
@@ -19,8 +20,17 @@ from pathlib import Path
 from thaw.core.errors import ThawError, run
 from thaw.core.files import write_text
 from thaw.experiments import photographs, plot, ranking, runs, table
+from thaw.experiments.runs import Files
 
 PICTURE = Path("reports/comparison.svg")
+FILES = Files(
+    parameters="params.yaml",
+    metrics="reports/metrics.json",
+    training="reports/fine_tune/metrics.json",
+    images=("data/raw/images.csv", "data/raw"),
+    split="data/split.csv",
+    labels="data/raw/labels.csv",
+)
 
 
 def main() -> None:
@@ -33,10 +43,12 @@ def main() -> None:
     options = parser.parse_args()
     if not PICTURE.parent.is_dir():
         raise ThawError(f"there is no folder {PICTURE.parent} here: run from the folder that holds dvc.yaml")
-    experiments, unfinished = runs.read(options.revisions, options.all)
+    experiments, unfinished = runs.read(FILES, options.revisions, options.all)
     if not experiments:
-        raise ThawError("no run has results here: `dvc repro` or `dvc exp run` first, or `dvc exp pull origin --all`")
-    reference = ranking.reference(experiments, [runs.WORKSPACE, *options.revisions])
+        changed = next((f"{name}: {state}" for name, state in unfinished if state == runs.OUT_OF_DATE), None)
+        none = "no run has results here: `dvc repro` or `dvc exp run` first, or `dvc exp pull origin --all`"
+        raise ThawError(changed or none)
+    reference = ranking.reference(experiments, [runs.WORKSPACE, *options.revisions, runs.commit_of("HEAD")])
     if options.revisions:  # each is shown on its own
         rows = experiments
     else:
@@ -57,7 +69,8 @@ def main() -> None:
     if unfinished:
         print()
     for name, state in unfinished:
-        print(f"{name}: {state}" + ("" if state == runs.NO_RESULTS else f", `dvc queue logs {name}`"))
+        has_log = state not in (runs.NO_RESULTS, runs.OUT_OF_DATE)
+        print(f"{name}: {state}" + (f", `dvc queue logs {name}`" if has_log else ""))
     if not options.md:
         left_out = len(rows) - len(ranked)
         note = f"{left_out} row{'s' if left_out > 1 else ''} on other test photographs not drawn" if left_out else ""

@@ -1,9 +1,9 @@
 """Search for better parameters: `python src/search.py --trials N` runs N experiments of DVC, one after the other.
 
 Optuna proposes what to try, from the validation loss of the models that the trials before kept, at its best
-temperature. A trial that falls behind their median is pruned (`fine_tune.prune_above`). Test is not looked at. Every
-trial is an experiment: `dvc exp show` lists them, `dvc exp apply` takes one over, and the next call continues from
-them, on another machine after `dvc exp pull` as well.
+temperature. A trial that falls behind their median is pruned (`fine_tune.prune_above`); the first of a call is not,
+since the photographs may have changed. Test is not looked at. Every trial is an experiment: `dvc exp show` lists them,
+`dvc exp apply` takes one over, and the next call continues from them, on another machine after `dvc exp pull` as well.
 
 What is searched may be named: `python src/search.py --trials 9 'fine_tune.freeze_depth=block6,block5'
 'fine_tune.learning_rate=tag(log,interval(1e-4,1e-3))'`, in Hydra's notation.
@@ -18,11 +18,20 @@ from pathlib import Path
 from thaw.core import params
 from thaw.core.errors import ThawError, run
 from thaw.experiments import runs, search, sweeps, trials
+from thaw.experiments.runs import Files
 
 PARAMS = Path("params.yaml")
 CUT_POINTS = Path("models/backbone/backbone.json")
 SOURCE = Path("data/raw/source.json")
 LOSSES = Path("reports/fine_tune/plots/metrics/validation_loss_calibrated.tsv")
+FILES = Files(
+    parameters="params.yaml",
+    metrics="reports/metrics.json",
+    training="reports/fine_tune/metrics.json",
+    images=("data/raw/images.csv", "data/raw"),
+    split="data/split.csv",
+    labels="data/raw/labels.csv",
+)
 
 
 def main() -> None:
@@ -45,7 +54,7 @@ def main() -> None:
     ranges = sweeps.parse(options.ranges or trials.default_ranges(head_kind, CUT_POINTS))
     trials.check(ranges, PARAMS, CUT_POINTS, SOURCE)
 
-    finished, left_out = trials.read(options.name, ranges, PARAMS, LOSSES)
+    finished, left_out = trials.read(options.name, ranges, FILES, LOSSES)
     failed = []
     first = trials.next_number(options.name)
     for number in range(first, first + options.trials):
@@ -57,8 +66,9 @@ def main() -> None:
             break
         name, changes = f"{options.name}-{number:03}", sweeps.set_param_texts(values)
         print(f"search: {name}: {sweeps.as_line(changes) or 'as params.yaml has it'}", flush=True)
-        error = runs.run(changes | {runs.PRUNE: json.dumps(search.limits(history))}, name)
-        finished, left_out = trials.read(options.name, ranges, PARAMS, LOSSES)
+        limits = [] if number == first else search.limits(history)  # the first one's photographs may be others
+        error = runs.run(changes | {runs.PRUNE: json.dumps(limits)}, name)
+        finished, left_out = trials.read(options.name, ranges, FILES, LOSSES)
         if error is None and name not in finished:
             error = f"search: {name} came to an end, but `dvc exp show` has no result of it"
         if error:

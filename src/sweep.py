@@ -47,7 +47,12 @@ def main() -> None:
     for number, changes in enumerate(experiments, start=1):
         texts = sweeps.set_param_texts(changes)
         print(f"sweep: {number} of {len(experiments)}: {sweeps.as_line(texts)}", flush=True)
-        if error := runs.run(texts):
+        try:
+            error = runs.run(texts)
+        except KeyboardInterrupt:
+            finished = f"{number - 1 - len(failed)} of {len(experiments)} experiments were finished"
+            raise ThawError(f"interrupted: {finished}; the same sweep would run all of them again") from None
+        if error:
             print(error, file=sys.stderr)
             failed.append(sweeps.as_line(texts))
     if failed:

@@ -82,7 +82,8 @@ def test_what_is_broken_stops_no_other_fact(project):
     said = dict(facts.collect(broken, broken / "params.yaml"))
     assert said["versions"] == "not to be found out (UnicodeDecodeError)"
     assert said["pipeline"] == "not to be found out (FileNotFoundError)"
-    assert said["commit"] == "none" and " GB free of " in said["disk"]
+    assert said["commit"] == "none" and said["changes"] == said["clone"] == facts.UNKNOWN
+    assert " GB free of " in said["disk"]
 
 
 @pytest.mark.skipif(sys.prefix == sys.base_prefix, reason="this Python is no environment's, and may have DVC itself")
@@ -91,8 +92,60 @@ def test_it_works_without_git_dvc_and_the_packages(project, tmp_path):
     said = doctor(project.path, python=sys._base_executable, PATH=str(tmp_path))
     assert list(said) == NAMES
     assert "dvc" not in said["packages"] and "keras" not in said["packages"]
-    assert said["commit"] == "none"
+    asked = ("commit", "changes", "clone", "remote", "cache", "links")  # of programs that are not there
+    assert {said[name] for name in asked} == {facts.UNKNOWN}
     assert said["stages"] == "`dvc status` gave no answer"
+
+
+def test_what_git_refuses_to_say_is_unknown(project, monkeypatch):
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # as in a container: "dubious ownership"
+    assert dict(facts.git_state(project.path)) == dict.fromkeys(("commit", "changes", "clone"), facts.UNKNOWN)
+
+
+OLD = next((path for path in Path.home().glob(".pyenv/versions/3.[6-9].*/bin/python")), None) or shutil.which(
+    "python3.9"
+)
+
+
+@pytest.mark.skipif(OLD is None, reason="no old Python is there")
+def test_an_old_python_is_told_which_one_is_needed():
+    done = subprocess.run([OLD, DOCTOR], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(
+        r"thaw: Python 3\.11 to 3\.13 is needed, this is 3\.\d\.\d+: make PYTHON=python3\.12 doctor\n", done.stderr
+    )
+
+
+def test_an_old_python_meets_no_import_of_thaw_before_it_is_told():
+    code = (
+        f"import runpy, sys; sys.version_info = (3, 9, 18); sys.modules['thaw'] = None; runpy.run_path({str(DOCTOR)!r})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr.startswith("thaw: Python 3.11 to 3.13 is needed") and done.stderr.count("\n") == 1
+
+
+def test_the_python_that_is_named_is_the_one_that_setup_takes():
+    (line,) = re.findall(r"Python 3\.\d+ to 3\.\d+ is needed", DOCTOR.read_text())
+    assert line in (ROOT / "Makefile").read_text()
+
+
+KEYS = "".join(f"  key{i}: {i}  # {'word ' * 9}\n\n" for i in range(60))
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        (f"task: single\ndownload:\n{KEYS}  source: elpv  # or another\n", "elpv"),
+        (f"download:   # mine\n# a line\n{KEYS}  source: open_images\n", "open_images"),
+        (f'download:\n{KEYS}  source: "folder"   # quoted\nsplit:\n{KEYS}', "folder"),
+        ("download:\r\n  source: 'table'\r\n", "table"),
+        (f"download:\n{KEYS}  source: /home/ada\nother:\n  source: elpv\n{KEYS}", "unknown"),
+        (f"other:\n  source: elpv\n{KEYS}download:\n{KEYS}", "unknown"),
+    ],
+)
+def test_the_source_is_read_line_by_line(text, source, tmp_path):
+    (tmp_path / "params.yaml").write_bytes(text.encode())
+    assert facts._source(tmp_path / "params.yaml") == source
 
 
 def test_it_imports_the_standard_library_alone():

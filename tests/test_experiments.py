@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import datetime
 import json
 import os
 import re
@@ -9,14 +10,17 @@ import shutil
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
+from itertools import product
 from pathlib import Path
 
 import pytest
 import yaml
 from conftest import ROOT, SMALL, Checkout, scripts_run
 
+import compare
 import search as search_script
 import share
+import sweep
 from thaw.core.errors import ThawError
 from thaw.experiments import (
     params_edit,
@@ -37,6 +41,7 @@ from thaw.experiments.sweeps import Choice, Interval
 from thaw.report.estimate import Estimate
 
 DEFAULTS = ROOT / "params.yaml"
+FILES = compare.FILES
 
 
 def experiment(name: str, validation: float, cost: float | None = None, test: float = 0.5, **parameters) -> Experiment:
@@ -64,11 +69,15 @@ def experiment_entry(name: str, state: str | None, entry: dict) -> dict:
 # What DVC says
 
 
+def test_compare_and_search_read_the_same_files():
+    assert compare.FILES == search_script.FILES
+
+
 def test_experiments_are_read_with_their_parameters_accuracies_and_cost():
     baseline = entry("workspace", 0.8, epochs=3) | {
         "experiments": [experiment_entry("warm-up", None, entry("abc", 0.9, epochs=4))]
     }
-    experiments, unfinished = runs.parse([baseline])
+    experiments, unfinished = runs.parse([baseline], FILES)
     assert {
         experiment.name: (experiment.parameters, experiment.accuracies["test"], experiment.training_cost)
         for experiment in experiments
@@ -83,35 +92,38 @@ def test_the_same_run_in_several_places_is_one_under_the_name_of_the_experiment(
     head = entry("0123456789abcdef", 0.9, epochs=4) | {
         "experiments": [experiment_entry("applied", "success", entry("abc", 0.9, epochs=4))]
     }
-    experiments, _ = runs.parse([entry("workspace", 0.9, epochs=4), head])
+    experiments, _ = runs.parse([entry("workspace", 0.9, epochs=4), head], FILES)
     assert [experiment.name for experiment in experiments] == ["applied", "workspace", "012345678"]
     assert [experiment.name for experiment in ranking.distinct(experiments)] == ["applied"]
 
 
 def test_commits_that_are_asked_for_stand_under_the_names_they_were_asked_by():
     commits = [entry("a" * 40, 0.9, epochs=4), entry("b" * 40, 0.9, epochs=4)]
-    experiments, _ = runs.parse([entry("workspace", 0.7), *commits], {"a" * 40: "HEAD", "b" * 40: "origin/main"})
+    experiments, _ = runs.parse([entry("workspace", 0.7), *commits], FILES, {"a" * 40: "HEAD", "b" * 40: "origin/main"})
     assert sorted(experiment.name for experiment in experiments) == ["HEAD", "origin/main"]
 
 
 @pytest.mark.parametrize("state", ["failed", "queued", "running"])
 def test_what_is_not_finished_is_told_apart(state):
     baseline = entry("workspace", 0.8) | {"experiments": [experiment_entry("slow", state, entry("abc", 0.9))]}
-    experiments, unfinished = runs.parse([baseline])
+    experiments, unfinished = runs.parse([baseline], FILES)
     assert [experiment.name for experiment in experiments] == ["workspace"]
     assert unfinished == [("slow", state)]
 
 
 def test_a_commit_without_results_is_left_out():
     empty = entry("workspace", 0.8) | {"data": {"params": {}, "metrics": {"reports/metrics.json": {"error": {}}}}}
-    assert runs.parse([empty, empty | {"data": None}]) == ([], [])
+    assert runs.parse([empty, empty | {"data": None}], FILES) == ([], [])
 
 
 def test_a_run_that_is_asked_for_or_an_experiment_without_results_is_said():
     commit = entry("a" * 40, 0.8) | {
         "data": None, "experiments": [experiment_entry("half", "success", {"rev": "b" * 40, "data": None})]
     }  # fmt: skip
-    assert runs.parse([commit], {"a" * 40: "HEAD~1"}) == ([], [("half", runs.NO_RESULTS), ("HEAD~1", runs.NO_RESULTS)])
+    assert runs.parse([commit], FILES, {"a" * 40: "HEAD~1"}) == (
+        [],
+        [("half", runs.NO_RESULTS), ("HEAD~1", runs.NO_RESULTS)],
+    )
 
 
 def test_what_belongs_to_another_project_of_the_repository_is_no_part_of_a_run():
@@ -120,10 +132,61 @@ def test_what_belongs_to_another_project_of_the_repository_is_no_part_of_a_run()
     data = {kind: {f"sub/{path}": file for path, file in files.items()} for kind, files in run["data"].items()}
     data["params"]["params.yaml"] = {"data": {"other": 1}}
     data["metrics"]["other/metrics.json"] = {"data": {"head": {}}}
-    ((found,), _) = runs.parse([run | {"data": data | {"deps": deps}}], project="sub/")
+    ((found,), _) = runs.parse([run | {"data": data | {"deps": deps}}], FILES, project="sub/")
     assert found.parameters == {"fine_tune.epochs": 4}
     assert found.code == repr([("src/thaw/training", "1")])
     assert found.data == Data(None, None)
+
+
+def test_stages_of_ones_own_bring_no_parameters_no_results_and_no_photographs_of_a_run():
+    run = entry("a" * 40, 0.9, epochs=4)
+    run["data"]["deps"] = {path: {"hash": path} for path in ("data/raw/images.csv", "data/split.csv", "src/split.py")}
+    ((plain,), _) = runs.parse([run], FILES)
+    head = {"validation": {"accuracy_weighted": 0.1}, "test": {"accuracy_weighted": 0.1}}
+    mine = {"folds": {"kept": "head"}, "head": head, "tera_multiply_adds": 99, "fine_tuned": {}}
+    data = run["data"] | {
+        "params": run["data"]["params"] | {"mine.yaml": {"data": {"x": 1}}, "farm/params.yaml": {"data": {"y": 1}}},
+        "metrics": run["data"]["metrics"] | {"farm/metrics.json": {"data": mine}, "count.json": {"data": 5}},
+        "deps": run["data"]["deps"] | {f"farm/{name}.csv": {"hash": "x"} for name in ("images", "split", "labels")},
+    }
+    assert runs.parse([run | {"data": data}], FILES) == ([plain], [])
+    assert plain.data == Data("data/raw/images.csv", "data/split.csv", None)
+
+
+LOCK = {
+    "split": {
+        "params": {"params.yaml": {"fine_tune": {"seed": 1, "rate": 1e-5, "after": datetime.date(2024, 5, 1)}}},
+        "outs": [{"path": "data/split.csv", "md5": "new"}],
+    },
+    "evaluate": {
+        "deps": [{"path": "data/split.csv", "md5": "new"}],
+        "params": {"params.yaml": {"fine_tune.rate": 1e-5}, "mine.yaml": {"fine_tune.seed": 7}},
+        "outs": [{"path": "reports/metrics.json", "md5": "x"}],
+    },
+    "mine": {"deps": [{"path": "src/mine.py", "md5": "1"}], "params": {"params.yaml": {"fine_tune.seed": 8}}},
+    "mine too": {"deps": [{"path": "src/mine.py", "md5": "2"}]},
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "lock", "is_shown"),
+    [
+        ({}, LOCK, True),
+        ({"new": 1}, LOCK, True),
+        ({}, {}, True),
+        ({"seed": 2}, LOCK, False),
+        ({"rate": 1e-4}, LOCK, False),
+        ({}, LOCK | {"split": LOCK["split"] | {"outs": [{"path": "data/split.csv", "md5": "newer"}]}}, False),
+    ],
+    ids=["as run", "new parameter", "no lock", "edited", "edited for one stage", "interrupted"],
+)
+def test_results_are_those_of_the_parameters_and_files_that_ran_or_are_not_shown(changed, lock, is_shown):
+    parameters = {"seed": 1, "rate": 1e-5, "after": "2024-05-01"} | changed
+    run, other = entry("workspace", 0.9, **parameters), entry("a" * 40, 0.8)
+    locks = {"workspace": {"stages": lock}, "a" * 40: {}}
+    experiments, unfinished = runs.parse([run, other], FILES, lock_of=locks.get)
+    assert [experiment.name for experiment in experiments] == ["workspace"] * is_shown + ["aaaaaaaaa"]
+    assert unfinished == [("workspace", runs.OUT_OF_DATE)] * (not is_shown)
 
 
 def test_a_run_whose_test_labels_weigh_nothing_is_listed_all_the_same():
@@ -133,7 +196,7 @@ def test_a_run_whose_test_labels_weigh_nothing_is_listed_all_the_same():
         "rev": "b" * 40,
         "data": weightless["data"] | {"params": entry("b", 0, seed=2)["data"]["params"]},
     }
-    experiments, _ = runs.parse([weightless, other])
+    experiments, _ = runs.parse([weightless, other], FILES)
     assert len(experiments) == 2
     for several in (experiments, ranking.average_repeats(experiments)):
         assert all(row[2] == "–" and row[1].startswith("80.0%") for row in table.make(several, [])[1:])
@@ -145,7 +208,7 @@ def test_runs_of_other_scripts_or_packages_are_of_other_code_and_runs_on_other_d
         dependencies = {"src/evaluate.py": "a", "src/thaw/core": "b", "data/raw": "c"} | hashes
         commit = entry("workspace", 0.8)
         commit["data"]["deps"] = {path: {"hash": value} for path, value in dependencies.items()}
-        ((experiment,), _) = runs.parse([commit])
+        ((experiment,), _) = runs.parse([commit], FILES)
         return experiment.code
 
     assert code(**{"src/evaluate.py": "x"}) != code() != code(**{"src/thaw/core": "x"})
@@ -224,6 +287,11 @@ def test_a_diagonal_of_seeds_that_cross_is_no_repeat():
     repeats = [experiment(f"run{a}{b}", 0.8, a__seed=a, b__seed=b) for a in (1, 2) for b in (1, 2)]
     names = {experiment.name for experiment in ranking.average_repeats(repeats)}
     assert names == {"run11 ×2 over a.seed", "run11 ×2 over b.seed", "run22"}
+
+
+def test_of_seeds_that_all_cross_elsewhere_than_at_the_first_run_each_run_stays():
+    crossed = [experiment(f"run{a}{b}", 0.8, a__seed=a, b__seed=b) for a, b in ((1, 1), *product((2, 3), (2, 3)))]
+    assert ranking.average_repeats(crossed) == crossed
 
 
 def test_seeds_that_move_together_make_repeats():
@@ -479,6 +547,30 @@ def test_changed_labels_of_test_photographs_are_said(quick):
     assert "the same test photographs, 3 of 6 with another label or weight." in rest
 
 
+def test_a_workspace_that_was_edited_has_no_row_and_the_commit_stands_in_its_place(quick):
+    quick.run("git", "commit", "--quiet", "--all", "--message", "own", check=True)
+    assert names(compared(quick)[0])[0] == "workspace"  # and the commit, which is the same run
+    quick.set(evaluate__seed=2)
+    rows, rest = compared(quick)
+    assert names(rows) == ["main"]
+    assert rest.startswith(f"workspace: {runs.OUT_OF_DATE}\n")
+    quick.run("git", "commit", "--quiet", "--all", "--message", "not run", check=True)
+    result = thaw(quick, "compare")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == f"thaw: workspace: {runs.OUT_OF_DATE}\n"
+
+
+def test_a_workspace_whose_run_was_interrupted_has_no_row(quick):
+    quick.run("git", "commit", "--quiet", "--all", "--message", "own", check=True)
+    quick.set(download__folder__path="cells.txt")
+    quick.repro("split")  # and not evaluate
+    rows, rest = compared(quick)
+    assert names(rows) == ["main"]
+    assert rest.startswith(f"workspace: {runs.OUT_OF_DATE}\n")
+    quick.repro()
+    assert names(compared(quick)[0])[0] == "workspace"
+
+
 def write_data(cache: Path, raw: str, split: str, splits: str) -> Data:
     """Write the tables of a run into a folder that stands for DVC's cache; `splits` has the first letter of each."""
     names = {"r": "train", "v": "validation", "t": "test"}
@@ -548,10 +640,11 @@ def test_with_folds_every_photograph_is_one_of_test_and_other_folds_are_the_same
     assert [row.parameters[photographs.TRAINING] for row in counted] == [2.7, 4.0]  # of 8: a third, and half of them
 
 
-def test_runs_on_other_photographs_are_no_repeats_and_not_the_same_run():
+@pytest.mark.parametrize("datas", [(Data("x", "s"), Data("y", "s")), (Data("x", "s", "1"), Data("x", "s", "2"))])
+def test_runs_on_other_photographs_or_labels_are_no_repeats_and_not_the_same_run(datas):
     runs_ = [
-        dataclasses.replace(experiment(f"on {raw}", 1.0, a__seed=seed), data=Data(raw, "split"))
-        for seed, raw in enumerate(("x", "y"), start=1)
+        dataclasses.replace(experiment(f"run{seed}", 1.0, a__seed=seed), data=data)
+        for seed, data in enumerate(datas, start=1)
     ]
     assert ranking.average_repeats(runs_) == runs_
     same = [dataclasses.replace(run, parameters={"a.seed": 1}) for run in runs_]
@@ -574,10 +667,12 @@ def test_trials_on_other_validation_photographs_are_left_out_and_counted(tmp_pat
     several = [
         dataclasses.replace(experiment(f"search-{i:03}", 0.9, a__rate=1), data=data) for i, data in enumerate(datas)
     ]
-    monkeypatch.setattr(runs, "read", lambda: (several, []))
+    monkeypatch.setattr(runs, "read", lambda files: (several, []))
     monkeypatch.setattr(photographs, "in_repository", lambda: photographs.Catalogue(tmp_path.joinpath))
     monkeypatch.setattr(trials, "_trial", lambda experiment, losses: experiment.name)
-    found, left_out = trials.read("search", {}, tmp_path / "params.yaml", Path("losses.tsv"))
+    found, left_out = trials.read(
+        "search", {}, FILES._replace(parameters=str(tmp_path / "params.yaml")), Path("losses.tsv")
+    )
     assert (list(found), left_out) == (["search-001", "search-002"], 1)
 
 
@@ -851,7 +946,7 @@ def test_with_folds_no_trial_has_limits_none_was_pruned_and_that_is_said():
 def test_an_experiment_with_folds_is_known_by_its_metrics():
     plain, folded = entry("abc", 0.9), entry("def", 0.9)
     folded["data"]["metrics"]["reports/metrics.json"]["data"]["folds"] = {"count": 5, "kept": "fine_tuned"}
-    assert [experiment.has_folds for experiment in runs.parse([plain, folded])[0]] == [False, True]
+    assert [experiment.has_folds for experiment in runs.parse([plain, folded], FILES)[0]] == [False, True]
 
 
 def test_what_is_searched_by_default_are_ranges_with_the_last_blocks_of_the_backbone(tmp_path):
@@ -980,7 +1075,7 @@ def trials_of(repository, name: str, ranges: list[str]) -> list[str]:
     """The trials that the next search of this name would go on from."""
     code = "import sys; sys.path.insert(0, 'src'); import search; from thaw.experiments import sweeps, trials; "
     code += f"ranges = sweeps.parse({ranges!r}); "
-    code += f"print(*sorted(trials.read({name!r}, ranges, search.PARAMS, search.LOSSES)[0]))"
+    code += f"print(*sorted(trials.read({name!r}, ranges, search.FILES, search.LOSSES)[0]))"
     result = repository.run(sys.executable, "-c", code)
     assert result.returncode == 0, result.stderr
     return result.stdout.split()
@@ -1085,6 +1180,33 @@ def test_an_experiment_whose_dvc_is_killed_has_failed_and_says_why(quick, monkey
     assert runs.run({"evaluate.bins": "70"}) == said
 
 
+@pytest.mark.parametrize(
+    ("lines", "error"),
+    [
+        (
+            ["thaw: warning: few", "", "thaw: split.seed is wrong", "", "ERROR: failed to run"],
+            "thaw: split.seed is wrong",
+        ),
+        (
+            ["thaw: results may differ in their last digits", "Traceback", "ERROR: failed to run"],
+            "ERROR: failed to run",
+        ),
+        (["ERROR: these exist:", "  a", "  b"], "ERROR: these exist:   a   b"),
+        (["thaw: the cache is full", "Killed"], None),
+    ],
+)
+def test_the_reason_of_a_failure_is_no_note_that_came_before_it(lines, error):
+    assert runs._error(lines) == error
+
+
+def test_an_experiment_says_what_its_stage_says_last(quick, monkeypatch):
+    monkeypatch.chdir(quick.path)
+    notes = 'import sys\nprint("thaw: warning: of no harm", file=sys.stderr)\n'
+    for code, said in (('sys.exit("thaw: this is wrong")', "thaw: this is wrong"), ("1 / 0", "ERROR: failed to ")):
+        (quick.path / "evaluate.py").write_text(notes + code)
+        assert runs.run({"evaluate.bins": "70"}).startswith(said)
+
+
 def test_a_search_with_a_trial_that_failed_says_so_at_its_end(tmp_path, monkeypatch):
     Checkout(tmp_path).run("git", "init", "--quiet", check=True)
     shutil.copyfile(DEFAULTS, tmp_path / "params.yaml")
@@ -1095,6 +1217,41 @@ def test_a_search_with_a_trial_that_failed_says_so_at_its_end(tmp_path, monkeypa
     monkeypatch.setattr(sys, "argv", ["search.py", "--trials", "2", "evaluate.bins=60,70,80"])
     with pytest.raises(ThawError, match=r"^2 of 2 trials failed: search-000, search-001; "):
         search_script.main()
+
+
+def test_the_first_trial_of_a_call_has_no_limits_since_the_photographs_may_have_changed(tmp_path, monkeypatch):
+    Checkout(tmp_path).run("git", "init", "--quiet", check=True)
+    shutil.copyfile(DEFAULTS, tmp_path / "params.yaml")
+    monkeypatch.chdir(tmp_path)
+    earlier = Trial({"evaluate.bins": 60, runs.PRUNE: []}, losses=[0.5, 0.4, 0.3, 0.2, 0.1], epochs=4, accuracy=0.9)
+    finished = {f"search-{number:03}": earlier for number in range(5)}
+    monkeypatch.setattr(trials, "read", lambda *_: (finished, 0))
+    monkeypatch.setattr(trials, "next_number", lambda _: 5)
+    limits = []
+    monkeypatch.setattr(runs, "run", lambda changes, name: limits.append(changes[runs.PRUNE]) or "not run")
+    monkeypatch.setattr(sys, "argv", ["search.py", "--trials", "2", "evaluate.bins=60,70,80"])
+    with pytest.raises(ThawError, match=r"^2 of 2 trials failed"):
+        search_script.main()
+    assert limits == ["[]", json.dumps(search.limits(list(finished.values())))] and limits[1] != "[]"
+
+
+def test_a_sweep_that_is_interrupted_says_how_many_experiments_were_finished(tmp_path, monkeypatch):
+    Checkout(tmp_path).run("git", "init", "--quiet", check=True)
+    shutil.copyfile(DEFAULTS, tmp_path / "params.yaml")
+    monkeypatch.chdir(tmp_path)
+    answers = iter([None, "not run", KeyboardInterrupt])
+
+    def run(changes):
+        if (answer := next(answers)) is KeyboardInterrupt:
+            raise KeyboardInterrupt
+        return answer
+
+    monkeypatch.setattr(runs, "run", run)
+    monkeypatch.setattr(sys, "argv", ["sweep.py", "evaluate.bins=60,70,80,90"])
+    with pytest.raises(
+        ThawError, match=r"^interrupted: 1 of 4 experiments were finished; the same sweep would run all"
+    ):
+        sweep.main()
 
 
 # What CI does

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from test_experiments import entry, experiment, write_data
+from test_experiments import FILES, entry, experiment, write_data
 
 from thaw.core.metrics_file import MEAN_AVERAGE_PRECISION as MAP
 from thaw.experiments import photographs, plot, runs, table, trials
@@ -28,12 +28,12 @@ def commit(shown: dict) -> dict:
 
 
 def test_the_main_metric_of_a_run_of_several_labels_is_its_mean_average_precision():
-    ((several,), _) = runs.parse([commit(multi_entry("a", 0.75))])
+    ((several,), _) = runs.parse([commit(multi_entry("a", 0.75))], FILES)
     assert several.measure == MAP
     assert several.accuracies["test"] == (0.75, 0.5, 0.9)
-    ((single,), _) = runs.parse([commit(entry("b", 0.8))])
+    ((single,), _) = runs.parse([commit(entry("b", 0.8))], FILES)
     assert single.measure == "accuracy_weighted" and single.accuracies["validation"].value == 0.8
-    assert runs.parse([commit(multi_entry("a", None))])[0] == []
+    assert runs.parse([commit(multi_entry("a", None))], FILES)[0] == []
 
 
 def several(name: str, value: float, data: runs.Data = runs.UNKNOWN_DATA) -> runs.Experiment:

@@ -1,6 +1,7 @@
 """A recipe is applied to params.yaml: what it names changes, and nothing else does."""
 
 import difflib
+import re
 import shutil
 import subprocess
 import sys
@@ -8,8 +9,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dvc.utils.hydra import apply_overrides
 
 from thaw.core import params
+from thaw.experiments import params_edit
 
 ROOT = Path(__file__).parents[1]
 
@@ -57,6 +60,22 @@ def test_only_the_lines_that_change_change_and_comments_stay(folder):
         ["seed:", "1"], ["seed:", "7"], ["class_weight:", "null"], ["class_weight:", "balanced"],
     ]  # fmt: skip
     assert "class_weight: balanced" in after and after.count("#") == before.count("#")
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted((ROOT / "recipes").glob("*.yaml"))])
+def test_comments_stay_where_dvc_has_put_lists_in_lines_of_their_own(name, folder):
+    """As after `dvc exp run -S`, and in an experiment that was applied."""
+    path = folder / "params.yaml"
+    apply_overrides(path, ["fine_tune.epochs=5"])
+    before = path.read_text()
+    assert "\n  strengths:\n" in before
+    params_edit.check(path, {"head.hidden": [], "download.new_classes": ["a"]}, Path("nowhere.json"))
+    values = params_edit.read(path)
+    params_edit.apply(values, params_edit.read(folder / f"recipes/{name}.yaml"))
+    params_edit.apply(values, {"head": {"hidden": [], "strengths": [1.0]}})
+    after = params_edit.dump(values)
+    params.parse(after, name)
+    assert re.findall("#.*", after) == re.findall("#.*", before)
 
 
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])

@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedSeq
 from ruamel.yaml.error import YAMLError
 
 from thaw.backbones.cut_points import resolve_depths
@@ -31,9 +32,23 @@ def apply(values: dict, changes: dict, prefix: str = "") -> list[tuple[str, obje
         if isinstance(new, dict):
             applied += apply(old, new, f"{key}.")
         elif old != new or isinstance(old, bool) != isinstance(new, bool):  # True == 1
-            values[name] = new
+            _put(values, name, new)
             applied.append((key, old, new))
     return applied
+
+
+def _put(section: dict, name: str, new: object) -> None:
+    """Set a value. The comments below a list in lines of its own stay: ruamel has them in its last item."""
+    old, section[name] = section[name], new
+    if not isinstance(old, CommentedSeq) or old.fa.flow_style():
+        return
+    here = section.ca.items.setdefault(name, [None] * 4)
+    here[3] = here[3] or None  # an empty list in its place leaves out a line break
+    below = (old.ca.items.get(len(old) - 1) or [None])[0]
+    if below and here[2]:
+        here[2].value = here[2].value.rstrip("\n") + "\n" + below.value.lstrip("\n")
+    elif below:
+        here[2] = below
 
 
 def nest(changes: dict[str, object]) -> dict:

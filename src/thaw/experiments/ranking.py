@@ -15,8 +15,11 @@ MIN_DIFFERENCE = 0.0005  # smaller differences of accuracies are treated as none
 
 
 def reference(experiments: Sequence[Experiment], names: Sequence[str]) -> Experiment:
-    """Return the experiment whose photographs the others are compared on: the first of `names` that is there."""
-    return next((e for name in names for e in experiments if e.name == name), experiments[0])
+    """Return the experiment whose photographs the others are compared on: the first of `names` that is there.
+
+    names: of experiments, or hashes of commits.
+    """
+    return next((e for name in names for e in experiments if name in (e.name, e.revision)), experiments[0])
 
 
 def distinct(experiments: Sequence[Experiment]) -> list[Experiment]:
@@ -51,7 +54,7 @@ def _is_choice(key: str) -> bool:
 
 
 def average_repeats(experiments: Sequence[Experiment]) -> list[Experiment]:
-    """Replace repeats by their mean: runs of the same code and photographs that differ only in the same seeds.
+    """Replace repeats by their mean: runs of the same code, photographs and labels that differ only in the same seeds.
 
     Repeats over `fine_tune.seed` and repeats over `split.seed` have a mean each; the run that both start from counts
     in both. If several seeds cross, runs that differ in more than one stay single.
@@ -59,7 +62,8 @@ def average_repeats(experiments: Sequence[Experiment]) -> list[Experiment]:
     groups: dict[str, list[Experiment]] = {}
     for experiment in experiments:
         choices = sorted((key, value) for key, value in experiment.parameters.items() if _is_choice(key))
-        groups.setdefault(repr((experiment.code, experiment.data.raw, choices)), []).append(experiment)
+        data = experiment.data
+        groups.setdefault(repr((experiment.code, data.raw, data.labels, choices)), []).append(experiment)
     return [averaged for runs in groups.values() for averaged in _average_group(runs)]
 
 
@@ -80,7 +84,7 @@ def _average_group(runs: Sequence[Experiment]) -> list[Experiment]:
         move_together = all(len({repr(_seeds(run).get(key)) for run in group}) == len(group) for key in keys)
         suffix = f" over {' and '.join(keys)}" if len(by_seeds) > 1 else ""  # else two rows have one name
         averaged += [_mean(group, suffix)] if move_together and not crossed else group[1:]
-    return averaged
+    return averaged if any(experiment.repeats for experiment in averaged) else [runs[0], *averaged]
 
 
 def _seeds(experiment: Experiment) -> dict[str, object]:

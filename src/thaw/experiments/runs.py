@@ -3,12 +3,14 @@
 import re
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from datetime import date
+from pathlib import Path
 from typing import NamedTuple
 
 from thaw.core.errors import ThawError
+from thaw.core.files import read_utf8
 from thaw.core.metrics_file import MEAN_AVERAGE_PRECISION, WEIGHTED, saved_model
 from thaw.core.params import flatten
 from thaw.core.paths import repository
@@ -18,12 +20,22 @@ from thaw.experiments import programs
 from thaw.report.estimate import Estimate
 
 NO_RESULTS = "without results"
+OUT_OF_DATE = "params.yaml or the code was changed since its last run: `dvc repro`"
 WORKSPACE = "workspace"  # DVC's name of what is not committed
 SOURCE = "src/"  # where the code of all stages is, as files and packages
-IMAGES = ("images.csv", "raw")  # the artifact that defines the photographs of a run: a table; before, a folder with it
-SPLIT, LABELS = "split.csv", "labels.csv"
-EACH_TIME = "each_time"  # no parameter of a person's: it makes a stage run
+LOCK = "dvc.lock"
 PRUNE = "fine_tune.prune_above"  # the limits that a search gives a trial
+
+
+class Files(NamedTuple):
+    """Where a commit has what is known of its run: paths in the project, as DVC shows them."""
+
+    parameters: str
+    metrics: str
+    training: str  # the metrics of fine-tuning
+    images: tuple[str, ...]  # what defines the photographs: a table; before, a folder with it
+    split: str
+    labels: str
 
 
 class Data(NamedTuple):
@@ -64,13 +76,16 @@ class Experiment:
 
 class Unfinished(NamedTuple):
     name: str
-    state: str  # queued, running or failed; or NO_RESULTS
+    state: str  # queued, running or failed; or NO_RESULTS, or OUT_OF_DATE
 
 
-def read(revisions: Sequence[str] = (), all_commits: bool = False) -> tuple[list[Experiment], list[Unfinished]]:
+def read(
+    files: Files, revisions: Sequence[str] = (), all_commits: bool = False
+) -> tuple[list[Experiment], list[Unfinished]]:
     """Return the experiments of the repository around this folder, and those that did not finish.
 
     Args:
+        files: where their parameters and results are.
         revisions: commits whose experiments are read, or experiments by name. Default: HEAD and the workspace.
         all_commits: whether to read the experiments of all commits.
 
@@ -83,7 +98,18 @@ def read(revisions: Sequence[str] = (), all_commits: bool = False) -> tuple[list
     here = Path.cwd()
     project = here.relative_to(repository(here)).as_posix()
     requested = {commit_of(revision): revision for revision in revisions}
-    return parse(programs.json_answer(command), requested, "" if project == "." else f"{project}/")
+    return parse(programs.json_answer(command), files, requested, "" if project == "." else f"{project}/", _lock_of)
+
+
+def _lock_of(revision: str) -> Mapping:
+    """Return the `dvc.lock` of a commit or of the workspace; empty if it has none."""
+    from ruamel.yaml import YAML  # as DVC reads it: in another version of YAML, 1e-5 is text
+
+    try:
+        text = read_utf8(Path(LOCK)) if revision == WORKSPACE else programs.git("show", f"{revision}:./{LOCK}")
+    except (FileNotFoundError, ThawError):
+        return {}
+    return YAML(typ="safe").load(text) or {}
 
 
 def commit_of(revision: str) -> str:
@@ -122,72 +148,105 @@ def refuse_shallow_clone() -> None:
 
 
 def parse(
-    commits: Sequence[Mapping], requested: Mapping[str, str] | None = None, project: str = ""
+    commits: Sequence[Mapping],
+    files: Files,
+    requested: Mapping[str, str] | None = None,
+    project: str = "",
+    lock_of: Callable[[str], Mapping] = lambda revision: {},
 ) -> tuple[list[Experiment], list[Unfinished]]:
     """Return what `read` does, from the output of `dvc exp show --json`.
 
-    The experiments come first, then the workspace, then the commits. `requested`: hash of a commit → name to show.
-    `project`: the folder of the project in DVC's repository, with a `/`. What lies outside belongs to other projects.
+    The experiments come first, then the workspace, then the commits.
+
+    Args:
+        commits: the output.
+        files: where the parameters and results of a commit are.
+        requested: hash of a commit → name to show.
+        project: the folder of the project in DVC's repository, with a `/`. What lies outside belongs to other projects.
+        lock_of: returns the `dvc.lock` of a revision.
     """
     requested = requested or {}
     experiments, baselines, unfinished = [], [], []
+
+    def add(result: Experiment | Unfinished, to: list[Experiment]) -> None:
+        (to if isinstance(result, Experiment) else unfinished).append(result)
+
     for commit in commits:
         for entry in commit["experiments"] or []:
             last, executor = entry["revs"][0], entry["executor"] or {"state": "success"}
             name, state = entry["name"] or last["rev"][:9], executor["state"]
-            experiment = _experiment(name, last, project) if state == "success" else None
-            if experiment:
-                experiments.append(experiment)
-            else:
-                unfinished.append(Unfinished(name, NO_RESULTS if state == "success" else state))
+            done = state == "success"
+            add(_result(name, last, files, project, lock_of) if done else Unfinished(name, state), experiments)
         if not requested or commit["rev"] != WORKSPACE:
             name = requested.get(commit["rev"], commit["name"] or commit["rev"][:9])
-            if experiment := _experiment(name, commit, project):
-                baselines.append(experiment)
-            elif commit["rev"] in requested:
-                unfinished.append(Unfinished(name, NO_RESULTS))
+            result = _result(name, commit, files, project, lock_of)
+            if result != Unfinished(name, NO_RESULTS) or commit["rev"] in requested:
+                add(result, baselines)
     return experiments + baselines, unfinished
 
 
-def _experiment(name: str, entry: Mapping, project: str) -> Experiment | None:
-    """Return a commit as an experiment, or None if it has no accuracies."""
-    results = {
-        kind: {path.removeprefix(project): file for path, file in (files or {}).items() if path.startswith(project)}
-        for kind, files in (entry["data"] or {}).items()
-        if kind in ("metrics", "params", "deps")
-    }
-    metrics = {key: value for content in _contents(results.get("metrics")) for key, value in content.items()}
+def _result(
+    name: str, entry: Mapping, files: Files, project: str, lock_of: Callable[[str], Mapping]
+) -> Experiment | Unfinished:
+    """Return a commit as an experiment, or why it is none: it has no accuracies, or not those of its parameters."""
+
+    def content(kind: str, path: str) -> Mapping:
+        data = ((shown.get(kind) or {}).get(f"{project}{path}") or {}).get("data")
+        return data if isinstance(data, Mapping) else {}
+
+    shown = entry["data"] or {}
+    parameters, metrics = content("params", files.parameters), content("metrics", files.metrics)
     try:
-        (parameters,) = (content for content in _contents(results.get("params")) if EACH_TIME not in content)
         scores = metrics[saved_model(metrics)]
         measure = MEAN_AVERAGE_PRECISION if parameters.get("task") == MULTI else WEIGHTED
         # DVC leaves out what is null: a test split in which no label has a weight has no weighted accuracy.
         accuracies = {split: Estimate.read({measure: None} | scores[split], measure) for split in EVALUATED}
-    except (KeyError, ValueError):
-        return None
-    if accuracies["validation"].value is None:  # as of code before there were weights
-        return None
-    dependencies = results.get("deps") or {}
-    code = sorted((path, entry["hash"]) for path, entry in dependencies.items() if path.startswith(SOURCE))
-    by_name = {PurePosixPath(path).name: dependency for path, dependency in dependencies.items()}
-    images = next((by_name[name] for name in IMAGES if name in by_name), {})
-    data = Data(*(known.get("hash") for known in (images, by_name.get(SPLIT, {}), by_name.get(LABELS, {}))))
+    except KeyError:
+        return Unfinished(name, NO_RESULTS)
+    if not parameters or accuracies["validation"].value is None:  # the second as of code before there were weights
+        return Unfinished(name, NO_RESULTS)
+    if not _is_up_to_date(parameters, lock_of(entry["rev"]), files):
+        return Unfinished(name, OUT_OF_DATE)
+    hashes = {
+        path.removeprefix(project): dependency.get("hash")
+        for path, dependency in (shown.get("deps") or {}).items()
+        if path.startswith(project)
+    }
+    images = next((hashes[path] for path in files.images if path in hashes), None)
     return Experiment(
         name=name,
         revision=entry["rev"],
         parameters=dict(flatten(parameters)),
         accuracies=accuracies,
-        training_cost=metrics.get("tera_multiply_adds"),
-        code=repr(code),
-        data=data,
+        training_cost=content("metrics", files.training).get("tera_multiply_adds"),
+        code=repr(sorted((path, hash_) for path, hash_ in hashes.items() if path.startswith(SOURCE))),
+        data=Data(images, hashes.get(files.split), hashes.get(files.labels)),
         measure=measure,
         has_folds="folds" in metrics,
     )
 
 
-def _contents(files: Mapping | None) -> list[Mapping]:
-    """Return the content of each file of parameters or metrics that could be read."""
-    return [file["data"] for file in (files or {}).values() if file.get("data")]
+def _is_up_to_date(parameters: Mapping, lock: Mapping, files: Files) -> bool:
+    """Return whether the stages that led to the metrics ran with these parameters, and all with the same files.
+
+    DVC shows the metrics that lie there: after an edit, or after a run that was interrupted, those of the run before.
+    """
+    values = dict(flatten(parameters))
+    seen: dict[str, set[str | None]] = {files.metrics: set()}  # path → its hashes in the lock
+    left = list(lock.get("stages", {}).values())
+    while stage := next((stage for stage in left if any(out["path"] in seen for out in stage.get("outs", ()))), None):
+        left.remove(stage)
+        for key, value in flatten(stage.get("params", {}).get(files.parameters, {})):
+            if key not in values or values[key] != _as_shown(value):
+                return False
+        for file in (*stage.get("deps", ()), *stage.get("outs", ())):
+            seen.setdefault(file["path"], set()).add(file.get("md5"))
+    return all(len(hashes) < 2 for hashes in seen.values())
+
+
+def _as_shown(value: object) -> object:
+    """Return a value of `dvc.lock` as `dvc exp show --json` has it."""
+    return value.isoformat() if isinstance(value, date) else value
 
 
 def stages_started(output: str) -> list[str]:
@@ -220,15 +279,22 @@ def run(changes: Mapping[str, str], name: str | None = None) -> str | None:
     print(f"  {time.monotonic() - start:.0f} s")
     shown = programs.shown(command)
     if process.returncode:
-        return next(_errors(lines), f"{shown} {programs.ended(process.returncode)}")
+        return _error(lines) or f"{shown} {programs.ended(process.returncode)}"
     if finished_commits() == before:  # as in a shallow clone, whatever the exit status says
-        said = next(_errors(lines), lines[-1] if lines else "nothing")
+        said = _error(lines) or (lines[-1] if lines else "nothing")
         return f"{shown} ended without an error, but kept no experiment; its last word: {said}"
     return None
 
 
-def _errors(lines: Sequence[str]) -> Iterator[str]:
-    """Yield the lines that are errors; one that ends in a colon with all lines after it."""
+def _error(lines: Sequence[str]) -> str | None:
+    """Return DVC's first error, one that ends in a colon with all lines after it; None if there is none.
+
+    If a stage failed with a line of Thaw's, its last one before that error, it is that line.
+    """
+    lines = [line for line in lines if line]
     for i, line in enumerate(lines):
-        if line.startswith(("thaw: ", "ERROR: ")):
-            yield " ".join([line, *filter(None, lines[i + 1 :])]) if line.endswith(":") else line
+        if line.startswith("ERROR: "):
+            if i and lines[i - 1].startswith("thaw: "):
+                return lines[i - 1]
+            return " ".join(lines[i:]) if line.endswith(":") else line
+    return None

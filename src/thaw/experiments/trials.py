@@ -71,24 +71,24 @@ def _number(experiment: str, name: str) -> int:
     return int(match[1]) if match else -1
 
 
-def read(name: str, ranges: Mapping[str, Range], parameters: Path, losses: Path) -> tuple[dict[str, Trial], int]:
+def read(name: str, ranges: Mapping[str, Range], files: runs.Files, losses: Path) -> tuple[dict[str, Trial], int]:
     """Read the trials of a search from DVC's experiments on top of HEAD.
 
     Args:
         name: of the search.
-        ranges: what is searched. Experiments that differ from `parameters` in anything else are left out.
-        parameters: the parameter file.
+        ranges: what is searched. Experiments that differ from the parameter file in anything else are left out.
+        files: where a run has its parameters and results.
         losses: the table of validation losses that fine-tuning writes, in the repository.
 
     Returns:
         The trials by the name of their experiment, and the number of those that were left out because their validation
         photographs are not those of the newest trial.
     """
-    values = dict(params.flatten(params_edit.read(parameters)))
+    values = dict(params.flatten(params_edit.read(Path(files.parameters))))
     fixed = {key: value for key, value in values.items() if key not in ranges and key != PRUNE}
     experiments = [
         experiment
-        for experiment in runs.read()[0]
+        for experiment in runs.read(files)[0]
         if _number(experiment.name, name) >= 0
         and all(experiment.parameters.get(key) == value for key, value in fixed.items())
     ]

@@ -73,24 +73,30 @@ def machine(project: Path) -> Iterator[Fact]:
 
 
 def git_state(project: Path) -> Iterator[Fact]:
+    is_shallow = _run(project, "git", "rev-parse", "--is-shallow-repository")
+    refused = is_shallow is None and any((folder / ".git").exists() for folder in (project, *project.parents))
     commit = _run(project, "git", "rev-parse", "--short", "HEAD")
-    yield "commit", commit or "none"
+    yield "commit", commit or (UNKNOWN if refused else "none")
     changes = _run(project, "git", "status", "--porcelain")
-    kinds = [] if changes is None else changes.splitlines()
+    kinds = (changes or "").splitlines()
     untracked = sum(line.startswith("??") for line in kinds)
-    yield "changes", f"{len(kinds) - untracked} tracked files changed, {untracked} not tracked"
-    yield "clone", "shallow" if _run(project, "git", "rev-parse", "--is-shallow-repository") == "true" else "whole"
+    counts = f"{len(kinds) - untracked} tracked files changed, {untracked} not tracked"
+    yield "changes", UNKNOWN if changes is None else counts
+    yield "clone", UNKNOWN if is_shallow is None else "shallow" if is_shallow == "true" else "whole"
 
 
 def dvc_state(project: Path) -> Iterator[Fact]:
-    lines = (_run(project, *_dvc("remote", "list")) or "").splitlines()
-    kinds = sorted({_kind(line.split()[1]) for line in lines if len(line.split()) > 1})
-    yield "remote", ", ".join(kinds) or "none"
-    cache = _run(project, *_dvc("cache", "dir"))
-    where = Path(cache) if cache else project / ".dvc" / "cache"
+    remotes, cache = _run(project, *_dvc("remote", "list")), _run(project, *_dvc("cache", "dir"))
+    kinds = sorted({_kind(line.split()[1]) for line in (remotes or "").splitlines() if len(line.split()) > 1})
+    yield "remote", UNKNOWN if remotes is None else ", ".join(kinds) or "none"
+    if not cache:
+        yield "cache", UNKNOWN
+        yield "links", UNKNOWN
+        return
+    where = Path(cache)
     inside = (project / ".dvc") in where.resolve().parents
     yield "cache", f"{'of this project' if inside else 'elsewhere'}, {'there' if where.exists() else 'not there yet'}"
-    yield "links", _run(project, *_dvc("config", "cache.type")) or "as DVC chooses"
+    yield "links", _run(project, *_dvc("config", "cache.type")) or "as DVC chooses"  # it fails, too, if none is set
 
 
 def pipeline_state(project: Path, params: Path) -> Iterator[Fact]:
@@ -160,6 +166,10 @@ def _gigabytes(size: int) -> str:
 
 def _source(params: Path) -> str:
     """Return the kind of the photographs' source: one word of the parameters."""
-    text = params.read_text(encoding="utf-8", errors="replace")
-    match = re.search(r"^download:\s*\n(?:\s+.*\n)*?\s+source:\s*([a-z_]+)", text, re.MULTILINE)
-    return match[1] if match else UNKNOWN
+    section = ""
+    for line in params.read_text(encoding="utf-8-sig", errors="replace").splitlines():
+        if match := re.match(r"(\w+)\s*:", line):
+            section = match[1]
+        elif section == "download" and (match := re.match(r"""\s+source\s*:\s*["']?([a-z_]+)["']?\s*(#|$)""", line)):
+            return match[1]
+    return UNKNOWN
