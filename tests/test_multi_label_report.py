@@ -510,6 +510,14 @@ def test_the_card_names_no_picture_that_the_report_does_not_show():
     assert said not in model_card.write(results(**HARD["nothing to be shown"])[0])
 
 
+def test_groups_may_be_those_of_a_person_and_temperatures_rank_the_pairs_of_all_classes_anew():
+    run = usual()[0]
+    card = model_card.write(replace(run, duplicates=replace(NO_DUPLICATES, left_out=2)))
+    assert f"{run.health.grouped} photographs share a group, of near-duplicates or yours; " in card
+    assert "2 photographs of groups with held-out photographs were left out of training." in card
+    assert "it changes no ranking within a class." in Page(usual_page()).sentence()
+
+
 def test_slices_that_are_too_small_are_counted():
     few = results(counts=(40, 30, 12))[0]
     assert few.measured.small_slices and "of fewer than 10 photographs are left out" in trust.write_slices(few)
