@@ -516,6 +516,7 @@ def test_groups_may_be_those_of_a_person_and_temperatures_rank_the_pairs_of_all_
     assert f"{run.health.grouped} photographs share a group, of near-duplicates or yours; " in card
     assert "2 photographs of groups with held-out photographs were left out of training." in card
     assert "it changes no ranking within a class." in Page(usual_page()).sentence()
+    assert "around the value less twice the bias that the resamples show" in Page(usual_page()).sentence()
 
 
 def test_slices_that_are_too_small_are_counted():
