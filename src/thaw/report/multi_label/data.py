@@ -71,8 +71,8 @@ def write_provenance(results: MultiResults) -> Markup:
         "count as one. Those of precision, recall and of the share that is called rightly are Wilson’s for "
         "a class or a slice. All others come from a seeded bootstrap that draws whole groups of photographs, with all "
         "their pairs: from the lower of two ends to the higher, of the percentiles and of those corrected for bias "
-        "(Efron 1981). Those of the mean average precision take in a third, as wide as the percentiles, around the value "
-        "less twice the bias that the resamples show. Those of the calibration error invert a test on it. "
+        "(Efron 1981). Those of the mean average precision take in a third, as wide as the percentiles, around the "
+        "value less twice the bias that the resamples show. Those of the calibration error invert a test on it. "
     )
     if fewer := resamples_text(results.measured, results.parameters["evaluate"]["bootstrap"]):
         method += f"{fewer[0].upper()}{fewer[1:]}. "
