@@ -197,7 +197,10 @@ def evaluate_several_labels(
     print(
         f"evaluate: on {test['known_present']:,} present and {test['known_absent']:,} absent pairs of test, the head "
         f"has {good['head']} and the fine-tuned model {good['fine_tuned']}; {REPORT}"
+        f"{multi_label_plots.thinned_text(measured.curves)}"
     )
+    if fewer := multi_label.resamples_text(measured, settings.bootstrap):
+        print(f"evaluate: {fewer}")
 
 
 if __name__ == "__main__":

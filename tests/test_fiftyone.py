@@ -306,6 +306,11 @@ def test_fields_of_several_labels_say_what_is_present_absent_or_not_known(photog
         fiftyone_several.find(section.model_copy(update={"absent_field": "positive_labels"}))
     with pytest.raises(ThawError, match=r"no photograph is known not to show the class 'cat'.*unlisted"):
         fiftyone_several.find(section.model_copy(update={"absent_field": None}))
+    dataset.add_sample(fo.Sample(filepath=str(photographs / "0/6.png")))  # nobody has labelled it
+    images = fiftyone_several.find(section.model_copy(update={"absent_field": None, "unlisted": "absent"})).images
+    assert {image.path.stem: image.left_out for image in images} == {
+        **dict.fromkeys("012345", ""), "6": fiftyone_dataset.NO_LABEL,
+    }  # fmt: skip
 
 
 @pytest.mark.skipif(find_spec("fiftyone") is not None, reason="FiftyOne is installed")

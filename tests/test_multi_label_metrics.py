@@ -6,12 +6,13 @@ import re
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 from dependencies import ROOT
 from sklearn import calibration as sk_calibration
 from sklearn import metrics as sk
 
-from thaw.evaluation.multi_label import calibration, metrics, resampling, thresholds
+from thaw.evaluation.multi_label import calibration, comparison, metrics, resampling, slices, thresholds
 from thaw.evaluation.multi_label.pairs import Pairs, names_of
 from thaw.evaluation.resampling import Resampling
 from thaw.handbook import measured
@@ -197,6 +198,41 @@ def test_a_class_without_a_known_absent_pair_has_no_area_and_keeps_its_recall():
     assert goat["known_absent"] == 0 and goat["recall"] is not None
 
 
+def test_the_interval_of_a_mean_reaches_below_what_all_resamples_have_in_common():
+    draws = np.random.default_rng(0).normal(0.53, 0.01, 200)  # of a mean over many classes: its bias is 0.03 or more
+    values = np.array([0.5, *draws])
+    value, low, high = resampling.precision_interval(values)
+    _, least, most = resampling.wide_interval(values)
+    assert least > 0.49 and most == high
+    percentiles = np.quantile(draws, [0.025, 0.975])
+    assert (value, low) == (0.5, pytest.approx(percentiles[0] - 3 * (draws.mean() - 0.5)))
+    no_bias = np.array([0.5, *(draws - draws.mean() + 0.5)])
+    assert resampling.precision_interval(no_bias) == pytest.approx(resampling.wide_interval(no_bias))
+    assert resampling.precision_interval(values - 0.45)[1] == 0
+    assert resampling.precision_interval(values - 0.45, (-1, 1))[1] < 0
+    assert resampling.precision_interval(np.array([np.nan, np.nan])) == (None, None, None)
+    assert resampling.precision_interval(np.ones(9)) == (1, None, None)
+
+
+def test_the_mean_average_precision_has_the_interval_of_a_mean_in_a_split_a_slice_and_a_comparison():
+    pairs = drawn(80, skill=0.5)
+    resampled = resampling.resample(pairs, BINS, FEW)
+    means = resampled[""].means()["average_precision"]
+    measured = metrics.summarise(pairs, CLASSES, resampled)
+    ends = [measured[f"{metrics.MAIN}{end}"] for end in metrics.ENDS]
+    assert ends == list(resampling.precision_interval(means)) != list(resampling.wide_interval(means))
+    north = np.arange(len(pairs)) % 2 == 0
+    images = pl.DataFrame({"width": 300, "height": 200, "meta_camera": np.where(north, "north", "south")})
+    row = next(row for row in slices.measure_slices(images, pairs, BINS, FEW) if row["value"] == "north")
+    of_slice = resampling.resample(pairs.take(north), BINS, FEW)[""].means()["average_precision"]
+    ends = [row[f"{metrics.MAIN}{end}"] for end in metrics.ENDS]
+    assert ends == list(resampling.precision_interval(of_slice)) != list(resampling.wide_interval(of_slice))
+    other = resampling.resample(drawn(80), BINS, FEW)
+    difference = comparison.subtract(resampled, other)[metrics.MAIN]
+    values = means - other[""].means()["average_precision"]
+    assert list(difference.values()) == list(resampling.precision_interval(values, (-1, 1)))
+
+
 # --- Calibration and thresholds ---
 
 
@@ -281,7 +317,7 @@ def test_the_benchmark_of_the_intervals_says_how_often_they_hold(tmp_path, monke
 
     monkeypatch.setattr(benchmark.results, "FOLDER", tmp_path)
     monkeypatch.setattr(benchmark, "TRUTH", 3000)
-    monkeypatch.setattr("sys.argv", ["x", "--sets", "4", "--photographs", "60", "--bootstrap", "100"])
+    monkeypatch.setattr("sys.argv", ["x", "--sets", "4", "--photographs", "60", "--many", "40", "--bootstrap", "100"])
     benchmark.main()
     said = capsys.readouterr().out
     for name in ("mean_average_precision", "macro_ece", "micro_f1", "average_precision of a class"):

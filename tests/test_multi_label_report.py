@@ -4,7 +4,8 @@ import functools
 import json
 import re
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -16,7 +17,7 @@ from thaw.core import tables
 from thaw.core.label_values import ABSENT, PRESENT, UNKNOWN, as_text
 from thaw.core.metrics_file import MEAN_AVERAGE_PRECISION as MAP
 from thaw.evaluation import plots
-from thaw.evaluation.multi_label import comparison, label_errors, measure, review, together
+from thaw.evaluation.multi_label import comparison, label_errors, measure, resampling, review, together
 from thaw.evaluation.multi_label import plots as multi_label_plots
 from thaw.evaluation.multi_label.predictions import write
 from thaw.evaluation.predictions import Predictions
@@ -26,7 +27,9 @@ from thaw.report import health, provenance
 from thaw.report.accuracy import accuracy_svg
 from thaw.report.collect import DUPLICATES
 from thaw.report.multi_label import model_card, page, quality, trust
-from thaw.report.multi_label.results import MultiResults, disputed_pairs
+from thaw.report.multi_label import results as multi_results
+from thaw.report.multi_label.results import Groups, MultiResults, disputed_pairs, read_groups
+from thaw.report.results import RunFacts
 
 CLASSES = ("sheep", "goat", "alpaca", "person")
 EVIL = '<script>alert("1")</script>&|`*'
@@ -106,7 +109,7 @@ def results(
         measured=measured,
         saved="fine_tuned",
         sheets={name: [cards[pair] for pair in sheet] for name, sheet in chosen.items()},
-        disputed_pairs=disputed_pairs(examples, classes),
+        disputed_pairs=disputed_pairs(Groups(examples.image_ids, groups, values), classes),
     ), predicted
 
 
@@ -431,12 +434,89 @@ def test_a_hard_case_is_a_whole_report_without_nan(case):
         assert "nothing was measured" in html and "nothing was measured" in card
 
 
-def test_near_duplicates_of_which_one_shows_a_class_and_one_does_not_are_listed():
+def test_photographs_of_a_group_of_which_one_shows_a_class_and_one_does_not_are_listed():
     run = usual()[0]
     assert run.disputed_pairs
     name, ids = run.disputed_pairs[0]
     text = Page(usual_page()).sentence()
-    assert "Near-duplicates of which one shows a class and one does not" in text and f"{name}: {', '.join(ids)}" in text
+    caption = "Photographs of one group, near-duplicates or yours, of which one shows a class and one does not"
+    assert caption in text and f"{name}: {', '.join(ids)}" in text
+
+
+def test_a_photograph_that_was_left_out_of_training_may_contradict_its_group(tmp_path):
+    ids = np.array(["a", "b", "c"])
+    values = np.array([[PRESENT, UNKNOWN], [UNKNOWN, PRESENT], [ABSENT, ABSENT]], np.int8)
+    images = Examples(
+        ids, np.array(["train"] * 3), np.arange(3)[:, None], np.zeros(3, int), np.ones(3), np.array(["a", "a", "c"]),
+        values=values, value_weights=(values != UNKNOWN).astype(float),
+    )  # fmt: skip
+    known = [("a", "cat", 1), ("b", "dog", 1), ("c", "cat", 0), ("c", "dog", 0), ("d", "cat", 0), ("e", "cat", 1)]
+    labels = pl.DataFrame([(*row, 1.0) for row in known], tables.LABELS, orient="row")
+    labels.write_csv(tmp_path / "labels.csv")
+    rows = [("a", "a", "a.jpg", "train", "kept"), ("a", "d", "d.jpg", None, "left out"),
+            ("e", "e", "e.jpg", None, "left out")]  # fmt: skip
+
+    def found(count: int):
+        pl.DataFrame(rows[:count], DUPLICATES, orient="row").write_csv(tmp_path / "duplicates.csv")
+        groups = read_groups(images, ("cat", "dog"), tmp_path / "labels.csv", tmp_path / "duplicates.csv")
+        return disputed_pairs(groups, ("cat", "dog"))
+
+    assert found(3) == [("cat", ("a", "d"))]
+    assert found(1) == []
+
+
+def test_what_is_unknown_is_no_different_label(tmp_path, monkeypatch):
+    run, predicted = usual()
+    facts = RunFacts(**{field.name: getattr(run, field.name) for field in fields(RunFacts)})
+    assert facts.health.disputed
+    pl.DataFrame([("a", "sheep", 1, 1.0)], tables.LABELS, orient="row").write_csv(tmp_path / "labels.csv")
+    pl.DataFrame(schema=DUPLICATES).write_csv(tmp_path / "duplicates.csv")
+    monkeypatch.setattr(multi_results, "collect_facts", lambda *_, **__: facts)
+    models = SimpleNamespace(
+        examples=predicted.examples, head=SimpleNamespace(classes=CLASSES), kept="fine_tuned",
+        files=SimpleNamespace(dataset=SimpleNamespace(raw=tmp_path)),
+    )  # fmt: skip
+    files = SimpleNamespace(duplicates=tmp_path / "duplicates.csv")
+    found = multi_results.collect(models, run.measured, run.sheets, SETTINGS, hashes={}, files=files)
+    assert not found.health.disputed and found.disputed_pairs == run.disputed_pairs
+    text = Page(page.render(found)).sentence()
+    assert "with different labels" not in text and "one of the labels may be wrong" not in text
+
+
+def test_fewer_resamples_than_were_asked_for_are_said_in_the_report_and_in_the_metrics(monkeypatch):
+    monkeypatch.setattr(resampling, "MAX_PAIR_RESAMPLES", 1)
+    few, _ = results(settings=SETTINGS.model_copy(update={"bootstrap": 300}))
+    said = "ith so many classes or pairs, intervals come from 200 of 300 resamples"
+    assert measure.resamples_text(few.measured, 300) == f"w{said}"
+    assert f"W{said}. " in Page(page.render(few)).sentence()
+    assert few.measured.metrics["resamples"] == {"asked_for": 300, "drawn": 200}
+    assert "intervals come from" not in Page(usual_page()).sentence()
+    assert measure.resamples_text(usual()[0].measured, 100) == "" and "resamples" not in usual()[0].measured.metrics
+    nothing, _ = results(**HARD["no test image"])
+    assert measure.resamples_text(nothing.measured, 100) == ""
+
+
+def test_pairs_that_the_plots_leave_out_are_said(monkeypatch):
+    curves = usual()[0].measured.curves
+    assert multi_label_plots.thinned_text(curves) == ""
+    monkeypatch.setattr(multi_label_plots, "MAX_CONFUSION_ROWS", 50)
+    count = len(curves["confusion"]["head"])
+    assert multi_label_plots.thinned_text(curves) == f"; plots/confusion_… shows 50 of the {count} pairs"
+
+
+def test_the_card_names_no_picture_that_the_report_does_not_show():
+    said = "`report.html` shows the surest mistakes"
+    assert said in model_card.write(usual()[0])
+    assert said not in model_card.write(results(**HARD["nothing to be shown"])[0])
+
+
+def test_groups_may_be_those_of_a_person_and_temperatures_rank_the_pairs_of_all_classes_anew():
+    run = usual()[0]
+    card = model_card.write(replace(run, duplicates=replace(NO_DUPLICATES, left_out=2)))
+    assert f"{run.health.grouped} photographs share a group, of near-duplicates or yours; " in card
+    assert "2 photographs of groups with held-out photographs were left out of training." in card
+    assert "it changes no ranking within a class." in Page(usual_page()).sentence()
+    assert "around the value less twice the bias that the resamples show" in Page(usual_page()).sentence()
 
 
 def test_slices_that_are_too_small_are_counted():
@@ -461,8 +541,6 @@ def test_the_parameter_is_a_number_or_one_of_three_aims():
 
 
 def test_together_with_folds_it_ends_with_a_line():
-    from types import SimpleNamespace
-
     from thaw.core.errors import ThawError
     from thaw.evaluation.multi_label.predictions import predict
 

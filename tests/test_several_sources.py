@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
@@ -14,10 +15,11 @@ from test_open_images import ALPACA, CLASSES, GOAT, SHEEP, ids, labels, paramete
 
 from thaw.core import tables
 from thaw.core.errors import ThawError
-from thaw.sources import fiftyone_several, open_images_several, several_labels, table_several
+from thaw.sources import fiftyone_dataset, fiftyone_several, open_images_several, several_labels, table_several
 from thaw.sources.base import Known, SourceImage
 from thaw.sources.collection import collect
 from thaw.sources.fetching import Fetcher
+from thaw.sources.fiftyone_dataset import FiftyOne
 from thaw.sources.table import Table
 
 ROOT = Path(__file__).parents[1]
@@ -117,9 +119,49 @@ def test_cells_with_another_separator_are_a_warning_and_so_are_names_in_two_unic
     assert "names in two Unicode forms are one class: caf\u00e9|dog" in listing.notes
 
 
+@pytest.mark.parametrize(("unlisted", "what"), [("absent", "present"), ("unknown", "known")])
+def test_a_word_for_an_empty_cell_is_a_class_with_a_warning(mine, unlisted, what):
+    listing = find(mine, wide(*["cat,None"] * 3, *["None,cat"] * 5, header="path,label,absent"), unlisted=unlisted)
+    assert listing.info.classes == ("None", "cat")
+    assert listing.warnings == (f"None counts as a class: if it says that no class is {what}, empty it",)
+
+
+def test_rows_of_a_photograph_that_differ_in_meta_are_a_warning(mine):
+    rows = ["0.png,cat,north", "0.png,dog,south", *(f"{name},cat,north" for name in NAMES[1:4])]
+    rows += [f"{name},dog,north" for name in NAMES[4:]]
+    listing = find(mine, "path,label,meta_place\n" + "\n".join(rows) + "\n")
+    said = "1 values of meta_place differ from those of the photograph's first line, which counts"
+    assert listing.warnings == (said,)
+
+
+def test_a_column_that_looks_like_a_split_is_a_warning(mine):
+    rows = [f"{name},{label},{part}" for name, label, part in zip(NAMES, "abbacbac", ["train", "val"] * 4, strict=True)]
+    rows += ["0.png,b,train", "1.png,c,val"]
+    listing = find(mine, "path,label,subset\n" + "\n".join(rows) + "\n")
+    assert "subset looks like a split, and is not used: the column should be called split" in listing.warnings
+
+
+def test_photographs_of_which_nothing_is_known_count_in_no_pair_that_is_not_listed(mine):
+    rows = [f"{name},{label},{i // 3 if i < 6 else ''}" for i, name in enumerate(NAMES) for label in ("cat", "dog")]
+    listing = find(mine, "path,label,value\n" + "\n".join(rows) + "\n")
+    assert [image.left_out for image in listing.images[6:]] == [several_labels.NO_KNOWN_LABEL] * 2
+    assert listing.notes[0] == "0 pairs of a photograph and a class are not listed, and taken as absent"
+
+
+def test_whole_numbers_are_one_class_however_a_program_wrote_them(mine):
+    cells = ("1;2,3", "1.0;2,", "1,2.0", "2,1", "3,1", "3.0,1.0;2", "3,2", "1.0;1,3.0")
+    listing = find(mine, wide(*cells, header="path,label,absent"))
+    assert listing.info.classes == ("1", "2", "3")
+    assert known(listing)["5.png"] == {"1": False, "2": False, "3": True}
+    assert known(listing)["7.png"] == {"1": True, "2": False, "3": False}
+
+
 @pytest.mark.parametrize(
     ("content", "changes", "message"),
     [
+        (wide("1;1.5", "1.0", *["1.5"] * 6), {}, "the labels '1' and '1.0' are the same number: write it in one way"),
+        (wide("ER +", *["PR"] * 7), {}, "the label 'ER +' begins or ends with a + that stands alone: ' + ' joins sev"),
+        (wide("+ PR", *["PR"] * 7), {}, "the label '+ PR' begins or ends with a + that stands alone"),
         (wide(*["cat,dog"] * 4, *["dog,cat"] * 2, ",cat", "cat,cat", header="path,label,absent"), {},
          "lists 'cat' of 7.png as present in line 9 and as absent in line 9"),
         ("path,label,value\n0.png,cat,1\n0.png,dog,1\n0.png,cat,0\n", {},
@@ -241,6 +283,27 @@ def test_a_class_in_both_fields_of_a_sample_is_an_error():
     }  # fmt: skip
     with pytest.raises(ThawError, match=r"pets: a\.png: the class 'cat' is both present and absent"):
         fiftyone_several._known(image, (["cat"], ["cat"]), "pets: a.png")
+
+
+@pytest.mark.parametrize("unlisted", ["absent", "unknown"])
+def test_a_sample_of_which_no_field_is_set_was_not_labelled_and_is_left_out(monkeypatch, unlisted):
+    said = [(["cat"], None), (["cat"], ["dog"]), (["cat"], None), (None, ["cat"]), (["dog"], ["cat"]),
+            (["dog"], ["cat"]), (["dog"], None), ([], ["cat", "dog"]), ([], ["dog"]), (None, ["dog"]),
+            ([], None), (None, None), (None, None)]  # fmt: skip
+    samples = [(f"/pets/{number:02}.png", labels, [], {}) for number, labels in enumerate(said)]
+    pets = SimpleNamespace(get_field_schema=lambda **_: ("shown", "absent"))
+    opened = pets, SimpleNamespace(Classifications=None), "the FiftyOne dataset 'pets'"
+    monkeypatch.setattr(fiftyone_dataset, "open_dataset", lambda params: opened)
+    monkeypatch.setattr(fiftyone_dataset, "read_samples", lambda *_: (samples, {}))
+    section = FiftyOne(dataset="pets", label_field="shown", absent_field="absent", unlisted=unlisted)
+    listing = fiftyone_several.find(section)
+    of_empty = "" if unlisted == "absent" else several_labels.NO_KNOWN_LABEL
+    left_out = [image.left_out for image in listing.images]
+    assert left_out == [""] * 10 + [of_empty] + [fiftyone_dataset.NO_LABEL] * 2
+    not_listed = 6 if unlisted == "unknown" else 8
+    assert listing.notes == (
+        f"{not_listed} pairs of a photograph and a class are not listed, and taken as {unlisted}",
+    )  # fmt: skip
 
 
 # The stage

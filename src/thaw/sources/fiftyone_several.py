@@ -16,6 +16,9 @@ def find(params: FiftyOne) -> Listing:
     absent. Classes that a sample lists in neither are `params.unlisted`. Tags and other fields are read as by
     `fiftyone_dataset.find`, and so are the errors; ThawError also if a class is in both fields of a sample, or too few
     samples are known to show a class, or known not to.
+
+    A field that is set and empty says that there is no such class. A sample of which no field is set was not labelled,
+    and is left out.
     """
     dataset, fiftyone, name = fiftyone_dataset.open_dataset(params)
     fields = [params.label_field, *([params.absent_field] if params.absent_field else [])]
@@ -24,7 +27,8 @@ def find(params: FiftyOne) -> Listing:
     samples, own = fiftyone_dataset.read_samples(dataset, fields, [f"{f}.classifications.label" for f in fields], name)
     samples.sort(key=lambda sample: sample[0])
     # Made as if each had one label, and then given its own.
-    images = list(fiftyone_dataset.source_images([(path, "-", tags, given) for path, _, tags, given in samples], name))
+    with_one = [(path, _any_label(labels), tags, given) for path, labels, tags, given in samples]
+    images = list(fiftyone_dataset.source_images(with_one, name))
     known = [
         _known(image, labels, f"{name}: {image.file}") for image, (_, labels, *_) in zip(images, samples, strict=True)
     ]
@@ -48,6 +52,11 @@ def _check_field(dataset, field: str, kind: type, parameter: str, name: str) -> 
     if field not in fields:
         hint = did_you_mean(field, fields) if fields else ""
         raise ThawError(f"{parameter}: {name} has no field {field!r} of type Classifications{hint}")
+
+
+def _any_label(labels: tuple[Iterable[str | None] | None, ...]) -> str | None:
+    """Return a text in place of the labels of a sample, or None where no field is set: nobody has labelled it."""
+    return None if all(of_field is None for of_field in labels) else "-"
 
 
 def _known(image: SourceImage, labels: tuple[Iterable[str | None] | None, ...], where: str) -> dict[str, Known]:

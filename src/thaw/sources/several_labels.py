@@ -37,10 +37,16 @@ def check_names(classes: Sequence[str], name: str) -> list[str]:
     if not classes:
         raise ThawError(f"{name} holds no label: at least one class is needed")
     for label in classes:
-        fault = "has ' + ' in it, which joins several" if SEPARATOR in label else class_names.fault(label)
-        if fault:
+        if fault := _joins(label) or class_names.fault(label):
             raise ThawError(f"{name}: the label {label!r} {fault}: it cannot name a class")
     return class_names.check(classes, name)
+
+
+def _joins(label: str) -> str:
+    """Say why a name cannot be joined with others by SEPARATOR and taken apart again; empty if it can."""
+    if SEPARATOR in label:
+        return "has ' + ' in it, which joins several"
+    return "begins or ends with a + that stands alone: ' + ' joins several" if SEPARATOR in f" {label} " else ""
 
 
 def check_every_class(images: Iterable[SourceImage], classes: Sequence[str], name: str, remedy: str = "") -> None:

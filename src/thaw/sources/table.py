@@ -12,6 +12,7 @@ import re
 import stat
 import unicodedata
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -111,10 +112,8 @@ def find(params: Table) -> Listing:
     images = with_unique_ids([source_image(row, image_id(row.file, 8), columns) for row in photographs])
     images += [source_image(row, row_id(row), {}) for row in rows if row.left_out in (NO_PATH, NO_LABEL, REPEATED)]
 
-    unused = [column for column in content.columns if column not in columns.values()]
-    if likely := [column for column in unused if looks_like_split(content.columns[column])]:
-        warnings.append(f"{shortened(likely)} looks like a split, and is not used: the column should be called split")
-    ignored = [column or "one without a name" for column in unused]
+    warnings += unused_splits(content, columns)
+    ignored = [column or "one without a name" for column in content.columns if column not in columns.values()]
     ignored = [f"{column} (only for task: multi)" if column.lower() in OF_SEVERAL else column for column in ignored]
     notes = [f"ignored columns: {shortened(ignored)}"] if ignored else []
     notes += forms + class_names.composition_notes(content.columns[columns["label"]]) + split_notes(content, columns)
@@ -204,6 +203,19 @@ def whole_numbers(values: list[str]) -> list[str]:
     return values
 
 
+def check_numbers(labels: Iterable[str], name: str) -> None:
+    """Raise ThawError if two labels are one whole number, as 1 and 1.0 are; nothing where some are no numbers."""
+    labels = list(labels)
+    if not all(NUMBER.fullmatch(label) for label in labels):
+        return
+    written: dict[str, str] = {}
+    for label in labels:  # 010 and 10 may be codes, 1.1 and 1.10 sections: they stay apart
+        whole = WHOLE.fullmatch(label)
+        other = written.setdefault(whole[1] if whole else label, label)
+        if other != label:
+            raise ThawError(f"{name}: the labels {other!r} and {label!r} are the same number: write it in one way")
+
+
 def missing_groups(content: table_reading.Table, columns: dict[str, str]) -> list[str]:
     """Return a note that counts the groups which stand for an empty value, such as NA; none if there are none."""
     groups = content.columns[columns["group"]] if "group" in columns else []
@@ -215,6 +227,15 @@ def split_notes(content: table_reading.Table, columns: dict[str, str]) -> list[s
     values = sorted(set(content.columns[columns["split"]]) - {""}) if "split" in columns else []
     renamed = [f"{value} as {subset_of(value)[0]}" for value in values if value.lower() not in PLAIN_SUBSETS]
     return [f"values that count as a split: {class_names.listed(renamed)}"] if renamed else []
+
+
+def unused_splits(content: table_reading.Table, columns: dict[str, str]) -> list[str]:
+    """Return a warning that names the unused columns which look like a split; none if none does."""
+    unused = [column for column in content.columns if column not in columns.values()]
+    likely = [column for column in unused if looks_like_split(content.columns[column])]
+    return [f"{shortened(likely)} looks like a split, and is not used: the column should be called split"] * bool(
+        likely
+    )
 
 
 def looks_like_split(values: list[str] | None) -> bool:
@@ -322,12 +343,7 @@ def _classes(rows: list[Row], column: str, name: str) -> tuple[str, ...]:
     labels = sorted(counts)
     if all(NUMBER.fullmatch(label) for label in labels):
         labels.sort(key=lambda label: float(label.replace(",", ".")))
-        written: dict[str, str] = {}
-        for label in labels:  # 010 and 10 may be codes, 1.1 and 1.10 sections: they stay apart
-            whole = WHOLE.fullmatch(label)
-            other = written.setdefault(whole[1] if whole else label, label)
-            if other != label:
-                raise ThawError(f"{name}: the labels {other!r} and {label!r} are the same number: write it in one way")
+        check_numbers(labels, name)
         fractions = [label for label in labels if not (INTEGER.fullmatch(label) or WHOLE.fullmatch(label))]
         if len(fractions) > MAX_FRACTIONAL_CLASSES:
             raise ThawError(

@@ -67,7 +67,11 @@ def find(params: Table) -> Listing:
     rows = table.read_rows(content, columns, name)
     said = list(_read(content, columns, rows, params, name))
     classes = tuple(sorted({known.label for of_row in said for known in of_row.known}))
+    table.check_numbers(classes, name)
     warnings = several_labels.check_names(classes, name)
+    if empty := [label for label in classes if label.lower() in table.MISSING]:
+        what = "present" if params.unlisted == "absent" else "known"
+        warnings.append(f"{class_names.listed(empty)} counts as a class: if it says that no class is {what}, empty it")
     if joined := class_names.joined(classes):
         warnings.append(f"taken as one class: {joined}; download.table.label_separator is {params.label_separator!r}")
     named = [row for row in rows if row.given_path]
@@ -76,10 +80,12 @@ def find(params: Table) -> Listing:
     forms = table.locate(named, path.parent)
     table.check_that_most_are_there(named, path.parent, name)
     photographs = _photographs(rows, said, name)
+    warnings += table.unlike_repeats(named)
     images = with_unique_ids([_image(one, classes, params.unlisted, columns) for one in photographs])
     several_labels.check_every_class(images, classes, name, _remedy(classes, params))
-    there = [one for one in photographs if not one.first.left_out]
+    there = [one for one, image in zip(photographs, images, strict=True) if not image.left_out]
     listed = sum(len(one.known) + len(one.unknown.intersection(classes)) for one in there)
+    warnings += table.unused_splits(content, columns)
     notes = [several_labels.unlisted_note(images, listed, classes, params.unlisted)]
     notes += _notes(content, columns, params)
     notes += forms
@@ -96,6 +102,8 @@ def _read(
     empty = [""] * len(rows)
     labels = content.columns[columns["label"]]
     absent, values = (content.columns.get(columns.get(purpose), empty) for purpose in ("absent", "value"))
+    written = sorted({part for cell in (*labels, *absent) for part in _split(cell, params)})
+    names = dict(zip(written, table.whole_numbers(written), strict=True))
     for row, present, denied, value in zip(rows, labels, absent, values, strict=True):
         is_present = True
         if "value" in columns:
@@ -104,15 +112,16 @@ def _read(
                     f"{name}: {row.place}: value should be 1 (present), 0 (absent) or empty (unknown), not {value!r}"
                 )
             is_present = VALUES.get(value.lower())
-        named = _split(present, params)
+        named, denied = (
+            list(dict.fromkeys(names[part] for part in _split(cell, params))) for cell in (present, denied)
+        )
         known = [Known(label, is_present, row.weight) for label in named if is_present is not None]
-        known += [Known(label, False, row.weight) for label in _split(denied, params)]
+        known += [Known(label, False, row.weight) for label in denied]
         yield _Said(known, named if is_present is None else [])
 
 
-def _split(cell: str, params: Table) -> list[str]:
-    parts = (class_names.composed(part.strip()) for part in cell.split(params.label_separator))
-    return list(dict.fromkeys(filter(None, parts)))
+def _split(cell: str, params: Table) -> Iterator[str]:
+    return filter(None, (class_names.composed(part.strip()) for part in cell.split(params.label_separator)))
 
 
 def _photographs(rows: list[Row], said: list[_Said], name: str) -> list[_Photograph]:

@@ -17,7 +17,7 @@ from thaw.evaluation.comparison import (
     neighbour_probabilities,
 )
 from thaw.evaluation.multi_label.metrics import AVERAGED, KINDS, mean_name
-from thaw.evaluation.multi_label.resampling import MEASURES, Resampled, wide_interval
+from thaw.evaluation.multi_label.resampling import MEASURES, Resampled, precision_interval, wide_interval
 
 Differences = dict[str, dict[str, float | None]]  # measure → difference, low and high
 
@@ -83,7 +83,7 @@ def subtract(first: Mapping[str, Resampled], second: Mapping[str, Resampled]) ->
     for kind in KINDS:
         means = first[kind].means(), second[kind].means()
         for measure in AVERAGED:
-            differences[f"{mean_name(measure)}{kind}"] = _difference(measure, *means)
+            differences[f"{mean_name(measure)}{kind}"] = _difference(measure, *means, of_mean=True)
         for measure in MEASURES:
             differences[f"micro_{measure}{kind}"] = _difference(measure, first[kind].pooled, second[kind].pooled)
     return differences
@@ -99,12 +99,19 @@ def subtract_classes(
 
 
 def _difference(
-    measure: str, first: Mapping[str, NDArray[np.float64]], second: Mapping[str, NDArray[np.float64]]
+    measure: str,
+    first: Mapping[str, NDArray[np.float64]],
+    second: Mapping[str, NDArray[np.float64]],
+    *,
+    of_mean: bool = False,
 ) -> dict[str, float | None]:
     if measure == "ece":
         errors = [np.abs(values[measure][..., 0]).sum() for values in (first, second)]
         return _named((None if np.isnan(errors).any() else float(errors[0] - errors[1]), None, None))
-    return _named(wide_interval(first[measure] - second[measure]))
+    difference = first[measure] - second[measure]
+    if of_mean and measure == "average_precision":
+        return _named(precision_interval(difference, (-1, 1)))
+    return _named(wide_interval(difference))
 
 
 def _named(bounds: tuple[float | None, float | None, float | None]) -> dict[str, float | None]:

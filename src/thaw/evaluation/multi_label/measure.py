@@ -57,6 +57,7 @@ class Measured:
     per_class: Mapping[str, Sequence[Row]]  # model → a row for each class
     slices: Mapping[str, Sequence[Row]]  # model → the worst first
     small_slices: int  # that are left out, since nothing can be said of so few images
+    resamples: int  # behind the intervals
     curves: Curves
     class_curves: Mapping[str, Mapping[str, Sequence[Row]]]  # model → class → recall and precision
     together: Sequence[Row]  # of the images of all splits, see `together.count_together`
@@ -119,6 +120,8 @@ def measure_models(
     trained = list(predictions.probabilities)
     compared = compare_models(resamples, classes)
     test = {model: pairs[model]["test"] for model in trained}
+    drawn = count_drawn(resamples, settings.bootstrap)
+    fewer = {"asked_for": settings.bootstrap, "drawn": drawn}
     is_test = run.splits == "test"
     test_images = images_in_order(run.split("test"), images)
     has_known = pl.Series((run.values[is_test] != UNKNOWN).any(axis=1))
@@ -136,7 +139,8 @@ def measure_models(
             },
             "threshold": threshold_scores(chosen, classes),
             "pairs": count_pairs(run, classes),
-        },
+        }
+        | ({"resamples": fewer} if drawn < settings.bootstrap else {}),
         temperatures=fitted,
         thresholds=chosen,
         untold=calibration.cannot_calibrate(validation.values, validation.value_weights),
@@ -147,11 +151,25 @@ def measure_models(
         per_class={model: class_rows(part, classes, resamples[model]["test"][""]) for model, part in test.items()},
         slices={model: measure_slices(test_images, part, settings.bins, resampling) for model, part in test.items()},
         small_slices=count_small(test_images.filter(has_known)),
+        resamples=drawn,
         curves=plots.compute_curves(test, {model: p[is_test] for model, p in calibrated.items()}, settings.bins),
         class_curves={model: plots.class_curves(part, classes) for model, part in test.items()},
         together=together.count_together(run.values, classes),
         labels_per_image=together.labels_per_image(run.values),
     )
+
+
+def count_drawn(resamples: Resamples, asked_for: int) -> int:
+    """Return how many resamples of test there are."""
+    drawn = len(next(iter(resamples.values()))["test"][""].pooled["accuracy"]) - 1
+    return drawn or asked_for  # without known pairs nothing is drawn
+
+
+def resamples_text(measured: Measured, asked_for: int) -> str:
+    """Say that intervals come from fewer resamples than were asked for; empty where they do not."""
+    if measured.resamples == asked_for:
+        return ""
+    return f"with so many classes or pairs, intervals come from {measured.resamples:,} of {asked_for:,} resamples"
 
 
 def predict_baselines(features: np.ndarray, run: Examples) -> tuple[dict[str, NDArray[np.float64]], list[int]]:

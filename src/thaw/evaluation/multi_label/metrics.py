@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from thaw.core.metrics_file import MEAN_AVERAGE_PRECISION as MAIN
 from thaw.evaluation.metrics import wilson
 from thaw.evaluation.multi_label.pairs import Pairs
-from thaw.evaluation.multi_label.resampling import MEASURES, Resampled, resample, wide_interval
+from thaw.evaluation.multi_label.resampling import MEASURES, Resampled, precision_interval, resample, wide_interval
 from thaw.evaluation.resampling import Resampling, calibration_interval
 from thaw.evaluation.scored import Row
 
@@ -70,7 +70,7 @@ def summarise(pairs: Pairs, classes: Sequence[str], resampled: Mapping[str, Resa
     for kind, values in resampled.items():
         means = values.means()
         for measure in AVERAGED:
-            measured |= _with_ends(f"{mean_name(measure)}{kind}", measure, means[measure])
+            measured |= _with_ends(f"{mean_name(measure)}{kind}", measure, means[measure], of_mean=True)
         for measure in MEASURES:
             measured |= _with_ends(f"micro_{measure}{kind}", measure, values.pooled[measure])
     rows = class_rows(pairs, classes, resampled[""])
@@ -117,12 +117,23 @@ def class_rows(pairs: Pairs, classes: Sequence[str], resampled: Resampled) -> li
     return rows
 
 
-def _with_ends(name: str, measure: str, values: NDArray[np.float64]) -> dict[str, float | None]:
-    """Return a measure with its interval, from its values on the split and on each resample: (r,), or gaps."""
+def _with_ends(
+    name: str, measure: str, values: NDArray[np.float64], *, of_mean: bool = False
+) -> dict[str, float | None]:
+    """Return a measure with its interval.
+
+    Args:
+        name: its key.
+        measure: of MEASURES.
+        values: on the split and on each resample: (r,), or gaps.
+        of_mean: whether they are means over the classes.
+    """
     if measure == "ece":
         defined = ~np.isnan(values).any(axis=0)
         defined[0] = True
         bounds = calibration_interval(values[:, defined])
+    elif of_mean and measure == "average_precision":
+        bounds = precision_interval(values)
     else:
         bounds = wide_interval(values)
     return dict(zip((f"{name}{end}" for end in ENDS), bounds, strict=True))

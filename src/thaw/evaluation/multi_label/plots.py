@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from thaw.evaluation import curves
 from thaw.evaluation.multi_label.metrics import MAIN
 from thaw.evaluation.multi_label.pairs import Pairs
-from thaw.evaluation.plots import Curves
+from thaw.evaluation.plots import MAX_CONFUSION_ROWS, Curves
 from thaw.evaluation.scored import Row, Scored, confidence_bins
 
 CALLS = np.array(["absent", "present"])
@@ -78,6 +78,14 @@ def comparison_rows(comparisons: Mapping[str, Mapping]) -> list[Row]:
             row |= {column: values["difference"]} | {f"{column}_{end}": values[end] for end in ("low", "high")}
         rows.append(row)
     return rows
+
+
+def thinned_text(curves: Curves) -> str:
+    """Say for the terminal what the files show only a part of; empty where they show all."""
+    count = max((len(rows) for rows in curves["confusion"].values()), default=0)
+    if count <= MAX_CONFUSION_ROWS:
+        return ""
+    return f"; plots/confusion_… shows {MAX_CONFUSION_ROWS:,} of the {count:,} pairs"
 
 
 def _confusion(pairs: Pairs) -> list[Row]:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from thaw.evaluation.metrics import wilson
 from thaw.evaluation.multi_label.metrics import MAIN, effective_number
 from thaw.evaluation.multi_label.pairs import Pairs
-from thaw.evaluation.multi_label.resampling import resample, wide_interval
+from thaw.evaluation.multi_label.resampling import precision_interval, resample
 from thaw.evaluation.resampling import Resampling
 from thaw.evaluation.scored import Row
 from thaw.evaluation.slices import Comparison, large_slices, sort_with_p_values
@@ -53,7 +53,8 @@ def _measures(pairs: Pairs, bins: int, resampling: Resampling) -> Row:
     effective = effective_number(pairs.groups[np.nonzero(known)[0]])
     low, high = wilson(accuracy * effective, effective)
     means = resample(pairs, bins, resampling)[""].means()
-    precision = dict(zip((MAIN, f"{MAIN}_low", f"{MAIN}_high"), wide_interval(means["average_precision"]), strict=True))
+    bounds = precision_interval(means["average_precision"])
+    precision = dict(zip((MAIN, f"{MAIN}_low", f"{MAIN}_high"), bounds, strict=True))
     return {
         "known_present": int(pairs.present.sum()),
         "known_absent": int(pairs.absent.sum()),

@@ -2,13 +2,14 @@
 
 from markupsafe import Markup
 
+from thaw.evaluation.multi_label.measure import resamples_text
 from thaw.report import elements
 from thaw.report.data import MAX_CLASSES_LISTED, MAX_GROUP_IDS, MAX_GROUPS_LISTED, describe_photographs, list_origins
 from thaw.report.multi_label.results import MultiResults
 
 
 def write_data(results: MultiResults) -> Markup:
-    """Count the known pairs, describe the photographs, and list near-duplicates whose labels contradict each other."""
+    """Count the known pairs, describe the photographs, and list groups whose labels contradict each other."""
     return Markup("\n").join(filter(None, [_counts(results), describe_photographs(results), _disputed(results)]))
 
 
@@ -43,7 +44,7 @@ def _counts_row(name: str, counts: list[tuple[int, int]]) -> Markup:
 
 
 def _disputed(results: MultiResults) -> Markup:
-    """List the near-duplicates of which one is known to show a class, and another not to."""
+    """List the groups in which one photograph is known to show a class, and another not to."""
     disputed = results.disputed_pairs
     if not disputed:
         return Markup()
@@ -59,16 +60,20 @@ def _disputed(results: MultiResults) -> Markup:
     )
     listing = Markup('<ul class="columns">{}</ul>').format(Markup().join(items))
     rest = elements.rest(len(disputed), len(shown), "groups", "labels.csv")
-    return elements.figure("Near-duplicates of which one shows a class and one does not", listing + rest)
+    caption = "Photographs of one group, near-duplicates or yours, of which one shows a class and one does not"
+    return elements.figure(caption, listing + rest)
 
 
 def write_provenance(results: MultiResults) -> Markup:
     """Say how each number was measured, and from which files and parameters."""
     method = (
-        "Unknown pairs count in no loss and in no number here. Intervals hold 95 %, and a group of near-duplicates "
-        "counts as one photograph. Those of precision, recall and of the share that is called rightly are Wilson’s for "
+        "Unknown pairs count in no loss and in no number here. Intervals hold 95 %, and the photographs of a group "
+        "count as one. Those of precision, recall and of the share that is called rightly are Wilson’s for "
         "a class or a slice. All others come from a seeded bootstrap that draws whole groups of photographs, with all "
         "their pairs: from the lower of two ends to the higher, of the percentiles and of those corrected for bias "
-        "(Efron 1981). Those of the calibration error invert a test on it. "
+        "(Efron 1981). Those of the mean average precision take in a third, as wide as the percentiles, around the "
+        "value less twice the bias that the resamples show. Those of the calibration error invert a test on it. "
     )
+    if fewer := resamples_text(results.measured, results.parameters["evaluate"]["bootstrap"]):
+        method += f"{fewer[0].upper()}{fewer[1:]}. "
     return list_origins(results, method)

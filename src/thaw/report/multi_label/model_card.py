@@ -94,11 +94,11 @@ def _data(results: MultiResults) -> str:
     health, left_out = results.health, results.duplicates.left_out
     if health.groups:
         across = f"{health.across_splits:,} of them are of groups in two splits."
-        text = f"{elements.plural(health.grouped, 'photograph')} share a group of near-duplicates; "
+        text = f"{elements.plural(health.grouped, 'photograph')} share a group, of near-duplicates or yours; "
         parts.append(text + (across if health.across_splits else "no group is in two splits."))
     if left_out:
         parts.append(
-            f"{elements.plural(left_out, 'near-duplicate')} of held-out photographs were left out of training."
+            f"{elements.plural(left_out, 'photograph')} of groups with held-out photographs were left out of training."
         )
     if results.source["citation"]:
         parts.append(escape_markdown(results.source["citation"]))
@@ -139,8 +139,8 @@ def _weaknesses(results: MultiResults) -> str:
         ]
         parts.append(markdown_table(["Class", "Present / absent", "Average precision", "Precision", "Recall"], rows))
     parts += worst_slices(results.measured.slices[results.saved], "Pairs called rightly")
-    parts.append(
-        "Photographs of another camera, place or time than these were not measured; `report.html` shows the surest "
-        "mistakes and the likeliest wrong labels."
-    )
+    text = "Photographs of another camera, place or time than these were not measured"
+    if results.parameters["evaluate"]["shown"]:
+        text += "; `report.html` shows the surest mistakes and the likeliest wrong labels"
+    parts.append(f"{text}.")
     return "\n\n".join(parts)

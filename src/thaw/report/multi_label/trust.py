@@ -68,8 +68,8 @@ def write_calibration(results: MultiResults) -> Markup:
     ]
     note = (
         "Test, all known pairs together. The dots are bins of pairs, the larger the more they hold. A temperature for "
-        "each class divides its logit: fitted on the known pairs of validation alone, it changes no ranking. All other "
-        "sections rank by the probabilities as the model gives them; "
+        "each class divides its logit: fitted on the known pairs of validation alone, it changes no ranking within a "
+        "class. All other sections rank by the probabilities as the model gives them; "
     )
     end = Markup("<code>decision.json</code> keeps the temperatures and thresholds for those who use the model.")
     flips = results.parameters["evaluate"]["test_time_flips"]
