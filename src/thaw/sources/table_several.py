@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from thaw.core.columns import EMPTY_WORDS
 from thaw.core.errors import ThawError
 from thaw.core.paths import named_path, without_parents
 from thaw.sources import class_names, several_labels, table, table_reading
@@ -69,7 +70,7 @@ def find(params: Table) -> Listing:
     classes = tuple(sorted({known.label for of_row in said for known in of_row.known}))
     table.check_numbers(classes, name)
     warnings = several_labels.check_names(classes, name)
-    if empty := [label for label in classes if label.lower() in table.MISSING]:
+    if empty := [label for label in classes if label.lower() in EMPTY_WORDS]:
         what = "present" if params.unlisted == "absent" else "known"
         warnings.append(f"{class_names.listed(empty)} counts as a class: if it says that no class is {what}, empty it")
     if joined := class_names.joined(classes):
