@@ -28,6 +28,9 @@ MODEL = Path("data/inputs/model.json")
 MEMORY = repository(project_folder()) / ".dvc" / "tmp" / "thaw"  # what was read before; no output depends on it
 
 
+BESIDE = ("preprocessor_config.json", "config.json")  # of a folder of weights: they say how pixels are scaled
+
+
 def main() -> None:
     parameters = params.load(PARAMS)
     hashes = {
@@ -87,7 +90,8 @@ def of_source(download: Section, task: str, old: str | None) -> tuple[str | None
     memory = fingerprint.Memory(MEMORY / f"{key}.json")
     if place and (same := memory.same()):
         return same, True
-    if place and old and source.is_here and not source.is_here(section):
+    is_new_here = not memory.known  # else the photographs were here, and are looked for
+    if place and old and is_new_here and source.is_here and not source.is_here(section):
         return kept(old, f"no photograph of {place.path} is on this machine"), False
     try:
         listing = source.list_images(section, task)
@@ -106,7 +110,9 @@ def of_file(own: named.Named | None, old: str | None) -> str | None:
     if own is None:
         return None
     if own.path.is_file():
-        return weight_files.sha256(own.path)
+        beside = [own.path.with_name(name) for name in BESIDE] if own.path.name == weight_files.FILE else []
+        hashes = [weight_files.sha256(own.path), *(fingerprint.of_file(path) for path in beside if path.is_file())]
+        return hashes[0] if len(hashes) == 1 else fingerprint.of_text(" ".join(hashes))
     if old:
         return kept(old, f"{own.path} is not on this machine")
     raise ThawError(f"{own.parameter}: there is no file {own.path}")

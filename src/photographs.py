@@ -87,8 +87,8 @@ def prepare(text: str) -> None:
     after.check_folds(are_folds=counts.folds > 0)
 
     lines = summary.found(photographs, counts, after.split)
-    if labelled.images:
-        lines.append(f"  besides: {len(labelled.images):,} of download.added, which these numbers do not count")
+    if more := sum(not image.left_out for image in labelled.images):
+        lines.append(f"  besides: {more:,} of download.added, which these numbers do not count")
     lines += summary.chosen(decisions, changes, PARAMS.name)
     lines += summary.enlarged(photographs, after.image.size, registry.input_size(after.backbone.name))
     print("\n".join([*lines, time_line(after, counts, photographs)]), flush=True)

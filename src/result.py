@@ -28,8 +28,8 @@ def main() -> None:
         print(outcome.BRANCH)
     saved = saved_model(metrics)
     scores, count = metrics[saved]["test"], len(tables.tested(split))
-    threshold = metrics.get("threshold", {}).get(saved)  # of two classes
-    if "extension" in metrics or not threshold or threshold["threshold"] == 0.5:
+    threshold = metrics.get("threshold", {}).get(saved)  # of two classes; with several labels each has its own
+    if {"extension", "pairs"} & metrics.keys() or not threshold or threshold["threshold"] == 0.5:
         threshold = None
     print(outcome.last_line(scores, count, REPORT.absolute(), "fold" in split.columns, threshold))
 

@@ -66,7 +66,8 @@ def main() -> None:
             break
         name, changes = f"{options.name}-{number:03}", sweeps.set_param_texts(values)
         print(f"search: {name}: {sweeps.as_line(changes) or 'as params.yaml has it'}", flush=True)
-        limits = [] if number == first else search.limits(history)  # the first one's photographs may be others
+        is_first = not any(f"{options.name}-{done:03}" in finished for done in range(first, number))
+        limits = [] if is_first else search.limits(history)  # the photographs of earlier calls may be others
         error = runs.run(changes | {runs.PRUNE: json.dumps(limits)}, name)
         finished, left_out = trials.read(options.name, ranges, FILES, LOSSES)
         if error is None and name not in finished:

@@ -98,7 +98,7 @@ def test_an_edit_of_a_script_that_is_run_by_hand_reruns_nothing(edit):
 
 SECTIONS = {  # a section of params.yaml: the module and class that describe it, and the stages that read it
     "download": ("parameters/download.py", "_ChosenSource", {"inputs", "download"}),
-    "split": ("parameters/split.py", "Split", {"split"}),
+    "split": ("parameters/split.py", "Split", {"split", "evaluate"}),
     "augment": ("parameters/augment.py", "Augment", {"augment"}),
     "image": ("parameters/image.py", "Image", {"extract_features", "extract_activations"}),
     "backbone": ("parameters/backbone.py", "Backbone", {"backbone"}),

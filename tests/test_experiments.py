@@ -189,6 +189,24 @@ def test_results_are_those_of_the_parameters_and_files_that_ran_or_are_not_shown
     assert unfinished == [("workspace", runs.OUT_OF_DATE)] * (not is_shown)
 
 
+def test_stages_that_are_frozen_or_gone_do_not_make_a_run_out_of_date(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = {"path": "src/thaw/core", "md5": "new"}
+    lock = {
+        "download": {"deps": [code | {"md5": "old"}], "outs": [{"path": "data/raw", "md5": "1"}]},
+        "evaluate": {
+            "deps": [code, {"path": "data/raw", "md5": "1"}], "outs": [{"path": "reports/metrics.json", "md5": "2"}]
+        },
+        "before": {"outs": [{"path": "data/raw", "md5": "0"}]},
+    }  # fmt: skip
+    Path("dvc.lock").write_text(yaml.safe_dump({"stages": lock}))
+    for frozen in (True, False):
+        stages = {"download": {"cmd": "x", "frozen": frozen}, "evaluate": {"cmd": "y"}}
+        Path("dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+        experiments, _ = runs.parse([entry("workspace", 0.9)], FILES, lock_of=runs._lock_of)
+        assert len(experiments) == frozen
+
+
 def test_a_run_whose_test_labels_weigh_nothing_is_listed_all_the_same():
     weightless = entry("a" * 40, 0.8, a__seed=1)
     weightless["data"]["metrics"]["reports/metrics.json"]["data"]["fine_tuned"]["test"] = {"accuracy": 0.9}
@@ -1232,7 +1250,16 @@ def test_the_first_trial_of_a_call_has_no_limits_since_the_photographs_may_have_
     monkeypatch.setattr(sys, "argv", ["search.py", "--trials", "2", "evaluate.bins=60,70,80"])
     with pytest.raises(ThawError, match=r"^2 of 2 trials failed"):
         search_script.main()
-    assert limits == ["[]", json.dumps(search.limits(list(finished.values())))] and limits[1] != "[]"
+    assert limits == ["[]", "[]"]  # none of this call has a result yet
+    limits.clear()
+
+    def run(changes: dict, name: str) -> None:
+        limits.append(changes[runs.PRUNE])
+        finished[name] = earlier
+
+    monkeypatch.setattr(runs, "run", run)
+    search_script.main()
+    assert limits[0] == "[]" and json.loads(limits[1])
 
 
 def test_a_sweep_that_is_interrupted_says_how_many_experiments_were_finished(tmp_path, monkeypatch):

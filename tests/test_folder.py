@@ -332,6 +332,8 @@ def test_classes_that_hold_nothing_but_one_folder_of_a_split_are_pointed_at(tmp_
         draw(tmp_path / "mine" / name / "train" / "0.png"), draw(tmp_path / "mine" / name / "train" / "1.png")
     (warning,) = folder.find(Folder(path=str(tmp_path / "mine"))).warnings
     assert warning.startswith("fold1, fold2 are the classes, although they hold nothing but train")
+    draw(tmp_path / "mine/fold2/2.png")
+    assert not folder.find(Folder(path=str(tmp_path / "mine"))).warnings
 
 
 def test_classes_whose_splits_all_hold_the_same_folders_are_pointed_at(tmp_path):

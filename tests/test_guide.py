@@ -176,6 +176,14 @@ def test_a_commit_whose_parameters_cannot_be_read_brings_no_advice_about_git(res
     assert [line.split(":")[0] for line in result(results)] == ["result"]
 
 
+def test_thresholds_of_several_labels_do_not_end_the_last_line(results):
+    path = results / "reports/metrics.json"
+    each = {"cat": {"threshold": 0.3, "reached": True}, "threshold": {"threshold": 0.4, "reached": False}}
+    content = json.loads(path.read_text()) | {"threshold": {"fine_tuned": each}, "pairs": {}}
+    path.write_text(json.dumps(content))
+    assert "of the 1 test photographs are right" in result(results)[0]
+
+
 def test_outside_of_git_there_is_no_advice_about_git(results):
     (results / ".git").rename(results / "git")
     (results / "params.yaml").write_text("download: {source: folder, folder: {path: /mine}}\n")

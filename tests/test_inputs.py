@@ -129,6 +129,10 @@ def test_in_a_clone_with_the_table_alone_its_photographs_are_taken_as_unchanged(
         aside = shutil.move(tmp_path / "mine", tmp_path / "aside") if source == "table" else None
         if source == "folder":
             [path.rename(tmp_path / f"{path.parent.name}-{path.name}") for path in away]
+        if source == "table":  # where they were before, they are looked for
+            with pytest.raises(ThawError, match="are not there"):
+                fingerprints.of_photographs(download, "single", before)
+        monkeypatch.setattr(fingerprints, "MEMORY", tmp_path / f"memory of a clone, {source}")
         assert fingerprints.of_photographs(download, "single", before) == before
         assert f"no photograph of {tmp_path / path} is on this machine: taken as unchanged" in capsys.readouterr().out
         if aside:
@@ -295,6 +299,17 @@ def test_of_a_folder_that_changed_only_the_changed_file_is_read_again(folder, se
     monkeypatch.setattr(fingerprint, "of_file", lambda path: read.append(path) or of_file(path))
     taken(folder)
     assert read == [folder / "cat/0.png"]
+
+
+def test_what_a_folder_of_weights_says_of_pixels_belongs_to_the_weights(tmp_path):
+    own = named.Named("backbone.weights", tmp_path / "model.safetensors", "the weights")
+    own.path.write_bytes(b"tensors")
+    alone = fingerprints.of_file(own, None)
+    assert alone == fingerprint.of_file(own.path)
+    (tmp_path / "preprocessor_config.json").write_text('{"image_mean": [0.5, 0.5, 0.5]}')
+    one = fingerprints.of_file(own, alone)
+    (tmp_path / "preprocessor_config.json").write_text('{"image_mean": [0.4, 0.5, 0.5]}')
+    assert len({alone, one, fingerprints.of_file(own, one)}) == 3
 
 
 def test_a_folder_that_changed_once_is_known_again(folder, settled):

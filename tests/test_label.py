@@ -332,6 +332,8 @@ def test_a_list_of_conflicts_of_a_persons_own_is_neither_replaced_nor_removed(ru
     own.write_text("mine\n1\n")
     assert "is no list of conflicts of an earlier `take`" in refusal(run, "take", TABLE)
     assert contents("labelled") == {str(own): b"mine\n1\n"}
+    own.write_bytes(b"\xef\xbb\xbfplace;path;label;reason\nline 2;caf\xe9.jpg;cat;why\n")  # as a spreadsheet saves it
+    assert "1 new" in run("take", TABLE) and not own.exists()
 
 
 # Wrong labels
@@ -503,8 +505,11 @@ def test_the_table_of_what_came_back_is_read_by_the_rules_of_the_pipeline(tmp_pa
     digest = {name: hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in ("a.png", "b.png")}
     table = tmp_path / "t.csv"
     table.write_text(f"Path,Label,sha256\na.png,1.0,{digest['a.png'].upper()}\nb.png,2.0,{digest['b.png'][:8]}\n")
-    assert taking.read_added(table) == {digest["a.png"]: ("a.png", "1"), digest["b.png"]: ("b.png", "2")}
-    assert taking.read_added(table, ("1.0", "2.0"))[digest["a.png"]] == ("a.png", "1.0")
+    assert taking.read_added(table, ("1", "2")) == {digest["a.png"]: ("a.png", "1"), digest["b.png"]: ("b.png", "2")}
+    for classes in (("1.0", "2.0"), ()):  # without any yet, what is written is what came back
+        assert taking.read_added(table, classes)[digest["a.png"]] == ("a.png", "1.0")
+    table.write_text(f"path,label,sha256,split\na.png,cat,{digest['a.png']},test\n")  # it is the source of the run
+    assert taking.read_added(table) == {digest["a.png"]: ("a.png", "cat")}
 
 
 def test_a_second_take_waits_for_the_first_and_both_labels_are_kept(project):

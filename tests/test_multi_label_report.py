@@ -439,7 +439,7 @@ def test_photographs_of_a_group_of_which_one_shows_a_class_and_one_does_not_are_
     assert run.disputed_pairs
     name, ids = run.disputed_pairs[0]
     text = Page(usual_page()).sentence()
-    caption = "Photographs of one group, near-duplicates or yours, of which one shows a class and one does not"
+    caption = "Near-duplicates of which one shows a class and one does not"
     assert caption in text and f"{name}: {', '.join(ids)}" in text
 
 
@@ -453,24 +453,27 @@ def test_a_photograph_that_was_left_out_of_training_may_contradict_its_group(tmp
     known = [("a", "cat", 1), ("b", "dog", 1), ("c", "cat", 0), ("c", "dog", 0), ("d", "cat", 0), ("e", "cat", 1)]
     labels = pl.DataFrame([(*row, 1.0) for row in known], tables.LABELS, orient="row")
     labels.write_csv(tmp_path / "labels.csv")
-    rows = [("a", "a", "a.jpg", "train", "kept"), ("a", "d", "d.jpg", None, "left out"),
-            ("e", "e", "e.jpg", None, "left out")]  # fmt: skip
+    rows = [("a", "a", "a.jpg", "train", "kept", "a"), ("a", "d", "d.jpg", None, "left out", "a"),
+            ("a", "e", "e.jpg", None, "left out", "e")]  # fmt: skip
 
     def found(count: int):
         pl.DataFrame(rows[:count], DUPLICATES, orient="row").write_csv(tmp_path / "duplicates.csv")
         groups = read_groups(images, ("cat", "dog"), tmp_path / "labels.csv", tmp_path / "duplicates.csv")
         return disputed_pairs(groups, ("cat", "dog"))
 
-    assert found(3) == [("cat", ("a", "d"))]
+    assert found(3) == [("cat", ("a", "d"))]  # `e` is of the person's own group, and no near-duplicate
     assert found(1) == []
 
 
 def test_what_is_unknown_is_no_different_label(tmp_path, monkeypatch):
     run, predicted = usual()
     facts = RunFacts(**{field.name: getattr(run, field.name) for field in fields(RunFacts)})
-    assert facts.health.disputed
+    facts = replace(facts, health=replace(facts.health, disputed=[("a", "b")]))
     pl.DataFrame([("a", "sheep", 1, 1.0)], tables.LABELS, orient="row").write_csv(tmp_path / "labels.csv")
-    pl.DataFrame(schema=DUPLICATES).write_csv(tmp_path / "duplicates.csv")
+    groups = pl.Series(predicted.examples.groups)
+    listing = pl.DataFrame({"group": groups, "image_id": predicted.examples.image_ids, "alike": groups})
+    rest = (pl.lit("x").alias(name) for name in ("path", "split", "action"))
+    listing.with_columns(rest).select(*DUPLICATES).write_csv(tmp_path / "duplicates.csv")
     monkeypatch.setattr(multi_results, "collect_facts", lambda *_, **__: facts)
     models = SimpleNamespace(
         examples=predicted.examples, head=SimpleNamespace(classes=CLASSES), kept="fine_tuned",

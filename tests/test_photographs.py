@@ -127,6 +127,9 @@ def test_small_photographs_are_not_enlarged_without_a_word(project, capsys):
     photographs.prepare(str(project.parent / "mine"))
     output = capsys.readouterr().out
     assert "image.size: null stays, " in output and "With image.size: 84 a run is faster" in output
+    edit(backbone__name="InceptionV3", image__size=96)
+    photographs.prepare(str(classes(project.parent / "tiny", size=(60, 60))))
+    assert "image.size: 96 stays, so the photographs are enlarged 1.6 times\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -249,7 +252,7 @@ def test_what_was_labelled_since_is_said_and_its_classes_count(project, capsys):
     mine = classes(project.parent / "mine")
     photographs.prepare(str(mine))
     draw(project / "new/a.png"), draw(project / "new/b.png")
-    (project / "more.csv").write_text("path,label\nnew/a.png,owl\nnew/b.png,cat\n")
+    (project / "more.csv").write_text("path,label\nnew/a.png,owl\nnew/b.png,cat\nnew/gone.png,cat\n")
     edit(download__added="more.csv", download__new_classes=["owl"])
     capsys.readouterr()
     photographs.prepare(str(mine))

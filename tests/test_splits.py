@@ -282,6 +282,12 @@ def test_only_the_splits_that_are_drawn_count_for_how_many_are_needed():
         draw(photographs("a" * 100 + "bb", subsets=tested), after="2024-05-01", validation=0.4)
 
 
+def test_of_a_class_whose_rest_is_too_small_what_is_left_to_draw_from_is_said():
+    tested = dict.fromkeys((*range(40), *range(100, 110)), "test")
+    with pytest.raises(ThawError, match=r"needs at least 6 that share no group, .* and 2 are left to draw from"):
+        draw(photographs("a" * 100 + "b" * 12, subsets=tested), after="2024-05-01", validation=0.2)
+
+
 def test_groups_of_several_classes_are_named_as_the_reason():
     shared = {i: f"g{i % 7}" for i in range(100, 107)} | {i: f"g{i}" for i in range(7)}
     table = photographs("a" * 100 + "b" * 7, shared)

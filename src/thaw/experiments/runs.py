@@ -23,7 +23,7 @@ NO_RESULTS = "without results"
 OUT_OF_DATE = "params.yaml or the code was changed since its last run: `dvc repro`"
 WORKSPACE = "workspace"  # DVC's name of what is not committed
 SOURCE = "src/"  # where the code of all stages is, as files and packages
-LOCK = "dvc.lock"
+LOCK, PIPELINE = "dvc.lock", "dvc.yaml"
 PRUNE = "fine_tune.prune_above"  # the limits that a search gives a trial
 
 
@@ -102,11 +102,22 @@ def read(
 
 
 def _lock_of(revision: str) -> Mapping:
-    """Return the `dvc.lock` of a commit or of the workspace; empty if it has none."""
+    """Return the stages in the `dvc.lock` of a commit or of the workspace; empty if it has none.
+
+    Those that `dvc.yaml` has no more are left out. Of a frozen one the dependencies are: DVC does not look at them.
+    """
+    stages, known = _file_of(revision, LOCK).get("stages", {}), _file_of(revision, PIPELINE).get("stages", {})
+    kept = {name: stage for name, stage in stages.items() if name.partition("@")[0] in known}
+    frozen = {name for name in kept if known[name.partition("@")[0]].get("frozen")}
+    return {"stages": {name: stage | {"deps": []} if name in frozen else stage for name, stage in kept.items()}}
+
+
+def _file_of(revision: str, name: str) -> Mapping:
+    """Return a YAML file of a commit or of the workspace; empty if it has none."""
     from ruamel.yaml import YAML  # as DVC reads it: in another version of YAML, 1e-5 is text
 
     try:
-        text = read_utf8(Path(LOCK)) if revision == WORKSPACE else programs.git("show", f"{revision}:./{LOCK}")
+        text = read_utf8(Path(name)) if revision == WORKSPACE else programs.git("show", f"{revision}:./{name}")
     except (FileNotFoundError, ThawError):
         return {}
     return YAML(typ="safe").load(text) or {}

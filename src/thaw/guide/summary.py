@@ -78,10 +78,10 @@ def enlarged(survey: Survey, size: int | None, of_network: InputSize) -> list[st
     step = of_network.multiple if of_network.multiple > 1 else 32
     smallest = -(-max(of_network.smallest, registry.MIN_SIZE) // step) * step
     smaller = max(smallest, step * round(survey.median_short_side / step))
-    return [
-        f"  image.size: {_value(size)} stays, so the photographs are enlarged {factor:.1f} times. With image.size: "
-        f"{smaller} a run is faster; which is more accurate, validation tells"
-    ]
+    line = f"  image.size: {_value(size)} stays, so the photographs are enlarged {factor:.1f} times"
+    if smaller < (size or of_network.trained):
+        line += f". With image.size: {smaller} a run is faster; which is more accurate, validation tells"
+    return [line]
 
 
 def _classes(classes: Sequence[tuple[str, int]]) -> str:

@@ -194,13 +194,19 @@ def write_conflicts(path: Path, conflicts: Sequence[Sequence[str]]) -> None:
 
     Raises ThawError if the file is something else.
     """
-    if path.exists() and list(table_reading.read(path, str(path)).columns) != list(CONFLICT_COLUMNS):
+    if path.exists() and _columns(path) != CONFLICT_COLUMNS:
         raise ThawError(f"{path} is no list of conflicts of an earlier `take`, which it would replace: rename it")
     if not conflicts:
         path.unlink(missing_ok=True)
         return
     with atomic_file(path) as temporary, temporary.open("w", newline="", **ENCODING) as file:
         csv.writer(file, lineterminator="\n").writerows([CONFLICT_COLUMNS, *conflicts])
+
+
+def _columns(path: Path) -> tuple[str, ...]:
+    """Return the columns of a table as a spreadsheet may have saved it; what stands in its rows may be no UTF-8."""
+    first = path.read_bytes().decode(**ENCODING).removeprefix("\ufeff").partition("\n")[0]
+    return tuple(next(csv.reader([first], delimiter=table_reading.delimiter(first)), ()))
 
 
 def written_path(path: Path, table: Path, project: Path) -> str:
@@ -213,12 +219,13 @@ def written_path(path: Path, table: Path, project: Path) -> str:
 def read_added(path: Path, classes: Collection[str] = ()) -> dict[str, tuple[str, str]]:
     """Return SHA-256 → (path as it is written, label) of the rows of a table, if it is there.
 
-    A row without a whole hash gets that of its file, as far as that is there. `classes`: see `added.read`.
+    A row without a whole hash gets that of its file, as far as that is there. `classes`: see `added.read`; while there
+    are none, labels stay as they are written.
     """
     if not path.exists():
         return {}
     rows = {}
-    for row, sha256 in added.read(path, classes).rows:
+    for row, sha256 in added.read(path, classes or None).rows:
         sha256 = sha256 if added.SHA256.fullmatch(sha256) else _sha256(row.path) if row.path.is_file() else ""
         if sha256 and row.label:
             rows[sha256] = (row.given_path, row.label)

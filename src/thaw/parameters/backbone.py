@@ -45,7 +45,7 @@ class Backbone(Section):
         if _is_mean_and_deviation(value):
             if all(abs(number) <= 1 for row in value for number in row):
                 return value
-            scaled = [[round(number / 255, 4) for number in row] for row in value]
+            scaled = [[float(f"{number / 255:.5g}") for number in row] for row in value]
             raise ValueError(
                 f"backbone.preprocess: mean and deviation are of pixels 0-1, not {as_written(value)}: of pixels 0-255, "
                 f"divide them by 255, which gives {scaled}"

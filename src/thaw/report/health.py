@@ -21,7 +21,7 @@ class Health:
     groups: int  # of near-duplicates, or that the source names: those of two images or more
     grouped: int  # images in them
     largest_group: int
-    across_splits: int  # images of groups in several splits or folds, as only a split of one's own can have them
+    across_splits: int  # images of groups in several splits or folds: of a split of one's own, or by time
     disputed: Sequence[tuple[str, ...]]  # the image ids of near-duplicates with different labels
     weights: Sequence[tuple[str, Sequence[int]]]  # weight of the label → images of each class
     missing: Sequence[tuple[str, int]]  # reason why images were left out → how many

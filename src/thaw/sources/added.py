@@ -85,22 +85,21 @@ class Rows(NamedTuple):
     incomplete: int
 
 
-def read(path: Path, classes: Collection[str] = ()) -> Rows:
+def read(path: Path, classes: Collection[str] | None = ()) -> Rows:
     """Read a table of added photographs, by the rules of `table.find`, and look where the files are.
 
-    classes: a label that is written as one of these is that one: it is not read as a number.
+    classes: a label that is written as one of these is that one: it is not read as a number. None: no label is.
 
-    Raises ThawError, one line, as `table.find` does; or if the table has a split.
+    Raises ThawError, one line, as `table.find` does.
     """
     name = f"{ADDED} {path}"
     content = table_reading.read(path, name)
     section = table.Table(path=str(path), path_column="path", label_column="label", label_separator=";", unlisted=None)
     purposes = table.find_columns(content, section, name)
-    if "split" in purposes:
-        raise ThawError(f"{name}: remove the column {purposes['split']!r}: split.added says where these photographs go")
     rows = table.read_rows(content, purposes, name)
     for row, written in zip(rows, content.columns[purposes["label"]], strict=True):
-        row.label = class_names.composed(written) if class_names.composed(written) in classes else row.label
+        if classes is None or class_names.composed(written) in classes:
+            row.label = class_names.composed(written)
     hashes = content.columns.get("sha256") or [""] * len(rows)
     found = [(row, sha256.lower()) for row, sha256 in zip(rows, hashes, strict=True) if row.given_path]
     notes = table.locate([row for row, _ in found], path.parent)
@@ -113,9 +112,11 @@ def find(path: Path, classes: Collection[str] = ()) -> Listing:
     An id is made from the name of the photograph and its column `sha256`, if the table has it: so it stays when the
     photograph is moved.
 
-    Raises ThawError, one line, as `read` does; or if most files are missing.
+    Raises ThawError, one line, as `read` does; or if the table has a split, or most files are missing.
     """
     name, (rows, purposes, notes, incomplete) = f"{ADDED} {path}", read(path, classes)
+    if "split" in purposes:
+        raise ThawError(f"{name}: remove the column {purposes['split']!r}: split.added says where these photographs go")
     complete, named = [row for row, _ in rows if row.label], {id(row): sha256 for row, sha256 in rows}
     table.check_that_most_are_there(complete, path.parent, name)
     current = _current(complete, named)

@@ -27,9 +27,9 @@ class Folder(Section):
 
 def is_here(params: Folder) -> bool:
     """Return whether there is a file in the folder, but for leftovers: Git may have brought `.gitignore` alone."""
-    root = named_path(params.path, "download.folder.path")
-    files = (name for _, _, names in os.walk(root, followlinks=True) for name in names)
-    return any(not is_leftover(name, is_folder=False) for name in files)
+    root, errors = named_path(params.path, "download.folder.path"), []
+    files = (name for _, _, names in os.walk(root, errors.append, followlinks=True) for name in names)
+    return any(not is_leftover(name, is_folder=False) for name in files) or bool(errors)
 
 
 def find(params: Folder) -> Listing:

@@ -293,7 +293,8 @@ def _unused_split(root: Folder) -> list[str]:
     """Return a warning if classes hold folders of a split, which is used only where all hold nothing else."""
     meant = {name: subset_of(name) for name in {part.name for folder in root.parts for part in folder.parts}}
     subsets = {name: subset for name, (subset, rest) in meant.items() if subset and not rest}
-    if subsets and all(subset and not rest for subset, rest in meant.values()) and len(set(subsets.values())) == 1:
+    hold_nothing_else = all(folder.parts and not folder.has_loose_pictures for folder in root.parts)
+    if hold_nothing_else and len(subsets) == len(meant) and len(set(subsets.values())) == 1:
         names, inside = listed([folder.shown for folder in root.parts]), listed(sorted(map(shown, subsets)))
         return [f"{names} are the classes, although they hold nothing but {inside}: is it a split, or one of several?"]
     if len(set(subsets.values())) < 2:

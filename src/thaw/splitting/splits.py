@@ -145,10 +145,13 @@ def _check_every_class(images: pl.DataFrame, kept: Collection[str], params: "Spl
     if may_have_folds and _has_folds(images, count, params):
         remedy = f"; split.folds: {count} would do with what there is"
     drawn = [split for split in HELD_OUT if split not in kept]
-    needed, groups = _min_images(params, drawn), images.filter(label=label)["group"].n_unique()
+    is_free = ~pl.col("must_train") & pl.col("split").is_not_null() & ~pl.col("split").is_in(kept)
+    needed, free = _min_images(params, drawn), images.filter(is_free, label=label)["group"].n_unique()
     need = f"a class needs at least {needed} that share no group, nor are near-duplicates"
-    if groups >= needed:
-        need = f"the {groups} groups of the class are not enough, since they hold other classes too, or differ in size"
+    if free < number and kept:
+        need += f", and {free} are left to draw from"
+    if free >= needed:
+        need = f"the {free} groups of the class are not enough, since they hold other classes too, or differ in size"
     raise ThawError(
         f"the class {label!r} has too few images to split: {number}, of which none are in "
         f"{' and '.join(missing)}{of_one_group}{of_train}; at "

@@ -60,7 +60,7 @@ def _disputed(results: MultiResults) -> Markup:
     )
     listing = Markup('<ul class="columns">{}</ul>').format(Markup().join(items))
     rest = elements.rest(len(disputed), len(shown), "groups", "labels.csv")
-    caption = "Photographs of one group, near-duplicates or yours, of which one shows a class and one does not"
+    caption = "Near-duplicates of which one shows a class and one does not"
     return elements.figure(caption, listing + rest)
 
 

@@ -76,7 +76,7 @@ def collect(
 
 
 def read_groups(run: Examples, classes: Sequence[str], labels: Path, duplicates: Path) -> Groups:
-    """Return the groups of the images of a run, and of those that were left out of training.
+    """Return the near-duplicates among the images of a run, and among those that were left out of training.
 
     Args:
         run: the images.
@@ -87,13 +87,11 @@ def read_groups(run: Examples, classes: Sequence[str], labels: Path, duplicates:
     Raises:
         ThawError: a table is missing or damaged.
     """
-    left_out = tables.read(duplicates, DUPLICATES).filter(action="left out")
+    listed = tables.read(duplicates, DUPLICATES)
+    left_out, alike = listed.filter(action="left out"), dict(listed.select("image_id", "alike").iter_rows())
     known = label_values.read(labels, left_out["image_id"].to_list(), classes)
-    return Groups(
-        np.concatenate([run.image_ids, left_out["image_id"].to_numpy()]),
-        np.concatenate([run.groups, left_out["group"].to_numpy()]),
-        np.concatenate([run.values, known.values]),
-    )
+    ids = np.concatenate([run.image_ids, left_out["image_id"].to_numpy()])
+    return Groups(ids, np.array([alike.get(name, name) for name in ids]), np.concatenate([run.values, known.values]))
 
 
 def disputed_pairs(groups: Groups, classes: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
