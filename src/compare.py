@@ -24,6 +24,7 @@ from thaw.experiments.runs import Files
 
 PICTURE = Path("reports/comparison.svg")
 FILES = Files(
+    pipeline="dvc.yaml",
     parameters="params.yaml",
     metrics="reports/metrics.json",
     training="reports/fine_tune/metrics.json",

@@ -25,6 +25,7 @@ CUT_POINTS = Path("models/backbone/backbone.json")
 SOURCE = Path("data/raw/source.json")
 LOSSES = Path("reports/fine_tune/plots/metrics/validation_loss_calibrated.tsv")
 FILES = Files(
+    pipeline="dvc.yaml",
     parameters="params.yaml",
     metrics="reports/metrics.json",
     training="reports/fine_tune/metrics.json",

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import datetime
+import functools
 import json
 import os
 import re
@@ -203,7 +204,7 @@ def test_stages_that_are_frozen_or_gone_do_not_make_a_run_out_of_date(tmp_path, 
     for frozen in (True, False):
         stages = {"download": {"cmd": "x", "frozen": frozen}, "evaluate": {"cmd": "y"}}
         Path("dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
-        experiments, _ = runs.parse([entry("workspace", 0.9)], FILES, lock_of=runs._lock_of)
+        experiments, _ = runs.parse([entry("workspace", 0.9)], FILES, lock_of=functools.partial(runs._lock_of, FILES))
         assert len(experiments) == frozen
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,13 +24,14 @@ NO_RESULTS = "without results"
 OUT_OF_DATE = "params.yaml or the code was changed since its last run: `dvc repro`"
 WORKSPACE = "workspace"  # DVC's name of what is not committed
 SOURCE = "src/"  # where the code of all stages is, as files and packages
-LOCK, PIPELINE = "dvc.lock", "dvc.yaml"
+LOCK = "dvc.lock"
 PRUNE = "fine_tune.prune_above"  # the limits that a search gives a trial
 
 
 class Files(NamedTuple):
     """Where a commit has what is known of its run: paths in the project, as DVC shows them."""
 
+    pipeline: str
     parameters: str
     metrics: str
     training: str  # the metrics of fine-tuning
@@ -98,15 +100,21 @@ def read(
     here = Path.cwd()
     project = here.relative_to(repository(here)).as_posix()
     requested = {commit_of(revision): revision for revision in revisions}
-    return parse(programs.json_answer(command), files, requested, "" if project == "." else f"{project}/", _lock_of)
+    return parse(
+        programs.json_answer(command),
+        files,
+        requested,
+        "" if project == "." else f"{project}/",
+        partial(_lock_of, files),
+    )
 
 
-def _lock_of(revision: str) -> Mapping:
+def _lock_of(files: Files, revision: str) -> Mapping:
     """Return the stages in the `dvc.lock` of a commit or of the workspace; empty if it has none.
 
-    Those that `dvc.yaml` has no more are left out. Of a frozen one the dependencies are: DVC does not look at them.
+    Those that the pipeline has no more are left out. Of a frozen one the dependencies are: DVC does not look at them.
     """
-    stages, known = _file_of(revision, LOCK).get("stages", {}), _file_of(revision, PIPELINE).get("stages", {})
+    stages, known = _file_of(revision, LOCK).get("stages", {}), _file_of(revision, files.pipeline).get("stages", {})
     kept = {name: stage for name, stage in stages.items() if name.partition("@")[0] in known}
     frozen = {name for name in kept if known[name.partition("@")[0]].get("frozen")}
     return {"stages": {name: stage | {"deps": []} if name in frozen else stage for name, stage in kept.items()}}
