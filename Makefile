@@ -2,6 +2,9 @@
 PYTHON ?= python3
 GIT_REMOTE ?= origin
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+unexport PYTHONPATH PYTHONHOME
+# By its path: the make of macOS looks for commands in the PATH that it was started with.
+RUN = .venv/bin/python
 
 .PHONY: repro test lint bench torture verify verify-processors verify-cache compare current explore try share docs doctor \
   setup requirements
@@ -10,87 +13,90 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 ifneq ($(origin PHOTOS),undefined)
 override PHOTOS := $(value PHOTOS)
 export PHOTOS
-PREPARE = python src/photographs.py
+PREPARE = $(RUN) src/photographs.py
 endif
 
 repro: setup  ## run all stages that are out of date, from the photographs to the report; PHOTOS=path: your own photographs
 	$(PREPARE)
 	@git rev-parse --git-dir > /dev/null || \
 	  echo "thaw: DVC needs a Git repository: clone this one, or run git init where an archive was unpacked" >&2
-	dvc repro
-	@python src/result.py
+	$(RUN) -m dvc repro
+	@$(RUN) src/result.py
 
 test: setup  ## run the tests
 	@$(MAKE) --no-print-directory .venv/docs/installed || echo "without MkDocs: tests that build the handbook are skipped"
 	@$(MAKE) --no-print-directory .venv/ray-installed || echo "without Ray: tests of several machines are skipped"
-	pytest -n 2 --dist loadfile --no-loadscope-reorder  # two processes; each file runs in one, the slowest first
+	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder  # two processes; each file runs in one, the slowest first
 
 lint: setup  ## check the formatting and find likely mistakes
-	ruff check .
-	ruff format --check .
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
 
 bench: setup  ## measure speed and memory, one benchmark after the other: MINUTES=30 NAMES="steps race"
-	python benchmarks/bench.py $(NAMES) $(if $(MINUTES),--minutes $(MINUTES))
+	$(RUN) benchmarks/bench.py $(NAMES) $(if $(MINUTES),--minutes $(MINUTES))
 
 torture: setup  ## kill stages, fill disks, change the environment; then `dvc repro` must give the same bytes
-	python benchmarks/torture.py
+	$(RUN) benchmarks/torture.py
 
 verify: setup  ## run the last commit again in a temporary clone, and compare every output
-	python benchmarks/verify.py
+	$(RUN) benchmarks/verify.py
 
 verify-processors: setup  ## run a small pipeline under emulated processors (needs qemu-user), and compare every output
-	python benchmarks/verify_processors.py
+	$(RUN) benchmarks/verify_processors.py
 
 verify-cache: setup  ## find damaged files in DVC's cache, and outputs that were copied from them
-	python benchmarks/verify.py --cache
+	$(RUN) benchmarks/verify.py --cache
 
 compare: setup  ## compare the experiments of this commit, as a table and a picture
-	python src/compare.py
+	$(RUN) src/compare.py
 
 current: setup  ## fail if dvc.lock is out of date: if `dvc repro` would run a stage
-	@plan=$$(dvc repro --dry --allow-missing) && ! echo "$$plan" | grep "^Running stage" | grep -v "fingerprints" || \
+	@plan=$$($(RUN) -m dvc repro --dry --allow-missing) && ! echo "$$plan" | grep "^Running stage" | grep -v "fingerprints" || \
 	  { echo "dvc.lock is not current: run dvc repro, and commit what it wrote"; exit 1; }
 
 explore: setup  ## open the run in the FiftyOne App; Ctrl-C ends it
-	python src/explore.py
+	$(RUN) src/explore.py
 
 try: setup  ## open a page to try the model on pictures of your own; PORT=number; Ctrl-C ends it
-	@python src/try.py $(if $(PORT),--port $(PORT))
+	@$(RUN) src/try.py $(if $(PORT),--port $(PORT))
 
 share: setup  ## push data, models, the run cache and experiments to the DVC remote
-	dvc push
-	python src/share.py --git-remote $(GIT_REMOTE)
+	$(RUN) -m dvc push
+	$(RUN) src/share.py --git-remote $(GIT_REMOTE)
 
 docs: setup .venv/docs/installed  ## write the generated pages of the handbook, and build its site into site/
-	python src/handbook.py
+	$(RUN) src/handbook.py
 	NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs build --quiet --strict
 	@echo "open site/index.html"
 
 doctor:  ## print what somebody needs to help you: no path, no name, no secret
-	@if test -x .venv/bin/python; then python src/doctor.py; else $(PYTHON) src/doctor.py; fi
+	@if test -x .venv/bin/python; then $(RUN) src/doctor.py; else $(PYTHON) src/doctor.py; fi
 
 setup: .venv/installed  ## make the environment .venv from requirements.txt
+	@$(RUN) -c "" || { echo "thaw: the Python of .venv is gone: rm -r .venv, and run make again" >&2; exit 1; }
 
 .venv/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else \
 	  f"thaw: Python 3.11 to 3.13 is needed, $(PYTHON) is {sys.version.split()[0]}: make PYTHON=python3.12 ...")'
-	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@$(PYTHON) -c 'import platform, sys; sys.exit((sys.platform, platform.machine()) == ("darwin", "x86_64") and \
+	  "thaw: there is no TensorFlow for Macs with Intel: use Linux, or Apple silicon with a Python for it" or None)'
+	$(RUN) -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	test -x .venv/bin/uv || { sed -n '/^uv==/,/ # via/p' requirements.txt > .venv/uv.txt && \
 	  .venv/bin/python -m pip install --quiet --require-hashes -r .venv/uv.txt; }
-	.venv/bin/uv pip sync --quiet --compile-bytecode --require-hashes requirements.txt
+	.venv/bin/uv pip sync --quiet --python $(RUN) --compile-bytecode --require-hashes requirements.txt
 	touch $@
 
 .venv/docs/installed: requirements-docs.txt .venv/installed  # its own environment: the pipeline does not need it
-	test -x .venv/docs/bin/python || uv venv --quiet --python .venv/bin/python .venv/docs
-	uv pip sync --quiet --python .venv/docs/bin/python --require-hashes requirements-docs.txt
+	test -x .venv/docs/bin/python || .venv/bin/uv venv --quiet --python .venv/bin/python .venv/docs
+	.venv/bin/uv pip sync --quiet --python .venv/docs/bin/python --require-hashes requirements-docs.txt
 	touch $@
 
 .venv/ray-installed: requirements-ray.txt .venv/installed  # beside the rest: `.venv/installed` removes it again
-	.venv/bin/uv pip install --quiet --require-hashes -r requirements-ray.txt
+	.venv/bin/uv pip install --quiet --python $(RUN) --require-hashes -r requirements-ray.txt
 	touch $@
 
 requirements: setup  ## pin the packages of pyproject.toml again, with hashes
-	uv pip compile --quiet --upgrade --universal --generate-hashes --group dev pyproject.toml -o requirements.txt
-	uv pip compile --quiet --universal --generate-hashes --group fiftyone -c requirements.txt -o requirements-fiftyone.txt
-	uv pip compile --quiet --universal --generate-hashes --group docs -c requirements.txt -o requirements-docs.txt
-	uv pip compile --quiet --universal --generate-hashes --group ray -c requirements.txt -o requirements-ray.txt
+	.venv/bin/uv pip compile --quiet --upgrade --universal --generate-hashes --group dev pyproject.toml -o requirements.txt
+	.venv/bin/uv pip compile --quiet --universal --generate-hashes --group fiftyone -c requirements.txt -o requirements-fiftyone.txt
+	.venv/bin/uv pip compile --quiet --universal --generate-hashes --group docs -c requirements.txt -o requirements-docs.txt
+	.venv/bin/uv pip compile --quiet --universal --generate-hashes --group ray -c requirements.txt -o requirements-ray.txt

@@ -7,13 +7,13 @@ within 1e-4 of a probability in float32, within 1e-2 in float16, and in 8 bits b
 """
 
 import argparse
-import os
 import sys
 from functools import partial
 from pathlib import Path
 
 from thaw.core.encodings import shown
 from thaw.core.errors import ThawError, did_you_mean, run
+from thaw.core.machine import usable_cores
 from thaw.core.task import MULTI
 from thaw.exports import metadata, writing
 from thaw.exports.base import ModelToExport
@@ -57,7 +57,7 @@ def main() -> None:
     reference = checks.Reference(images, *checks.predict(engine, images.views), decide)
     print(
         f"export: {options.model} into {options.output}, checked on {table.checked_on(options.formats, images)}; the "
-        f"largest difference of a probability from Keras', and images/s one at a time on {os.cpu_count()} cores:"
+        f"largest difference of a probability from Keras', and images/s one at a time on {usable_cores()} cores:"
     )
     table.print_row("format", "file", "MB", "difference", "images/s")
     table.print_row("keras", options.model.name, table.megabytes(options.model), "", f"{reference.rate:.0f}")

@@ -254,7 +254,7 @@ def test_the_number_of_threads_changes_no_group_and_no_comparison(monkeypatch):
     monkeypatch.setattr(second_look, "match", lambda *pair: calls.append(1) or match(*pair))
     outcomes = []
     for threads in (1, 2, 9):
-        monkeypatch.setattr("os.cpu_count", lambda threads=threads: threads)
+        monkeypatch.setattr(duplicates, "usable_cores", lambda threads=threads: threads)
         outcomes.append((duplicates.group_near_duplicates(ids, thumbnails), len(calls)))
         calls.clear()
     assert len(set(outcomes[0][0])) == 80

@@ -400,3 +400,14 @@ def test_the_nearest_names_come_with_a_wrong_one():
 
 def test_the_valid_names_come_with_one_that_is_near_none():
     assert did_you_mean("xyz", ["block4", "stem"]) == " (valid: block4, stem)"
+
+
+def test_packages_that_pythonpath_puts_in_the_place_of_those_of_the_environment_are_said(tmp_path):
+    (tmp_path / "modules/numpy").mkdir(parents=True)
+    script = "from thaw.core.errors import run; run(lambda: print('done'))"
+    paths = os.pathsep.join([str(SRC), "", str(tmp_path / "modules")])
+    environment = ENVIRONMENT | {"PYTHONPATH": paths}
+    result = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    assert result.stdout == "done\n"
+    said = f"thaw: PYTHONPATH has numpy in {tmp_path}/modules: results may differ; unset PYTHONPATH\n"
+    assert result.stderr == said

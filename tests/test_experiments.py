@@ -840,7 +840,10 @@ def test_true_is_not_1():
 
 def test_a_freeze_depth_is_checked_against_the_backbone(tmp_path):
     backbone = tmp_path / "backbone.json"
-    backbone.write_text(json.dumps({"cut_points": [{"layer": "block1_add"}, {"layer": "features"}], "behind_cut": []}))
+    content = {"cut_points": [{"layer": "block1_add"}, {"layer": "features"}], "behind_cut": []}
+    backbone.write_text(json.dumps(content | {"name": "ResNet50"}))  # of the run before: params.yaml has another one
+    params_edit.check(DEFAULTS, {"fine_tune.freeze_depth": ["conv4"]}, backbone)
+    backbone.write_text(json.dumps(content))
     params_edit.check(DEFAULTS, {"fine_tune.freeze_depth": ["all", "block1"]}, backbone)
     params_edit.check(DEFAULTS, {"fine_tune.freeze_depth": "conv5", "backbone.name": "ResNet50"}, backbone)
     with pytest.raises(ThawError, match="'blok1' is no cut point of this backbone"):
@@ -1291,7 +1294,7 @@ def steps(job: str) -> list[dict]:
 
 def test_ci_fails_where_the_lock_is_not_current(repository, tmp_path):
     (command,) = [step["run"] for step in steps("results") if step.get("name") == "dvc.lock is current"]
-    command = command.replace("make ", "make -o setup ")
+    command = command.replace("make ", "make RUN=python -o setup ")
     repository.run("git", "stash", "--quiet")  # the experiment that a test before applied
     repository.run("git", "clone", "--quiet", str(repository.path), str(tmp_path / "clone"), check=True)
     clone = type(repository)(tmp_path / "clone")

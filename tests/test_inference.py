@@ -140,7 +140,7 @@ def test_a_core_shares_no_operation_with_another(network, monkeypatch):
     monkeypatch.setattr(ov.Core, "compile_model", lambda *args: compiled.append(compile_model(*args)) or compiled[-1])
     outputs = []
     for cores in (1, 64):
-        monkeypatch.setattr(inference.os, "cpu_count", lambda cores=cores: cores)
+        monkeypatch.setattr(inference, "usable_cores", lambda cores=cores: cores)
         run = inference.compile_openvino(network, "means", SIZE, np.float32)
         outputs.append(np.concatenate(list(run(inference.rebatch([images(5)])))))
     assert compiled[0].get_property("NUM_STREAMS") == 1

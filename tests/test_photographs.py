@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -608,9 +609,10 @@ def make(*arguments: str, cwd: Path) -> list[str]:
 )
 def test_make_hands_the_path_over_as_it_was_typed(path, tmp_path):
     show = f'@{sys.executable} -c "import os; print(os.environb[bytes([80,72,79,84,79,83])])"'
-    text = MAKEFILE.replace("repro: setup", "repro:").replace("python src/photographs.py", show)
+    text = MAKEFILE.replace("repro: setup", "repro:").replace("$(RUN) src/photographs.py", show)
     assert text.count(show) == 1
-    text = text.replace("\tdvc repro\n", "\t@echo repro\n", 1).replace("\t@python src/result.py\n", "\t@echo result\n")
+    text = text.replace("\t$(RUN) -m dvc repro\n", "\t@echo repro\n", 1)
+    text = text.replace("\t@$(RUN) src/result.py\n", "\t@echo result\n")
     (tmp_path / "Makefile").write_text(text, encoding="utf-8")
     assert make("repro", f"PHOTOS={path}", cwd=tmp_path) == [repr(os.fsencode(path)), "repro", "result"]
 
@@ -618,4 +620,12 @@ def test_make_hands_the_path_over_as_it_was_typed(path, tmp_path):
 def test_make_without_photographs_only_runs_the_pipeline():
     lines = make("-n", "repro", cwd=ROOT)
     assert not [line for line in lines if "photographs.py" in line]
-    assert lines[-2:] == ["dvc repro", "python src/result.py"]
+    assert lines[-2:] == [".venv/bin/python -m dvc repro", ".venv/bin/python src/result.py"]
+
+
+def test_packages_are_put_into_the_environment_of_the_project_whatever_other_one_is_active():
+    """uv takes `VIRTUAL_ENV`, and would remove what is installed there."""
+    documented = [path.read_text(encoding="utf-8") for path in (ROOT / "docs").rglob("*.md")]
+    lines = [line for text in (MAKEFILE, *documented) for line in text.splitlines() if "uv pip " in line]
+    changing = [line for line in lines if re.search(r"uv pip (sync|install) ", line)]
+    assert len(changing) >= 5 and all("--python " in line for line in changing)

@@ -13,6 +13,7 @@ from dvc.utils.hydra import apply_overrides
 
 from thaw.core import params
 from thaw.experiments import params_edit
+from thaw.parameters.augment import NOTHING
 
 ROOT = Path(__file__).parents[1]
 
@@ -45,6 +46,51 @@ def test_a_recipe_that_names_photographs_names_their_task(folder):
     """Else it is refused, or means another thing, after one of several labels."""
     recipes = [params.flatten(yaml.safe_load(path.read_text())) for path in (folder / "recipes").glob("*.yaml")]
     assert not [values for values in map(dict, recipes) if "download.source" in values and "task" not in values]
+
+
+OWN = {
+    "download.source": "folder", "download.folder.path": "/mine", "download.added": "labelled/photographs.csv",
+    "download.corrections": "labelled/corrections.csv", "download.new_classes": ["zebra"], "split.folds": "auto",
+    "split.repeats": 3, "split.group": "meta_patient", "augment.preset": "auto", "augment.rotation": 33,
+    "image.resize": "auto", "fine_tune.keep": "head",
+}  # fmt: skip
+PHOTOGRAPHS = ("alpaca", "animals-together", "elpv", "elpv-paper", "imagenet-alpaca", "mobilenetv2-alpaca",
+               "resnet50-more-classes")  # fmt: skip
+REFUSED = {("own-onnx", "elpv-paper")}  # it thaws the network, and one from a file cannot thaw
+
+
+def drawn(parameters) -> list[tuple]:
+    """How copies are drawn, without how many."""
+    return [tuple(getattr(each, name) for name in NOTHING) for each in parameters.augment.candidates]
+
+
+def after(*changes: dict) -> str:
+    values = params_edit.read(ROOT / "params.yaml")
+    for change in changes:
+        params_edit.apply(values, change)
+    return params_edit.dump(values)
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted((ROOT / "recipes").glob("*.yaml"))])
+def test_a_recipe_is_valid_after_each_other_one_and_after_photographs_of_ones_own(name):
+    recipe = params_edit.read(ROOT / f"recipes/{name}.yaml")
+    alone = params.parse(after(recipe), name)
+    befores = {path.stem: params_edit.read(path) for path in sorted((ROOT / "recipes").glob("*.yaml"))}
+    for before, changes in (befores | {"photographs": params_edit.nest(OWN)}).items():
+        if (before, name) in REFUSED:
+            continue
+        found = params.parse(after(changes, recipe), f"{before}, then {name}")
+        if name in PHOTOGRAPHS:
+            assert drawn(found) == drawn(alone), before
+            assert (found.download.added, found.download.corrections, found.download.new_classes) == (None, None, [])
+            assert (found.split.folds, found.split.repeats, found.split.after, found.split.group) == (
+                None,
+                1,
+                None,
+                None,
+            )
+        if not recipe.get("head", {}).get("extend"):
+            assert found.head.extend is None, before
 
 
 def test_only_the_lines_that_change_change_and_comments_stay(folder):

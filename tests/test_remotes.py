@@ -327,7 +327,7 @@ def sharing(make_team):
     team.first.run("git", "checkout", "--quiet", ".", check=True)
     assert team.first.dvc("checkout", "--quiet").returncode == 0
     assert (team.first.path / HEAD).read_bytes() != team.experiment
-    team.shared = shell(team.first.path, f"make --file {ROOT}/Makefile --old-file setup share")
+    team.shared = shell(team.first.path, f"make RUN=python --file {ROOT}/Makefile --old-file setup share")
     return team
 
 

@@ -45,7 +45,7 @@ def test_the_fits_are_those_of_held_features(classes, monkeypatch):
 def test_the_number_of_cores_changes_no_bit(streamed, monkeypatch):
     kernels = []
     for cores in (1, 3):
-        monkeypatch.setattr(streamed_probe.os, "cpu_count", lambda cores=cores: cores)
+        monkeypatch.setattr(streamed_probe, "usable_cores", lambda cores=cores: cores)
         kernels.append([probe.kernel for probe in probes(3)])
     np.testing.assert_array_equal(*kernels)
 

@@ -42,7 +42,7 @@ def test_the_number_of_cores_changes_no_byte(tmp_path, monkeypatch):
         Image.fromarray(pixels).save(tmp_path / f"{number}.jpg")
     read = []
     for cores in (1, 5):
-        monkeypatch.setattr(thumbnails.os, "cpu_count", lambda cores=cores: cores)
+        monkeypatch.setattr(thumbnails, "usable_cores", lambda cores=cores: cores)
         read.append(thumbnails.read([tmp_path / f"{number}.jpg" for number in range(7)], tmp_path).tobytes())
     assert read[0] == read[1]
 

@@ -135,7 +135,8 @@ def _unreachable(name: str, message: str) -> str:
     address = next((word.rstrip(":") for word in message.split() if word.startswith("https://")), None)
     if address is None:
         return f"the ImageNet weights of {name} could not be loaded: {' '.join(message.split())}"
-    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    own = os.path.expanduser("~")  # noqa: PTH111 - as Keras does it, where there is no home, too
+    home = Path(os.environ.get("KERAS_HOME") or Path(own if os.access(own, os.W_OK) else "/tmp", ".keras"))
     path = home / "models" / address.rpartition("/")[2]
     reason = message.rpartition("-- ")[2].strip() or "no answer"
     return (

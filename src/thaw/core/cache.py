@@ -243,5 +243,6 @@ def _header(*content: bytes | memoryview) -> bytes:
 
 def _free(folder: Path) -> int:
     """Return the free bytes of the disk on which the folder is, or will be."""
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    folders = (folder, *folder.parents)
+    existing = next(path for path in folders if os.path.exists(path))  # noqa: PTH110 - Path's raises where it may not look
     return shutil.disk_usage(existing).free

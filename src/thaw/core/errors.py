@@ -13,6 +13,7 @@ from pathlib import Path
 
 from thaw.core import encodings, kernels, locks, progress
 
+LIBRARIES = ("PIL", "cv2", "keras", "numpy", "openvino", "polars", "scipy", "sklearn", "tensorflow")
 NO_ACCESS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
 NO_NAME = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)  # a file where a folder should be, or so
 
@@ -45,7 +46,7 @@ def run(main: Callable[[], None], stage: str = "") -> None:
     encodings.use_utf8_for_names()
     encodings.open_closed_streams()
     encodings.escape_what_cannot_be_shown()
-    kernels.say(*kernels.notes(kernels.CHOICE))
+    kernels.say(*kernels.notes(kernels.CHOICE), *_replaced_packages())
     if kernels.CHOICE.late:  # a plug-in of Python imported a library before this script
         kernels.start_again()
     try:
@@ -73,6 +74,13 @@ def run(main: Callable[[], None], stage: str = "") -> None:
     except KeyboardInterrupt:
         then = "the next run starts this stage again" if stage else "no incomplete output was kept"
         sys.exit(f"thaw: interrupted; {then}")
+
+
+def _replaced_packages() -> Iterator[str]:
+    """Yield a line for each folder of PYTHONPATH whose packages stand in the place of those of this environment."""
+    for folder in filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)):
+        if names := [name for name in LIBRARIES if os.path.isdir(os.path.join(folder, name))]:  # noqa: PTH112, PTH118
+            yield f"PYTHONPATH has {', '.join(names)} in {folder}: results may differ; unset PYTHONPATH"
 
 
 def _take_no_options(docstring: str) -> None:

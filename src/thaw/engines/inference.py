@@ -1,6 +1,5 @@
 """Networks compiled for inference: batches of images in, arrays of features or activations out, in the same order."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 
 from thaw.core import kernels
 from thaw.core.errors import ThawError
+from thaw.core.machine import usable_cores
 
 BATCH = 2  # images: on 2 cores a quarter faster than batches of 16, whose activations do not fit the cache
 GPU_BATCH = 64  # images: a GPU would wait for batches of two
@@ -100,7 +100,7 @@ def compile_model(
     conversions.output().tensor().set_element_type(ov.Type(dtype_out))
     # Else OpenVINO binds its threads to the first cores, which would be the same ones in each process.
     binding = {} if cores is None else {"ENABLE_CPU_PINNING": False}
-    cores = cores or os.cpu_count()  # one stream on each: cores that share an operation could add in another order
+    cores = cores or usable_cores()  # one stream on each: cores that share an operation could add in another order
     config = {"NUM_STREAMS": cores, "INFERENCE_NUM_THREADS": cores, "INFERENCE_PRECISION_HINT": HINTS[precision]}
     config |= {"PERFORMANCE_HINT": "THROUGHPUT", **binding}
     compiled = core.compile_model(conversions.build(), "CPU", config)

@@ -71,10 +71,10 @@ def check(path: Path, changes: dict[str, object], cut_points: Path, source: Path
     Args:
         path: the parameter file, which is not changed.
         changes: dotted key → value.
-        cut_points: backbone.json, which lists the freeze depths of the backbone. If there is no such file yet, or if
-            the changes are to the backbone, freeze depths are not checked.
-        source: source.json, which lists the classes. Likewise, if there is none, or if the changes are to the
-            photographs, it is not checked whether the parameters fit them.
+        cut_points: backbone.json, which lists the freeze depths of the backbone. If there is no such file yet, or if it
+            is of another backbone, freeze depths are not checked.
+        source: source.json, which lists the classes. Likewise, if there is none, or if it is of another source, it is
+            not checked whether the parameters fit them.
 
     Raises:
         ThawError: if it would not be valid.
@@ -83,12 +83,18 @@ def check(path: Path, changes: dict[str, object], cut_points: Path, source: Path
     description = ", ".join(f"{key}={value}" for key, value in changes.items())
     apply(values, nest(changes))
     parameters = params.parse(dump(values), f"{path} with {description}" if description else str(path))
-    is_other_backbone = any(key.startswith("backbone.") for key in changes)
-    if "fine_tune.freeze_depth" in changes and cut_points.exists() and not is_other_backbone:
-        resolve_depths(parameters.fine_tune.freeze_depth, read_json(cut_points))
-    are_other_photographs = any(key.startswith("download.") for key in changes)
-    if source is not None and source.exists() and not are_other_photographs:
-        parameters.check_classes(read_json(source)["classes"])
+    backbone = read_json(cut_points) if cut_points.exists() else {}
+    is_other_backbone = any(key.startswith("backbone.") for key in changes) or (
+        backbone.get("name", parameters.backbone.name) != parameters.backbone.name
+    )
+    if "fine_tune.freeze_depth" in changes and backbone and not is_other_backbone:
+        resolve_depths(parameters.fine_tune.freeze_depth, backbone)
+    found = read_json(source) if source is not None and source.exists() else {}
+    are_other_photographs = any(key.startswith("download.") for key in changes) or (
+        found.get("name", parameters.download.source) != parameters.download.source
+    )
+    if found and not are_other_photographs:
+        parameters.check_classes(found["classes"])
 
 
 def read(path: Path) -> dict:

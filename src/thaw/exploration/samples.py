@@ -118,9 +118,13 @@ def _columns(run: Run) -> dict[str, list]:
     """Return {path in a sample, such as `head.label`: values of all photographs}, without tags and features."""
     table = run.table
     names = ["filepath", "image_id", "split", "group", "weight", "self_confidence"]
-    names += [name for name in table.columns if name.startswith("meta_")]
     names += ["source", "license", "author", "landing_url"]
     columns = {name: table[name].to_list() for name in names}
+    for name in (name for name in table.columns if name.startswith("meta_")):
+        field = name.replace(".", "_")  # a dot would name a part of a field
+        if field in columns:
+            raise ThawError(f"the columns {name} and {field} of the photographs are one field of FiftyOne: rename one")
+        columns[field] = table[name].to_list()
     columns |= {f"metadata.{name}": table[name].to_list() for name in ("width", "height")}
     if run.values is not None:
         return columns | several_labels.columns(run)

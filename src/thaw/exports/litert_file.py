@@ -7,7 +7,6 @@ So `unzip` and Python's `zipfile` can open the file too. The archive also has `m
 
 import io
 import json
-import os
 import tempfile
 import zipfile
 from functools import partial
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from thaw.core.machine import usable_cores
 from thaw.exports.base import IMAGE, PROBABILITIES, Engine, Format, ModelToExport
 from thaw.exports.metadata import LABELS_FILE, label_lines
 
@@ -45,7 +45,7 @@ def load(path: Path) -> Engine:
     """Return a function from (1, size, size, 3) float32 pixels to (1, classes) float32 probabilities."""
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(str(path), num_threads=os.cpu_count())
+    interpreter = Interpreter(str(path), num_threads=usable_cores())
     signature = interpreter.get_signature_runner()
     return lambda pixels: signature(**{IMAGE: pixels})[PROBABILITIES]
 

@@ -57,7 +57,7 @@ def _description(description: Description, use: str) -> dict[str, object]:
         "class_names": list(description.classes),
         "image": {"size": size, "resize": description.resize},
         "input": f"image: float32, {size} x {size} pixels of RGB, 0 to 255, of an upright photograph, "
-        + RESIZED[description.resize],
+        "transparent pixels blended with white, more than 8 bits scaled to 8, " + RESIZED[description.resize],
         "output": f"probabilities: float32, in the order of class_names{use}",
     }
 

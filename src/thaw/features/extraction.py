@@ -9,7 +9,6 @@ import hashlib
 import importlib.metadata
 import itertools
 import json
-import os
 import platform
 import shutil
 from collections.abc import Callable, Iterator
@@ -29,6 +28,7 @@ from thaw.core.cache import Cache, say, size_text
 from thaw.core.errors import ThawError
 from thaw.core.files import read_json, write_json
 from thaw.core.kept_rows import KEY_BYTES, KeptRows
+from thaw.core.machine import usable_cores
 from thaw.core.store import Photograph, Photographs
 from thaw.engines import inference
 from thaw.images import augmentation, augmentation_plan, decoding, views
@@ -143,7 +143,7 @@ class PlannedViews:
         """
         chosen = self._rows[rows]
         image_ids = chosen["image_id"].unique(maintain_order=True).to_list()
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(usable_cores()) as pool:
             contents = pool.map(_content_hash, (self._photographs[self._paths[image_id]] for image_id in image_ids))
             contents = dict(zip(image_ids, contents, strict=True))
         plan, keys = self._plan.select(pl.col(augmentation_plan.COLUMNS).cast(pl.Float64)), []

@@ -6,7 +6,6 @@ which a sample of the images gives: of 6,296 views of the solar cells, a path of
 1,262.
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from thaw.core import arrays, prefetch
+from thaw.core.machine import usable_cores
 
 BLOCK_NUMBERS = 2**22  # of features that are read at a time: 16 MB as float32
 MAX_SAMPLE = 20_000  # rows that give the curvature; it need not be exact
@@ -130,7 +130,7 @@ def fit_path(problem: Problem, Cs: Sequence[float], max_steps: int) -> Iterator[
 def in_blocks(features: Features, function: Callable[[slice], Part]) -> Iterator[Part]:
     """Yield the function of the rows of each block, in order, while those of other blocks are computed."""
     size = max(1, BLOCK_NUMBERS // features.shape[1])
-    threads = os.cpu_count() or 1
+    threads = usable_cores()
     blocks = (slice(start, start + size) for start in range(0, len(features), size))
     return prefetch.map_in_order(function, blocks, threads, ahead=threads)
 

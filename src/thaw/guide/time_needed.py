@@ -1,7 +1,6 @@
 """How long a run will take on this machine: counted from multiply-adds, and from how fast these are here and now."""
 
 import math
-import os
 import re
 import time
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from thaw.backbones import registry
+from thaw.core.machine import usable_cores
 
 if TYPE_CHECKING:
     from thaw.core.section import Section
@@ -61,7 +61,7 @@ def measure_speed(seconds: float = 0.5) -> Speed:
             np.matmul(matrix, matrix, out=product)
             count += 1
         share = (time.thread_time() - start_of_thread) / wall
-    return Speed(os.cpu_count() * count * MATRIX**3 / wall, min(1.0, share))
+    return Speed(usable_cores() * count * MATRIX**3 / wall, min(1.0, share))
 
 
 def estimate(parameters: "Section", counts: Counts, decode_seconds: float, speed: Speed) -> tuple[float, float] | None:
@@ -79,7 +79,7 @@ def estimate(parameters: "Section", counts: Counts, decode_seconds: float, speed
     per_image, blocks = NETWORKS[parameters.backbone.name]
     per_image *= (size / 224) ** 2
     frozen = _frozen_part(parameters.fine_tune.freeze_depth, blocks)
-    photographs, cores = counts.train + counts.validation + counts.test, os.cpu_count()
+    photographs, cores = counts.train + counts.validation + counts.test, usable_cores()
     copies = [candidate.copies for candidate in parameters.augment.candidates]
     training = photographs if counts.folds else counts.train  # that train some model, and so have copies
     featured, activated = photographs + training * sum(copies), photographs + training * max(copies)

@@ -1,12 +1,12 @@
 """Images as the network receives them: square views, plain or augmented."""
 
-import os
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from thaw.core import prefetch
 from thaw.core.cache import Cache
+from thaw.core.machine import usable_cores
 from thaw.core.store import Photograph
 from thaw.images import augmentation, decoding
 
@@ -55,7 +55,7 @@ def draw(
         path, plan = item
         return planned(decoding.read(path, size, cache), plan, size, resize)
 
-    return prefetch.map_in_order(draw_image, zip(paths, plans, strict=True), os.cpu_count(), MAX_AHEAD)
+    return prefetch.map_in_order(draw_image, zip(paths, plans, strict=True), usable_cores(), MAX_AHEAD)
 
 
 def planned(pixels: np.ndarray, plan: Plan, size: int, resize: str) -> np.ndarray:

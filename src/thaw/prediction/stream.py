@@ -22,6 +22,7 @@ from PIL import Image
 
 from thaw.core import prefetch, store
 from thaw.core.errors import ThawError
+from thaw.core.machine import usable_cores
 from thaw.core.store import Member, Photograph
 from thaw.engines.inference import Run, rebatch
 from thaw.images.views import network_input
@@ -211,7 +212,7 @@ def load_with(items: Iterable[LoadedImage | Photograph], read: Callable[[Photogr
         return item if isinstance(item, LoadedImage) else _load(item, read_view)
 
     with ThreadPoolExecutor(1) as large_images:
-        yield from prefetch.map_in_order(load, items, os.cpu_count(), MAX_AHEAD)
+        yield from prefetch.map_in_order(load, items, usable_cores(), MAX_AHEAD)
 
 
 def _load(path: Photograph, read_view: Callable[[Photograph], Any]) -> LoadedImage:

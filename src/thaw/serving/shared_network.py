@@ -1,11 +1,11 @@
 """A compiled network that several threads ask at the same time."""
 
-import os
 import queue
 from collections.abc import Sequence
 
 import numpy as np
 
+from thaw.core.machine import usable_cores
 from thaw.engines.openvino_setup import ov
 
 
@@ -31,7 +31,7 @@ class SharedNetwork:
         conversions.input().tensor().set_element_type(ov.Type(np.uint8))
         for number in range(len(outputs)):
             conversions.output(number).tensor().set_element_type(ov.Type(dtype))
-        cores = os.cpu_count()
+        cores = usable_cores()
         config = {"NUM_STREAMS": cores, "INFERENCE_NUM_THREADS": cores, "INFERENCE_PRECISION_HINT": "f32"}
         compiled = ov.Core().compile_model(conversions.build(), "CPU", config | {"PERFORMANCE_HINT": "THROUGHPUT"})
         self._count = len(outputs)

@@ -24,6 +24,7 @@ from thaw.core.cache import Cache
 from thaw.core.encodings import printable
 from thaw.core.errors import ThawError
 from thaw.core.files import clone, write_json
+from thaw.core.machine import usable_cores
 from thaw.images import decoding
 from thaw.images.pixel_values import UnknownDepthError
 from thaw.sources import formats
@@ -210,7 +211,7 @@ def _copy_all(
     failures: list[str] = []
     total = len({image.image_id for images in candidates.values() for image in images[:most]})
     with (
-        ThreadPoolExecutor(listing.workers or os.cpu_count()) as pool,
+        ThreadPoolExecutor(listing.workers or usable_cores()) as pool,
         progress.bar("photographs", total) as bar,
     ):
         # In rounds: each replaces what the round before could not read. So the result does not depend on which thread

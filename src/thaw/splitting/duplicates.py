@@ -4,7 +4,6 @@ A perceptual hash finds candidate pairs (`candidates`), a quick comparison leave
 closer one decides (`second_look`). A chain of such pairs is a group only if its ends are near-duplicates too.
 """
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -14,6 +13,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from thaw.core import arrays, prefetch, progress
+from thaw.core.machine import usable_cores
 from thaw.splitting import candidates, first_look, second_look
 
 BLOCK_DIGESTS = 4096  # thumbnails that are in memory at a time
@@ -218,7 +218,7 @@ def _first_look(luma: np.ndarray, rows: np.ndarray, parts: list[candidates.Windo
 
 def _in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """Yield the result of `function` for each item, in the order of the items, a few items ahead."""
-    threads = os.cpu_count() or 1
+    threads = usable_cores()
     return prefetch.map_in_order(function, items, threads, ahead=threads)
 
 

@@ -1,6 +1,5 @@
 """Small thumbnails of images, by which near-duplicates are recognised."""
 
-import os
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ import numpy as np
 
 from thaw.core import progress
 from thaw.core.cache import Cache
+from thaw.core.machine import usable_cores
 from thaw.core.store import Photograph
 from thaw.images import decoding
 
@@ -55,7 +55,7 @@ def read(paths: Sequence[Photograph], folder: Path, cache: Cache | None = None, 
     folder.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryFile(dir=folder) as file,
-        ThreadPoolExecutor(os.cpu_count()) as pool,
+        ThreadPoolExecutor(usable_cores()) as pool,
         progress.bar("near-duplicates", len(paths)) as bar,
     ):
         for start in range(0, len(paths), BLOCK_IMAGES):

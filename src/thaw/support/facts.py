@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from thaw.core import kernels
+from thaw.core.machine import usable_cores
 
 PACKAGES = (
     "dvc", "keras", "tensorflow", "openvino", "numpy", "scipy", "scikit-learn", "polars", "pillow",
@@ -63,7 +64,7 @@ def machine(project: Path) -> Iterator[Fact]:
     yield "processor", f"{processor()}, {platform.machine()}"
     flags = _flags()
     yield "instructions", ", ".join(flag for flag in FLAGS if flag in flags) or UNKNOWN
-    yield "cores", f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()}"
+    yield "cores", f"{usable_cores()} of {os.cpu_count()}"
     yield "memory", _memory()
     usage = shutil.disk_usage(project)
     yield "disk", f"{_gigabytes(usage.free)} free of {_gigabytes(usage.total)}"

@@ -6,7 +6,6 @@ operation instead, many operations would be too small for that, and sums would d
 
 import contextlib
 import math
-import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import numpy as np
 from thaw.backbones.cut_points import find_cut_points
 from thaw.core import arrays, progress
 from thaw.core.errors import ThawError
+from thaw.core.machine import usable_cores
 from thaw.engines.keras_setup import keras
 from thaw.engines.model_files import thawed_part
 from thaw.engines.tensorflow_setup import ordered_sum, tf
@@ -54,7 +54,7 @@ def share_cores() -> None:
     computed anything in this process.
     """
     with contextlib.suppress(RuntimeError):
-        tf.config.threading.set_inter_op_parallelism_threads(min(PARTS, os.cpu_count()))
+        tf.config.threading.set_inter_op_parallelism_threads(min(PARTS, usable_cores()))
         tf.config.threading.set_intra_op_parallelism_threads(1)
 
 
@@ -290,7 +290,7 @@ def _training_step(
     ]
     training_variables = [variable for _, group in training for variable in group.variables]
     axes = input_axes(model.layers) if params.centre_gradients else {}
-    lanes = min(PARTS, os.cpu_count())
+    lanes = min(PARTS, usable_cores())
 
     scalar = tf.TensorSpec([], tf.float32)
     targets = objective.targets(data.train.take(np.array([0])))
