@@ -55,7 +55,9 @@ def test_it_says_versions_machine_and_state(said):
     assert list(said) == NAMES
     assert re.match(r"\d+\.\d+\.\d+$", said["thaw"])
     assert "dvc 3." in said["packages"] and "keras 3." in said["packages"]
-    assert re.match(r"\d+ of \d+$", said["cores"]) and " GB free of " in said["memory"] and " GB free of " in said["disk"]
+    assert (
+        re.match(r"\d+ of \d+$", said["cores"]) and " GB free of " in said["memory"] and " GB free of " in said["disk"]
+    )
     assert said["changes"].startswith(("2 tracked files changed", "1 tracked file"))
     assert said["remote"] == "s3"
     assert said["source"] == "folder"
