@@ -66,7 +66,7 @@ share: setup  ## push data, models, the run cache and experiments to the DVC rem
 
 docs: setup .venv/docs/installed  ## write the generated pages of the handbook, and build its site into site/
 	$(RUN) src/handbook.py
-	NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 .venv/docs/bin/python -m mkdocs build --quiet --strict
 	@echo "open site/index.html"
 
 doctor:  ## print what somebody needs to help you: no path, no name, no secret
@@ -80,7 +80,7 @@ setup: .venv/installed  ## make the environment .venv from requirements.txt
 	  f"thaw: Python 3.11 to 3.13 is needed, $(PYTHON) is {sys.version.split()[0]}: make PYTHON=python3.12 ...")'
 	@$(PYTHON) -c 'import platform, sys; sys.exit((sys.platform, platform.machine()) == ("darwin", "x86_64") and \
 	  "thaw: there is no TensorFlow for Macs with Intel: use Linux, or Apple silicon with a Python for it" or None)'
-	$(RUN) -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	{ $(RUN) -c "" && { test -x .venv/bin/uv || $(RUN) -m pip --version; }; } > /dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	test -x .venv/bin/uv || { sed -n '/^uv==/,/ # via/p' requirements.txt > .venv/uv.txt && \
 	  .venv/bin/python -m pip install --quiet --require-hashes -r .venv/uv.txt; }
 	.venv/bin/uv pip sync --quiet --python $(RUN) --compile-bytecode --require-hashes requirements.txt

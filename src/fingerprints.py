@@ -57,16 +57,20 @@ def of_photographs(download: Section, task: str, old: str | None) -> str | None:
     if not labelled or not is_here:
         return source
     path = added.added_path(download)
-    if old and path and not added.is_here(path):
+    if old and path and not memory_of_added(path).known and not added.is_here(path):
         return kept(old, f"no photograph of {path} is on this machine")
     parts = [source or "", of_added(path) if path else ""]
     parts += [fingerprint.of_file(each.path) for each in labelled if each.parameter == added.CORRECTIONS]
     return fingerprint.of_text(" ".join(parts))
 
 
+def memory_of_added(table: Path) -> fingerprint.Memory:
+    return fingerprint.Memory(MEMORY / f"{fingerprint.of_text(str(table))}.json")
+
+
 def of_added(table: Path) -> str:
     """Return the hash of the photographs that a table adds to those of the source."""
-    memory = fingerprint.Memory(MEMORY / f"{fingerprint.of_text(str(table))}.json")
+    memory = memory_of_added(table)
     if same := memory.same():
         return same
     listing = added.find(table)

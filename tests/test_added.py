@@ -286,6 +286,7 @@ def test_photographs_of_a_package_are_looked_at_each_time_once_some_are_added(pr
     changed = fingerprints.of_photographs(params.load(project / "params.yaml").download, "single", after)
     assert changed not in (None, before, after)  # it is found as the stage finds it
     write_table(project / "more.csv", "new/0.png,functional")
+    monkeypatch.setattr(fingerprints, "MEMORY", project / "memory of a clone")
     (project / "new").rename(project / "elsewhere")  # Git brings the table to a teammate, and not the photographs
     assert fingerprints.of_photographs(download, "single", after) == after
     write_params(project, source="elpv")

@@ -157,7 +157,10 @@ def nodes(bucket, tmp_path_factory):
         patch.setenv("RAY_AUTH_MODE", "token")
         patch.setenv("RAY_AUTH_TOKEN", "of-these-tests" * 3)
         patch.setenv("RAY_worker_niceness", "0")  # else all other work of the machine goes before it
-        pytest.importorskip("ray", reason="without Ray: uv pip install --require-hashes -r requirements-ray.txt")
+        pytest.importorskip(
+            "ray",
+            reason="without Ray: uv pip install --python .venv/bin/python --require-hashes -r requirements-ray.txt",
+        )
         nodes = Nodes(flags)  # Ray has read the variables when it was imported
         nodes.flags = flags
         nodes.add("first")
@@ -423,7 +426,9 @@ def test_settings_that_are_not_right_are_one_line(monkeypatch, address, shared, 
 
 @pytest.mark.parametrize("address", [NOBODY, "cluster..lab:6379"])
 def test_nobody_at_the_address_is_one_line(folder, tmp_path, address):
-    pytest.importorskip("ray", reason="without Ray: uv pip install --require-hashes -r requirements-ray.txt")
+    pytest.importorskip(
+        "ray", reason="without Ray: uv pip install --python .venv/bin/python --require-hashes -r requirements-ray.txt"
+    )
     with pytest.raises(ThawError, match=f"nobody answers at {address}"):
         extract(folder, Machines(address, str(tmp_path)))
 

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import sysconfig
 import time
 from pathlib import Path
 
@@ -404,8 +405,10 @@ def test_the_valid_names_come_with_one_that_is_near_none():
 
 def test_packages_that_pythonpath_puts_in_the_place_of_those_of_the_environment_are_said(tmp_path):
     (tmp_path / "modules/numpy").mkdir(parents=True)
+    (tmp_path / "modules/numpy/__init__.py").touch()
+    (tmp_path / "modules/scipy").mkdir()  # no package: nothing is replaced
     script = "from thaw.core.errors import run; run(lambda: print('done'))"
-    paths = os.pathsep.join([str(SRC), "", str(tmp_path / "modules")])
+    paths = os.pathsep.join([str(SRC), "", sysconfig.get_path("purelib"), str(tmp_path / "modules")])
     environment = ENVIRONMENT | {"PYTHONPATH": paths}
     result = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
     assert result.stdout == "done\n"

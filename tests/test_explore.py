@@ -419,7 +419,7 @@ def test_without_fiftyone_one_line_says_what_to_install(tmp_path):
     assert process.returncode == 1 and not process.stdout
     assert process.stderr == (
         "thaw: src/explore.py needs the package fiftyone: run "
-        "`.venv/bin/uv pip install --require-hashes -r requirements-fiftyone.txt`\n"
+        "`.venv/bin/uv pip install --python .venv/bin/python --require-hashes -r requirements-fiftyone.txt`\n"
     )
 
 

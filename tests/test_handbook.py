@@ -28,7 +28,7 @@ FILES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "CODE_OF
 PAGES = [*(ROOT / name for name in FILES), *sorted(DOCS.rglob("*.md"))]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 VALUES = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-MKDOCS = Path(sys.prefix) / "docs" / "bin" / "mkdocs"
+MKDOCS = Path(sys.prefix) / "docs" / "bin" / "python"  # as `make docs` calls it
 INLINE_LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -110,7 +110,8 @@ def site(tmp_path_factory) -> Path:
     """The site, built once; a warning is an error."""
     folder = tmp_path_factory.mktemp("handbook") / "site"
     built = subprocess.run(
-        [MKDOCS, "build", "--quiet", "--strict", "--site-dir", folder], cwd=ROOT, capture_output=True, text=True,
+        [MKDOCS, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", folder],
+        cwd=ROOT, capture_output=True, text=True,
         env={"NO_MKDOCS_2_WARNING": "1", "PATH": "/usr/bin:/bin"},
     )  # fmt: skip
     assert built.returncode == 0, built.stderr

@@ -625,7 +625,8 @@ def test_make_without_photographs_only_runs_the_pipeline():
 
 def test_packages_are_put_into_the_environment_of_the_project_whatever_other_one_is_active():
     """uv takes `VIRTUAL_ENV`, and would remove what is installed there."""
-    documented = [path.read_text(encoding="utf-8") for path in (ROOT / "docs").rglob("*.md")]
+    paths = [*(ROOT / "docs").rglob("*.md"), *(ROOT / "src").rglob("*.py")]
+    documented = [path.read_text(encoding="utf-8") for path in paths]
     lines = [line for text in (MAKEFILE, *documented) for line in text.splitlines() if "uv pip " in line]
     changing = [line for line in lines if re.search(r"uv pip (sync|install) ", line)]
     assert len(changing) >= 5 and all("--python " in line for line in changing)

@@ -411,7 +411,8 @@ def _connected(address: str) -> Iterator[ModuleType]:
         import ray
     except ImportError:
         raise ThawError(
-            f"{EXECUTOR} needs the package ray: run `.venv/bin/uv pip install --require-hashes -r requirements-ray.txt`"
+            f"{EXECUTOR} needs the package ray: run `.venv/bin/uv pip install --python .venv/bin/python "
+            "--require-hashes -r requirements-ray.txt`"
         ) from None
     if address != AUTO:
         host, _, port = address.rpartition(":")

@@ -6,6 +6,7 @@ import difflib
 import errno
 import os
 import sys
+import sysconfig
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -78,8 +79,10 @@ def run(main: Callable[[], None], stage: str = "") -> None:
 
 def _replaced_packages() -> Iterator[str]:
     """Yield a line for each folder of PYTHONPATH whose packages stand in the place of those of this environment."""
-    for folder in filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)):
-        if names := [name for name in LIBRARIES if os.path.isdir(os.path.join(folder, name))]:  # noqa: PTH112, PTH118
+    own = Path(sysconfig.get_path("purelib"))
+    for folder in map(Path, filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))):
+        names = [name for name in LIBRARIES if os.path.isfile(folder / name / "__init__.py")]  # noqa: PTH113 - raises
+        if names and not (own.exists() and os.path.samefile(folder, own)):  # noqa: PTH121 - likewise
             yield f"PYTHONPATH has {', '.join(names)} in {folder}: results may differ; unset PYTHONPATH"
 
 

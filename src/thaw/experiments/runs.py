@@ -113,6 +113,7 @@ def _lock_of(files: Files, revision: str) -> Mapping:
     """Return the stages in the `dvc.lock` of a commit or of the workspace; empty if it has none.
 
     Those that the pipeline has no more are left out. Of a frozen one the dependencies are: DVC does not look at them.
+    Its parameters count: a run that has other ones did not use them.
     """
     stages, known = _file_of(revision, LOCK).get("stages", {}), _file_of(revision, files.pipeline).get("stages", {})
     kept = {name: stage for name, stage in stages.items() if name.partition("@")[0] in known}
