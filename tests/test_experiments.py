@@ -1057,7 +1057,7 @@ def test_repeats_are_one_row_with_their_spread(repository):
     assert result.returncode == 0, result.stderr
     assert "  evaluate  " in result.stdout
     picture = repository.path / "reports" / "comparison.svg"
-    result = repository.run("make", "-o", "setup", "compare")
+    result = repository.run("make", "RUN=python", "-o", "setup", "compare")
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
     header, *rows = lines[next(i for i, line in enumerate(lines) if line.startswith("experiment ")) :]
