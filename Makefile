@@ -82,12 +82,12 @@ setup: .venv/installed  ## make the environment .venv from requirements.txt
 	  "thaw: there is no TensorFlow for Macs with Intel: use Linux, or Apple silicon with a Python for it" or None)'
 	{ $(RUN) -c "" && { test -x .venv/bin/uv || $(RUN) -m pip --version; }; } > /dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	test -x .venv/bin/uv || { sed -n '/^uv==/,/ # via/p' requirements.txt > .venv/uv.txt && \
-	  .venv/bin/python -m pip install --quiet --require-hashes -r .venv/uv.txt; }
+	  $(RUN) -m pip install --quiet --require-hashes -r .venv/uv.txt; }
 	.venv/bin/uv pip sync --quiet --python $(RUN) --compile-bytecode --require-hashes requirements.txt
 	touch $@
 
 .venv/docs/installed: requirements-docs.txt .venv/installed  # its own environment: the pipeline does not need it
-	test -x .venv/docs/bin/python || .venv/bin/uv venv --quiet --python .venv/bin/python .venv/docs
+	test -x .venv/docs/bin/python || .venv/bin/uv venv --quiet --python $(RUN) .venv/docs
 	.venv/bin/uv pip sync --quiet --python .venv/docs/bin/python --require-hashes requirements-docs.txt
 	touch $@
 

@@ -15,24 +15,15 @@ import re
 import sys
 from pathlib import Path
 
+from compare import FILES
 from thaw.core import params
 from thaw.core.errors import ThawError, run
 from thaw.experiments import runs, search, sweeps, trials
-from thaw.experiments.runs import Files
 
 PARAMS = Path("params.yaml")
 CUT_POINTS = Path("models/backbone/backbone.json")
 SOURCE = Path("data/raw/source.json")
 LOSSES = Path("reports/fine_tune/plots/metrics/validation_loss_calibrated.tsv")
-FILES = Files(
-    pipeline="dvc.yaml",
-    parameters="params.yaml",
-    metrics="reports/metrics.json",
-    training="reports/fine_tune/metrics.json",
-    images=("data/raw/images.csv", "data/raw"),
-    split="data/split.csv",
-    labels="data/raw/labels.csv",
-)
 
 
 def main() -> None:

@@ -399,6 +399,13 @@ def keras_home(tmp_path, monkeypatch):
     urllib.request.install_opener(None)
 
 
+def test_without_a_home_the_weights_are_where_keras_looks_for_them(monkeypatch):
+    monkeypatch.delenv("KERAS_HOME", raising=False)
+    monkeypatch.setenv("HOME", "/nowhere")
+    said = keras_applications._unreachable("ResNet50", "URL fetch failure on https://host/w.h5: None -- no answer")
+    assert "put that file at /tmp/.keras/models/w.h5" in said
+
+
 @pytest.mark.parametrize(
     ("top", "name"),
     [

@@ -123,6 +123,18 @@ def test_reading_an_entry_notes_its_use(cache):
     assert path.stat().st_mtime > time.time() - 60
 
 
+def test_a_folder_that_may_not_be_entered_does_not_end_the_run(tmp_path, monkeypatch):
+    exists = Path.exists
+
+    def refused(path: Path, **options) -> bool:
+        if path.name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return exists(path, **options)
+
+    monkeypatch.setattr(Path, "exists", refused)  # root may enter all
+    assert caches._free(tmp_path / "closed") > 0
+
+
 def test_a_nearly_full_disk_keeps_what_is_free(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(caches, "_free", lambda folder: caches.LEFT_FREE + 50)
     cache = Cache(tmp_path, GB)

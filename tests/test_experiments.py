@@ -70,10 +70,6 @@ def experiment_entry(name: str, state: str | None, entry: dict) -> dict:
 # What DVC says
 
 
-def test_compare_and_search_read_the_same_files():
-    assert compare.FILES == search_script.FILES
-
-
 def test_experiments_are_read_with_their_parameters_accuracies_and_cost():
     baseline = entry("workspace", 0.8, epochs=3) | {
         "experiments": [experiment_entry("warm-up", None, entry("abc", 0.9, epochs=4))]

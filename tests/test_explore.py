@@ -11,6 +11,7 @@ import subprocess
 import sys
 import urllib.request
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -470,3 +471,17 @@ def test_with_folds_each_photograph_is_one_of_test(tmp_path):
     split = pl.read_csv(folder / "data/split.csv")
     split.with_columns(split=pl.lit("train"), fold=pl.int_range(pl.len()) % 3).write_csv(folder / "data/split.csv")
     assert read(folder).table["split"].to_list() == ["test"] * len(LABELS)
+
+
+def test_a_dot_in_the_name_of_a_column_names_no_part_of_a_field():
+    table = pl.DataFrame({name: ["x"] for name in (
+        "filepath", "image_id", "split", "group", "weight", "self_confidence", "source", "license", "author",
+        "landing_url", "width", "height", "label", "head_label", "head_probability", "fine_tuned_label",
+        "fine_tuned_probability", "meta_patient.id",
+    )})  # fmt: skip
+    probabilities = dict.fromkeys(("head", "fine_tuned"), np.ones((1, 2), np.float32))
+    run = finished_run.Run(table, ("a", "b"), probabilities, np.ones((1, 2)), np.zeros(1, int))
+    assert samples._columns(run)["meta_patient_id"] == ["x"]
+    twice = replace(run, table=table.with_columns(meta_patient_id=pl.lit("y")))
+    with pytest.raises(ThawError, match=r"meta_patient\.id and meta_patient_id of the photographs are one field"):
+        samples._columns(twice)

@@ -452,8 +452,11 @@ def test_a_column_that_is_missing_is_said_before_the_work(run_stage, monkeypatch
 
 
 def test_repeats_that_have_no_effect_are_said(run_stage, capsys):
-    run_stage(folds="auto", repeats=3, keep_subsets=True)
-    assert "split.repeats: 3 has no effect" not in capsys.readouterr().out
+    line = "split: warning: split.repeats: 3 has no effect, since there are no folds\n"
+    run_stage(folds="auto", repeats=3)
+    assert line not in capsys.readouterr().out
+    run_stage({"meta_subset": ["train", "train", "validation", "test"] * 10}, folds="auto", repeats=3)
+    assert line in capsys.readouterr().out
 
 
 def test_a_column_of_times_that_has_no_effect_is_said(run_stage, capsys):

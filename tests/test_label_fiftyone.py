@@ -3,6 +3,7 @@
 import hashlib
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def contents(name: str) -> dict[str, dict]:
         found[Path(sample.filepath).name] = {
             "tags": sorted(sample.tags),
             "label": label and label.label,
-            "answer": (answer.label, answer.confidence),
+            "answer": answer and (answer.label, answer.confidence),
             "reason": sample["reason"],
         }
     return found
@@ -90,7 +91,7 @@ def came_back(name: str, field: str = fiftyone_tags.LABEL) -> list[Returned]:
 
 
 def test_the_photographs_come_with_a_tag_and_the_answer_and_their_labels_go_back(worker, tmp_path):
-    assert worker(fiftyone_tags.write, "label me", items(tmp_path, 1, 2, 3)) == 3
+    assert worker(fiftyone_tags.write, "label me", items(tmp_path, 1, 2, 3)) == (3, 0)
     first = {"tags": ["to label"], "label": None, "answer": ("cat", 0.75), "reason": "cat or dog"}
     assert worker(contents, "label me") == dict.fromkeys(("1.png", "2.png", "3.png"), first)
 
@@ -99,12 +100,24 @@ def test_the_photographs_come_with_a_tag_and_the_answer_and_their_labels_go_back
     assert {path.name: label for path, label, _ in taken.added} == {"1.png": "dog", "2.png": "cat"}
     assert taken.unlabelled == 1 and not taken.conflicts
 
-    assert worker(fiftyone_tags.write, "label me", items(tmp_path, 3, 4)) == 1
+    assert worker(fiftyone_tags.write, "label me", items(tmp_path, 3, 4)) == (1, 0)
     after = worker(contents, "label me")
     assert {name: known["tags"] for name, known in after.items()} == {
         "1.png": ["mine"], "2.png": ["mine"], "3.png": ["to label"], "4.png": ["to label"]
     }  # fmt: skip
     assert (after["1.png"]["label"], after["2.png"]["label"]) == ("dog", "cat")
+
+
+def test_the_label_of_an_earlier_file_is_not_that_of_the_one_that_has_its_name_now(worker, tmp_path):
+    worker(fiftyone_tags.write, "camera", items(tmp_path, 6, 7))
+    worker(give_labels, "camera", {1: "dog", 2: "cat"})
+    (tmp_path / "6.png").unlink()
+    Image.fromarray(np.zeros((8, 9, 3), np.uint8)).save(tmp_path / "6.png")
+    again = [replace(item, predicted=None, probability=None) for item in items(tmp_path, 6, 7)]
+    assert worker(fiftyone_tags.write, "camera", again) == (0, 1)
+    found = worker(contents, "camera")
+    assert (found["6.png"]["label"], found["6.png"]["answer"]) == (None, None)
+    assert (found["7.png"]["label"], found["7.png"]["answer"]) == ("cat", ("cat", 0.75))
 
 
 def test_a_dataset_of_another_kind_is_left_alone(worker, tmp_path):

@@ -562,6 +562,23 @@ def numbers(row: dict[str, str]) -> dict[str, object]:
 
 
 @needs_chromium
+def test_a_look_at_one_photograph_does_not_end_the_table(page, photographs, tmp_path):
+    files = []
+    for number in range(200):
+        source = photographs[number % len(photographs)]
+        files.append(tmp_path / f"{number:03}{source.suffix}")
+        shutil.copyfile(source, files[-1])
+    page.give("#files", *files)
+    page.wait("document.querySelector('#batch button.name')")
+    assert not page.evaluate(f"Boolean({TABLE})")  # it has not ended yet
+    page.evaluate("document.querySelector('#batch button.name').click()", gesture=True)
+    page.wait(ANSWERED)
+    page.wait(TABLE)
+    assert page.evaluate("document.querySelector('#batch h2').textContent") == "200 photographs"
+    assert page.evaluate("document.querySelectorAll('#batch tbody tr').length") == 200
+
+
+@needs_chromium
 def test_what_cannot_be_read_is_said_and_stops_no_other(page, photographs, tmp_path):
     (tmp_path / "huge.png").write_bytes(png(20_000, 20_000))
     (tmp_path / "notes.txt").write_text("no photograph")

@@ -120,11 +120,12 @@ def _columns(run: Run) -> dict[str, list]:
     names = ["filepath", "image_id", "split", "group", "weight", "self_confidence"]
     names += ["source", "license", "author", "landing_url"]
     columns = {name: table[name].to_list() for name in names}
+    fields: dict[str, str] = {}
     for name in (name for name in table.columns if name.startswith("meta_")):
-        field = name.replace(".", "_")  # a dot would name a part of a field
-        if field in columns:
-            raise ThawError(f"the columns {name} and {field} of the photographs are one field of FiftyOne: rename one")
-        columns[field] = table[name].to_list()
+        other = fields.setdefault(name.replace(".", "_"), name)  # a dot would name a part of a field
+        if other != name:
+            raise ThawError(f"the columns {other} and {name} of the photographs are one field of FiftyOne: rename one")
+    columns |= {field: table[name].to_list() for field, name in fields.items()}
     columns |= {f"metadata.{name}": table[name].to_list() for name in ("width", "height")}
     if run.values is not None:
         return columns | several_labels.columns(run)
