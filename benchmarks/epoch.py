@@ -109,7 +109,7 @@ def keras_script(folder: Path, frozen_layer: str | None, parameters: Params):
         layer.trainable = not frozen and not isinstance(layer, keras.layers.BatchNormalization)
         frozen = frozen and layer.name != frozen_layer
     model.compile(keras.optimizers.AdamW(1e-5), "sparse_categorical_crossentropy", metrics=["accuracy"])
-    model.fit(train.take(1), verbose=0)  # traces the graph
+    model.fit(train.take(1), validation_data=validation.take(1), verbose=0)  # traces the graphs
 
     def epoch() -> float:
         start = time.perf_counter()

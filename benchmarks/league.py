@@ -245,7 +245,8 @@ def result_of(contender: str, contest: Contest, seed: int, options: argparse.Nam
         code = contest.prepared.parent.name  # has the commit
     else:
         code = "".join((PEERS / name).read_text(encoding="utf-8") for name in (SCRIPTS[contender], "peer.py"))
-    name = f"{contest.name}-{contender}-{seed}-{digest(split, code, str(options.try_out))}".replace(" ", "_")
+    of = digest(split, code, SIZE, FROZEN_BLOCK, str(options.try_out))
+    name = f"{contest.name}-{contender}-{seed}-{of}".replace(" ", "_")
     kept, log = (options.results / f"{name}.{ending}" for ending in ("json", "log"))
     if kept.exists():
         say(f"{contest.name}, {contender}, seed {seed}: kept in {kept}")
@@ -269,7 +270,7 @@ def thaw(contender: str, contest: Contest, seed: int, options: argparse.Namespac
         changes["fine_tune"] |= {"epochs": 1, "warmup_epochs": 0}
     fresh(clone, **changes)
     asked = ask_for(clone, contest.source) if contest.source else (0, 0)
-    ran = execute(["make", "--old-file", "setup", "repro"], clone, log)
+    ran = execute(["make", f"RUN={sys.executable}", "--old-file", "setup", "repro"], clone, log)
     seconds, cpu_seconds = (before + after for before, after in zip(asked, ran, strict=True))
     if (clone / "data/split.csv").read_bytes() != (contest.prepared / "data/split.csv").read_bytes():
         raise ThawError(f"the split of {contest.name} has changed: remove {contest.prepared.parent}")

@@ -7,6 +7,7 @@ checkout, too.
 """
 
 import argparse
+import hashlib
 import os
 import subprocess
 import sys
@@ -46,8 +47,12 @@ def main() -> None:
     parser.add_argument("--before", type=Path, help="another checkout")
     parser.add_argument("--freeze-depths", nargs=2, default=["block6", "block5"])
     arguments = parser.parse_args()
-    folder = arguments.large / str(arguments.images)
-    make(sorted(arguments.photographs.glob("*.jpg")), folder, arguments.images)
+    originals = sorted(arguments.photographs.glob("*.jpg"))
+    if not originals:
+        parser.error(f"{arguments.photographs} has no .jpg")
+    names = "\n".join(f"{path.name} {path.stat().st_size}" for path in originals)
+    folder = arguments.large / f"{arguments.images}-{hashlib.sha256(names.encode()).hexdigest()[:8]}"
+    make(originals, folder, arguments.images)
     measured = {}
     before = arguments.before and arguments.before.resolve()
     for source in filter(None, (before, ROOT)):

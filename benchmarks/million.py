@@ -128,7 +128,8 @@ def table(measured: dict[tuple[str, str], list[float]], counts: list[int]) -> tu
 def measure(step: str, folder: Path, count: int, arguments: argparse.Namespace) -> dict[str, float]:
     """Run a step in a process of its own. Returns the seconds of its parts, and its peak memory in MB."""
     kept = folder / f"{step}.json"
-    if kept.is_file() and (known := read_json(kept))["commit"] == results.COMMIT:
+    of = {"commit": results.COMMIT, "classes": arguments.classes, "width": arguments.width}
+    if kept.is_file() and not results.CHANGES and (known := read_json(kept)) == of | {"values": known["values"]}:
         return known["values"]
     command = [sys.executable, __file__, "--step", step, "--folder", folder, "--counts", count]
     command += ["--classes", arguments.classes, "--width", arguments.width]
@@ -138,7 +139,7 @@ def measure(step: str, folder: Path, count: int, arguments: argparse.Namespace) 
     if status:
         sys.exit(f"million: {step} failed with {count:,} photographs")
     values = {**json.loads(output.splitlines()[-1]), MEMORY: usage.ru_maxrss / 1000}
-    write_json(kept, {"commit": results.COMMIT, "values": values})
+    write_json(kept, of | {"values": values})
     return values
 
 

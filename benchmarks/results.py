@@ -21,7 +21,9 @@ from thaw.support import facts  # noqa: E402
 
 FOLDER = Path(__file__).parent / "results"
 HEAD = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
-COMMIT = HEAD.stdout.strip()  # that is measured: the one at the start
+CHANGED = ["git", "status", "--porcelain", "--untracked-files=no", "--", "src", "benchmarks/*.py", "params.yaml"]
+CHANGES = subprocess.run(CHANGED, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+COMMIT = HEAD.stdout.strip() + (" with changes" if CHANGES else "")  # that is measured: the code at the start
 Column = str | tuple[str, str]  # a name, or a name and the format of its numbers
 Value = str | float | Sequence[float] | None
 

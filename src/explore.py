@@ -38,7 +38,7 @@ def main() -> None:
     warn_of_missing_files(finished, options.photographs)
     port = None if options.no_app else app.free_port(options.address, options.port)
     fiftyone_setup.connect("src/explore.py")
-    dataset = samples.open_dataset(options.name, repository)
+    dataset = samples.open_dataset(options.name, repository, finished.table["image_id"])
     added, removed = samples.update(dataset, finished, progress)
     analysis.analyse_features(dataset, finished, progress)
     accuracies = analysis.evaluate(dataset, finished, progress)

@@ -83,8 +83,12 @@ def prepare(text: str) -> None:
     labelled = labelled_since(after.download, listing.info.classes)
     classes = (*listing.info.classes, *(name for name in after.download.new_classes if name in labelled.info.classes))
     after.check_photographs(classes, survey.as_table(photographs).to_dict(as_series=False))
-    counts = count(photographs, after.split)
-    after.check_folds(are_folds=counts.folds > 0)
+    try:
+        counts = count(photographs, after.split)
+        after.check_folds(are_folds=counts.folds > 0)
+    except ThawError:  # what was found says why
+        print("\n".join(summary.classes(photographs)), flush=True)
+        raise
 
     lines = summary.found(photographs, counts, after.split)
     if more := sum(not image.left_out for image in labelled.images):

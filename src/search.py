@@ -71,7 +71,8 @@ def main() -> None:
         raise ThawError("no trial came to an end: the lines above say why")
     print(f"\n{trials.as_text(finished, ranges)}")
     if left_out:
-        print(f"search: {left_out} earlier trial{'s' if left_out > 1 else ''} on other validation photographs left out")
+        trials_text = "trials" if left_out > 1 else "trial"
+        print(f"search: {left_out} earlier {trials_text} of other code or on other validation photographs left out")
     print(f"search: to use the best trial: `dvc exp apply {trials.ranked(finished)[0]}`, then set {runs.PRUNE} to [].")
     print("Run `python src/sweep.py --seeds 5` to compare its gain with the spread over seeds.", flush=True)
     if failed:

@@ -28,7 +28,7 @@ def main() -> None:
         print(f"share: no Git remote is called {git_remote}: {len(experiments):,} experiments stay on this machine")
     else:
         push_experiments(experiments, git_remote)
-    older = sorted(name for name, commit in experiments.items() if not remote.knows_remote(commit))
+    older = sorted(runs.name_of(ref) for ref, commit in experiments.items() if not remote.knows_remote(commit))
     if older:
         names = ", ".join(older)
         print(
@@ -44,14 +44,14 @@ def main() -> None:
 
 
 def push_experiments(experiments: dict[str, str], git_remote: str) -> None:
-    """Push experiments (name → commit); raises ThawError with the names of those that did not arrive.
+    """Push experiments (ref → commit); raises ThawError with the names of those that did not arrive.
 
     `dvc exp push` also succeeds where the remote has another experiment of the same name, and leaves that one there.
     """
     command = programs.dvc("exp", "push", "--all-commits", git_remote)
     status = subprocess.run(command, check=False, env=programs.environment()).returncode
     arrived = runs.commits_on(git_remote)
-    absent = sorted(name for name, commit in experiments.items() if arrived.get(name) != commit)
+    absent = sorted(runs.name_of(ref) for ref, commit in experiments.items() if arrived.get(ref) != commit)
     if absent:
         raise ThawError(
             f"{len(absent):,} of {len(experiments):,} experiments did not arrive at {git_remote}: {', '.join(absent)} "

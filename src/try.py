@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import secrets
 import sys
+import threading
 import webbrowser
 from pathlib import Path
 
@@ -59,7 +60,8 @@ def main() -> None:
             port = listening.server_address[1]
             print(f"try: from another machine, `ssh -L {port}:localhost:{port}` to this one first", flush=True)
         elif not options.no_browser:
-            webbrowser.open(listening.address)
+            # In a thread: some browsers keep `open` until they are closed, and load the page before.
+            threading.Thread(target=webbrowser.open, args=(listening.address,), daemon=True).start()
         with contextlib.suppress(KeyboardInterrupt):
             listening.serve_forever()
 

@@ -195,6 +195,12 @@ def test_auto_plans_the_copies_of_each_candidate_as_the_candidate_plans_them_alo
         assert plan.filter(preset=preset).drop("copy").equals(expected.drop("copy"))
 
 
+def test_auto_without_copies_for_upright_is_refused_for_nothing_could_be_compared():
+    changes = dict.fromkeys(["rotation", "zoom", "translation", "brightness", "contrast", "saturation", "hue"], 0)
+    with pytest.raises(ValueError, match="with these values upright has none: name a preset"):
+        Augment(**of_preset("auto").model_dump() | changes | {"flip_horizontal": False})
+
+
 def test_candidates_that_values_make_equal_are_one():
     """As recipes do, which set single values: nothing is left to choose."""
     changes = EVERYTHING | {"flip_vertical": False, "quarter_turns": False}

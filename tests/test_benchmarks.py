@@ -358,7 +358,13 @@ def test_what_a_photograph_costs_among_more_is_a_ratio():
     assert rows == [["`evaluate`: page", 1, 12, 1.24], ["`evaluate`: peak memory, MB", 50, 100, None]]
 
 
-def test_a_step_that_was_measured_at_this_commit_is_not_measured_again(tmp_path):
-    kept = {"commit": results.COMMIT, "values": {"page": 1.5, million.MEMORY: 50}}
+def test_a_step_that_was_measured_at_this_commit_is_not_measured_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "CHANGES", "")
+    kept = {"commit": results.COMMIT, "classes": 2, "width": 8, "values": {"page": 1.5, million.MEMORY: 50}}
     (tmp_path / "evaluate.json").write_text(json.dumps(kept))
-    assert million.measure("evaluate", tmp_path, 100, argparse.Namespace()) == kept["values"]
+    assert million.measure("evaluate", tmp_path, 100, argparse.Namespace(classes=2, width=8)) == kept["values"]
+    monkeypatch.setattr(million.sys, "executable", "false")  # what it is measured with
+    for changes, other in (("", {"classes": 3, "width": 8}), (" M src/thaw/x.py", {"classes": 2, "width": 8})):
+        monkeypatch.setattr(results, "CHANGES", changes)
+        with pytest.raises(SystemExit, match="million: evaluate failed with 100 photographs"):
+            million.measure("evaluate", tmp_path, 100, argparse.Namespace(**other))

@@ -142,6 +142,26 @@ def test_a_nearly_full_disk_keeps_what_is_free(tmp_path, monkeypatch, capfd):
     assert not files(cache) and "its disk is nearly full" in capfd.readouterr().err
 
 
+def test_at_least_half_of_the_free_disk_is_left_however_often_it_is_counted(tmp_path, monkeypatch):
+    disk = caches.LEFT_FREE + 1_000
+    monkeypatch.setattr(caches, "_free", lambda folder: disk - sum(len(path.read_bytes()) for path in files(cache)))
+    monkeypatch.setattr(caches, "RECOUNT", 1)
+    for run in range(9):
+        cache = Cache(tmp_path, GB)
+        for number in range(3):
+            cache.put(f"pixels/{run}-{number}", bytes(70))
+    assert 300 < sum(entry.size for entry in cache.entries()) <= 500
+
+
+@pytest.mark.parametrize("limit", ["", "9" * 400, "x"])
+def test_a_limit_that_is_no_size_is_one_line(limit, tmp_path, monkeypatch):
+    environment = os.environ | {"THAW_CACHE": str(tmp_path)}
+    command = [sys.executable, str(Path(caches.__file__).parents[2] / "cache.py"), "--limit", limit]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert result.returncode == 1 and result.stderr.startswith("thaw: --limit should be a size")
+    assert result.stderr.count("\n") == 1
+
+
 def test_a_full_disk_ends_the_writing_with_one_line(cache, monkeypatch, capfd):
     def fail(path, target):
         raise OSError(28, "No space left on device")

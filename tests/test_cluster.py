@@ -415,13 +415,18 @@ def test_without_the_variable_this_machine_computes(monkeypatch):
         ("ray", "/mnt/store", "THAW_EXECUTOR should be HOST:PORT"),
         ("ray://host:10001", "/mnt/store", "THAW_EXECUTOR should be HOST:PORT"),
         ("host:6379", "", "THAW_EXECUTOR needs THAW_STORE"),
+        ("host:6379", "gs://team/x", "THAW_STORE should be a folder or s3://bucket/prefix, not 'gs://team/x'"),
+        ("host:6379", "ssh://thaw@server/srv/x", "THAW_STORE should be a folder or s3://bucket/prefix"),
+        ("host:6379", "S3://team/x", "THAW_STORE should be a folder or s3://bucket/prefix"),
     ],
 )
-def test_settings_that_are_not_right_are_one_line(monkeypatch, address, shared, message):
+def test_settings_that_are_not_right_are_one_line(tmp_path, monkeypatch, address, shared, message):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(machines.EXECUTOR, address)
     monkeypatch.setenv(shared_store.VARIABLE, shared)
     with pytest.raises(ThawError, match=message):
         machines.of_environment()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("address", [NOBODY, "cluster..lab:6379"])

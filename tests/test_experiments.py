@@ -689,6 +689,11 @@ def test_trials_on_other_validation_photographs_are_left_out_and_counted(tmp_pat
         "search", {}, FILES._replace(parameters=str(tmp_path / "params.yaml")), Path("losses.tsv")
     )
     assert (list(found), left_out) == (["search-001", "search-002"], 1)
+    several[1] = dataclasses.replace(several[1], code="edited since")
+    found, left_out = trials.read(
+        "search", {}, FILES._replace(parameters=str(tmp_path / "params.yaml")), Path("losses.tsv")
+    )
+    assert (list(found), left_out) == (["search-002"], 2)
 
 
 def test_a_search_refuses_what_changes_the_photographs(tmp_path):
@@ -1150,11 +1155,42 @@ def test_experiments_that_did_not_arrive_at_the_remote_are_named(quick, tmp_path
     git("clone", "--quiet", "--bare", ".", str(tmp_path / "team"))
     git("remote", "add", "team", str(tmp_path / "team"))
     experiments = runs.finished_commits()
-    git("push", "--quiet", "team", f"{experiments['one']}:refs/exps/{head[:2]}/{head[2:]}/two")
+    one, two = (f"refs/exps/{head[:2]}/{head[2:]}/{name}" for name in ("one", "two"))
+    git("push", "--quiet", "team", f"{experiments[one]}:{two}")
     with pytest.raises(ThawError, match=r"^1 of 2 experiments did not arrive at team: two "):
         share.push_experiments(experiments, "team")
-    assert runs.commits_on("team")["one"] == experiments["one"]
-    share.push_experiments({"one": experiments["one"]}, "team")
+    assert runs.commits_on("team")[one] == experiments[one]
+    share.push_experiments({one: experiments[one]}, "team")
+
+
+def test_experiments_of_one_name_on_several_commits_are_told_apart(quick, tmp_path, monkeypatch):
+    """As where a teammate's search had the same name on another commit."""
+    monkeypatch.chdir(quick.path)
+
+    def git(*arguments: str) -> str:
+        return quick.run("git", *arguments, check=True).stdout.strip()
+
+    head, refs = git("rev-parse", "HEAD"), []
+    for message in ("mine", "theirs"):
+        baseline = git("commit-tree", "-m", f"baseline, {message}", "-p", head, f"{head}^{{tree}}")
+        commit = git("commit-tree", "-m", message, "-p", baseline, f"{head}^{{tree}}")
+        refs.append(f"refs/exps/{baseline[:2]}/{baseline[2:]}/search-000")
+        git("update-ref", refs[-1], commit)
+    git("clone", "--quiet", "--bare", ".", str(tmp_path / "team"))
+    git("remote", "add", "team", str(tmp_path / "team"))
+    experiments = runs.finished_commits()
+    assert set(refs) <= set(experiments)
+    mine, theirs = refs
+    git("push", "--quiet", "team", f"{experiments[theirs]}:{theirs}")
+    share.push_experiments({theirs: experiments[theirs]}, "team")
+    git("push", "--quiet", "team", "--delete", mine)
+    monkeypatch.setattr(share.programs, "dvc", lambda *_: ["true"])  # DVC's own push, which would bring it
+    with pytest.raises(ThawError, match=r"^1 of \d+ experiments did not arrive at team: search-000 "):
+        share.push_experiments({ref: experiments[ref] for ref in refs}, "team")
+    with pytest.raises(ThawError, match=r"^2 experiments are called search-000: name one by its commit: "):
+        runs.commit_of("search-000")
+    for ref in refs:
+        git("update-ref", "-d", ref)
 
 
 @pytest.mark.parametrize("of_dvc", [".", "sub"])
@@ -1169,6 +1205,13 @@ def test_the_remote_of_a_project_in_a_folder_of_a_larger_repository_is_found(
         outer.run("git", *command, check=True)
     monkeypatch.chdir(tmp_path / "sub")
     assert remote.knows_remote("HEAD")
+
+
+def test_a_remote_that_refuses_an_object_is_one_line():
+    import asyncssh
+
+    with pytest.raises(ThawError, match=r"^it cannot be read: .*denied"), remote._repository("it cannot be read"):
+        raise asyncssh.SFTPPermissionDenied("denied")
 
 
 def test_git_says_in_one_line_why_it_cannot_answer(tmp_path, monkeypatch):

@@ -109,7 +109,8 @@ def script(folder: Path, *arguments: str, **environment: str) -> subprocess.Comp
 
 def explore(folder: Path, name: str) -> dict:
     fiftyone_setup.connect("this test")
-    dataset, run = samples.open_dataset(name, folder), read(folder)
+    run = read(folder)
+    dataset = samples.open_dataset(name, folder, run.table["image_id"])
     added, removed = samples.update(dataset, run)
     analysis.analyse_features(dataset, run)
     accuracies = analysis.evaluate(dataset, run)
@@ -377,6 +378,10 @@ def test_only_a_dataset_of_this_run_is_touched(worker, tmp_path):
     with pytest.raises(ThawError, match=rf"'owned' is that of the run in {folder}: .* --name"):
         worker(explore, other, "owned")
     moved = folder.rename(tmp_path / "moved")
+    write_run(moved, "abcdefghijk")  # as a repository of another machine, whose run has other photographs
+    with pytest.raises(ThawError, match=rf"'owned' is that of the run in {folder}: .* --name"):
+        worker(explore, moved, "owned")
+    write_run(moved)
     assert worker(explore, moved, "owned")["added"] == 0
     assert worker(contents, "owned")["samples"]["a"]["filepath"] == str(moved / "data/raw/images/a.png")
     worker(add_twice, "owned")

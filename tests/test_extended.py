@@ -1,5 +1,7 @@
 """More classes for a model that has some: the old ones stay as they are, the new ones are learnt, both are measured."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -260,6 +262,24 @@ def test_a_model_with_other_weights_says_what_to_do(keras, tmp_path):
     write(keras, tmp_path / "other", dense(keras), seed=1)
     with pytest.raises(ThawError, match=r"was fine-tuned, from conv on: set backbone\.weights to it as well"):
         extended.read_old_head(str(tmp_path / "other" / "backbone.keras"), tmp_path)
+
+
+def test_a_model_of_several_labels_is_refused(keras, tmp_path):
+    from thaw.engines import model_files
+
+    model = write(keras, tmp_path, dense(keras))
+    model_files.save(model, tmp_path / "several.keras", {"class_names": OLD, "task": "multi"})
+    with pytest.raises(ThawError, match=r"several\.keras gives several labels: only a model of one label"):
+        extended.read_old_head(str(tmp_path / "several.keras"), tmp_path)
+
+
+def test_a_model_that_was_trained_on_other_views_is_refused(head):
+    extended.check_image(head, 224, "crop")  # one without a record
+    trained = dataclasses.replace(head, image={"size": 288, "resize": "pad"})
+    extended.check_image(trained, 288, "pad")
+    for size, resize in ((224, "pad"), (288, "crop")):
+        with pytest.raises(ThawError, match=f"image.size 288 and image.resize pad, this run has {size} and {resize}"):
+            extended.check_image(trained, size, resize)
 
 
 def test_a_model_of_another_backbone_is_refused(keras, tmp_path):

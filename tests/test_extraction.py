@@ -1,6 +1,8 @@
 """The extraction: its size is known before it begins, and recomputed outputs are those of the array."""
 
+import errno
 import json
+import os
 import shutil
 from collections import namedtuple
 from dataclasses import asdict, replace
@@ -232,6 +234,51 @@ def test_what_is_damaged_is_computed_again(folder, dataset, counted, place, capf
     assert counted.extract(dataset) == expected
     assert counted.computed - before == 17 + CHECK
     assert capfd.readouterr().err.count("is damaged") == 1
+
+
+def test_nothing_is_kept_under_the_hash_of_a_file_that_was_replaced_meanwhile(own, counted, folder, tmp_path):
+    path = sorted((own.raw / "images").iterdir())[0]
+    before = path.read_bytes()
+    run = extraction.engine(counted.backbone, "cut", IMAGE)
+
+    def replaced(batches):
+        path.write_bytes(sorted((own.raw / "images").iterdir())[1].read_bytes())
+        yield from run(batches)
+
+    with pytest.raises(ThawError, match=f"{path.name} changed while it was read"):
+        counted.extract(own, run=replaced)
+    path.write_bytes(before)
+    assert counted.extract(own) == from_scratch(folder, own, tmp_path)
+
+
+@pytest.mark.parametrize("error", [errno.ESTALE, errno.EIO])
+def test_what_cannot_be_read_from_the_disk_is_computed_again(dataset, counted, monkeypatch, error):
+    expected = counted.extract(dataset)
+
+    def fails(*_):
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(kept_rows.os, "pread", fails)
+    assert counted.extract(dataset) == expected
+
+
+def test_rows_that_go_while_they_are_read_end_in_one_line(dataset, counted, monkeypatch):
+    counted.extract(dataset)
+    monkeypatch.setattr(kept_rows.KeptRows, "_are_undamaged", lambda *_: True)
+    monkeypatch.setattr(kept_rows.os, "pread", lambda *_: b"")
+    with pytest.raises(ThawError, match="cannot be read any more: run again"):
+        counted.extract(dataset)
+
+
+def test_few_open_files_are_enough(dataset, counted, monkeypatch):
+    monkeypatch.setattr(kept_rows, "SEGMENT_BYTES", 1)  # a segment for each batch
+    expected = counted.extract(dataset)
+    assert len(entries(counted.cache)) > 4
+    monkeypatch.setattr(kept_rows.resource, "getrlimit", lambda _: (8, 8))
+    rows = extraction.kept_outputs(replace(dataset, cache=counted.cache), counted.backbone, "cut", IMAGE)
+    rows.find(np.zeros((1, 16), np.uint8))
+    assert len(rows._segments) == 4
+    assert counted.extract(dataset) == expected
 
 
 def test_a_run_that_is_killed_goes_on_from_what_it_kept(dataset, counted, monkeypatch):

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -299,7 +300,10 @@ def test_one_line_and_nothing_half_written(prepare, message, tmp_path):
 @pytest.mark.parametrize(
     ("folders", "named"),
     [
-        (("train_cats", "train_dogs", "test_cats", "test_dogs"), "train_cats, test_cats, train_dogs, test_dogs"),
+        (
+            ("train_cats", "train_dogs", "test_cats", "test_dogs", "cows"),
+            "train_cats, test_cats, train_dogs, test_dogs",
+        ),
         (("cats/cats_train", "cats/cats_test", "dogs/dogs_train", "dogs/dogs_test"), "cats_train"),
     ],
 )
@@ -310,6 +314,10 @@ def test_a_split_in_the_names_of_classes_is_pointed_at(folders, named, tmp_path)
     (warning,) = folder.find(Folder(path=str(tmp_path / "mine"))).warnings
     assert all(name in warning for name in named.split(", "))
     assert "are no split: the folders of one are called train, validation and test, and hold the classes" in warning
+    if "cows" in folders:
+        shutil.rmtree(tmp_path / "mine/cows")
+        with pytest.raises(ThawError, match="are no split: the folders of one are called train, validation and test"):
+            folder.find(Folder(path=str(tmp_path / "mine")))
 
 
 @pytest.mark.parametrize(
@@ -343,4 +351,4 @@ def test_classes_whose_splits_all_hold_the_same_folders_are_pointed_at(tmp_path)
                 draw(tmp_path / "mine" / room / name / f"{number}.png")
     listing = folder.find(Folder(path=str(tmp_path / "mine")))
     assert listing.info.classes == ("day", "night")
-    assert "day, night are the classes, although each holds the same folders: cat, dog" in listing.warnings
+    assert "day, night are the classes, although each holds the same folders: cat, dog. If" in listing.warnings[0]

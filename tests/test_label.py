@@ -546,6 +546,17 @@ def test_rows_are_appended_to_a_table_of_a_persons_own(tmp_path):
         taking.append(table, taking.ADDED_COLUMNS, [("b.jpg", "dog", "12")])
 
 
+def test_a_table_that_is_a_link_stays_one_and_keeps_its_permissions(tmp_path):
+    shared, link = tmp_path / "team/t.csv", tmp_path / "t.csv"
+    shared.parent.mkdir()
+    shared.write_text("path,label,sha256\na.jpg,cat,11\n")
+    shared.chmod(0o664)
+    link.symlink_to(shared)
+    taking.append(link, taking.ADDED_COLUMNS, [("b.jpg", "dog", "12")])
+    assert link.is_symlink() and shared.read_text() == "path,label,sha256\na.jpg,cat,11\nb.jpg,dog,12\n"
+    assert shared.stat().st_mode & 0o777 == 0o664
+
+
 @pytest.mark.parametrize(
     "before", ["path;label;sha256\r\n", "\ufeffsep=;\npath;label;sha256\n", "path\tlabel\tsha256\n"]
 )

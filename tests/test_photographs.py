@@ -437,13 +437,14 @@ BAD = {  # what there is, and what is said
     "no table": (lambda f: file(f / "notes.txt"), "is not a table by its ending"),
     "a device": (lambda f: Path("/dev/null"), "is neither a folder nor a file"),
     "an empty folder": (lambda f: f, "holds no photograph in a folder of its class"),
-    "photographs in no folder": (lambda f: draw(f / "1.png").parent, "the 1 photographs in it need a folder for each"),
+    "photographs in no folder": (lambda f: draw(f / "1.png").parent, "needs a folder for each class, or a table"),
     "one class": (lambda f: classes(f, names=("cat",)), "holds one class, 'cat'"),
     "one photograph of each class": (one_of_each, "has 1 photograph: too few to train, validate and test"),
     "no file is a photograph": (unreadable, "none of the 16 photographs that were opened can be read"),
     "Git LFS has not fetched them": (pointers, "cat/0.png: a pointer of Git LFS: run git lfs pull"),
     "a photograph without an ending": (lambda f: draw(f / "1.jpg").rename(f / "1"), "is one photograph"),
     "a name that is no text": (lambda f: Path(os.fsdecode(os.fsencode(f) + b"/\xff")), "rename it"),
+    "an address": (lambda f: "https://example.org/x.zip", "is an address: download it, unpack it, and name the folder"),
     "an empty path": (lambda f: "", "the path of the photographs is empty"),
     "nobody's home": (lambda f: "~nobody-of-this-name/x", "there is no such home"),
 }  # fmt: skip
@@ -460,6 +461,31 @@ def test_bad_input_is_one_line_and_leaves_params_as_they_are(case, project, tmp_
     assert message.format(f=folder) in str(error.value) and "\n" not in str(error.value)
     assert "download." not in str(error.value)
     assert Path("params.yaml").read_bytes() == before
+
+
+def test_what_was_found_is_said_before_the_error_that_it_explains(project, capsys):
+    mine = classes(project.parent / "mine")
+    draw(mine / "bird" / "1.png"), draw(mine / "bird" / "1_mask.png")
+    with pytest.raises(ThawError, match="the class 'bird' has 2 photographs: too few"):
+        photographs.prepare(str(mine))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [f"found: 18 photographs of 3 classes in {mine}", "  classes: bird 2, cat 8, dog 8"]
+    assert lines[2].startswith("  warning: pictures with the name of another one and a word, such as bird/1_mask")
+
+
+def test_a_column_that_may_group_photographs_is_said_unless_it_is_used(project, capsys):
+    mine = classes(project.parent / "mine", 12)
+    rows = [f"{label}/{n}.png,{label},{label}{n // 2}" for label in ("cat", "dog") for n in range(12)]
+    (mine / "labels.csv").write_text("\n".join(["path,label,meta_patient", *rows]))
+    photographs.prepare(str(mine / "labels.csv"))
+    warning = "  warning: meta_patient has 12 values for 24 photographs. If those of one value belong together, set "
+    assert f"{warning}split.group: meta_patient; else" in capsys.readouterr().out
+    text = Path("params.yaml").read_text()
+    assert text.count("\n  group: null") == 1
+    Path("params.yaml").write_text(text.replace("\n  group: null", "\n  group: meta_patient"))
+    photographs.prepare(str(mine / "labels.csv"))
+    output = capsys.readouterr().out
+    assert "meta_patient has" not in output and "  groups: 12, never divided" in output
 
 
 @pytest.mark.parametrize("where", ["data/raw", "data", ".", "data/raw/mine", "models/backbone"])

@@ -497,6 +497,27 @@ def test_a_model_of_another_run_is_refused(ask, here, strange, model):
     assert ask(strange)[1] == 0
 
 
+def test_a_split_or_a_network_that_the_model_was_not_trained_with_is_refused(ask, here, strange):
+    """As where `dvc repro` ended between the split and the model: the record names two, or the file is another."""
+
+    def record(split: str, head: str) -> None:
+        content = json.loads(Path("dvc.lock").read_text())
+        content["stages"]["split"] = {"outs": [{"path": "data/split.csv", "md5": split}]}
+        content["stages"]["train_head"] = {"deps": [{"path": "data/split.csv", "md5": head}]}
+        content["stages"]["evaluate"] = {"deps": [{"path": "data/split.csv", "md5": "of a run before"}]}
+        Path("dvc.lock").write_text(json.dumps(content))
+
+    true = hashes.md5(Path("data/split.csv"))
+    record(true, true)
+    assert ask(strange, "--far", 0.99)[1] == 0
+    for split, head in ((true, "other"), ("other", "other")):
+        record(split, head)
+        output, status, complaint = ask(strange, "--far", 0.99)
+        assert status == 1 and not output
+        assert "the model was trained with another data/split.csv: run `dvc repro`" in complaint
+    assert ask(strange)[1] == 0
+
+
 def test_without_an_image_size_the_backbones_size_counts(ask, here, strange):
     lock(here, None, "crop")
     Path("models/backbone/backbone.json").write_text(json.dumps({"size": SIZE}))

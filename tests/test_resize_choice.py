@@ -138,6 +138,12 @@ def test_the_activations_follow_the_choice_in_the_features(tmp_path, backbone, m
     assert json.loads(stored["auto"]["cut.json"])["image"]["resize"] == "squash"
 
 
+def test_features_that_are_too_large_are_one_line():
+    batch = np.array([[np.inf, 1]], np.float16)
+    with pytest.raises(ThawError, match="features: a value is not finite or too large for float16"):
+        resize_choice._features(iter([batch]), 1, "crop")
+
+
 def test_the_choice_is_needed_only_for_auto(tmp_path):
     pad = ImageSettings(32, "pad", "openvino")
     assert extraction.resolved(pad, tmp_path) == pad

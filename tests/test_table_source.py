@@ -335,7 +335,9 @@ def test_a_table_whose_paths_are_mostly_wrong_says_where_they_were_looked_for(mi
     rows = [(path if path == "dog/0.png" else f"photos/{path}", label) for path, label in ROWS]
     text = refusal(mine, as_csv(rows))
     assert "7 of its 8 photographs are not there, over half of them; the first is photos/cat/0.png in line 2" in text
-    assert text.endswith(f"Paths are relative to {mine}")
+    assert text.endswith(f"{mine} has cat/0.png: write the paths like this")
+    elsewhere = [(f"photos/{label}-{number}.png", label) for number, (_, label) in enumerate(ROWS)]
+    assert refusal(mine, as_csv(elsewhere)).endswith(f"Paths are relative to {mine}")
 
 
 def test_mostly_damaged_photographs_are_refused(mine):

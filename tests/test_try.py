@@ -15,6 +15,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 import zlib
 from base64 import b64decode, b64encode
@@ -25,6 +26,8 @@ import pytest
 from browser import Browser
 from dependencies import SRC, closure
 from PIL import Image
+
+from thaw.serving import server as page_server
 
 needs_chromium = pytest.mark.skipif(not shutil.which("chromium"), reason="no Chromium is installed")
 
@@ -481,6 +484,21 @@ def test_the_strongest_place_is_named(place, words):
     assert strongest_place(places) is None
     places[place] = 2
     assert strongest_place(places) == words
+
+
+def test_what_fails_in_the_server_is_not_called_a_damaged_photograph(capfd):
+    def fails(photograph):
+        raise RuntimeError("no memory on the device")
+
+    with page_server.Server(0) as listening:
+        listening.show(b"page", "", "key", {"/answer": fails})
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        connection = http.client.HTTPConnection("127.0.0.1", listening.server_address[1])
+        connection.request("POST", "/answer", b"x", {page_server.KEY: "key"})
+        answer = json.loads(connection.getresponse().read())
+        listening.shutdown()
+    assert answer == {"error": "the server failed (RuntimeError: no memory on the device)"}
+    assert "try: the server failed (RuntimeError" in capfd.readouterr().err
 
 
 # --- In a browser ---

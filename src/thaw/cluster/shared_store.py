@@ -6,6 +6,7 @@ Content has a name such as `outputs/kind/block`. It is whole or absent.
 import contextlib
 import os
 import platform
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -51,6 +52,8 @@ def named_store(name: str) -> Store:
     """Return the store that a person has named; a folder is made. Raises ThawError if this machine cannot use it."""
     if name.startswith(S3):
         return Bucket(name)
+    if re.match(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]*://", name):
+        raise ThawError(f"{VARIABLE} should be a folder or s3://bucket/prefix, not {name!r}")
     path = named_path(name, VARIABLE)
     try:
         path.mkdir(parents=True, exist_ok=True)

@@ -31,7 +31,7 @@ MAGIC = b"thaw\0\0\0\1"
 RECENT = 24 * 3600.0  # seconds
 MIN_AGE_OF_USE = 3600.0  # seconds after which a use is noted again: noting each would cost a write
 RECOUNT = 10**9  # bytes that are added before the folder is counted again: other runs add to it, too
-LEFT_FREE = 10**9  # bytes of the disk that the cache leaves to others, and half of what else is free
+LEFT_FREE = 10**9  # bytes of the disk that the cache leaves to others, with half of what else it could take
 OF_ENTRY = re.compile(rf"[^.]+{re.escape(SUFFIX)}|\.[^.]+{re.escape(SUFFIX)}\..*\.partial")  # a file, or a begun one
 
 
@@ -165,7 +165,7 @@ class Cache:
         self._total, self._uncounted = sum(entry.size for entry in entries), 0
         limit = time.time() - RECENT
         self._removable = sorted((entry for entry in entries if entry.used < limit), reverse=True)
-        self._allowed = min(self.limit, self._total + max(0, _free(self.folder) - LEFT_FREE) // 2)
+        self._allowed = min(self.limit, max(0, self._total + _free(self.folder) - LEFT_FREE) // 2)
 
     def _stop(self, error: OSError) -> None:
         with self._lock:
@@ -218,7 +218,7 @@ def size_of(text: str, name: str) -> int:
     found = re.fullmatch(r"([\d.]+)\s*([KMGT]B|)", text.strip().upper())
     try:
         return int(float(found[1]) * UNITS[found[2]])
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ThawError(f"{name} should be a size such as 500MB or 20GB, or 0 for no cache, not {text!r}") from None
 
 

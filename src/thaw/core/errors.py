@@ -15,7 +15,7 @@ from pathlib import Path
 from thaw.core import encodings, kernels, locks, progress
 
 LIBRARIES = ("PIL", "cv2", "keras", "numpy", "openvino", "polars", "scipy", "sklearn", "tensorflow")
-NO_ACCESS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
+NO_ACCESS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 NO_NAME = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)  # a file where a folder should be, or so
 
 
@@ -28,10 +28,10 @@ def missing(path: Path) -> ThawError:
     return ThawError(f"{path} is missing: run `dvc repro`, or `dvc pull` where a teammate pushed it")
 
 
-def did_you_mean(name: str, valid: Iterable[str]) -> str:
+def did_you_mean(name: str, valid: Iterable[str], similarity: float = 0.5) -> str:
     """Return ` (did you mean …?)` with the valid names most similar to `name`, or ` (valid: …)` if none is similar."""
     names = [str(v) for v in valid]
-    similar = difflib.get_close_matches(str(name), names, n=5, cutoff=0.5)
+    similar = difflib.get_close_matches(str(name), names, n=5, cutoff=similarity)
     return f" (did you mean {', '.join(similar)}?)" if similar else f" (valid: {', '.join(names[:30])})"
 
 
@@ -66,8 +66,9 @@ def run(main: Callable[[], None], stage: str = "") -> None:
         if error.errno not in (*NO_ACCESS, *NO_NAME):
             raise
         file = error.filename2 or error.filename  # if two files are named, the second is the target of a copy
-        where = f": {file}" if file else ""
-        unreadable = os.path.isfile(file or "") and not os.access(file, os.R_OK)  # noqa: PTH113 - Path's may raise
+        file = os.fsdecode(file) if isinstance(file, (str, bytes, os.PathLike)) else ""  # it may be an open one
+        where = f": {encodings.shown(file)}" if file else ""
+        unreadable = os.path.isfile(file) and not os.access(file, os.R_OK)  # noqa: PTH113 - Path's may raise
         verb = "read" if unreadable else "use" if error.errno in NO_NAME else "write"
         sys.exit(
             f"thaw: cannot {verb}{where}: {error.strerror}; no incomplete output was kept: correct this and run again"
@@ -78,12 +79,15 @@ def run(main: Callable[[], None], stage: str = "") -> None:
 
 
 def _replaced_packages() -> Iterator[str]:
-    """Yield a line for each folder of PYTHONPATH whose packages stand in the place of those of this environment."""
+    """Yield a line for each folder of PYTHONPATH whose packages stand in the place of those of this environment.
+
+    It does not name the folder: `src/doctor.py` prints no path.
+    """
     own = Path(sysconfig.get_path("purelib"))
     for folder in map(Path, filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))):
         names = [name for name in LIBRARIES if os.path.isfile(folder / name / "__init__.py")]  # noqa: PTH113 - raises
         if names and not (own.exists() and os.path.samefile(folder, own)):  # noqa: PTH121 - likewise
-            yield f"PYTHONPATH has {', '.join(names)} in {folder}: results may differ; unset PYTHONPATH"
+            yield f"PYTHONPATH has another {', '.join(names)}: results may differ; unset PYTHONPATH"
 
 
 def _take_no_options(docstring: str) -> None:

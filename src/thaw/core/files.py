@@ -50,6 +50,16 @@ def atomic_file(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def atomic_edit(path: Path) -> Iterator[Path]:
+    """As `atomic_file`, for a file of a person: a link to it stays a link, and its permissions stay."""
+    file = path.resolve()
+    with atomic_file(file) as temporary:
+        yield temporary
+        if file.exists():
+            shutil.copymode(file, temporary)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file in UTF-8; it is complete or absent."""
     with atomic_file(path) as temporary:

@@ -4,9 +4,11 @@ The rows of a run are entries of the cache, of some megabytes each: a file for e
 its key, whichever run has computed it.
 """
 
+import contextlib
 import hashlib
 import itertools
 import os
+import resource
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
@@ -15,11 +17,12 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from thaw.core.cache import HEADER, LIMIT, Cache, say, size_text
+from thaw.core.errors import ThawError
 
 KEY_BYTES = 16
 SEGMENT_BYTES = 2**26  # of the rows of an entry, in memory until written: what a run that is killed computes again
 BLOCK_BYTES = 2**22  # of rows that are read at once
-MAX_SEGMENTS = 500  # that are open at a time, those used last: the system limits the number of open files
+MAX_SEGMENTS = 500  # that are open at a time, those used last; fewer where the system allows few open files
 INDEX = struct.Struct("<QQI")  # number of rows; bytes of a row; CRC-32 of the index
 
 
@@ -57,7 +60,8 @@ class KeptRows:
     def find(self, keys: np.ndarray) -> np.ndarray:
         """Return where the rows of these keys (n, KEY_BYTES) uint8 are: (n, 2) int, -1 where there is none.
 
-        Each row that is found is undamaged, and stays readable although the cache removes its entry.
+        Each row that is found is undamaged, and stays readable although the cache removes its entry, except where
+        another machine removes it from a shared disk.
         """
         self._segments = self._open_segments()
         found = np.full((len(keys), 2), -1)
@@ -71,14 +75,19 @@ class KeptRows:
         return found
 
     def read(self, places: np.ndarray) -> Iterator[np.ndarray]:
-        """Yield the rows at these places, as `find` returns them, in blocks and in their order."""
+        """Yield the rows at these places, as `find` returns them, in blocks and in their order.
+
+        Raises ThawError if rows cannot be read any more.
+        """
         most = max(1, BLOCK_BYTES // self._row_bytes)
         breaks = np.flatnonzero((np.diff(places[:, 0]) != 0) | (np.diff(places[:, 1]) != 1)) + 1
         for first, end in itertools.pairwise([0, *breaks.tolist(), len(places)]):
             for start in range(first, end, most):
                 count = min(most, end - start)
-                segment, row = self._segments[places[start, 0]], int(places[start, 1])
-                block = os.pread(segment.file.fileno(), count * self._row_bytes, segment.start + row * self._row_bytes)
+                segment = self._segments[places[start, 0]]
+                block = self._read(segment, int(places[start, 1]), count)
+                if len(block) < count * self._row_bytes:
+                    raise ThawError(f"{segment.file.name} cannot be read any more: run again, it is computed then")
                 yield np.frombuffer(block, self._dtype).reshape(count, *self._shape)
 
     def keep(self, keys: np.ndarray, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
@@ -106,7 +115,9 @@ class KeptRows:
         return start + len(rows)
 
     def _open_segments(self) -> list[_Segment]:
-        entries = sorted(self.cache.entries(self._folder), reverse=True)[:MAX_SEGMENTS]
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        most = MAX_SEGMENTS if limit == resource.RLIM_INFINITY else min(MAX_SEGMENTS, limit // 2)
+        entries = sorted(self.cache.entries(self._folder), reverse=True)[:most]
         segments = (self._open(f"{self._folder}/{entry.path.stem}") for entry in entries)
         return [segment for segment in segments if segment is not None]
 
@@ -114,26 +125,30 @@ class KeptRows:
         file = self.cache.open(name)
         if file is None:
             return None
-        header = file.read(INDEX.size)
-        if len(header) == INDEX.size:
-            rows, row_bytes, check = INDEX.unpack(header)
-            start = HEADER.size + INDEX.size + rows * (KEY_BYTES + 4)
-            is_whole = os.fstat(file.fileno()).st_size == start + rows * row_bytes
-            index = file.read(rows * (KEY_BYTES + 4)) if is_whole and row_bytes == self._row_bytes else b""
-            if rows and len(index) == rows * (KEY_BYTES + 4) and zlib.crc32(index) == check:
-                keys = np.frombuffer(index, np.uint8, rows * KEY_BYTES).reshape(rows, KEY_BYTES)
-                return _Segment(name, file, keys, np.frombuffer(index, np.uint32, rows, rows * KEY_BYTES), start)
+        with contextlib.suppress(OSError):  # a bad sector, or a disk of the network
+            header = file.read(INDEX.size)
+            if len(header) == INDEX.size:
+                rows, row_bytes, check = INDEX.unpack(header)
+                start = HEADER.size + INDEX.size + rows * (KEY_BYTES + 4)
+                is_whole = os.fstat(file.fileno()).st_size == start + rows * row_bytes
+                index = file.read(rows * (KEY_BYTES + 4)) if is_whole and row_bytes == self._row_bytes else b""
+                if rows and len(index) == rows * (KEY_BYTES + 4) and zlib.crc32(index) == check:
+                    keys = np.frombuffer(index, np.uint8, rows * KEY_BYTES).reshape(rows, KEY_BYTES)
+                    return _Segment(name, file, keys, np.frombuffer(index, np.uint32, rows, rows * KEY_BYTES), start)
         file.close()
         self.cache.drop_damaged(name)
         return None
 
     def _are_undamaged(self, segment: _Segment, rows: np.ndarray) -> bool:
         """Return whether these rows of a segment are what was written."""
-        for row in np.sort(rows).tolist():
-            content = os.pread(segment.file.fileno(), self._row_bytes, segment.start + row * self._row_bytes)
-            if zlib.crc32(content) != segment.sums[row]:
-                return False
-        return True
+        return all(zlib.crc32(self._read(segment, row)) == segment.sums[row] for row in np.sort(rows).tolist())
+
+    def _read(self, segment: _Segment, row: int, count: int = 1) -> bytes:
+        """Return the bytes of rows; fewer, or none, if they cannot be read."""
+        try:
+            return os.pread(segment.file.fileno(), count * self._row_bytes, segment.start + row * self._row_bytes)
+        except OSError:
+            return b""
 
 
 def find_keys(keys: np.ndarray, kept: np.ndarray) -> np.ndarray:

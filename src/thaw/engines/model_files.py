@@ -1,8 +1,9 @@
 """Keras models in files: the same model gives the same bytes, and the file holds its metadata, such as class names."""
 
+import contextlib
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from thaw.core.errors import ThawError, missing
@@ -39,10 +40,21 @@ def save(model: keras.Model, path: Path, metadata: Mapping[str, object]) -> None
 
 def load(path: Path) -> tuple[keras.Model, dict[str, object]]:
     """Return the model of a file that `save` wrote, and its metadata; raises ThawError for any other file."""
-    try:
-        with zipfile.ZipFile(path) as file:
-            metadata = json.loads(file.read("metadata.json"))
+    with _as_one_line(path):
+        metadata = read_metadata(path)
         return keras.saving.load_model(path, compile=False), metadata
+
+
+def read_metadata(path: Path) -> dict[str, object]:
+    """Return the metadata of a file that `save` wrote; raises ThawError for any other file."""
+    with _as_one_line(path), zipfile.ZipFile(path) as file:
+        return json.loads(file.read("metadata.json"))
+
+
+@contextlib.contextmanager
+def _as_one_line(path: Path) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError:
         raise missing(path) from None
     except (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:

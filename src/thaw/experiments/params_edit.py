@@ -12,7 +12,7 @@ from ruamel.yaml.error import YAMLError
 from thaw.backbones.cut_points import resolve_depths
 from thaw.core import params
 from thaw.core.errors import ThawError, did_you_mean
-from thaw.core.files import read_json, read_utf8, write_text
+from thaw.core.files import atomic_edit, read_json, read_utf8
 
 
 def apply(values: dict, changes: dict, prefix: str = "") -> list[tuple[str, object, object]]:
@@ -121,7 +121,8 @@ def write(path: Path, text: str) -> None:
     """Write a file of parameters with the line breaks, and the byte order mark, that it has."""
     before = path.read_bytes()
     mark = "\ufeff" if before.startswith(codecs.BOM_UTF8) else ""
-    write_text(path, mark + (text.replace("\n", "\r\n") if b"\r\n" in before else text))
+    with atomic_edit(path) as temporary:
+        temporary.write_text(mark + text, encoding="utf-8", newline="\r\n" if b"\r\n" in before else "\n")
 
 
 def _yaml() -> YAML:

@@ -84,6 +84,7 @@ def mend(name: str | None) -> Mended:
 @contextlib.contextmanager
 def _repository(failure: str) -> Iterator:
     """Yield DVC's repository around this folder. Errors of DVC and of the remote become a ThawError after `failure`."""
+    import asyncssh
     from botocore.exceptions import BotoCoreError, ClientError
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
@@ -91,7 +92,7 @@ def _repository(failure: str) -> Iterator:
     try:
         with Repo() as repo:
             yield repo
-    except (DvcException, BotoCoreError, ClientError, OSError) as error:
+    except (DvcException, BotoCoreError, ClientError, asyncssh.Error, OSError) as error:
         raise ThawError(f"{failure}: {error}") from None
 
 

@@ -137,22 +137,34 @@ def commit_of(revision: str) -> str:
     name = f"{revision}^{{commit}}"
     if programs.succeeds("rev-parse", "--verify", "--quiet", name):
         return programs.git("rev-parse", "--verify", "--quiet", name).strip()
-    return finished_commits().get(revision, revision)
+    commits = [commit for ref, commit in finished_commits().items() if name_of(ref) == revision]
+    if len(commits) > 1:
+        hashes = ", ".join(commit[:9] for commit in commits)
+        raise ThawError(f"{len(commits)} experiments are called {revision}: name one by its commit: {hashes}")
+    return commits[0] if commits else revision
 
 
 def finished_commits() -> dict[str, str]:
-    """Return the commit of each finished experiment by its name."""
-    return _commits_by_name(programs.git("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps"))
+    """Return the commit of each finished experiment by its ref, which ends in its name.
+
+    Experiments of several commits may have one name.
+    """
+    return _commits_by_ref(programs.git("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps"))
 
 
 def commits_on(git_remote: str) -> dict[str, str]:
-    """Return the commit of each experiment on a remote of Git, by its name; raises ThawError if it does not answer."""
-    return _commits_by_name(programs.git("ls-remote", git_remote, "refs/exps/*"))
+    """Return the commit of each experiment on a remote of Git, by its ref; raises ThawError if it does not answer."""
+    return _commits_by_ref(programs.git("ls-remote", git_remote, "refs/exps/*"))
 
 
-def _commits_by_name(refs: str) -> dict[str, str]:
+def name_of(ref: str) -> str:
+    """Return the name of an experiment, from its ref."""
+    return ref.rpartition("/")[2]
+
+
+def _commits_by_ref(refs: str) -> dict[str, str]:
     # DVC keeps refs of its own (stash, running experiments) beside those of this form.
-    return {name: commit for commit, name in re.findall(r"^(\w+)\s+refs/exps/\w{2}/\w{38}/(.+)$", refs, re.MULTILINE)}
+    return {ref: commit for commit, ref in re.findall(r"^(\w+)\s+(refs/exps/\w{2}/\w{38}/.+)$", refs, re.MULTILINE)}
 
 
 def refuse_shallow_clone() -> None:

@@ -62,7 +62,7 @@ def check(ranges: Mapping[str, Range], parameters: Path, cut_points: Path, sourc
 
 def next_number(name: str) -> int:
     """Return the number of the next trial of a search; that of one that failed or was lost is not used again."""
-    return max((_number(experiment, name) + 1 for experiment in runs.finished_commits()), default=0)
+    return max((_number(runs.name_of(ref), name) + 1 for ref in runs.finished_commits()), default=0)
 
 
 def _number(experiment: str, name: str) -> int:
@@ -81,8 +81,8 @@ def read(name: str, ranges: Mapping[str, Range], files: runs.Files, losses: Path
         losses: the table of validation losses that fine-tuning writes, in the repository.
 
     Returns:
-        The trials by the name of their experiment, and the number of those that were left out because their validation
-        photographs are not those of the newest trial.
+        The trials by the name of their experiment, and the number of those that were left out because their code or
+        their validation photographs are not those of the newest trial.
     """
     values = dict(params.flatten(params_edit.read(Path(files.parameters))))
     fixed = {key: value for key, value in values.items() if key not in ranges and key != PRUNE}
@@ -96,7 +96,11 @@ def read(name: str, ranges: Mapping[str, Range], files: runs.Files, losses: Path
         return {}, 0
     newest = max(experiments, key=lambda experiment: _number(experiment.name, name))
     catalogue = photographs.in_repository()
-    same = [experiment for experiment in experiments if catalogue.are_same("validation", experiment, newest)]
+    same = [
+        experiment
+        for experiment in experiments
+        if experiment.code == newest.code and catalogue.are_same("validation", experiment, newest)
+    ]
     return {experiment.name: _trial(experiment, losses) for experiment in same}, len(experiments) - len(same)
 
 

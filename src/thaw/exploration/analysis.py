@@ -62,6 +62,9 @@ def evaluate(dataset, run: Run, progress: bool = False) -> dict[str, dict[str, f
     keys = {f"{model}_{split}": (model, split) for model in MODELS for split in used}
     if state(dataset).get("evaluated") != run.predictions_hash or not all(map(dataset.has_evaluation, keys)):
         set_state(dataset, evaluated=None)
+        of_other_splits = {f"{model}_{split}" for model in MODELS for split in EVALUATED} - keys.keys()
+        for key in of_other_splits & {*dataset.list_evaluations()}:  # of an earlier run, without folds
+            dataset.delete_evaluation(key)
         for model in MODELS:
             field = f"{model}_mistakenness"
             brain.compute_mistakenness(

@@ -4,7 +4,7 @@ Samples without an `image_id` belong to the user: nothing here changes them.
 """
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -39,11 +39,12 @@ FIELDS = {  # field → its description; the `meta_` columns and what FiftyOne c
 }
 
 
-def open_dataset(name: str, repository: Path):
+def open_dataset(name: str, repository: Path, image_ids: Iterable[str]):
     """Return the persistent FiftyOne dataset `name` of the run in `repository`; create it if there is none.
 
-    A dataset of a repository that has moved to `repository` is taken over. Raises ThawError where the name is invalid,
-    the dataset was not made by Thaw, or it belongs to another repository that still exists.
+    A dataset of a repository that has moved to `repository` is taken over, if it has no photographs but those of this
+    run, `image_ids`: the repository may also be on another machine, or on a disk that is not mounted. Raises ThawError
+    where the name is invalid, the dataset was not made by Thaw, or it belongs to another repository.
     """
     import fiftyone as fo
 
@@ -53,7 +54,7 @@ def open_dataset(name: str, repository: Path):
         owner = state(dataset).get("repository")
         if not owner:
             raise ThawError(f"the FiftyOne dataset {name!r} was not made by Thaw: choose another with --name")
-        if Path(owner) != repository and Path(owner).exists():
+        if Path(owner) != repository and (_may_exist(owner) or _sample_ids(dataset).keys() - set(image_ids)):
             raise ThawError(f"the FiftyOne dataset {name!r} is that of the run in {owner}: choose another with --name")
     else:
         try:
@@ -64,6 +65,14 @@ def open_dataset(name: str, repository: Path):
             ) from None
     set_state(dataset, repository=str(repository))
     return dataset
+
+
+def _may_exist(path: str) -> bool:
+    """Return whether something is there, or whether it cannot be known."""
+    try:
+        return Path(path).exists()
+    except OSError:
+        return True
 
 
 def state(dataset) -> dict:
@@ -81,8 +90,10 @@ def update(dataset, run: Run, progress: bool = False) -> tuple[int, int]:
     """Bring samples and fields to the state of the run; return the numbers of photographs added and removed.
 
     Samples and photographs are matched by `image_id`. Everything that the user added stays: tags other than the names
-    of the splits, fields, saved views, runs, samples without an `image_id`, and tags of labels. Only values that differ
-    are written. Raises ThawError where a field of the dataset has another type, or two samples have one `image_id`.
+    of the splits, fields, saved views, runs, samples without an `image_id`, and tags of labels. A sample whose
+    photograph is no longer in the run is removed, with what the user added to it. Only values that differ are written.
+
+    Raises ThawError where a field of the dataset has another type, or two samples have one `image_id`.
     """
     columns = _columns(run)
     _declare_fields(dataset, columns)

@@ -126,6 +126,7 @@ class PlannedViews:
         self._rows = pl.concat([plain, augmented], how="diagonal").sort("image_id", "copy")
         self._paths = dict(tables.read_images(dataset.raw).select("image_id", "path").iter_rows())
         self._photographs, self._image, self._cache = Photographs(dataset.raw), image, dataset.cache
+        self._states: dict[str, tuple[int, ...]] = {}  # of the images whose keys were asked for, before they were read
 
     @property
     def rows(self) -> pl.DataFrame:
@@ -144,6 +145,7 @@ class PlannedViews:
         chosen = self._rows[rows]
         image_ids = chosen["image_id"].unique(maintain_order=True).to_list()
         with ThreadPoolExecutor(usable_cores()) as pool:
+            self._states |= zip(image_ids, pool.map(self._state, image_ids), strict=True)
             contents = pool.map(_content_hash, (self._photographs[self._paths[image_id]] for image_id in image_ids))
             contents = dict(zip(image_ids, contents, strict=True))
         plan, keys = self._plan.select(pl.col(augmentation_plan.COLUMNS).cast(pl.Float64)), []
@@ -152,6 +154,23 @@ class PlannedViews:
             for image_id, row in zip(block["image_id"], np.ascontiguousarray(values), strict=True):
                 keys.append(view_key(contents[image_id], row))
         return np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY_BYTES)
+
+    def check_unchanged(self, rows: np.ndarray) -> None:
+        """Raise ThawError if an image of these rows is no longer the file of which `keys` returned the hash."""
+        for image_id in self._rows[rows]["image_id"].unique(maintain_order=True):
+            if self._state(image_id) != self._states[image_id]:
+                path = self._photographs[self._paths[image_id]]
+                raise ThawError(f"{path} changed while it was read: nothing that was computed of it is kept; run again")
+
+    def _state(self, image_id: str) -> tuple[int, ...]:
+        """Return what mostly tells a file from another one that took its name; raises ThawError if it is missing."""
+        photograph = self._photographs[self._paths[image_id]]
+        file = photograph if isinstance(photograph, Path) else photograph.folder / photograph.shard
+        try:
+            status = file.stat()
+        except FileNotFoundError:
+            raise ThawError(f"{file}: no such file") from None
+        return status.st_size, status.st_mtime_ns  # the inode may change on a disk of the network
 
     def photographs(self, rows: np.ndarray | slice = slice(None)) -> Iterator[tuple[Photograph, views.Plan]]:
         """Yield the photograph and the planned views of each run of these rows that shows one photograph."""
@@ -178,11 +197,8 @@ def view_key(content_hash: bytes, values: np.ndarray) -> bytes:
 
 
 def _content_hash(path: Photograph) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
-    except FileNotFoundError:
-        raise ThawError(f"{path}: no such file") from None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def describe(folder: Path, raw: Path, rows: pl.DataFrame) -> None:
@@ -270,7 +286,8 @@ def outputs(
     if is_new.any() and not _computes_each_alone(run, planned.size):
         yield from compute(rows)
         return
-    computed = compute(rows[is_new]) if others is None else others(planned, rows[is_new], keys[is_new])
+    new = rows[is_new]
+    computed = _of_unchanged(planned, new, compute(new)) if others is None else others(planned, new, keys[is_new])
     if kept is None:
         yield from computed
         return
@@ -281,6 +298,15 @@ def outputs(
     for start, end in itertools.pairwise([0, *ends.tolist(), len(rows)]):
         yield from itertools.islice(each_computed, end - start) if is_new[start] else kept.read(places[start:end])
     yield from each_computed  # none is left: this ends the computation, which keeps the last rows
+
+
+def _of_unchanged(planned: PlannedViews, rows: np.ndarray, batches: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield the outputs of these rows, each batch once its images are known to be those whose keys it gets."""
+    start = 0
+    for batch in batches:
+        planned.check_unchanged(rows[start : start + len(batch)])
+        start += len(batch)
+        yield batch
 
 
 def _computes_each_alone(run: inference.Run, size: int) -> bool:

@@ -9,6 +9,7 @@ import polars as pl
 
 from thaw.backbones.cut_points import FEATURES
 from thaw.core import progress, tables
+from thaw.core.errors import ThawError
 from thaw.engines import inference
 from thaw.features import extraction
 from thaw.features.examples import Examples, losses, training_weights
@@ -86,6 +87,8 @@ def _features(batches: Iterator[np.ndarray], rows: int, resize: str) -> np.ndarr
     with progress.bar(f"comparing image.resize, {resize}", rows, leave=False) as bar:
         blocks = []
         for batch in batches:
+            if not np.isfinite(batch).all():
+                raise ThawError(f"features: a value is not finite or too large for {batch.dtype}")
             blocks.append(batch)
             bar.update(len(batch))
     return np.concatenate(blocks)

@@ -1,5 +1,6 @@
 """Where a person's photographs are: which source reads them, and which path params.yaml gets."""
 
+import re
 import stat
 from pathlib import Path
 
@@ -24,6 +25,8 @@ def find(text: str) -> tuple[str, Path]:
     """
     if not text.strip():
         raise ThawError("the path of the photographs is empty: make repro PHOTOS=path")
+    if re.match(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]+://", text.strip()):
+        raise ThawError(f"{text.strip()} is an address: download it, unpack it, and name the folder or the table")
     path = without_parents(named_path(text, "the path"))
     if printable(path) != str(path) or not is_one_line(str(path)):
         raise ThawError(f"the path {printable(path)!r} has characters that cannot be written to params.yaml: rename it")

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from thaw.backbones import registry
 from thaw.backbones.base import InputSize
-from thaw.core.encodings import printable
+from thaw.core.encodings import printable, shown
 from thaw.core.section import Section
 from thaw.guide.settings import Decision
 from thaw.guide.survey import Survey
 from thaw.guide.time_needed import Counts
-from thaw.sources import formats
+from thaw.sources import formats, table
 
 MAX_CLASSES = 12  # that are named, each with its photographs
 MANY_CLASSES = 1000  # the report was tried with up to as many
@@ -27,6 +27,21 @@ def found(survey: Survey, counts: Counts, split: Section) -> list[str]:
         counts: of the photographs in each split, before near-duplicates are known.
         split: the section of the parameters.
     """
+    lines = classes(survey)
+    lines += [f"  files: {_formats(survey)}; {_sizes(survey)}", f"  split: {_split(survey, counts, split)}"]
+    if survey.group_sizes:
+        group, size = survey.group_sizes.most_common(1)[0]
+        lines.append(f"  groups: {len(survey.group_sizes):,}, never divided; the largest, {group}, has {size:,}")
+    elif not split.group_columns:
+        lines += _unused_groups(survey)
+    weights = [image.weight for image in survey.used]
+    if min(weights) != max(weights):
+        lines.append(f"  weights: from {min(weights):g} to {max(weights):g}")
+    return lines + _left_out(survey) + [f"  note: {note}" for note in survey.listing.notes]
+
+
+def classes(survey: Survey) -> list[str]:
+    """Return the lines that name the classes, and the warnings; also where no split can be drawn."""
     used, classes = len(survey.used), survey.class_counts
     smallest, largest = (choose(classes, key=lambda item: item[1]) for choose in (min, max))
     lines = [
@@ -39,15 +54,19 @@ def found(survey: Survey, counts: Counts, split: Section) -> list[str]:
         lines.append(
             f"  warning: Thaw was tried with up to {MANY_CLASSES:,} classes; is the label what the model is to tell?"
         )
-    lines += [f"  warning: {warning}" for warning in survey.listing.warnings]
-    lines += [f"  files: {_formats(survey)}; {_sizes(survey)}", f"  split: {_split(survey, counts, split)}"]
-    if survey.group_sizes:
-        group, size = survey.group_sizes.most_common(1)[0]
-        lines.append(f"  groups: {len(survey.group_sizes):,}, never divided; the largest, {group}, has {size:,}")
-    weights = [image.weight for image in survey.used]
-    if min(weights) != max(weights):
-        lines.append(f"  weights: from {min(weights):g} to {max(weights):g}")
-    return lines + _left_out(survey) + [f"  note: {note}" for note in survey.listing.notes]
+    return lines + [f"  warning: {warning}" for warning in survey.listing.warnings]
+
+
+def _unused_groups(survey: Survey) -> list[str]:
+    """Return a warning for each column `meta_…` whose name and values say that photographs belong together."""
+    lines = []
+    for key in sorted({key for image in survey.used for key in image.meta}):
+        if sizes := table.group_sizes(key, (image.meta.get(key, "") for image in survey.used)):
+            lines.append(
+                f"  warning: meta_{shown(key)} has {sizes[0]:,} values for {sizes[1]:,} photographs. If those of one "
+                f"value belong together, set split.group: meta_{shown(key)}; else they may be in training and in test"
+            )
+    return lines
 
 
 def chosen(decisions: Sequence[Decision], changes: Sequence[tuple[str, object, object]], name: str) -> list[str]:

@@ -8,7 +8,7 @@ whether a new class replaces the old prediction.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -21,6 +21,7 @@ from threadpoolctl import threadpool_limits
 from thaw.core.errors import ThawError
 from thaw.core.files import read_json, write_json
 from thaw.core.paths import named_path
+from thaw.core.task import MULTI
 from thaw.features.linear_probe import MAX_ITERATIONS, Samples, standardised
 from thaw.heads import linear
 from thaw.heads.linear import LinearHead
@@ -52,6 +53,7 @@ class ExtendedHead(Head):
     full_head: LinearHead
     old_count: int  # classes that the model had before
     classes: tuple[str, ...]  # labels of images: the new classes, and one that `is_negative`
+    image: dict[str, object] | None = None  # the section `image` with which the model was trained, if it has a record
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -106,13 +108,15 @@ class ExtendedHead(Head):
         self.full_head.save(folder)
         path = folder / "head.json"
         description = read_json(path) | {"kind": "extended", "known": self.old_count, "labels": self.classes}
+        description["image"] = self.image
         write_json(path, description)
 
 
 def load(folder: Path) -> ExtendedHead:
     """Return the head that was saved in a folder."""
     description = read_json(folder / "head.json")
-    return ExtendedHead(linear.load(folder), description["known"], tuple(description["labels"]))
+    labels, image = tuple(description["labels"]), description.get("image")
+    return ExtendedHead(linear.load(folder), description["known"], labels, image)
 
 
 def train(params: "HeadParams", data: HeadData, log: Log) -> list[Trained]:
@@ -120,7 +124,25 @@ def train(params: "HeadParams", data: HeadData, log: Log) -> list[Trained]:
     old_head = read_old_head(params.extend, data.backbone)
     strengths = data.setting.values if data.setting else params.strengths
     fit = partial(fit_path, old_head, classes=data.classes, Cs=strengths)
-    return linear.train_paths(params, data, log, {linear.LOGISTIC: linear.HeadPath(fit, len(strengths))})
+    trained = linear.train_paths(params, data, log, {linear.LOGISTIC: linear.HeadPath(fit, len(strengths))})
+    image = read_image(params.extend)
+    return [replace(each, head=replace(each.head, image=image)) for each in trained]
+
+
+def read_image(extend: bool | str) -> dict[str, object] | None:
+    """Return the section `image` with which the model to extend was trained; None for a published network."""
+    from thaw.engines import model_files
+
+    return None if extend is True else model_files.read_metadata(named_path(extend, "head.extend")).get("image")
+
+
+def check_image(head: ExtendedHead, size: int, resize: str) -> None:
+    """Raise ThawError if the model that was extended was trained on other views than those of this run."""
+    if head.image and (head.image["size"], head.image["resize"]) != (size, resize):
+        raise ThawError(
+            f"head.extend: the model was trained with image.size {head.image['size']} and image.resize "
+            f"{head.image['resize']}, this run has {size} and {resize}: set these to those"
+        )
 
 
 def read_old_head(extend: bool | str, backbone: Path) -> LinearHead:
@@ -139,6 +161,8 @@ def read_old_head(extend: bool | str, backbone: Path) -> LinearHead:
         if not path.is_file():
             raise ThawError(f"head.extend: {path} is missing")
         model, metadata = model_files.load(path)
+        if metadata.get("task") == MULTI:
+            raise ThawError(f"head.extend: {extend} gives several labels: only a model of one label can be extended")
         _compare_layers(network, model, FEATURES, extend)
         network = model
     last = network.layers[-1]

@@ -6,6 +6,7 @@ there. They are told apart by the content of the file, by the scale, and by the 
 
 import contextlib
 import hashlib
+import inspect
 import io
 import math
 import struct
@@ -51,6 +52,7 @@ SHAPE = struct.Struct("<III")  # height, width and channels, before the pixels i
 SAMPLED = 50  # images by which the size of the pixels of all is estimated
 CODE = hashlib.sha256(
     b"".join(Path(file).read_bytes() for file in (__file__, pixel_values.__file__))
+    + inspect.getsource(store.open_image).encode()
     + f"{PIL.__version__} {features.version('jpg')}".encode()
 ).hexdigest()[:16]
 

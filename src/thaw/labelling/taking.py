@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from thaw.core.errors import ThawError, did_you_mean
-from thaw.core.files import atomic_file
+from thaw.core.files import atomic_edit, atomic_file
 from thaw.labelling.returned import NO_LABEL, NOT_FOUND, Returned
 from thaw.sources import added, table_reading
 
@@ -185,7 +185,7 @@ def append(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]])
     if not before:
         writer.writeheader()
     writer.writerows(dict(zip(columns, row, strict=True)) for row in rows)
-    with atomic_file(path) as temporary:
+    with atomic_edit(path) as temporary:
         temporary.write_bytes((before + text.getvalue()).encode(**ENCODING))
 
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from thaw.core.section import Amplitude, Section, Seed
 
@@ -45,6 +45,16 @@ class Augment(Section):
     contrast: Amplitude | None  # around 1
     saturation: Annotated[float, Field(ge=0, le=1)] | None  # around 1
     hue: Annotated[float, Field(ge=0, le=180)] | None  # degrees
+
+    @model_validator(mode="after")
+    def _auto_has_copies_to_compare(self):
+        candidates = self.candidates if self.copies else []
+        without = [one.preset for one in candidates if not one.copies]
+        if without and len(candidates) > 1:
+            raise ValueError(
+                f"augment.preset: auto compares copies, but with these values {without[0]} has none: name a preset"
+            )
+        return self
 
     @property
     def candidates(self) -> "list[Augment]":

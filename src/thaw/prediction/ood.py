@@ -29,6 +29,7 @@ from thaw.prediction.deployed_model import Description
 
 NEIGHBOURS = 5  # the nearest alone may be an outlier among the training images, or another image of the same object
 BLOCK_IMAGES = 32  # images compared at a time: all training features are scaled again for each block
+UP_TO_THE_MODEL = ("split", "backbone", "extract_features", "train_head", "extract_activations", "fine_tune")
 MAX_HELD_OUT = 2000  # validation images behind a limit; with more, a large run would wait minutes for little gain
 
 
@@ -76,6 +77,7 @@ def check_run(run: TrainingRun, model: Path, description: Description) -> None:
             f"{run.features} is of photographs of {size} pixels ({resize}), the model needs {description.size} "
             f"({description.resize}): use the model of this run"
         )
+    _check_one_run(run)
     outs = _record(run).get("fine_tune", {}).get("outs", [])
     of_run = {out["md5"] for out in outs if Path(out["path"]).suffix == model.suffix}
     if of_run and hashes.md5(model) not in of_run:
@@ -86,6 +88,25 @@ def check_run(run: TrainingRun, model: Path, description: Description) -> None:
     channels = inference.output_shapes(run.backbone / "backbone.xml", [FEATURES], size)[FEATURES][-1]
     if channels != arrays.open_rows(run.features / "features.npy").shape[-1]:
         raise ThawError(f"{run.features} and {run.backbone} are not of one run: use `dvc repro`, or `dvc checkout`")
+
+
+def _check_one_run(run: TrainingRun) -> None:
+    """Raise ThawError if, by DVC's record, the stages up to the model used another split, features or network.
+
+    So it is where `dvc repro` ended before the model was trained again.
+    """
+    recorded: dict[Path, set[str]] = {}
+    stages = _record(run)
+    for stage in (stages.get(name, {}) for name in UP_TO_THE_MODEL):
+        for entry in (*stage.get("deps", ()), *stage.get("outs", ())):
+            path = run.lock.parent / entry["path"]
+            if any(part in (path, *path.parents) for part in (run.split, run.features, run.backbone)):
+                recorded.setdefault(path, set()).add(entry.get("md5"))
+    other = [path for path, md5s in recorded.items() if len(md5s) > 1]
+    if not other and run.split in recorded and hashes.md5(run.split) not in recorded[run.split]:
+        other = [run.split]
+    if other:
+        raise ThawError(f"the model was trained with another {other[0]}: run `dvc repro`, or `dvc checkout`")
 
 
 def _image_of_features(run: TrainingRun) -> tuple[int, str]:

@@ -148,9 +148,14 @@ class Model:
     def _decode(self, photograph: Photograph) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Return a photograph as the network receives it, and the same square with SIDE pixels a side."""
         stream.check_kind(formats.kind_of(photograph.content[: formats.HEAD], photograph.ending))
-        if _pixels(photograph.content) > stream.MAX_PARALLEL_PIXELS:
-            return self._large_images.submit(_views, photograph.content, self.description, self._bits).result()
-        return _views(photograph.content, self.description, self._bits)
+        try:
+            if _pixels(photograph.content) > stream.MAX_PARALLEL_PIXELS:
+                return self._large_images.submit(_views, photograph.content, self.description, self._bits).result()
+            return _views(photograph.content, self.description, self._bits)
+        except (ThawError, MemoryError):
+            raise
+        except Exception as error:  # the file may hold anything, and so a decoder may raise anything
+            raise ThawError(f"damaged ({type(error).__name__}: {error})") from error
 
     def _predict(self, view: NDArray[np.uint8]) -> tuple[NDArray[np.floating], NDArray[np.float32] | None]:
         """Return the mean probabilities of a view and the mirror images that the decision names, and the view's map."""

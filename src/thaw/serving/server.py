@@ -1,8 +1,9 @@
 """The server of the page: HTTP on the loopback address alone.
 
 Only who has the key of this start is answered. It stands in the address that the terminal shows. So other users of the
-machine, and pages of other sites, get nothing. A request that names another host (DNS rebinding), or that a page of
-another origin sends, is refused before that. Uploads stay in memory. Their names never reach the server.
+machine, and pages of other sites, get nothing; but a browser that is started with the address has it among its
+arguments, which other users may see: `--no-browser` starts none. A request that names another host (DNS rebinding), or
+that a page of another origin sends, is refused before that. Uploads stay in memory. Their names never reach the server.
 """
 
 import errno
@@ -134,8 +135,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = False
         try:
             answer = ask(Photograph(content, ending.lower()))
-        except Exception as error:  # the file may hold anything, and so a decoder may raise anything
-            answer = {"error": f"damaged ({type(error).__name__}: {error})"}
+        except Exception as error:  # the server goes on, whatever was wrong with this one
+            answer = {"error": f"the server failed ({type(error).__name__}: {error})"}
+            print(f"try: {answer['error']}", file=sys.stderr, flush=True)
         self._send(HTTPStatus.OK, "application/json", json.dumps(answer, ensure_ascii=False).encode())
 
     def _read(self, length: int) -> bytes:

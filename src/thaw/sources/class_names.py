@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from thaw.core.encodings import REORDERING, seen, shown
 from thaw.core.errors import ThawError
 from thaw.sources.base import is_one_line
+from thaw.sources.own_files import names_no_class
 
 JOINERS = dict.fromkeys(map(ord, "\u200c\u200d\ufe0e\ufe0f"))
 MAX_NAMED = 4  # names in a message
@@ -81,7 +82,8 @@ def check_subsets(subsets: Mapping[str, set[str]], what: str) -> list[str]:
         what: where the classes are.
 
     Raises:
-        ThawError: two classes that differ in little are in no subset both: they are one, written in two ways.
+        ThawError: two classes that differ in little are in no subset both: they are one, written in two ways; or a
+            subset has none but folders such as `images`, which name no class.
     """
     for names in _groups(sorted(subsets), _likeness):
         for i, one in enumerate(names):
@@ -93,6 +95,13 @@ def check_subsets(subsets: Mapping[str, set[str]], what: str) -> list[str]:
         inside = sorted(name for name in subsets if subset in subsets[name])
         rest = sorted(name for name in subsets if subsets[name] != {subset})
         if rest and not set(inside) & set(rest):
+            for names in (inside, rest):
+                if all(map(names_no_class, names)):
+                    where = " and ".join(sorted(set().union(*(subsets[name] for name in names))))
+                    raise ThawError(
+                        f"{what}: the photographs of {where} lie in {listed(names)}, which no class is called: they "
+                        "need a folder for each class, or another place"
+                    )
             return [f"{subset} has the classes {listed(inside)}, and none of the other splits' ({listed(rest)})"]
     return []
 

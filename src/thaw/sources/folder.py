@@ -71,7 +71,7 @@ def find(params: Folder) -> Listing:
         warnings += class_names.check_subsets({label: subsets[label] for label in classes}, what)
     names = [name for _, name, _ in found.classes if subsets[class_names.composed(name)]]
     notes = [*found.notes, *class_names.composition_notes(names), *_whole_folders(tree, images)]
-    notes += [*_other_endings(files), *walk.notes(), *nearby.unused_subsets(root)]
+    notes += [*_other_endings(files), *walk.notes(), *nearby.unused_subsets(root), *_unread_tables(tree)]
     info = DatasetInfo("folder", license="", citation="", classes=classes)
     return Listing(info, with_unique_ids(images), seen=True, notes=tuple(notes), warnings=tuple(warnings))
 
@@ -226,6 +226,14 @@ def _whole_folders(tree: layout.Folder, images: list[SourceImage]) -> list[str]:
             empty += [] if count else [name]
     notes = [f"folders left out as a whole: {class_names.listed(sorted(names))}"] if names else []
     return notes + ([f"empty folders: {class_names.listed(sorted(empty))}"] if empty else [])
+
+
+def _unread_tables(tree: layout.Folder) -> list[str]:
+    """Name the tables beside the folders of the classes: they may have a split, groups, or other labels."""
+    names = [shown(path.name) for path in tree.tables]
+    them = "one of them" if names[1:] else "it"
+    said = f"not read: {class_names.listed(names)}; name {them} to use its labels, its split or its groups"
+    return [said] if names else []
 
 
 def _other_endings(files: dict[str, list[tuple[File, SourceImage]]]) -> list[str]:

@@ -1,17 +1,29 @@
 """Which folders are classes, which are the splits of a person, and which are neither."""
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from thaw.core.encodings import shown
+from thaw.core.encodings import printable, shown
 from thaw.core.errors import ThawError
 from thaw.sources.class_names import listed
 from thaw.sources.formats import Kind
-from thaw.sources.own_files import PLAIN_SUBSETS, is_labelled, is_unlabelled, names_no_class, subset_of
+from thaw.sources.own_files import (
+    PLAIN_SUBSETS,
+    is_beside,
+    is_labelled,
+    is_unlabelled,
+    names_no_class,
+    names_pictures,
+    subset_of,
+)
+from thaw.sources.table_reading import READERS
 
+OF_MASK = re.compile(r"(.+?)[ _-]*(masks?|labels?|seg|segmentation|gt|groundtruth)([ _-]*\d+)?", re.IGNORECASE)
+MAX_FOLDERS = 3  # in a class, that a message names
 IN_NO_CLASS = "in no folder of a class"
 UNLABELLED = "in a folder of photographs without a label"
 
@@ -58,6 +70,18 @@ class Folder:
     def parts(self) -> list["Folder"]:
         """The folders in it with pictures below them."""
         return [folder for folder in self.folders if folder.has_pictures]
+
+    @property
+    def tables(self) -> list[Path]:
+        return [file.path for file in self.files if file.path.suffix.lower() in READERS]
+
+    @property
+    def inner(self) -> "Folder":
+        """The first folder, it or in it, that has pictures, or several folders with pictures below them."""
+        folder = self
+        while len(folder.parts) == 1 and not folder.has_loose_pictures:
+            (folder,) = folder.parts
+        return folder
 
     def all_files(self) -> Iterator[File]:
         """Yield the files at any depth, sorted by their paths' parts."""
@@ -126,11 +150,84 @@ def read(root: Folder, what: str) -> Layout:
         layout.warnings += _same_in_each(root, [part for folder in root.parts for part in folder.parts])
     else:
         _add_classes(root, "", layout)
-        layout.warnings += _unused_split(root) or _split_in_names(root) or _equal_folders(root)
-    names = {name for folder, name, _ in layout.classes if folder.has_pictures and names_no_class(name)}
-    if len(names) > 1:
-        layout.warnings.append(f"{listed(sorted(map(shown, names)))} count as classes: is this what photographs show?")
+        layout.warnings += _unused_split(root) or _split_in_names(root, what) or _equal_folders(root, what)
+    _check_names(layout, root, what)
+    if not layout.warnings:  # else they name these folders
+        layout.warnings += _folders_in_classes(layout)
+    layout.warnings += _masks(layout)
     return layout
+
+
+def _check_names(layout: Layout, root: Folder, what: str) -> None:
+    """Warn of folders that name no class, such as `images` and `masks`, or parts of a collection.
+
+    Raises ThawError if none of the folders names a class; of parts, if a table beside them may have the labels.
+    """
+    classes = sorted({name for folder, name, _ in layout.classes if folder.has_pictures})
+    names, all_names = listed([shown(name) for name in classes if names_no_class(name)]), listed([*map(shown, classes)])
+    count, tables = sum(map(names_no_class, classes)), tables_in(root)
+    of_numbers = {re.sub(r"\d+", "", name) for name in classes}
+    # As collection_images_1 and collection_images_2.
+    are_parts = len(classes) > 1 and len(of_numbers) == 1 and names_pictures(*of_numbers)
+    if not layout.warnings and (count == len(classes) > 1 or (are_parts and tables)):
+        raise ThawError(
+            f"{what}: none of {all_names} names a class: the photographs need a folder for each class, or a table with "
+            f"their labels{tables}; rename these folders if they are classes"
+        )
+    if are_parts or count > 1:
+        layout.warnings.append(f"{all_names if are_parts else names} count as classes: is this what photographs show?")
+
+
+def tables_in(folder: Folder) -> str:
+    """Return the question whether a table in a folder has the labels, as the end of a message; empty without one."""
+    found = [path for path in folder.tables if subset_of(path.stem)[0] != "test"]
+    found = [path for path in found if "submission" not in path.name.lower()]
+    names = listed([printable(path) for path in found])
+    return f"; is {'one of ' if found[1:] else ''}{names} the table with their labels?" if found else ""
+
+
+def _folders_in_classes(layout: Layout) -> list[str]:
+    """Return a warning that names the folders in folders of classes."""
+    inside: dict[str, set[str]] = {}
+    for folder, name, _ in layout.classes:
+        if len(parts := folder.inner.parts) > 1:
+            inside.setdefault(name, set()).update(part.shown for part in parts)
+    if not inside:
+        return []
+    (name, parts), *others = inside.items()
+    named = f"{shown(name)} ({', '.join(sorted(parts)[:MAX_FOLDERS])}{', …' if len(parts) > MAX_FOLDERS else ''})"
+    more = f" and {len(others):,} more" if others else ""
+    return [
+        f"folders in the folder of a class belong to that class: {named}{more}. If they are the classes, put them "
+        "beside one another; if each is a patient, place or day, a table with the column group keeps it in one split"
+    ]
+
+
+def _masks(layout: Layout) -> list[str]:
+    """Return warnings that count the pictures which seem to be masks of others."""
+    of_files, of_folders = [], []
+    for folder, _, _ in layout.classes:
+        waiting = [folder]
+        while waiting:
+            room = waiting.pop()
+            waiting += room.folders
+            pictures = [file for file in room.files if file.kind.is_picture]
+            stems = {file.path.stem.casefold() for file in pictures}
+            found = ((file, OF_MASK.fullmatch(file.path.stem)) for file in pictures)
+            of_files += [file for file, mask in found if mask and mask[1].casefold() in stems]
+            beside = [part for part in room.parts if is_beside(part.name)]
+            if len(beside) < len(room.parts):
+                of_folders += beside
+    warnings, remedy = [], "If they are masks, move them away"
+    if of_files:
+        example = shown(min(file.relative for file in of_files))
+        count = f"{len(of_files):,}. {remedy}"
+        warnings.append(f"pictures with the name of another one and a word, such as {example}: {count}")
+    if of_folders:
+        names = listed(sorted({folder.shown for folder in of_folders}))
+        count = sum(file.kind.is_picture for folder in of_folders for file in folder.all_files())
+        warnings.append(f"pictures in folders of classes called {names}, which count, too: {count:,}. {remedy}")
+    return warnings
 
 
 def _split(root: Folder, layout: Layout, what: str) -> dict[Folder, str]:
@@ -246,16 +343,29 @@ def _split_of_each_class(root: Folder) -> dict[str, str]:
     return found if len(root.parts) > 1 and len(set(found.values())) > 1 else {}
 
 
-def _equal_folders(root: Folder) -> list[str]:
+def _equal_folders(root: Folder, what: str) -> list[str]:
     """Return a warning if every folder holds the same folders: these may be what the person means by classes.
 
-    Likewise, if a folder holds folders of the other classes, as where an archive was unpacked twice.
+    Likewise, if a folder holds folders of the other classes, as where an archive was unpacked twice. Raises ThawError
+    if the folders look like a split, or if one holds all others again.
     """
     if same := _same_in_each(root, root.parts):
+        if _may_be_split(root):
+            names = listed([folder.shown for folder in root.parts])
+            raise ThawError(
+                f"{what}: {names} hold the same folders and look like a split: call them train, validation and test, "
+                "or rename them if they are classes"
+            )
         return same
     inside = {folder: {part.name for part in folder.parts} for folder in root.parts}
     classes = {folder.name for folder in root.parts}
     again = {folder: sorted(names & classes - {folder.name}) for folder, names in inside.items()}
+    twice = [folder for folder, names in again.items() if len(names) > 1 and {*names} == classes - {folder.name}]
+    if twice and twice[0].name == root.name:
+        raise ThawError(
+            f"{what}: {twice[0].shown} holds the folders of all other classes again: move it out of the folder, or "
+            "name it alone"
+        )
     return [
         f"{folder.shown} counts as a class, although it holds folders of others: {listed([*map(shown, names)])}"
         for folder, names in again.items()
@@ -263,18 +373,32 @@ def _equal_folders(root: Folder) -> list[str]:
     ]
 
 
+def _may_be_split(root: Folder) -> bool:
+    """Return whether the names are those of a split and what it is of, such as `rps` and `rps-test-set`."""
+    meant = [subset_of(folder.name) for folder in root.parts]
+    return any(subset for subset, _ in meant) and (
+        all(subset for subset, _ in meant) or len({rest for _, rest in meant if rest}) == 1
+    )
+
+
 def _same_in_each(root: Folder, rooms: list[Folder]) -> list[str]:
     """Return a warning that names the classes if each of these folders, they or in them, holds the same folders."""
-    inside = [{part.name for part in room.parts} for room in rooms]
+    inside = [{part.name for part in room.inner.parts} for room in rooms]
     common = set.intersection(*inside) if len(inside) > 1 else set()
     if len(common) < 2:
         return []
     names, within = listed([folder.shown for folder in root.parts]), listed(sorted(map(shown, common)))
-    return [f"{names} are the classes, although each holds the same folders: {within}"]
+    return [
+        f"{names} are the classes, although each holds the same folders: {within}. If these are the classes, name one "
+        "of the folders; a table can give the class and the group of each photograph"
+    ]
 
 
-def _split_in_names(root: Folder) -> list[str]:
-    """Return a warning if folders such as `train_cats` and `test_cats` are classes, or lie in one."""
+def _split_in_names(root: Folder, what: str) -> list[str]:
+    """Return a warning if folders such as `train_cats` and `test_cats` are classes, or lie in one.
+
+    Raises ThawError if all folders are such, of two classes or more.
+    """
     found = []
     for room in (root, *root.parts):
         by_rest: dict[str, dict[str, Folder]] = {}
@@ -286,7 +410,11 @@ def _split_in_names(root: Folder) -> list[str]:
     if not found:
         return []
     names = listed([folder.shown for folder in found])
-    return [f"{names} are no split: the folders of one are called train, validation and test, and hold the classes"]
+    said = f"{names} are no split: the folders of one are called train, validation and test, and hold the classes"
+    rests = {subset_of(folder.name)[1] for folder in root.parts}
+    if all(subset_of(folder.name)[0] for folder in root.parts) and ("" not in rests) and len(rests) > 1:
+        raise ThawError(f"{what}: {said}; rename them if they are classes")
+    return [said]
 
 
 def _unused_split(root: Folder) -> list[str]:

@@ -2,14 +2,14 @@
 
 import difflib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
-from thaw.core.encodings import printable
+from thaw.core.encodings import printable, shown
 from thaw.sources import formats
 from thaw.sources.class_names import listed
-from thaw.sources.layout import Folder
+from thaw.sources.layout import Folder, tables_in
 from thaw.sources.leftovers import is_leftover
 from thaw.sources.own_files import subset_of
 from thaw.sources.table_reading import READERS
@@ -20,17 +20,17 @@ MAX_SIMILAR = 3  # names in a question
 
 def instead_of(tree: Folder) -> str:
     """Return what is probably meant instead of a folder without two classes, as the end of an error message."""
-    tables = [file.path for file in tree.files if file.path.suffix.lower() in READERS]
-    if len(tables) == 1:
-        return f"; is {printable(tables[0])} the table with their labels?"
-    inner = _inner(tree)
+    if question := tables_in(tree):
+        return question
+    inner = tree.inner
     if inner is not tree and len(inner.parts) > 1:
         return f"; did you mean {printable(inner.path)}, which has {len(inner.parts):,} folders?"
-    loose = sum(file.kind.is_picture for file in tree.files)
-    if loose and (outer := _outer(tree.path)):
+    loose = sum(file.kind.is_picture for file in inner.files)
+    if tree.has_loose_pictures and (outer := _outer(tree.path)):
         return f"; did you mean {printable(outer)}, which has {len(_folders(outer)):,} folders?"
     if loose:
-        return f"; the {loose:,} photographs in it need a folder for each class, or a table with their labels"
+        them = f"{loose:,} photographs in {inner.shown} need" if loose > 1 else f"photograph in {inner.shown} needs"
+        return f"; the {them} a folder for each class, or a table with their labels"
     return ""
 
 
@@ -51,12 +51,29 @@ def unused_subsets(folder: Path) -> list[str]:
     if not subset_of(folder.name)[0]:
         return []
     try:
-        others = [entry.name for entry in _folders(folder.parent) if entry.name != folder.name]
+        return _rest_of_split(folder, _folders(folder.parent), "name the folder of all for that split")
     except OSError:
         return []
-    if rest := sorted(name for name in others if subset_of(name)[0] not in ("", subset_of(folder.name)[0])):
-        names, verb = listed([printable(name) for name in rest]), "are" if rest[1:] else "is"
-        return [f"{names} beside {printable(folder.name)} {verb} not used: name the folder of all for that split"]
+
+
+def unused_tables(table: Path) -> list[str]:
+    """Return a note about the rest of a split, if a table such as `train.csv` is named after one part of it."""
+    if not subset_of(table.stem)[0]:
+        return []
+    try:
+        others = [path for path in _files(table.parent) if path.suffix.lower() in READERS]
+    except OSError:
+        return []
+    return _rest_of_split(table, others, "one table with the column split keeps a split")
+
+
+def _rest_of_split(part: Path, others: Iterable[Path], remedy: str) -> list[str]:
+    """Return a note that names those of the others that are called as `part`, but for another subset."""
+    own, kind = subset_of(part.stem)
+    meant = {path.name: subset_of(path.stem) for path in others if path != part}
+    if rest := sorted(name for name, (subset, rest) in meant.items() if subset not in ("", own) and rest == kind):
+        names, verb = listed([shown(name) for name in rest]), "are" if rest[1:] else "is"
+        return [f"{names} beside {shown(part.name)} {verb} not used: {remedy}"]
     return []
 
 
@@ -69,13 +86,6 @@ def holds_photograph(folder: Path) -> bool:
         return False
 
 
-def _inner(tree: Folder) -> Folder:
-    """Return the first folder in it that holds several with pictures, or the last one."""
-    while len(tree.parts) == 1 and not tree.has_loose_pictures:
-        (tree,) = tree.parts
-    return tree
-
-
 def _outer(folder: Path) -> Path | None:
     """Return the folder around a class, or around the split that the class is in; None if its folders are no classes.
 
@@ -85,6 +95,8 @@ def _outer(folder: Path) -> Path | None:
     try:
         folders = [inside for inside in _folders(parent) if any(_files(inside))]
         if len(folders) < 2 or any(_is_picture(path) for path in islice(_files(parent), MAX_OPENED)):
+            return None
+        if all(subset_of(inside.name)[0] for inside in folders):  # a split without a folder for each class
             return None
         if not all(any(_is_picture(path) for path in islice(_files(inside), MAX_OPENED)) for inside in folders):
             return None

@@ -26,6 +26,7 @@ PLAIN_SUBSETS = {"train", "training", "validation", "valid", "val", "test", "tes
 FILLERS = {  # words in the name of a subset's folder that say nothing: train_set, test images, 01_train, valid data
     "set", "sets", "data", "dataset", "split", "image", "images", "imgs", "img", "photos", "pictures", "folder",
 }  # fmt: skip
+PICTURES = {"image", "images", "imgs", "img", "photos", "pictures", "data"}
 ENDS = re.compile(r"(?<=.)(set|data|images|imgs)$")  # as in trainset
 THOUSANDS = re.compile(r"[1-9]\d{0,2},\d{3}")  # or decimals, in other languages
 OWN_META = {"subset": "split", "group": "group"}  # columns `meta_…` of images.csv → what a person calls them
@@ -132,6 +133,17 @@ def names_no_class(name: str) -> bool:
     """Return whether a folder of this name holds photographs of any class, or what is known of them, such as masks."""
     words = [ENDS.sub("", word) for word in _words(name)]
     return bool(words) and {*words} <= FILLERS | BESIDE | {"jpeg", "jpg", "png"}
+
+
+def names_pictures(name: str) -> bool:
+    """Return whether a word in a name says that there are pictures, whatever they show."""
+    return not PICTURES.isdisjoint(_words(name))
+
+
+def is_beside(name: str) -> bool:
+    """Return whether a folder of this name holds what is known of photographs, such as masks."""
+    words = _words(name)
+    return bool(words) and {*words} <= BESIDE
 
 
 def is_labelled(name: str) -> bool:

@@ -12,19 +12,22 @@ import re
 import stat
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from thaw.core.columns import EMPTY_WORDS, as_groups
+from thaw.core.encodings import shown
 from thaw.core.errors import ThawError, did_you_mean
 from thaw.core.paths import existing, named_path, without_parents
 from thaw.core.section import Section
-from thaw.sources import class_names, table_reading
+from thaw.sources import class_names, nearby, table_reading
 from thaw.sources.base import DatasetInfo, Listing, Source, SourceImage
+from thaw.sources.leftovers import is_leftover
 from thaw.sources.own_files import (
     PLAIN_SUBSETS,
     check_meta,
@@ -42,6 +45,13 @@ NO_LABEL = "no label in the table"
 NO_FILE = "no such file"
 REPEATED = "listed more than once: its first line counts"
 
+GROUPING = {  # words in the names of columns whose photographs belong together
+    "patient", "patients", "subject", "lesion", "person", "individual", "animal", "group", "groups", "session", "video",
+    "scene", "camera", "slide", "plot", "specimen", "sequence", "burst", "site", "place", "location",
+}  # fmt: skip
+OF_IDS = {"id", "ids", "no", "nr", "number", "name", "code", "key"}  # words that may stand beside them
+MIN_GROUPS = 3  # that can be divided into training, validation and test
+MAX_LOOKED_AT = 20_000  # files, among which one is looked for that a table may mean
 OF_SEVERAL = ("absent", "value")  # columns that mean something where a photograph has several labels
 INTEGER = re.compile(r"[-+]?\d+")
 WHOLE = re.compile(r"([-+]?\d+)\.0+")  # as tables have whole numbers in a column with empty cells
@@ -112,12 +122,13 @@ def find(params: Table) -> Listing:
     images = with_unique_ids([source_image(row, image_id(row.file, 8), columns) for row in photographs])
     images += [source_image(row, row_id(row), {}) for row in rows if row.left_out in (NO_PATH, NO_LABEL, REPEATED)]
 
-    warnings += unused_splits(content, columns)
+    warnings += unused_splits(content, columns) + unused_groups(content, columns)
     ignored = [column or "one without a name" for column in content.columns if column not in columns.values()]
     ignored = [f"{column} (only for task: multi)" if column.lower() in OF_SEVERAL else column for column in ignored]
     notes = [f"ignored columns: {shortened(ignored)}"] if ignored else []
     notes += forms + class_names.composition_notes(content.columns[columns["label"]]) + split_notes(content, columns)
     notes += missing_groups(content, columns)
+    notes += [] if "split" in columns else nearby.unused_tables(table)
     info = DatasetInfo("table", "", "", classes)
     return Listing(info, images, seen=True, notes=tuple(notes), warnings=tuple(warnings))
 
@@ -149,10 +160,7 @@ def find_columns(content: table_reading.Table, params: Table, name: str, *more: 
         elif same:
             raise ThawError(f"{name} has the columns {' and '.join(same)}: one of them should be {column!r}")
         elif purpose in ("path", "label"):
-            raise ThawError(
-                f"{name} has no column {column!r}{did_you_mean(column, filter(None, content.columns))}: rename the one "
-                f"with the {purpose}, or set download.table.{purpose}_column. The first line of a CSV names its columns"
-            )
+            raise ThawError(_missing_column(content, column, purpose, name))
     if columns["path"] == columns["label"]:
         raise ThawError(f"{name}: download.table.path_column and label_column both name the column {columns['path']!r}")
     for column in content.columns:
@@ -162,8 +170,29 @@ def find_columns(content: table_reading.Table, params: Table, name: str, *more: 
             columns[f"meta_{key}"] = column
     for column in columns.values():
         if content.columns[column] is None:
-            raise ThawError(f"{name}: the column {column!r} holds lists, objects or bytes: each row needs one text")
+            raise ThawError(
+                f"{name}: the column {column!r} holds lists, objects or bytes: each row needs one text. Save pictures "
+                "that are in a table as files, and their paths in it"
+            )
     return columns
+
+
+def _missing_column(content: table_reading.Table, column: str, purpose: str, name: str) -> str:
+    """Say that there is no column for the path, or for the label, and what to do."""
+    said, names = f"{name} has no column {column!r}", [*filter(None, content.columns)]
+    if len(names) == 1 and "|" in names[0]:
+        return f"{said}, but one called {names[0]!r}: commas, semicolons or tabs should separate the columns"
+    flags = [other for other in names if {*(content.columns[other] or ["x"])} <= {"0", "1", "0.0", "1.0"}]
+    values = [content.columns[flag] for flag in flags]
+    if purpose == "label" and len(flags) > 1 and all(sum(map(float, row)) == 1 for row in zip(*values, strict=True)):
+        return (
+            f"{said}, but columns of 0 and 1 ({shortened(flags)}): write one column {column} with the class "
+            "of each photograph"
+        )
+    return (
+        f"{said}{did_you_mean(column, names, 0.6)}: rename the one with the {purpose}, or set "
+        f"download.table.{purpose}_column. The first line of a CSV names its columns"
+    )
 
 
 def shortened(names: list[str]) -> str:
@@ -238,6 +267,28 @@ def unused_splits(content: table_reading.Table, columns: dict[str, str]) -> list
     )
 
 
+def unused_groups(content: table_reading.Table, columns: dict[str, str]) -> list[str]:
+    """Return a warning for each unused column whose name and values say that photographs belong together."""
+    unused = [column for column in content.columns if column not in columns.values()] if "group" not in columns else []
+    sizes = {column: group_sizes(column, content.columns[column] or []) for column in unused}
+    return [
+        f"{shown(column)} is not used: it has {size[0]:,} values in {size[1]:,} rows. If the photographs of one value "
+        "belong together, call the column group; else they may be in training and in test"
+        for column, size in sizes.items()
+        if size
+    ]
+
+
+def group_sizes(column: str, values: Iterable[str]) -> tuple[int, int] | None:
+    """Return how many values there are, and how many rows have one, if a column seems to group photographs."""
+    words = re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", column).casefold())
+    words = [word for word in words if word not in OF_IDS]
+    if not words or not GROUPING.issuperset(words):
+        return None
+    counts = Counter(value for value in values if value and value.lower() not in EMPTY_WORDS)
+    return (len(counts), counts.total()) if MIN_GROUPS <= len(counts) < counts.total() else None
+
+
 def looks_like_split(values: list[str] | None) -> bool:
     """Return whether the values of a column are names of splits, of two or more."""
     subsets = {subset_of(value) for value in set(values or []) - {""}}
@@ -293,10 +344,35 @@ def _in_another_form(root: Path, given_path: str) -> tuple[Path, os.stat_result 
 def check_that_most_are_there(rows: list[Row], root: Path, name: str) -> None:
     absent = [row for row in rows if row.left_out]
     if 2 * len(absent) > len(rows):
+        first = absent[0]
         raise ThawError(
             f"{name}: {len(absent):,} of its {len(rows):,} photographs are not there, over half of them; the first is "
-            f"{absent[0].given_path} in {absent[0].place} ({absent[0].left_out}). Paths are relative to {root}"
+            f"{first.given_path} in {first.place} ({first.left_out}). {_where(first.given_path, root)}"
         )
+
+
+def _where(given_path: str, root: Path) -> str:
+    """Say where a file is that a table may mean by a path, or where it was looked for."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", given_path):
+        return "Addresses are not downloaded: write the paths of files"
+    *folders, wanted = re.split(r"[/\\]", given_path.casefold())
+    found: dict[int, list[Path]] = {}  # by how many folders above the file have the names that are written
+    for path in islice(_files_below(root), MAX_LOOKED_AT):
+        if wanted in (path.name.casefold(), path.stem.casefold()) and path.suffix.lower() not in table_reading.READERS:
+            pairs = zip(reversed(folders), reversed(path.relative_to(root).parent.parts), strict=False)
+            same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1].casefold(), pairs))
+            found.setdefault(same, []).append(path)
+    nearest = max(found, default=0)
+    meant = found.get(nearest, [])
+    if len(meant) == 1 and (nearest or not any(folders) or meant[0].parent == root):
+        return f"{root} has {shown(meant[0].relative_to(root).as_posix())}: write the paths like this"
+    return "The path is absolute" if Path(given_path).is_absolute() else f"Paths are relative to {root}"
+
+
+def _files_below(root: Path) -> Iterator[Path]:
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not is_leftover(name, is_folder=True))
+        yield from (Path(folder, name) for name in sorted(names) if not is_leftover(name, is_folder=False))
 
 
 def without_repeats(rows: list[Row], name: str) -> list[Row]:

@@ -86,7 +86,7 @@ def find(params: Table) -> Listing:
     several_labels.check_every_class(images, classes, name, _remedy(classes, params))
     there = [one for one, image in zip(photographs, images, strict=True) if not image.left_out]
     listed = sum(len(one.known) + len(one.unknown.intersection(classes)) for one in there)
-    warnings += table.unused_splits(content, columns)
+    warnings += table.unused_splits(content, columns) + table.unused_groups(content, columns)
     notes = [several_labels.unlisted_note(images, listed, classes, params.unlisted)]
     notes += _notes(content, columns, params)
     notes += forms
