@@ -82,8 +82,8 @@ def prepare(text: str) -> None:
     after = params.parse(params_edit.dump(values), f"{PARAMS} with {path}")
     labelled = labelled_since(after.download, listing.info.classes)
     classes = (*listing.info.classes, *(name for name in after.download.new_classes if name in labelled.info.classes))
-    after.check_photographs(classes, survey.as_table(photographs).to_dict(as_series=False))
     try:
+        after.check_photographs(classes, survey.as_table(photographs).to_dict(as_series=False))
         counts = count(photographs, after.split)
         after.check_folds(are_folds=counts.folds > 0)
     except ThawError:  # what was found says why

@@ -415,17 +415,20 @@ def test_without_the_variable_this_machine_computes(monkeypatch):
         ("ray", "/mnt/store", "THAW_EXECUTOR should be HOST:PORT"),
         ("ray://host:10001", "/mnt/store", "THAW_EXECUTOR should be HOST:PORT"),
         ("host:6379", "", "THAW_EXECUTOR needs THAW_STORE"),
-        ("host:6379", "gs://team/x", "THAW_STORE should be a folder or s3://bucket/prefix, not 'gs://team/x'"),
-        ("host:6379", "ssh://thaw@server/srv/x", "THAW_STORE should be a folder or s3://bucket/prefix"),
-        ("host:6379", "S3://team/x", "THAW_STORE should be a folder or s3://bucket/prefix"),
     ],
 )
-def test_settings_that_are_not_right_are_one_line(tmp_path, monkeypatch, address, shared, message):
-    monkeypatch.chdir(tmp_path)
+def test_settings_that_are_not_right_are_one_line(monkeypatch, address, shared, message):
     monkeypatch.setenv(machines.EXECUTOR, address)
     monkeypatch.setenv(shared_store.VARIABLE, shared)
     with pytest.raises(ThawError, match=message):
         machines.of_environment()
+
+
+@pytest.mark.parametrize("address", ["gs://team/x", "ssh://thaw@server/srv/x", "S3://team/x"])
+def test_a_store_of_another_kind_is_one_line_and_no_folder_of_its_name_is_made(tmp_path, monkeypatch, address):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ThawError, match=f"THAW_STORE should be a folder or s3://bucket/prefix, not '{address}'"):
+        shared_store.named_store(address)
     assert not list(tmp_path.iterdir())
 
 
