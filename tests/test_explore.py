@@ -365,6 +365,23 @@ def test_a_changed_prediction_is_evaluated_anew(worker, tmp_path):
 
 
 @installed
+def test_evaluations_of_a_run_without_folds_go_with_it(worker, tmp_path):
+    folder = write_run(tmp_path / "run")
+    worker(explore, folder, "folded")
+    assert len(worker(contents, "folded")["counts"]) == 4
+    for name in ("split.csv", "predictions/predictions.csv"):
+        path = folder / "data" / name
+        table = pl.read_csv(path, infer_schema=False)
+        if name == "split.csv":
+            table = table.with_columns(split=pl.lit("train"), fold=pl.Series([str(n % 3) for n in range(len(table))]))
+        else:
+            table = table.with_columns(split=pl.lit("test"))
+        table.write_csv(path)
+    assert {*worker(explore, folder, "folded")["accuracies"]["head"]} == {"test"}
+    assert {*worker(contents, "folded")["counts"]} == {"head_test", "fine_tuned_test"}
+
+
+@installed
 def test_only_a_dataset_of_this_run_is_touched(worker, tmp_path):
     folder = write_run(tmp_path / "run")
     worker(explore, folder, "owned")
