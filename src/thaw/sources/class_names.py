@@ -99,8 +99,8 @@ def check_subsets(subsets: Mapping[str, set[str]], what: str) -> list[str]:
                 if all(map(names_no_class, names)):
                     where = " and ".join(sorted(set().union(*(subsets[name] for name in names))))
                     raise ThawError(
-                        f"{what}: the photographs of {where} lie in {listed(names)}, which no class is called: they "
-                        "need a folder for each class, or another place"
+                        f"{what}: the photographs of {where} lie in {listed(names)}, and no class has such a name: "
+                        "put them into a folder for each class, or elsewhere"
                     )
             return [f"{subset} has the classes {listed(inside)}, and none of the other splits' ({listed(rest)})"]
     return []

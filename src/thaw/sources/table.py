@@ -353,7 +353,7 @@ def check_that_most_are_there(rows: list[Row], root: Path, name: str) -> None:
 
 def _where(given_path: str, root: Path) -> str:
     """Say where a file is that a table may mean by a path, or where it was looked for."""
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", given_path):
+    if re.match(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]+://", given_path):
         return "Addresses are not downloaded: write the paths of files"
     *folders, wanted = re.split(r"[/\\]", given_path.casefold())
     found: dict[int, list[Path]] = {}  # by how many folders above the file have the names that are written
