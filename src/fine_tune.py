@@ -32,7 +32,7 @@ from thaw.core.task import MULTI
 from thaw.engines import model_files
 from thaw.features import examples, extraction
 from thaw.features.examples import Examples
-from thaw.heads import extended, registry
+from thaw.heads import registry
 from thaw.training import loop, metrics_folder, out_of_fold, schedule
 from thaw.training.fine_tuning import FineTuning, History, Log, Scores, mean_course
 from thaw.training.out_of_fold import mean_scores
@@ -83,7 +83,7 @@ def main() -> None:
     params.check_folds(PARAMS, are_folds=images.folds is not None)
     start = registry.load_packed(HEAD, START)
     if start.extends:
-        extended.check_image(start, cut["image"]["size"], cut["image"]["resize"])
+        params.check_extended(PARAMS, start.image, cut["image"])
     tuning = FineTuning(BACKBONE, activations, frozen_layer, depths, fine_tune)
     with metrics_folder.replace(REPORT, CURVES) as live, archive.pack(FOLDS) as folder:
 

@@ -7,7 +7,7 @@ as in a clone with the results of a teammate, the hash stays.
 
 from pathlib import Path
 
-from thaw.core import params, weight_files
+from thaw.core import keras_file, params, weight_files
 from thaw.core.encodings import shown
 from thaw.core.errors import ThawError, run
 from thaw.core.files import read_json, write_json
@@ -33,10 +33,13 @@ BESIDE = ("preprocessor_config.json", "config.json")  # of a folder of weights: 
 
 def main() -> None:
     parameters = params.load(PARAMS)
+    model = named.model(parameters.head.extend)
+    if model and model.path.is_file():
+        params.check_extended(PARAMS, keras_file.read_metadata(model.path).get("image"))
     hashes = {
         PHOTOGRAPHS: of_photographs(parameters.download, parameters.task, old_hash(PHOTOGRAPHS)),
         WEIGHTS: of_file(named.weights(parameters.backbone.weights), old_hash(WEIGHTS)),
-        MODEL: of_file(named.model(parameters.head.extend), old_hash(MODEL)),
+        MODEL: of_file(model, old_hash(MODEL)),
     }
     changed = [path.stem for path, sha in hashes.items() if sha != old_hash(path)]
     for path, sha in hashes.items():

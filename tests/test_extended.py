@@ -1,10 +1,10 @@
 """More classes for a model that has some: the old ones stay as they are, the new ones are learnt, both are measured."""
 
-import dataclasses
-
 import numpy as np
 import pytest
+from conftest import ROOT
 
+from thaw.core import params
 from thaw.core.errors import ThawError
 from thaw.evaluation.extension import extension_scores
 from thaw.evaluation.metrics import wilson
@@ -273,13 +273,16 @@ def test_a_model_of_several_labels_is_refused(keras, tmp_path):
         extended.read_old_head(str(tmp_path / "several.keras"), tmp_path)
 
 
-def test_a_model_that_was_trained_on_other_views_is_refused(head):
-    extended.check_image(head, 224, "crop")  # one without a record
-    trained = dataclasses.replace(head, image={"size": 288, "resize": "pad"})
-    extended.check_image(trained, 288, "pad")
-    for size, resize in ((224, "pad"), (288, "crop")):
-        with pytest.raises(ThawError, match=f"image.size 288 and image.resize pad, this run has {size} and {resize}"):
-            extended.check_image(trained, size, resize)
+def test_a_model_that_was_trained_on_other_views_is_refused():
+    """As soon as it is known what `auto` is; what params.yaml says by itself, `fingerprints` refuses."""
+    path, trained = ROOT / "params.yaml", {"size": 288, "resize": "pad"}
+    params.check_extended(path, None, {"size": 224, "resize": "crop"})  # one without a record
+    params.check_extended(path, trained, trained)
+    for name, value in (("size", 224), ("resize", "crop")):
+        with pytest.raises(
+            ThawError, match=f"image.{name} {trained[name]}, and this run has {value}: set image.{name}"
+        ):
+            params.check_extended(path, trained, trained | {name: value})
 
 
 def test_a_model_of_another_backbone_is_refused(keras, tmp_path):

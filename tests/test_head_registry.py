@@ -142,6 +142,12 @@ def test_a_kind_that_is_not_registered_is_one_line(tmp_path):
         registry.load(tmp_path)
 
 
+def test_a_kind_without_a_form_for_several_labels_is_one_line(registered, data):
+    several = replace(data, validation=replace(data.validation, values=np.zeros((4, 2), np.int8)))
+    with pytest.raises(ThawError, match=r"head\.kind: frequency has no form for several labels \(frequency_multi\)"):
+        registry.train(SimpleNamespace(kind="frequency", extend=None), several, print)
+
+
 # Which head is kept
 
 

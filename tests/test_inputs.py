@@ -1,5 +1,6 @@
 """Files of a person's own: nothing of them is deleted, a change is noticed, and a relative path holds everywhere."""
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -8,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import polars as pl
@@ -57,6 +59,11 @@ def mine(project):
 def commit(project):
     project.run("git", "add", "--all", check=True)
     project.run("git", "commit", "--quiet", "--message", "run", check=True)
+
+
+def write_metadata(model: Path, metadata: dict) -> None:
+    with zipfile.ZipFile(model, "w") as file:
+        file.writestr("metadata.json", json.dumps(metadata))
 
 
 def labels(project) -> dict[str, str]:
@@ -144,13 +151,13 @@ def test_weights_and_a_model_that_changed_are_noticed_by_the_stages_that_read_th
     (mine / "stripes").rename(mine / "not blobs")  # an extended head needs such a class
     weights, model = (project.path.parent / name for name in ("mine.weights.h5", "mine.keras"))
     weights.write_bytes(b"one")
-    model.write_bytes(b"one")
+    write_metadata(model, {"class_names": ["a", "b"]})
     project.set(backbone__weights=str(weights), head__extend=str(model), fine_tune__freeze_depth="all")
     assert project.repro("fingerprints") == ["inputs"]
     hashes = {path.stem: path.read_bytes() for path in (project.path / "data/inputs").glob("*.json")}
     weights.write_bytes(b"two")
     assert "fingerprints: weights changed" in project.dvc("repro", "fingerprints").stdout
-    model.write_bytes(b"two")
+    write_metadata(model, {"class_names": ["b", "a"]})
     assert "fingerprints: model changed" in project.dvc("repro", "fingerprints").stdout
     after = {path.stem: path.read_bytes() for path in (project.path / "data/inputs").glob("*.json")}
     assert {name for name in hashes if after[name] != hashes[name]} == {"weights", "model"}
@@ -283,6 +290,21 @@ def test_a_parameter_that_does_not_fit_the_photographs_is_refused_before_one_is_
     monkeypatch.setattr(fingerprint, "of_file", lambda path: pytest.fail(f"{path} was read"))
     with pytest.raises(ThawError, match=r"^split.group: the photographs have no column meta_patient; "):
         fingerprints.main()
+
+
+@pytest.mark.parametrize(("size", "resize", "wrong"), [(32, "pad", None), (None, "auto", None), (64, "pad", "size"),
+                                                       (32, "crop", "resize")])  # fmt: skip
+def test_a_model_that_was_trained_on_other_views_is_extended_by_no_stage(tmp_path, monkeypatch, size, resize, wrong):
+    values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    values["head"]["extend"], values["fine_tune"]["freeze_depth"] = "mine.keras", "all"
+    values["image"] |= {"size": size, "resize": resize}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+    write_metadata(tmp_path / "mine.keras", {"class_names": ["a", "b"], "image": {"size": 32, "resize": "pad"}})
+    monkeypatch.chdir(tmp_path)
+    expected = pytest.raises(ThawError, match=f"trained with image.{wrong} .* this run has .*: set image.{wrong} to ")
+    with expected if wrong else contextlib.nullcontext():
+        fingerprints.main()
+    assert Path("data/inputs/model.json").exists() == (wrong is None)
 
 
 def test_what_is_unchanged_is_neither_listed_nor_read_again(folder, settled, monkeypatch):
@@ -629,6 +651,13 @@ def test_a_path_that_is_there_as_it_is_written_is_taken_so(tmp_path, monkeypatch
     assert named_path("${HOME}/new", "the path") == tmp_path / "home" / "new"
     with pytest.raises(ThawError, match=r"^the path ~nobody-else/mine: there is no such home$"):
         named_path("~nobody-else/mine", "the path")
+
+
+@pytest.mark.parametrize(("written", "is_address"), [
+    ("https://host/a.jpg", True), (" gs://bucket/a", True), ("file:///home/a", False), ("C:/mine", False),
+    ("mine://", True), ("mine/a:b//c", False), ("", False)])  # fmt: skip
+def test_an_address_is_told_from_a_path(written, is_address):
+    assert paths.is_address(written) == is_address
 
 
 @pytest.mark.parametrize("kind", ["table", "row"])

@@ -603,6 +603,13 @@ def test_csv_has_a_row_for_each_and_a_column_for_each_class(ask, folder, tmp_pat
     assert predicted[2]["error"] == "not an image that can be read" and not predicted[2]["probability_dark"]
 
 
+def test_csv_survives_a_carriage_return_in_a_name(ask, folder):
+    shutil.copyfile(folder / "a.png", folder / "a\rb.png")
+    predicted = table(ask(folder / "a\rb.png", folder / "b.png", "--csv")[0])
+    assert [Path(row["path"]).name for row in predicted] == ["a\rb.png", "b.png"]
+    assert all(row["label"] for row in predicted)
+
+
 def test_csv_with_top_has_the_most_probable_class_first(ask, folder):
     predicted = table(ask(folder, "--csv", "--top", 5)[0])
     assert list(predicted[0])[4:] == ["label_1", "probability_1", "label_2", "probability_2"]
@@ -761,6 +768,9 @@ def test_what_a_prediction_writes_into_the_folder_is_no_photograph_of_the_next_o
     table = (folder / "out.csv").read_bytes()
     assert first[1] == 0 and ".partial" not in first[2] and "1 hidden" in first[2]
     assert ask(folder, *options)[1] == 0 and (folder / "out.csv").read_bytes() == table
+    output, status, errors = ask(folder, "--csv")  # the sheet is not named again
+    assert (output, status) == (table.decode(), 0)
+    assert "1 a contact sheet of predictions (sheet.png)" in errors
 
 
 @pytest.mark.parametrize("option", ["--csv", "--sheet"])

@@ -1,6 +1,5 @@
 """Weights from files of the user's, and what is wrong with a file that does not fit."""
 
-import json
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -12,6 +11,7 @@ import numpy as np
 
 from thaw.backbones.base import KERAS_FILES
 from thaw.core.errors import ThawError
+from thaw.core.keras_file import read_metadata
 from thaw.engines import model_files
 from thaw.engines.keras_setup import keras
 
@@ -53,10 +53,9 @@ def trained_model(weights: str | None) -> keras.Model | None:
     if weights is None or not weights.endswith(".keras"):
         return None
     try:
-        with zipfile.ZipFile(weights) as file:
-            if "fine_tune" not in json.loads(file.read("metadata.json")):
-                return None
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError):
+        if "fine_tune" not in read_metadata(Path(weights)):
+            return None
+    except ThawError:
         return None  # `load_file` says what is wrong with it
     keras.backend.clear_session()
     return model_files.load(Path(weights))[0]

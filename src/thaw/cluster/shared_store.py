@@ -6,7 +6,6 @@ Content has a name such as `outputs/kind/block`. It is whole or absent.
 import contextlib
 import os
 import platform
-import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from thaw.core.errors import ThawError
-from thaw.core.paths import named_path
+from thaw.core.paths import is_address, named_path
 
 VARIABLE = "THAW_STORE"  # of the environment
 S3 = "s3://"
@@ -52,7 +51,7 @@ def named_store(name: str) -> Store:
     """Return the store that a person has named; a folder is made. Raises ThawError if this machine cannot use it."""
     if name.startswith(S3):
         return Bucket(name)
-    if re.match(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]*://", name):
+    if is_address(name):
         raise ThawError(f"{VARIABLE} should be a folder or s3://bucket/prefix, not {name!r}")
     path = named_path(name, VARIABLE)
     try:

@@ -97,6 +97,15 @@ def check_backbone(path: Path, backbone: Mapping) -> None:
     load(path).check_backbone(backbone)
 
 
+def check_extended(path: Path, model: Mapping | None, used: Mapping | None = None) -> None:
+    """Check the section `image` against that of the model that `head.extend` names; None: it is not known.
+
+    `used` is the section of the run, as soon as its `null` and `auto` are resolved. Raises ThawError, one line, if
+    the model was trained on other views.
+    """
+    load(path).check_extended(model, used)
+
+
 def _all_sections() -> type[Section]:
     """Return the model of the whole file.
 

@@ -9,6 +9,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 from thaw.core.errors import ThawError
 
+ADDRESS = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]+://")  # such as https:// or gs://; one letter may be a drive
 COLOUR = re.compile(r"\x1b\[[0-9;]*[mK]")  # as `ls --color=always` writes it
 ESCAPES = {b"a": b"\a", b"b": b"\b", b"t": b"\t", b"n": b"\n", b"v": b"\v", b"f": b"\f", b"r": b"\r"}  # of Git, as of C
 
@@ -29,6 +30,11 @@ def named_path(path: str, name: str) -> Path:
         if found.startswith("~"):
             raise ThawError(f"{name} {path}: there is no such home")
     return project / found
+
+
+def is_address(text: str) -> bool:
+    """Return whether a text is the address of something elsewhere, such as `https://…`, and not a path."""
+    return ADDRESS.match(text.strip()) is not None
 
 
 def existing(path: str, folder: Path = Path()) -> str:

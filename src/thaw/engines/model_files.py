@@ -1,13 +1,12 @@
 """Keras models in files: the same model gives the same bytes, and the file holds its metadata, such as class names."""
 
-import contextlib
 import json
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-from thaw.core.errors import ThawError, missing
 from thaw.core.files import atomic_file
+from thaw.core.keras_file import as_one_line, read_metadata
 from thaw.engines import openvino_layer, transformer_layers  # noqa: F401  a file may have such layers
 from thaw.engines.keras_internals import save_weights_at_once
 from thaw.engines.keras_setup import keras
@@ -40,25 +39,9 @@ def save(model: keras.Model, path: Path, metadata: Mapping[str, object]) -> None
 
 def load(path: Path) -> tuple[keras.Model, dict[str, object]]:
     """Return the model of a file that `save` wrote, and its metadata; raises ThawError for any other file."""
-    with _as_one_line(path):
+    with as_one_line(path):
         metadata = read_metadata(path)
         return keras.saving.load_model(path, compile=False), metadata
-
-
-def read_metadata(path: Path) -> dict[str, object]:
-    """Return the metadata of a file that `save` wrote; raises ThawError for any other file."""
-    with _as_one_line(path), zipfile.ZipFile(path) as file:
-        return json.loads(file.read("metadata.json"))
-
-
-@contextlib.contextmanager
-def _as_one_line(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError:
-        raise missing(path) from None
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
-        raise ThawError(f"{path}: not a model of Thaw's ({error})") from error
 
 
 def thawed_part(model: keras.Model, cut: str | None) -> keras.Model:

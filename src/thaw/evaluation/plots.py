@@ -1,9 +1,9 @@
 """The curves and tables of the test split as CSV files for `dvc plots`."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from thaw.core.csv_rows import row_writer
 from thaw.core.files import atomic_files
 from thaw.evaluation.curves import (
     calibration_curve,
@@ -111,9 +111,10 @@ def comparison_rows(comparisons: Mapping[str, Mapping]) -> list[Row]:
 def _write_rows(path: Path, rows: Rows, columns: Sequence[str]) -> None:
     columns = list(rows[0]) if rows else columns
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows([_rounded(row[column]) for column in columns] for row in rows)
+        write_row = row_writer(file)
+        write_row(columns)
+        for row in rows:
+            write_row([_rounded(row[column]) for column in columns])
 
 
 def _rounded(value: str | float | int | None) -> str | float | int | None:

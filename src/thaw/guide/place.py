@@ -1,12 +1,11 @@
 """Where a person's photographs are: which source reads them, and which path params.yaml gets."""
 
-import re
 import stat
 from pathlib import Path
 
 from thaw.core.encodings import printable
 from thaw.core.errors import ThawError
-from thaw.core.paths import named_path, without_parents
+from thaw.core.paths import is_address, named_path, without_parents
 from thaw.sources import formats, nearby
 from thaw.sources.base import is_one_line
 from thaw.sources.own_files import raise_if_lost
@@ -25,7 +24,7 @@ def find(text: str) -> tuple[str, Path]:
     """
     if not text.strip():
         raise ThawError("the path of the photographs is empty: make repro PHOTOS=path")
-    if re.match(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]+://", text.strip()):
+    if is_address(text):
         raise ThawError(f"{text.strip()} is an address: download it, unpack it, and name the folder or the table")
     path = without_parents(named_path(text, "the path"))
     if printable(path) != str(path) or not is_one_line(str(path)):

@@ -18,6 +18,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 from threadpoolctl import threadpool_limits
 
+from thaw.core import keras_file
 from thaw.core.errors import ThawError
 from thaw.core.files import read_json, write_json
 from thaw.core.paths import named_path
@@ -131,18 +132,7 @@ def train(params: "HeadParams", data: HeadData, log: Log) -> list[Trained]:
 
 def read_image(extend: bool | str) -> dict[str, object] | None:
     """Return the section `image` with which the model to extend was trained; None for a published network."""
-    from thaw.engines import model_files
-
-    return None if extend is True else model_files.read_metadata(named_path(extend, "head.extend")).get("image")
-
-
-def check_image(head: ExtendedHead, size: int, resize: str) -> None:
-    """Raise ThawError if the model that was extended was trained on other views than those of this run."""
-    if head.image and (head.image["size"], head.image["resize"]) != (size, resize):
-        raise ThawError(
-            f"head.extend: the model was trained with image.size {head.image['size']} and image.resize "
-            f"{head.image['resize']}, this run has {size} and {resize}: set these to those"
-        )
+    return None if extend is True else keras_file.read_metadata(named_path(extend, "head.extend")).get("image")
 
 
 def read_old_head(extend: bool | str, backbone: Path) -> LinearHead:

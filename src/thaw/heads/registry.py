@@ -44,6 +44,8 @@ def train(params: "Section", data: "HeadData", log: "Log") -> "list[Trained]":
     kind = EXTENDED if params.extend else params.kind
     if data.validation.values is not None:
         kind += SEVERAL_LABELS
+    if kind not in KINDS:
+        raise ThawError(f"head.kind: {params.kind} has no form for several labels ({kind}): see {__name__}")
     return _module(kind).train(params, data, log)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from thaw.core.csv_rows import row_writer
 from thaw.core.errors import ThawError, did_you_mean
 from thaw.core.files import atomic_edit, atomic_file
 from thaw.labelling.returned import NO_LABEL, NOT_FOUND, Returned
@@ -200,7 +201,9 @@ def write_conflicts(path: Path, conflicts: Sequence[Sequence[str]]) -> None:
         path.unlink(missing_ok=True)
         return
     with atomic_file(path) as temporary, temporary.open("w", newline="", **ENCODING) as file:
-        csv.writer(file, lineterminator="\n").writerows([CONFLICT_COLUMNS, *conflicts])
+        write_row = row_writer(file)
+        for row in (CONFLICT_COLUMNS, *conflicts):
+            write_row(row)
 
 
 def _columns(path: Path) -> tuple[str, ...]:

@@ -94,6 +94,16 @@ class Params(Section):
                 f"head.conv_blocks needs maps, and {self.backbone.weights} returns features: set head.conv_blocks to []"
             )
 
+    def check_extended(self, model: Mapping | None, used: Mapping | None) -> None:
+        """Raise ThawError if the model to extend was trained on other views; see `thaw.core.params.check_extended`."""
+        run = used or self.image.model_dump()
+        for name, undecided in (("size", None), ("resize", "auto")):
+            if model and run[name] not in (model[name], undecided):
+                raise ThawError(
+                    f"head.extend: the model was trained with image.{name} {model[name]}, and this run has "
+                    f"{run[name]}: set image.{name} to {model[name]}"
+                )
+
     @model_validator(mode="after")
     def _all_sections_fit_the_task(self):
         if self.task == MULTI and (problem := several_labels.problem(self)):

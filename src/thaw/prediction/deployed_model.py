@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import sys
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thaw.core import hashes, locks
-from thaw.core.errors import ThawError, missing
+from thaw.core.errors import ThawError
+from thaw.core.keras_file import read_metadata
 from thaw.core.metrics_file import FINE_TUNED
 from thaw.core.task import SINGLE
 from thaw.engines.flips import AXES
@@ -93,18 +93,13 @@ class Decision:
 
 def read_description(model: Path) -> Description:
     """Read the description of a `.keras` file; raises ThawError if `model_files.save` did not write it."""
+    metadata = read_metadata(model)
     try:
-        with zipfile.ZipFile(model) as file:
-            metadata = json.loads(file.read("metadata.json"))
         classes, image = metadata["class_names"], metadata["image"]
         return Description(tuple(classes), image["size"], image["resize"], metadata.get("task", SINGLE))
-    except FileNotFoundError:
-        raise missing(model) from None
-    except PermissionError as error:
-        raise ThawError(f"{model} cannot be read: {error.strerror}") from None
     except KeyError as error:
         raise ThawError(f"{model}: not a classifier of Thaw's (it has no {error.args[0]})") from None
-    except (OSError, zipfile.BadZipFile, ValueError, TypeError) as error:
+    except TypeError as error:
         raise ThawError(f"{model}: not a model of Thaw's ({error})") from None
 
 

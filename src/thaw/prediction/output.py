@@ -12,6 +12,7 @@ from typing import Protocol, TextIO
 
 import numpy as np
 
+from thaw.core.csv_rows import row_writer
 from thaw.core.encodings import shown
 from thaw.core.errors import ThawError
 from thaw.core.files import atomic_file
@@ -161,15 +162,15 @@ def _csv_writer(file: TextIO, table: Table) -> Write:
     columns = [*FIRST_COLUMNS, *optional, "error"]
     pairs = [f"{part}_{rank}" for rank in range(1, top + 1) for part in ("label", "probability")]
     class_columns = pairs or [f"probability_{name}" for name in table.classes]
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([*columns, *class_columns])
+    write_row = row_writer(file)
+    write_row([*columns, *class_columns])
 
     def write(row: Row) -> None:
         probabilities = row.get("probabilities", {})
         if "set" in row:
             row = row | {"set": json.dumps(row["set"], ensure_ascii=False)}  # a name may have any separator in it
         values = [value for pair in probabilities.items() for value in pair] if top else probabilities.values()
-        writer.writerow([*(row.get(column, "") for column in columns), *(values or [""] * len(class_columns))])
+        write_row([*(row.get(column, "") for column in columns), *(values or [""] * len(class_columns))])
 
     return write
 

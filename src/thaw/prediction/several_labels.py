@@ -1,6 +1,5 @@
 """Predictions of a model with several labels for each image: its decision rule, and its predictions as rows."""
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thaw.core import hashes
+from thaw.core.csv_rows import row_writer
 from thaw.core.encodings import shown
 from thaw.core.errors import ThawError
 from thaw.core.task import MULTI
@@ -122,13 +122,13 @@ class Table:
         """
         optional = ["distance", "unsure"] * (self.max_distance is not None)
         columns = [*SEVERAL_COLUMNS, *optional, "error"]
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*columns, *(f"probability_{name}" for name in self.classes)])
+        write_row = row_writer(file)
+        write_row([*columns, *(f"probability_{name}" for name in self.classes)])
 
         def write(row: Row) -> None:
             labels = {"labels": json.dumps(row["labels"], ensure_ascii=False)} if "labels" in row else {}
             probabilities = row.get("probabilities", {}).values() or [""] * len(self.classes)
-            writer.writerow([*((row | labels).get(column, "") for column in columns), *probabilities])
+            write_row([*((row | labels).get(column, "") for column in columns), *probabilities])
 
         return write
 

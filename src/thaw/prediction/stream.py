@@ -32,6 +32,7 @@ from thaw.sources.leftovers import is_leftover
 
 LEFTOVER = "hidden, or a leftover of a program"
 LINK = "a link to a folder"
+SHEET = "a contact sheet of predictions"
 MAX_AHEAD = 32  # images decoded before the engine needs them: enough to keep every core busy, little memory
 MAX_PARALLEL_PIXELS = 32_000_000  # a larger image may take one or two gigabytes: these are decoded one at a time
 # Pillow keeps this many blocks of pixels, of at most 16 MB each, for the next image. New memory from the system is
@@ -166,6 +167,8 @@ def _no_picture(path: Path) -> str:
         kind = formats.kind(path)
     except OSError:
         return ""
+    if kind.is_picture and is_sheet(path):
+        return SHEET
     return "" if kind.is_picture else kind.problem
 
 

@@ -23,7 +23,7 @@ from pydantic import Field
 from thaw.core.columns import EMPTY_WORDS, as_groups
 from thaw.core.encodings import shown
 from thaw.core.errors import ThawError, did_you_mean
-from thaw.core.paths import existing, named_path, without_parents
+from thaw.core.paths import existing, is_address, named_path, without_parents
 from thaw.core.section import Section
 from thaw.sources import class_names, nearby, table_reading
 from thaw.sources.base import DatasetInfo, Listing, Source, SourceImage
@@ -50,6 +50,8 @@ GROUPING = {  # words in the names of columns whose photographs belong together
     "scene", "camera", "slide", "plot", "specimen", "sequence", "burst", "site", "place", "location",
 }  # fmt: skip
 OF_IDS = {"id", "ids", "no", "nr", "number", "name", "code", "key"}  # words that may stand beside them
+FLAGS = {"isvalid", "isval", "isvalidation", "istest", "istrain"}  # a split as true or false, as fastai has it
+FOLDS = {"fold", "folds", "kfold", "cvfold", "foldid"}
 MIN_GROUPS = 3  # that can be divided into training, validation and test
 MAX_LOOKED_AT = 20_000  # files, among which one is looked for that a table may mean
 OF_SEVERAL = ("absent", "value")  # columns that mean something where a photograph has several labels
@@ -259,12 +261,21 @@ def split_notes(content: table_reading.Table, columns: dict[str, str]) -> list[s
 
 
 def unused_splits(content: table_reading.Table, columns: dict[str, str]) -> list[str]:
-    """Return a warning that names the unused columns which look like a split; none if none does."""
-    unused = [column for column in content.columns if column not in columns.values()]
-    likely = [column for column in unused if looks_like_split(content.columns[column])]
-    return [f"{shortened(likely)} looks like a split, and is not used: the column should be called split"] * bool(
-        likely
-    )
+    """Return a warning for each kind of unused columns which look like a split."""
+    unused = {name: values for name, values in content.columns.items() if name not in columns.values()}
+    called = {column: re.sub(r"[\W_]", "", column.casefold()) for column in unused}
+    remedies = {
+        "the column should be called split": [name for name, values in unused.items() if looks_like_split(values)],
+        "write a column split with train, validation and test": [name for name in unused if called[name] in FLAGS],
+        "for folds as they are, call the column group, and set split.folds: groups": [
+            name for name in unused if called[name] in FOLDS
+        ],
+    }
+    return [
+        f"{shortened(likely)} looks like a split, and is not used: {remedy}"
+        for remedy, likely in remedies.items()
+        if likely
+    ]
 
 
 def unused_groups(content: table_reading.Table, columns: dict[str, str]) -> list[str]:
@@ -353,7 +364,7 @@ def check_that_most_are_there(rows: list[Row], root: Path, name: str) -> None:
 
 def _where(given_path: str, root: Path) -> str:
     """Say where a file is that a table may mean by a path, or where it was looked for."""
-    if re.match(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]+://", given_path):
+    if is_address(given_path):
         return "Addresses are not downloaded: write the paths of files"
     *folders, wanted = re.split(r"[/\\]", given_path.casefold())
     found: dict[int, list[Path]] = {}  # by how many folders above the file have the names that are written
