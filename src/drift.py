@@ -2,7 +2,7 @@
 
 A classifier tries to tell the new photographs from those of the test split, which the model was not trained on. If it
 can, the new ones differ, and the accuracy that was measured is not theirs. Said too: how many are nothing like the
-training photographs, how their brightness, sharpness and size differ, what the model answers, and which accuracy to
+training photographs, how their brightness, sharpness and size differ, what the model predicts, and which accuracy to
 expect. The page shows the photographs that differ most. Labels are not needed.
 
 Photographs of the run itself are recognised and left out. Exit status: 0 whatever was found; 1 if it cannot be said.

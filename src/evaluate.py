@@ -5,8 +5,8 @@ to be shown in the report, where there are no cached activations, and for mirror
 both models predict for every photograph. `models/decision.json` has what those who use the model need: its temperature
 and its threshold, both chosen on validation, and the flips.
 
-With `split.folds`, test is every photograph, answered by models that have not seen it. Temperature and threshold of the
-saved model are then chosen on all these answers.
+With `split.folds`, test is every photograph, predicted by models that have not seen it. Temperature and threshold of
+the saved model are then chosen on all these predictions.
 
 With `task: multi`, each class has a temperature and a threshold of its own, and everything counts known pairs of a
 photograph and a class.

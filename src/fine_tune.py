@@ -130,15 +130,15 @@ def train_split(tuning: FineTuning, images: Examples, log: Log) -> Outcome:
 def train_folds(tuning: FineTuning, images: Examples, log: Log, folder: Path) -> Outcome:
     """Train in the round of each fold, and write these models into a folder; then train on all images, if it helped."""
     with archive.unpack(HEAD_FOLDS) as heads:
-        of_heads = np.load(heads / "answers.npy")
+        of_heads = np.load(heads / "predictions.npy")
         starts = [registry.load(heads / str(number) / START) for number in range(len(images.all_rounds()))]
-    histories, answers = tuning.fit_rounds(starts, images, folder)
+    histories, predictions = tuning.fit_rounds(starts, images, folder)
     for scores in mean_course(histories):
         log(scores)
     best_scores = mean_scores([history.best for history in histories])
     epoch = median_low(history.best_epoch for history in histories)
     judged, keep, head = (
-        out_of_fold.judge(answers, of_heads, images),
+        out_of_fold.judge(predictions, of_heads, images),
         tuning.params.keep,
         registry.load_packed(HEAD, START),
     )

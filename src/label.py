@@ -1,7 +1,7 @@
 """Label where it helps: `next` says which photographs, `check` which labels may be wrong, `take` takes what comes back.
 
 `python src/label.py next FOLDER --count 50` ranks photographs without labels by what labelling them would teach. The
-folder `label_next` gets a contact sheet, a table, and tasks for Label Studio with the model's answer filled in.
+folder `label_next` gets a contact sheet, a table, and tasks for Label Studio with the model's prediction filled in.
 `python src/label.py check` does the same with the likeliest wrong labels of the finished run, in `label_check`.
 
 `python src/label.py take FILE` takes labels back: the table, an export of Label Studio's, a folder of classes, or
@@ -29,7 +29,16 @@ from thaw.core.section import Section
 from thaw.core.store import Member
 from thaw.core.task import SINGLE
 from thaw.experiments import params_edit
-from thaw.labelling import answers, candidates, fiftyone_tags, frozen_network, hand_over, returned, suspects, taking
+from thaw.labelling import (
+    candidates,
+    fiftyone_tags,
+    frozen_network,
+    hand_over,
+    model_predictions,
+    returned,
+    suspects,
+    taking,
+)
 from thaw.labelling import known as known_labels
 from thaw.labelling import state as labels
 from thaw.labelling.hand_over import Item
@@ -105,10 +114,13 @@ def next_photographs(options: argparse.Namespace, parameters: Section) -> None:
         raise ThawError(f"{member} is in a shard: run `python src/bring_out.py FOLDER` in its run, and name FOLDER")
     predicted = [(None, None)] * len(chosen.paths)
     if MODEL.exists() and not options.from_scratch:
-        predicted = answers.predict(chosen.paths, MODEL, caches / "networks", state.classes, parameters.download.bits)
+        predicted = model_predictions.predict(
+            chosen.paths, MODEL, caches / "networks", state.classes, parameters.download.bits
+        )
     ranked = zip(chosen.paths, chosen.hashes, choice.scores, choice.reasons, predicted, strict=True)
     items = [
-        Item(path.absolute(), sha256, float(score), reason, *answer) for path, sha256, score, reason, answer in ranked
+        Item(path.absolute(), sha256, float(score), reason, *predicted)
+        for path, sha256, score, reason, predicted in ranked
     ]
     write(options, items, state, parameters.download.bits, how(choice))
     if cache.error:
@@ -209,7 +221,7 @@ def write(options: argparse.Namespace, items: Sequence[Item], state: State, bits
         print(f"label: {len(items):,} of the FiftyOne dataset {options.fiftyone!r} have the tag {fiftyone_tags.TAG!r}, "
               f"{new:,} of them new")  # fmt: skip
         if others:
-            say(f"{others:,} of them have another file now than before: their label and answer there were removed")
+            say(f"{others:,} of them have another file now than before: their label and prediction there were removed")
     print(f"label: for Label Studio, the photographs are in {served}", flush=True)
     print(f"label: then `python src/label.py take {options.output / hand_over.TABLE}`, or what your program exports")
 

@@ -16,8 +16,8 @@ chooses their epoch, unless `head.patience` is null. `head.zip` holds its files,
 in `start`, those of the head that fine-tuning starts with.
 
 With `split.folds`, this is done in a round for each fold. `models/folds/head.zip` holds the heads of the rounds, and
-`answers.npy`: for every photograph, what the head says that has not seen it. `models/head/head.zip` is then trained on
-all photographs, with the median of the settings that the rounds chose.
+`predictions.npy`: for every photograph, what the head says that has not seen it. `models/head/head.zip` is then trained
+on all photographs, with the median of the settings that the rounds chose.
 """
 
 from collections.abc import Mapping, Sequence
@@ -89,7 +89,9 @@ def main() -> None:
 
         best, start = train_on_all(*selection.agreed(rounds)), train_on_all(*selection.agreed(starts))
         chosen = [selection.best(trained) for trained in rounds]
-        write_folds(chosen, [selection.best(trained) for trained in starts], answers_of(chosen, images, features))
+        write_folds(
+            chosen, [selection.best(trained) for trained in starts], out_of_fold_predictions(chosen, images, features)
+        )
     with archive.pack(OUTPUT) as folder:
         best.head.save(folder)
         start.head.save(folder / "start")
@@ -117,23 +119,23 @@ def log(live: Live, prefix: str, variant: str, step: int, scores: Mapping[str, f
         live.log_metric(f"{prefix}{variant}/{name}", value)
 
 
-def answers_of(chosen: Sequence[Trained], images: Examples, features: np.ndarray) -> np.ndarray:
+def out_of_fold_predictions(chosen: Sequence[Trained], images: Examples, features: np.ndarray) -> np.ndarray:
     """Return the (n, classes) calibrated probabilities of each image by the head of the first repeat that tests it."""
-    answers = np.empty((len(images), len(chosen[0].head.classes)))
+    predictions = np.empty((len(images), len(chosen[0].head.classes)))
     for part, trained in zip(images.rounds(), chosen, strict=False):
 
         def predict(rows: np.ndarray, head=trained.head) -> np.ndarray:
             return np.concatenate([head.probabilities(block) for block in arrays.blocks(features, rows)])
 
-        answers[part.positions("test")] = out_of_fold.calibrated(part, predict)
-    return answers
+        predictions[part.positions("test")] = out_of_fold.calibrated(part, predict)
+    return predictions
 
 
-def write_folds(chosen: Sequence[Trained], starts: Sequence[Trained], answers: np.ndarray) -> None:
-    """Write the heads of all rounds, and what they answer for the images that they have not seen."""
+def write_folds(chosen: Sequence[Trained], starts: Sequence[Trained], predictions: np.ndarray) -> None:
+    """Write the heads of all rounds, and what they predict for the images that they have not seen."""
     with archive.pack(FOLDS) as folder:
         write_json(folder / "rounds.json", {"rounds": len(chosen)})
-        arrays.write_rows(folder / "answers.npy", [answers], len(answers))
+        arrays.write_rows(folder / "predictions.npy", [predictions], len(predictions))
         for number, (best, start) in enumerate(zip(chosen, starts, strict=True)):
             best.head.save(folder / str(number))
             start.head.save(folder / str(number) / "start")

@@ -1,10 +1,10 @@
 """Try the model on a page: `make try`, or `python src/try.py`, opens a browser; Ctrl-C ends it.
 
-Drop, paste or photograph a picture: the page shows what the model answers, where it looked, the nearest training
+Drop, paste or photograph a picture: the page shows what the model predicts, where it looked, the nearest training
 photographs, and whether the picture is like these at all. Several pictures give a table to download. The page is served
 on the loopback address alone. No picture leaves the machine, and none is written to disk.
 
-Without `data/features`, `data/split.csv` and `models/backbone` of the run, the page answers without the training
+Without `data/features`, `data/split.csv` and `models/backbone` of the run, the page predicts without the training
 photographs, and says so.
 """
 

@@ -121,7 +121,7 @@ def test_the_accuracy_to_expect_of_the_held_out_photographs_is_their_own():
 
 def test_the_confidence_is_that_of_the_answer_behind_the_threshold():
     p = np.array([[0.7, 0.3], [0.9, 0.1], [0.4, 0.6]])
-    assert expected_accuracy.answer_confidence(p, Decision(threshold=0.2)) == pytest.approx([0.3, 0.9, 0.6])
+    assert expected_accuracy.prediction_confidence(p, Decision(threshold=0.2)) == pytest.approx([0.3, 0.9, 0.6])
 
 
 # --- The script ---

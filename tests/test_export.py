@@ -212,7 +212,7 @@ def test_the_metadata_say_which_class_lies_above_the_threshold():
     described = metadata.describe(
         deployed_model.Description(("no", "yes"), SIZE, "crop"), deployed_model.Decision(1.0, 0.3)
     )
-    assert "'yes' is the answer where its own lies above threshold, else 'no'" in described["output"]
+    assert "'yes' is predicted where its own lies above threshold, else 'no'" in described["output"]
 
 
 def test_the_metadata_say_from_which_probability_on_a_class_is_in_a_set():

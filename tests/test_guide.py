@@ -118,7 +118,7 @@ def test_a_model_with_a_threshold_is_said_to_answer_by_it():
     threshold = {"threshold": 0.1234, "test": {"precision": 0.55, "recall": 0.951}}
     line = outcome.last_line(SCORES, 655, Path("/r"), threshold=threshold)
     assert (
-        "are right (95% interval 75.0% to 84.4%), if the likeliest class is the answer; predict.py answers by a "
+        "are right (95% interval 75.0% to 84.4%), if the likeliest class is predicted; predict.py predicts by a "
         "threshold, 0.123, with a precision of 55.0% and a recall of 95.1% there; open"
     ) in line
 

@@ -67,11 +67,11 @@ def contents(name: str) -> dict[str, dict]:
     dataset.reload()
     found = {}
     for sample in dataset:
-        label, answer = sample[fiftyone_tags.LABEL], sample[fiftyone_tags.ANSWER]
+        label, predicted = sample[fiftyone_tags.LABEL], sample[fiftyone_tags.PREDICTION]
         found[Path(sample.filepath).name] = {
             "tags": sorted(sample.tags),
             "label": label and label.label,
-            "answer": answer and (answer.label, answer.confidence),
+            "prediction": predicted and (predicted.label, predicted.confidence),
             "reason": sample["reason"],
         }
     return found
@@ -90,9 +90,9 @@ def came_back(name: str, field: str = fiftyone_tags.LABEL) -> list[Returned]:
     return returned.read(f"fiftyone:{name}", None, lambda dataset: fiftyone_tags.labels(dataset, field))
 
 
-def test_the_photographs_come_with_a_tag_and_the_answer_and_their_labels_go_back(worker, tmp_path):
+def test_the_photographs_come_with_a_tag_and_the_predicted_and_their_labels_go_back(worker, tmp_path):
     assert worker(fiftyone_tags.write, "label me", items(tmp_path, 1, 2, 3)) == (3, 0)
-    first = {"tags": ["to label"], "label": None, "answer": ("cat", 0.75), "reason": "cat or dog"}
+    first = {"tags": ["to label"], "label": None, "prediction": ("cat", 0.75), "reason": "cat or dog"}
     assert worker(contents, "label me") == dict.fromkeys(("1.png", "2.png", "3.png"), first)
 
     worker(give_labels, "label me", {1: "dog", 2: "cat"})
@@ -116,8 +116,8 @@ def test_the_label_of_an_earlier_file_is_not_that_of_the_one_that_has_its_name_n
     again = [replace(item, predicted=None, probability=None) for item in items(tmp_path, 6, 7)]
     assert worker(fiftyone_tags.write, "camera", again) == (0, 1)
     found = worker(contents, "camera")
-    assert (found["6.png"]["label"], found["6.png"]["answer"]) == (None, None)
-    assert (found["7.png"]["label"], found["7.png"]["answer"]) == ("cat", ("cat", 0.75))
+    assert (found["6.png"]["label"], found["6.png"]["prediction"]) == (None, None)
+    assert (found["7.png"]["label"], found["7.png"]["prediction"]) == ("cat", ("cat", 0.75))
 
 
 def test_a_dataset_of_another_kind_is_left_alone(worker, tmp_path):

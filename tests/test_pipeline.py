@@ -247,7 +247,7 @@ def test_with_flips_the_answers_are_means_over_mirror_images(finished, monkeypat
     }
     expected = {name: np.mean(answers, axis=0) for name, answers in of_each.items()}
     for name, p in expected.items():
-        assert abs(p - of_each[name][0]).max() > 0.02, "mirror images are answered alike, so that this says nothing"
+        assert abs(p - of_each[name][0]).max() > 0.02, "mirror images are predicted alike, so that this says nothing"
         np.testing.assert_allclose(np.load(f"data/predictions/{name}.npy"), p, atol=5e-3)
 
     options = ["--cache", "networks", "--far", "0.8", "--json"]
@@ -359,7 +359,7 @@ def test_a_model_keeps_the_classes_that_it_knows_and_learns_one_more(finished):
         old / old.sum(axis=1, keepdims=True), before.predict(pixels / 127.5 - 1, verbose=0), rtol=1e-4
     )
     assert decision["class_names"] == names
-    assert "are answered right" in (finished.path / "reports" / "model_card.md").read_text()
+    assert "are predicted right" in (finished.path / "reports" / "model_card.md").read_text()
     report = (finished.path / "reports" / "report.html").read_text()
     assert "no threshold is chosen" in report  # as decision.json has it
     assert "keeps the temperature" not in report

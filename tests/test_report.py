@@ -373,7 +373,7 @@ def with_folds():
 
 
 def test_with_folds_the_map_is_said_to_be_of_the_model_that_answers():
-    said = "The colours are of the model that answers, which had not seen the photograph."
+    said = "The colours are of the model that predicts, which had not seen the photograph."
     assert said in sheets.write_sheets(with_folds())
     assert said not in sheets.write_sheets(usual())
 

@@ -1,4 +1,4 @@
-"""Folds: which images train, validate and test in each round, and what is concluded from the answers of all rounds."""
+"""Folds: which images train, validate and test in each round, and what is concluded from all predictions."""
 
 import dataclasses
 
@@ -55,7 +55,7 @@ def test_repeats_are_further_rounds_and_take_keeps_the_folds_of_its_images():
 
 
 def test_models_of_further_repeats_are_asked_about_what_they_test_alone():
-    """Nothing is chosen with them: their answers for validation would be thrown away."""
+    """Nothing is chosen with them: their predictions for validation would be thrown away."""
     images = images_of([[0, 2], [1, 1], [2, 0], [0, 1]])
     features = np.random.default_rng(1).normal(size=(4, 3)).astype(np.float32)
     heads = [LinearHead(np.eye(3, 2, -i, np.float32), np.zeros(2, np.float32), ("a", "b"), C=1.0) for i in range(6)]
@@ -146,7 +146,7 @@ def test_a_threshold_is_measured_where_it_was_not_chosen():
     predictions = Predictions(asked, ("a", "b"), probabilities, np.ones(160), answering)
     thresholds = measure.choose_thresholds(predictions, predictions.once(), "best_f1")["head"]
     assert thresholds["test"].f1 == 1  # by the thresholds of the rounds
-    assert thresholds["validation"].f1 < 1  # the one for those who use the model, on all answers
+    assert thresholds["validation"].f1 < 1  # the one for those who use the model, on all predictions
     assert thresholds["test"].value == thresholds["validation"].value
 
 

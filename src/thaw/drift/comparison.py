@@ -66,7 +66,7 @@ class Drift:
     compared: NDArray[np.integer]  # positions of the new photographs that the test compared
     far: Far
     changes: Mapping[str, Change]  # of MEASURES
-    answers: Mapping[str, tuple[float | None, float]]  # class → share of the answers: held out, new; empty: none
+    predictions: Mapping[str, tuple[float | None, float]]  # class → share: held out, new; empty: none
     accuracy: ExpectedAccuracy | None  # None where no accuracy can be expected
     no_accuracy: str  # why; empty if there is one
 
@@ -106,9 +106,9 @@ def compare(
         no_accuracy = f"{far.share:.0%} of the photographs are nothing like the training ones"
     else:
         accuracy = expected_accuracy.estimate(held_out.probabilities, held_out.labels, new.probabilities, rule)
-    answers = _answers(description.classes, held_out, new, rule)
+    predictions = _predictions(description.classes, held_out, new, rule)
     return Drift(
-        description.classes, held_out, new, left_out, test, theirs, far, changes, answers, accuracy, no_accuracy
+        description.classes, held_out, new, left_out, test, theirs, far, changes, predictions, accuracy, no_accuracy
     )
 
 
@@ -137,12 +137,12 @@ def _far(files: Files, new: Sample) -> Far:
     return Far(float(np.mean(own > limit)), round(1 - share, 4), limit, own)
 
 
-def _answers(
+def _predictions(
     classes: Sequence[str], held_out: Sample, new: Sample, decision: Decision
 ) -> dict[str, tuple[float | None, float]]:
-    """Return class → its share of the answers on the held-out photographs (None: not known), and on the new ones.
+    """Return class → its share of the predictions on the held-out photographs (None: not known), and on the new ones.
 
-    It is empty where nothing was answered about the new ones.
+    It is empty where nothing was predicted of the new ones.
     """
     if new.probabilities is None:
         return {}
@@ -182,7 +182,7 @@ def as_json(drift: Drift) -> dict[str, object]:
         },
         "answers": {
             name: {"held_out": None if known is None else round(known, 6), "new": round(new, 6)}
-            for name, (known, new) in drift.answers.items()
+            for name, (known, new) in drift.predictions.items()
         },
         "accuracy": None
         if drift.accuracy is None

@@ -1,7 +1,7 @@
-"""What accuracy to expect on photographs without labels, from how sure the model is of its answers.
+"""What accuracy to expect on photographs without labels, from how sure the model is of its predictions.
 
 Two estimates, both of which suppose that the model's confidence still tells right from wrong. `mean`: calibrated
-probabilities promise it themselves. `threshold`: the share of new answers that are surer than a limit, which is set
+probabilities promise it themselves. `threshold`: the share of new predictions that are surer than a limit, which is set
 where that share is the accuracy on photographs with labels (average thresholded confidence, Garg et al. 2022, arXiv
 2201.04234). How wrong they are where photographs changed is measured in benchmarks/drift.py: see docs/guides/drift.md.
 """
@@ -44,8 +44,8 @@ def estimate(
         new: (m, classes) calibrated probabilities of the new images.
         decision: how probabilities become a label.
     """
-    confidence = answer_confidence(held_out, decision)
-    new_confidence = answer_confidence(new, decision)
+    confidence = prediction_confidence(held_out, decision)
+    new_confidence = prediction_confidence(new, decision)
     hits = int((decision.predict(held_out) == labels).sum())
     limit = np.sort(confidence)[::-1][hits - 1] if hits else np.inf
     low, high = wilson(hits, len(labels))
@@ -54,6 +54,6 @@ def estimate(
     )
 
 
-def answer_confidence(calibrated: NDArray[np.float64], decision: Decision) -> NDArray[np.float64]:
-    """Return the probability (n,) of the class that is answered, from the probabilities (n, classes)."""
+def prediction_confidence(calibrated: NDArray[np.float64], decision: Decision) -> NDArray[np.float64]:
+    """Return the probability (n,) of the class that is predicted, from the probabilities (n, classes)."""
     return np.take_along_axis(calibrated, decision.predict(calibrated)[:, None], axis=1)[:, 0]

@@ -20,7 +20,7 @@ def write_lines(drift: Drift) -> list[str]:
         f"p {p_text(test.p)}; by chance, AUC is above {test.chance:.3f} in {LEVEL:.0%} of cases)",
         f"far from the training photographs: {far.share:.1%} (expected: {far.expected:.1%})",
         *(f"{NAMES[name]}: {change_text(name, change)}" for name, change in drift.changes.items()),
-        *([f"answers: {_answers(drift)}"] if drift.answers else []),
+        *([f"predictions: {_predictions(drift)}"] if drift.predictions else []),
     ]
     if accuracy is None:
         lines.append(f"accuracy to expect: not known, since {drift.no_accuracy}")
@@ -64,8 +64,8 @@ def left_out_lines(drift: Drift) -> list[str]:
     return lines
 
 
-def _answers(drift: Drift) -> str:
-    ranked = sorted(drift.answers.items(), key=lambda item: -item[1][1])
+def _predictions(drift: Drift) -> str:
+    ranked = sorted(drift.predictions.items(), key=lambda item: -item[1][1])
     parts = [
         f"{shown(name)} {new:.0%}" + ("" if known is None else f" (held out {known:.0%})")
         for name, (known, new) in ranked[:MAX_CLASSES]

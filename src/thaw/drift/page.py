@@ -22,7 +22,7 @@ MARK = '<meta name="generator" content="Thaw drift">'  # by which an earlier pag
 SHOWN = 12  # photographs of each sheet
 SIDE = 224  # pixels of their pictures
 BINS = 24  # of a chart
-MAX_CLASSES = 12  # in the table of answers
+MAX_CLASSES = 12  # in the table of predictions
 OWN_STYLE = """
 body.drift { display: block; max-width: 58rem }
 .drift .sheet { grid-template-columns: repeat(auto-fill, minmax(7.5rem, 1fr)); gap: 1rem .75rem }
@@ -78,12 +78,12 @@ def render(drift: Drift, folder: str, description: Description) -> str:
     sections = {
         "What differs": _measures(drift),
         "The new photographs that differ most": _sheets(drift, description),
-        "What the model answers": _answers(drift),
+        "What the model predicts": _predictions(drift),
         "The accuracy to expect": _accuracy(drift),
         "How it was compared": _method(drift),
     }
-    if not drift.answers:
-        del sections["What the model answers"]
+    if not drift.predictions:
+        del sections["What the model predicts"]
     section = Markup("<section>\n<h2>{}</h2>\n{}\n</section>")
     page = PAGE.format(
         mark=Markup(MARK),
@@ -206,8 +206,8 @@ def _card(sample: Sample, position: int, description: Description, distance: flo
     )
 
 
-def _answers(drift: Drift) -> Markup:
-    ranked = sorted(drift.answers.items(), key=lambda item: -item[1][1])
+def _predictions(drift: Drift) -> Markup:
+    ranked = sorted(drift.predictions.items(), key=lambda item: -item[1][1])
     rows = []
     for name, (known, new) in ranked[:MAX_CLASSES]:
         cells = [
@@ -216,8 +216,8 @@ def _answers(drift: Drift) -> Markup:
             elements.points(None if known is None else new - known),
         ]
         rows.append(elements.row(elements.isolated(name), [elements.cell(text) for text in cells]))
-    note = "The share of each answer. It changes where the photographs do, and where the classes come in other numbers."
-    table = elements.table("wide", [elements.header("Answer", ["new", "held out", "points"])], rows)
+    note = "The share of each class. It changes where the photographs do, and where the classes come in other numbers."
+    table = elements.table("wide", [elements.header("Prediction", ["new", "held out", "points"])], rows)
     return elements.paragraph(note, "soft") + table
 
 

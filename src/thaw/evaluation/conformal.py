@@ -10,8 +10,8 @@ new images of the same kind the promise holds for a poor model too: its sets are
 - A class that has enough images has its own limit, from these alone: the promise then holds for this class too. All
   other classes share one limit (Mondrian conformal prediction, Vovk et al. 2005).
 - A level that so few images cannot give (0.95 takes at least 19) has limits of 0: each set has all classes.
-- With folds, the limits are read from the out-of-fold answers, as in cross-conformal prediction (Vovk 2015). They are
-  those of other models than the final one, which is of all images: the promise is that of the measured coverage.
+- With folds, the limits are read from the out-of-fold predictions, as in cross-conformal prediction (Vovk 2015). They
+  are those of other models than the final one, which is of all images: the promise is that of the measured coverage.
 
 Scores that add up the probabilities of the likelier classes (APS, Romano et al. 2020; RAPS, Angelopoulos et al. 2021)
 gave larger sets at the same level: on alpacas, solar cells, hand signs, clothes and rubbish.
@@ -210,18 +210,18 @@ def _all_sets(parts: Sequence[Part], level: float) -> tuple[NDArray[np.bool_], S
 def _images_of_parts(held_out: Predictions, model: str) -> Iterator[tuple[Scored, Scored]]:
     """Yield the images that sets are made from, and those that they are measured on.
 
-    Without folds they are those of validation and of test. With folds, the answers of each round are measured with the
-    sets that those of all other rounds give, as the final model has those that all rounds give. All are of models that
-    have not seen the image.
+    Without folds they are those of validation and of test. With folds, the predictions of each round are measured with
+    the sets that those of all other rounds give, as the final model has those that all rounds give. All are of models
+    that have not seen the image.
     """
     if held_out.examples.folds is None:
         yield held_out.split("validation").scored()[model], held_out.split("test").scored()[model]
         return
-    answers = held_out.once()
-    for number in np.unique(answers.rounds):
-        own = answers.rounds == number
-        others_answers, own_answers = (answers.take(np.flatnonzero(which)) for which in (~own, own))
-        yield others_answers.scored()[model], own_answers.scored()[model]
+    predictions = held_out.once()
+    for number in np.unique(predictions.rounds):
+        own = predictions.rounds == number
+        of_others, of_own = (predictions.take(np.flatnonzero(which)) for which in (~own, own))
+        yield of_others.scored()[model], of_own.scored()[model]
 
 
 def _calibrated(calibration: Scored, test: Scored, aim: float | str) -> Part:

@@ -20,9 +20,9 @@ def measure(models: TrainedModels, outputs: Mapping[str, np.ndarray]) -> dict[st
         return result
     accuracies = {model: [] for model in MODELS}
     for repeat in range(repeats):
-        answers = models.output_probabilities(repeat) if repeat else outputs
+        predicted = models.output_probabilities(repeat) if repeat else outputs
         for model in MODELS:
-            labels = models.head.label_probabilities(answers[model][: len(images)])  # the first rows are of test
+            labels = models.head.label_probabilities(predicted[model][: len(images)])  # the first rows are of test
             accuracies[model].append(weighted_scores(labels, images)[1])
     spreads = {model: {"accuracy_weighted": values, "deviation": float(np.std(values, ddof=1))}
                for model, values in accuracies.items()}  # fmt: skip

@@ -23,7 +23,7 @@ POINTS = (1, 2, 3)  # percentage points of accuracy that are asked for
 AHEAD = (1.0, 1.5, 2.0, 3.0, 4.0)  # times as many images, for which the accuracy is predicted
 MIN_SIZES = 4  # to fit three numbers, and to see whether they fit
 MIN_GROWTH = 1.5  # from one size to the next: two that hardly differ are one
-MAX_RATIO = 10.0  # of the ends of an interval: a wider one is no answer
+MAX_RATIO = 10.0  # of the ends of an interval: a wider one says nothing
 MAX_TIMES = 16.0  # as many images, where an interval may end: as far ahead as the smallest size lies behind
 MAX_FLAT = 0.025  # probability that the error has not fallen, for a curve that falls
 # All of these are equally probable before anything is measured. Classifiers' curves were found to fall with exponents

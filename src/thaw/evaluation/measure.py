@@ -266,7 +266,7 @@ def comparison_scores(compared: Mapping[str, dict]) -> dict[str, Scalars]:
 
 
 def by_round(predictions: Predictions) -> Iterator[tuple[np.ndarray, Predictions]]:
-    """Yield the positions of the images that each round answers, and these images."""
+    """Yield the positions of the images that each round predicts, and these images."""
     for number in np.unique(predictions.rounds):
         positions = np.flatnonzero(predictions.rounds == number)
         yield positions, predictions.take(positions)
@@ -286,7 +286,7 @@ def calibrate(held_out: Predictions) -> Predictions:
 def fit_temperatures(held_out: Predictions) -> dict[str, float]:
     """Return the temperature of each model for those who use it.
 
-    It is fitted on validation; with folds, on the answers of models that have not seen the images at all.
+    It is fitted on validation; with folds, on the predictions of models that have not seen the images at all.
     """
     return {model: _temperature(scored) for model, scored in chosen_on(held_out).scored().items()}
 

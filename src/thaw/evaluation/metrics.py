@@ -49,9 +49,9 @@ def classification_metrics(scored: Scored, bins: int, resampling: Resampling) ->
       number of images is that of the groups of equal size which tell as much (Kish 1965). It is the number itself
       where no image has a near-duplicate. `accuracy_weighted` has the same interval where all labels weigh the same.
       Where they do not, it has Wilson's of `effective_images`, if fewer than MIN_EFFECTIVE of these are right, or
-      wrong; of more, the bootstrap is narrower. With folds, the answers of all models are taken together, and
-      the interval is for the mean accuracy of these models: Bayle et al. 2020 (arXiv 2007.12671) prove that the answers
-      may be counted as if one model had given them. `benchmarks/coverage.py` measures how often it holds.
+      wrong; of more, the bootstrap is narrower. With folds, the predictions of all models are taken together, and
+      the interval is for the mean accuracy of these models: Bayle et al. 2020 (arXiv 2007.12671) prove that the
+      predictions may be counted as if one model had given them. `benchmarks/coverage.py` measures how often it holds.
     - `top_5_accuracy`, with more than five classes: the label is among the five most probable ones. Of equally
       probable ones, those of lower number count first.
     - `balanced_accuracy`, `macro_f1`: means of recall and of F1 over the classes that have an image.

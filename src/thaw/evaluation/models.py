@@ -88,24 +88,24 @@ class TrainedModels:
         They are means over an image and its mirror images. `repeat`: of the folds; a further one than the first, with
         which nothing is chosen, is asked about the images of test alone.
         """
-        _, answering = self.examples.asked(repeat)
-        answering = answering[: len(self.examples)] if repeat else answering
-        image = np.arange(len(answering)) % len(self.examples)
-        first = repeat * (answering.max() + 1)
-        outputs = {name: np.empty((len(answering), len(self.head.outputs))) for name in MODELS}
-        for number in np.unique(answering):
-            asked, trained = np.flatnonzero(answering == number), self.rounds[first + number]
+        _, predicting = self.examples.asked(repeat)
+        predicting = predicting[: len(self.examples)] if repeat else predicting
+        image = np.arange(len(predicting)) % len(self.examples)
+        first = repeat * (predicting.max() + 1)
+        outputs = {name: np.empty((len(predicting), len(self.head.outputs))) for name in MODELS}
+        for number in np.unique(predicting):
+            asked, trained = np.flatnonzero(predicting == number), self.rounds[first + number]
             rows = self.examples.rows[image[asked]]
             outputs["head"][asked] = self.mean_of_features(trained.head.output_probabilities, rows)
             thawed_rows = self.activation_rows[image[asked]]
-            answers = [self._as_probabilities(trained.run_thawed(thawed_rows, i.activations)) for i in self.inputs]
-            outputs["fine_tuned"][asked] = np.mean(answers, axis=0)
+            each = [self._as_probabilities(trained.run_thawed(thawed_rows, i.activations)) for i in self.inputs]
+            outputs["fine_tuned"][asked] = np.mean(each, axis=0)
         return outputs
 
-    def _as_probabilities(self, answers: np.ndarray) -> np.ndarray:
-        """Return answers as float64. Those of one label sum to 1 exactly, as metrics need them."""
-        answers = answers.astype(np.float64)
-        return answers if self.examples.values is not None else answers / answers.sum(axis=1, keepdims=True)
+    def _as_probabilities(self, outputs: np.ndarray) -> np.ndarray:
+        """Return outputs as float64. Those of one label sum to 1 exactly, as metrics need them."""
+        outputs = outputs.astype(np.float64)
+        return outputs if self.examples.values is not None else outputs / outputs.sum(axis=1, keepdims=True)
 
     def full_model_of(self, number: int) -> "keras.Model":
         """Return the model of a round that is measured as the saved one: from pixels to probabilities."""
@@ -130,14 +130,14 @@ class TrainedModels:
     def predictions(self, outputs: dict[str, np.ndarray], seed: int) -> Predictions:
         """Return what the models predict, from their `output_probabilities`. The seed is that of `self_confidence`."""
         classes, features = self.head.classes, arrays.Rows(self.features, self.examples.rows)
-        asked, answering = self.examples.asked()
+        asked, predicting = self.examples.asked()
         confidence = self_confidence(features, self.examples, len(classes), seed=seed)
         return Predictions(
             examples=asked,
             classes=classes,
             probabilities={model: self.head.label_probabilities(p) for model, p in outputs.items()},
             self_confidence=np.resize(confidence, len(asked)),
-            rounds=answering,
+            rounds=predicting,
             saved=self.kept,
         )
 

@@ -25,7 +25,7 @@ class Predictions:
     classes: tuple[str, ...]  # (c,) names, in the order of the probabilities
     probabilities: Mapping[str, np.ndarray]  # model → (n, c) float64, the model's own: not calibrated
     self_confidence: np.ndarray  # (n,) float64: see `label_errors.self_confidence`
-    rounds: np.ndarray  # (n,) int, in which round the models that answer were trained; 0 without folds
+    rounds: np.ndarray  # (n,) int, in which round the models that predict were trained; 0 without folds
     saved: str = FINE_TUNED  # the model that the run has saved
 
     def take(self, positions: np.ndarray) -> "Predictions":
@@ -40,7 +40,7 @@ class Predictions:
         )
 
     def once(self) -> "Predictions":
-        """Return every image once. With folds, these are the answers of models that have not seen it at all."""
+        """Return every image once. With folds, these are the predictions of models that have not seen it at all."""
         return self if self.examples.folds is None else self.split("test")
 
     def split(self, name: str) -> "Predictions":

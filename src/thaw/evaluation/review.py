@@ -164,7 +164,7 @@ def nearest_training_images(
     Args:
         features: (rows, channels), as the extraction wrote them.
         examples: all images of the run.
-        rounds: (n,) int, of each image the round that answers: it was trained on the images that are returned.
+        rounds: (n,) int, of each image the round that predicts it: it was trained on the images that are returned.
         positions: of the images.
 
     Returns:
@@ -196,7 +196,7 @@ def load_pixels(models: TrainedModels, positions: Iterable[int]) -> Pixels:
 def compute_activation_maps(
     models: TrainedModels, predictions: Predictions, outputs: np.ndarray, pixels: Pixels
 ) -> dict[int, np.ndarray]:
-    """Compute the activation maps of images, by the models that answer; none where the model has none.
+    """Compute the activation maps of images, by the models that predict them; none where the model has none.
 
     A map shows what speaks for the predicted class and against its rival: see `predicted_and_rivals`.
 
@@ -226,8 +226,8 @@ def compute_activation_maps(
         for labels in predicted_and_rivals(probabilities, examples.labels[positions])
     )
     maps = {}
-    for number in np.unique(answering := predictions.rounds[positions]):
-        asked = np.flatnonzero(answering == number)
+    for number in np.unique(predicting := predictions.rounds[positions]):
+        asked = np.flatnonzero(predicting == number)
         model, of_round = models.full_model_of(number), (inputs[asked], predicted[asked], rivals[asked])
         maps |= zip(asked, class_activation.activation_maps(model, layer, *of_round), strict=True)
     return {position: maps[i] for i, position in enumerate(positions)}

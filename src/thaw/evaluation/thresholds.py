@@ -69,7 +69,7 @@ def choose_threshold(
     if kind == "value":
         return Threshold(wanted, aim, True, *_measure(positive, truth, weights, wanted))
     levels = np.unique(np.append(positive, 0.0))
-    # Below the highest: nothing predicted is no answer. Of neighbouring numbers the middle may round to the upper one.
+    # Below the highest: at least one is predicted. Of neighbouring numbers the middle may round to the upper one.
     between = np.minimum((levels[1:] + levels[:-1]) / 2, np.nextafter(levels[1:], 0))
     if truth.all() or not truth.any() or not len(between):
         return Threshold(0.5, aim, False, *_measure(positive, truth, weights, 0.5))

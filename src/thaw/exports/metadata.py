@@ -25,12 +25,12 @@ def describe(description: Description, decision: Decision | None) -> dict[str, o
             use = "; p is the mean of those of a photograph and of its mirror images"
         use += "; p^(1 / temperature), scaled to sum to 1, are the calibrated ones"
         if decision.threshold is not None:
-            use += f", and {others[0]!r} is the answer where its own lies above threshold, else {first!r}"
+            use += f", and {others[0]!r} is predicted where its own lies above threshold, else {first!r}"
         if decision.sets:
             chosen["sets"] = {f"{k:g}": list(limits) for k, limits in decision.sets.items() if k in SET_LEVELS}
             use += (
-                "; sets: of each level, the classes whose calibrated probability is at least theirs, with the answer, "
-                "hold the truth with that probability"
+                "; sets: of each level, the classes whose calibrated probability is at least theirs, with the "
+                "predicted class, hold the truth with that probability"
             )
     return _description(description, use) | chosen
 

@@ -80,10 +80,10 @@ class Examples:
         ]
 
     def asked(self, repeat: int = 0) -> "tuple[Examples, np.ndarray]":
-        """Return the images that models are asked about, and the number (m,) of the round whose models answer.
+        """Return the images that models are asked about, and the number (m,) of the round whose models predict them.
 
         With folds, all images come twice: first as those of test, then as those of validation, both times in their
-        order. Without, they come as they are, and the one round answers.
+        order. Without, they come as they are, and the one round predicts them.
         """
         if self.folds is None:
             return self, np.zeros(len(self), int)

@@ -30,8 +30,8 @@ def last_line(
         count: of the photographs in the test split.
         report: its absolute path.
         folds: whether each was tested by a model of the others.
-        threshold: of two classes, by which the saved model answers, as metrics.json has it; None if the likeliest
-            class is the answer.
+        threshold: of two classes, by which the saved model predicts, as metrics.json has it; None if the likeliest
+            class is predicted.
     """
     measure = main_measure(scores)
     accuracy, low, high = (scores[f"{measure}{end}"] for end in ("", "_low", "_high"))
@@ -51,7 +51,7 @@ def last_line(
     if threshold:
         precision, recall = (threshold["test"][name] for name in ("precision", "recall"))
         result += (
-            f", if the likeliest class is the answer; predict.py answers by a threshold, {threshold['threshold']:.3g}, "
+            f", if the likeliest class is predicted; predict.py predicts by a threshold, {threshold['threshold']:.3g}, "
             f"with a precision of {_percent(precision)} and a recall of {_percent(recall)} there"
         )
     return f"result: {result}; open {report}; {NEXT}"

@@ -1,4 +1,4 @@
-"""The hand-over as a FiftyOne dataset: photographs with a tag, the model's answer, and a field for the label.
+"""The hand-over as a FiftyOne dataset: photographs with a tag, the model's prediction, and a field for the label.
 
 The caller has imported FiftyOne by `fiftyone_setup.connect`.
 """
@@ -9,7 +9,7 @@ from thaw.core.errors import ThawError, did_you_mean
 from thaw.labelling.hand_over import Item
 
 TAG = "to label"
-LABEL, ANSWER = "ground_truth", "prediction"  # fields of type Classification
+LABEL, PREDICTION = "ground_truth", "prediction"  # fields of type Classification
 OWNER = "thaw labelling"  # in the dataset's info
 TEXTS = ("sha256", "reason", "given", "image_id")
 
@@ -18,7 +18,7 @@ def write(name: str, items: Sequence[Item]) -> tuple[int, int]:
     """Add photographs to the dataset `name`, which is made if there is none.
 
     The tag is on these photographs alone afterwards. What a person has added to a sample stays; but if its file is
-    another one than before, the label and the answer there are of that one, and are removed.
+    another one than before, the label and the prediction there are of that one, and are removed.
 
     Returns how many photographs are new to the dataset, and of how many the file is another one.
 
@@ -37,7 +37,7 @@ def write(name: str, items: Sequence[Item]) -> tuple[int, int]:
             raise ThawError(f"no FiftyOne dataset can have the name {name!r} ({error}): choose another") from None
         dataset.info[OWNER] = True
         dataset.save()
-        for field in (LABEL, ANSWER):
+        for field in (LABEL, PREDICTION):
             dataset.add_sample_field(field, fo.EmbeddedDocumentField, embedded_doc_type=fo.Classification)
         for field in TEXTS:
             dataset.add_sample_field(field, fo.StringField)
@@ -52,12 +52,12 @@ def write(name: str, items: Sequence[Item]) -> tuple[int, int]:
         sample.tags = [*sample.tags, TAG]
         sample["rank"], sample["score"] = rank, item.score
         if path in known and sample["sha256"] != item.sha256:
-            sample[LABEL] = sample[ANSWER] = None
+            sample[LABEL] = sample[PREDICTION] = None
             others += 1
         for field in TEXTS:
             sample[field] = getattr(item, field)
         if item.predicted is not None:
-            sample[ANSWER] = fo.Classification(label=item.predicted, confidence=item.probability)
+            sample[PREDICTION] = fo.Classification(label=item.predicted, confidence=item.probability)
         if path in known:
             sample.save()
         else:

@@ -30,16 +30,16 @@ class Item:
     sha256: str  # of its file
     score: float
     reason: str
-    predicted: str | None = None  # the model's answer
-    probability: float | None = None  # of that answer
+    predicted: str | None = None  # by the model
+    probability: float | None = None  # of that class
     given: str = ""  # the label that it has and that may be wrong; empty: it has none
     image_id: str = ""  # of one that is in the run
 
     @property
     def title(self) -> str:
         """For the contact sheet."""
-        answer = "" if self.predicted is None else f"{self.predicted} {self.probability:.0%}"
-        return f"{self.given}, or {answer}" if self.given and answer else self.given or answer or "no model yet"
+        other = "" if self.predicted is None else f"{self.predicted} {self.probability:.0%}"
+        return f"{self.given}, or {other}" if self.given and other else self.given or other or "no model yet"
 
 
 def write(

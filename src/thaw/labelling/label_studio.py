@@ -1,4 +1,4 @@
-"""Label Studio: tasks with the model's answer filled in, the labelling page that fits them, and what it exports.
+"""Label Studio: tasks with the model's prediction filled in, the labelling page that fits them, and what it exports.
 
 The forms are those of its documentation: https://labelstud.io/guide/task_format and /guide/predictions. A photograph is
 named by the path below the folder that Label Studio serves (`/data/local-files/?d=…`); it must be told to serve it.
@@ -23,8 +23,8 @@ def task(path: Path, root: Path, data: Mapping[str, object], label: str | None, 
         path: of the photograph.
         root: the folder that Label Studio serves; the photograph lies in it.
         data: what else stands in the task. It is in each export, so that the label finds the photograph again.
-        label: the model's answer; None if there is no model.
-        probability: of that answer.
+        label: the model's prediction; None if there is no model.
+        probability: of that class.
     """
     url = f"{LOCAL_FILES}?d={quote(path.relative_to(root).as_posix())}"
     result: dict[str, object] = {"data": {"image": url, **data}}

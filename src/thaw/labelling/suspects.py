@@ -38,9 +38,9 @@ class Suspects:
 
 
 def find(known: Known, raw: Path, predictions: Path, count: int, judged: Collection[str]) -> Suspects:
-    """Return the photographs with the lowest `self_confidence` whose label is not the answer of other photographs.
+    """Return the photographs with the lowest `self_confidence` whose label is not what other photographs predict.
 
-    The answer is that of a probe which was trained without the photograph's group. The models of the run have seen
+    This prediction is that of a probe which was trained without the photograph's group. The models of the run have seen
     most of the photographs, and may have learnt wrong labels by heart.
 
     Args:
@@ -57,15 +57,15 @@ def find(known: Known, raw: Path, predictions: Path, count: int, judged: Collect
     labels = np.array(known.classes)[known.labels]
     if table["image_id"].to_list() != list(known.image_ids) or table["label"].to_list() != labels.tolist():
         raise ThawError(f"{predictions} and the features are not of one run: run `dvc repro`")
-    answers = out_of_fold(known)
+    predictions = out_of_fold(known)
     photographs, paths = Photographs(raw.resolve()), dict(known.images.select("image_id", "path").iter_rows())
     items, absent, passed = [], 0, 0
     for i in np.argsort(table["self_confidence"].to_numpy(), kind="stable"):
-        image_id, answer = str(known.image_ids[i]), int(answers[i].argmax())
+        image_id, predicted = str(known.image_ids[i]), int(predictions[i].argmax())
         confidence = float(table["self_confidence"][int(i)])
         if len(items) == count or confidence >= LIKELY_RIGHT:
             break
-        if answer == known.labels[i]:  # nothing speaks against the label
+        if predicted == known.labels[i]:  # nothing speaks against the label
             continue
         if image_id in judged:
             passed += 1
@@ -79,8 +79,8 @@ def find(known: Known, raw: Path, predictions: Path, count: int, judged: Collect
             sha256=known.hashes[i],
             score=1 - confidence,
             reason=f"of the other photographs, {confidence:.1%} for {labels[i]}",
-            predicted=known.classes[answer],
-            probability=float(answers[i, answer]),
+            predicted=known.classes[predicted],
+            probability=float(predictions[i, predicted]),
             given=str(labels[i]),
             image_id=image_id,
         )

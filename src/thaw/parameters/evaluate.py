@@ -63,5 +63,5 @@ class Evaluate(Section):
         if len(classes) != 2 and self.threshold != 0.5:
             raise ThawError(
                 f"evaluate.threshold {self.threshold!r} needs two classes, and there are {len(classes):,}: with more, "
-                "the likeliest class is the answer; set it to 0.5"
+                "the likeliest class is predicted; set it to 0.5"
             )

@@ -196,8 +196,8 @@ def write_provenance(results: Results) -> Markup:
         method += f"{fewer[0].upper()}{fewer[1:]}. "
     if "test" not in results.health.counts:  # with folds
         method += (
-            "Each photograph is answered by a model that has not seen its fold. All answers are counted together, as "
-            "if one model had given them (Bayle et al. 2020, arXiv 2007.12671): the intervals are for the mean of "
+            "Each photograph is predicted by a model that has not seen its fold. All predictions are counted together, "
+            "as if one model had given them (Bayle et al. 2020, arXiv 2007.12671): the intervals are for the mean of "
             "these models. The model that is saved is trained on more photographs, and is not measured itself. "
         )
     return list_origins(results, method)

@@ -88,11 +88,11 @@ def _use(results: Results) -> str:
     flips = results.parameters["evaluate"]["test_time_flips"]
     if flips:
         text += (
-            f" The file answers one picture; `predict.py` asks it a photograph and its mirror images (test-time flips: "
-            f"{flips}) and takes the mean, and the figures here are of that mean."
+            f" The file predicts one picture; `predict.py` gives it a photograph and its mirror images (test-time "
+            f"flips: {flips}) and takes the mean, and the figures here are of that mean."
         )
     if results.extension:
-        return f"{text} The likeliest class is the answer; its probabilities are not calibrated.{licences(results)}"
+        return f"{text} The likeliest class is predicted; its probabilities are not calibrated.{licences(results)}"
     temperature = results.measured.metrics["calibration"][results.saved]["temperature"]
     text += f" Its probabilities p become calibrated as p^(1/{temperature:.3f}), scaled to sum to 1 (`decision.json`)."
     if results.measured.thresholds:
@@ -200,7 +200,7 @@ def _weaknesses(results: Results) -> str:
     parts += worst_slices(results.measured.slices[results.saved], "Accuracy")
     parts.append(
         "Photographs of another camera, place or time than these were not measured; `report.html` shows the "
-        "surest mistakes, the least certain answers and the likeliest wrong labels."
+        "surest mistakes, the least certain predictions and the likeliest wrong labels."
     )
     return "\n\n".join(parts)
 

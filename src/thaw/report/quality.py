@@ -1,4 +1,4 @@
-"""The sections on how good the models are: the answer in a sentence, the metrics, the classes, the confusions."""
+"""The sections on how good the models are: the result in a sentence, the metrics, the classes, the confusions."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -50,7 +50,7 @@ def write_summary(results: Results) -> Markup:
     unseen = (
         "that it was never trained on, the"
         if results.folds is None
-        else "each answered by a model that had not seen it, the"
+        else "each predicted by a model that had not seen it, the"
     )
     lead = Markup("Of {} {} {} gets <b>{}</b> right{}.").format(
         elements.plural(results.health.tested, "photograph") + "," * (results.folds is not None),
@@ -126,7 +126,7 @@ def describe_folds(results: Results) -> str:
     if results.folds is None:
         return ""
     text = (
-        f"The photographs were divided into {results.folds['count']} folds, groups whole. Each was answered by models "
+        f"The photographs were divided into {results.folds['count']} folds, groups whole. Each was predicted by models "
         "that were trained on other folds, where their strength, epoch, temperature and threshold were chosen, too. "
         "Which model is saved was chosen once, with the labels of all folds. So were the preset of augmentation and "
         "how photographs are made square, where these are auto. The model that is saved was trained on all "
@@ -161,26 +161,26 @@ def _why_saved(results: Results) -> str:
 
 
 def describe_extension(results: Results) -> str:
-    """Say what an extension changed in the answers of the model before; empty for a model that was not extended."""
+    """Say what an extension changed in the predictions of the model before; empty for a model that was not extended."""
     if results.extension is None:
         return ""
     test = results.extension["test"]
     sentences = []
     if test["agreement"] is not None:
         sentences.append(
-            f"Of {elements.plural(test['without_new'], 'photograph')} that show no new class, it answers "
+            f"Of {elements.plural(test['without_new'], 'photograph')} that show no new class, it predicts "
             f"{elements.percent(test['agreement'])} as before{interval_text(test, 'agreement')}."
         )
     if test["accuracy_after"] is not None:
         sentences.append(
-            f"Of {test['with_new']:,} that show one, {elements.percent(test['accuracy_after'])} are answered "
+            f"Of {test['with_new']:,} that show one, {elements.percent(test['accuracy_after'])} are predicted "
             f"right{interval_text(test, 'accuracy_after')}; before, it had no name for them."
         )
     return " ".join(sentences)
 
 
 def describe_threshold(results: Results, positive: Markup) -> Markup:
-    """Say how good the answers by the threshold are; empty if the likeliest class is the answer.
+    """Say how good the predictions by the threshold are; empty if the likeliest class is predicted.
 
     `positive` is the name of the positive class, as the text around it has names.
     """
@@ -454,7 +454,7 @@ def _confusion_list(results: Results) -> Markup:
 
 
 def write_curves(results: Results) -> Markup:
-    """Show ROC and precision-recall of two classes; of more, how accurate the answers are that the model is sure of."""
+    """Show ROC and precision-recall of two classes; of more, how accurate those predictions are that are sure."""
     curves = results.measured.curves
     if len(results.classes) > 2:
         return _coverage(results)

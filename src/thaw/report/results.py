@@ -80,7 +80,7 @@ class Results(RunFacts):
     @property
     def chosen_on(self) -> str:
         """What temperatures and thresholds are chosen on, in a sentence."""
-        return "validation" if self.folds is None else "the answers of the folds"
+        return "validation" if self.folds is None else "the predictions of the folds"
 
     @property
     def folds(self) -> Mapping[str, object] | None:
@@ -89,5 +89,5 @@ class Results(RunFacts):
 
     @property
     def extension(self) -> Mapping[str, Mapping] | None:
-        """Split → what new classes did to the answers of an extended model; None for any other model."""
+        """Split → what new classes did to the predictions of an extended model; None for any other model."""
         return self.measured.metrics.get("extension")

@@ -89,7 +89,7 @@ def _note(results: Results) -> str:
     if results.folds is None:
         note += "The limits come from the validation split. "
     else:
-        note += "Each fold is measured with limits from the answers for the other folds. "
+        note += "Each fold is measured with limits from the predictions for the other folds. "
     note += (
         f"A class with {needed} held-out photographs has its own limit at {elements.percent(LISTED_LEVEL, WHOLE)}: for "
         "this class too the promise holds. Smaller classes share one limit: for these it holds on average. If they "

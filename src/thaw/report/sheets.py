@@ -1,4 +1,4 @@
-"""The contact sheets: photographs to look at, each with its label and the models' answers.
+"""The contact sheets: photographs to look at, each with its label and the models' predictions.
 
 Beside it stand a map of where the model looked, and the training photographs nearest to it.
 """
@@ -25,7 +25,7 @@ SHEETS = {  # key → title, what is shown, the text if there is nothing to show
         "The {model} gets no test photograph wrong.",
     ),
     "doubts": (
-        "The least certain answers",
+        "The least certain predictions",
         "Test photographs whose two likeliest classes are nearest to each other, right or wrong.",
         "There is no test photograph.",
     ),
@@ -94,12 +94,12 @@ def _legend(results: Results, cards: Sequence[ReviewCard]) -> str:
     whose = (
         ""
         if results.folds is None
-        else " The colours are of the model that answers, which had not seen the photograph."
+        else " The colours are of the model that predicts, which had not seen the photograph."
     )
     return (
         f"Left, what the network saw; right, where it looked{' in the photograph itself' if flips else ''}: what is "
-        "yellow speaks for its answer, what is violet for the label or, where both are the same, for the runner-up. "
-        f"Below, the three training photographs with the nearest frozen features, and their labels.{whose}"
+        "yellow speaks for its prediction, what is violet for the label or, where both are the same, for the "
+        f"runner-up. Below, the three training photographs with the nearest frozen features, and their labels.{whose}"
     )
 
 
@@ -111,7 +111,7 @@ def _card(card: ReviewCard, sheet: str, disputed: Collection[str]) -> Markup:
         pictures += elements.picture(card.heatmap, f"{card.image_id}: what speaks for {predicted}", 224)
     confidence = elements.percent(card.self_confidence) if sheet == "labels" else ""
     line = Markup("<li><span>label</span><span>{}</span><span>{}</span></li>")
-    lines = [line.format(elements.isolated(card.label), confidence), *(_answer(card, model) for model in MODELS)]
+    lines = [line.format(elements.isolated(card.label), confidence), *(_prediction(card, model) for model in MODELS)]
     notes = [card.split] * (sheet == "labels") + [f"weight {card.weight:.2g}"] * (card.weight != 1)
     notes += ["a near-duplicate has another label"] * (card.image_id in disputed)
     return Markup(
@@ -127,7 +127,7 @@ def _card(card: ReviewCard, sheet: str, disputed: Collection[str]) -> Markup:
     )
 
 
-def _answer(card: ReviewCard, model: str) -> Markup:
+def _prediction(card: ReviewCard, model: str) -> Markup:
     predicted, probability = card.predicted[model]
     line = Markup('<li class="{} {}"><span>{}</span><span>{}</span><span>{}</span></li>')
     css = "right" if predicted == card.label else "wrong"

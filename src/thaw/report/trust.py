@@ -148,8 +148,8 @@ def write_calibration(results: Results) -> Markup:
     note = (
         f"{results.tested_on.removeprefix('the ').capitalize()}. The dots are bins of photographs by how sure the "
         "model is, the larger the more it holds; below "
-        "the dotted line a model is surer than it is right. A temperature divides the logits, and changes no answer. "
-        f"{_temperatures_from(results)} All other sections show the probabilities as the model gives them; "
+        "the dotted line a model is surer than it is right. A temperature divides the logits, and changes no "
+        f"prediction. {_temperatures_from(results)} All other sections show the probabilities as the model gives them; "
     )
     if results.extension:
         end = "those of all the classes of the extended model have no temperature of their own."
@@ -175,7 +175,7 @@ def _temperatures_from(results: Results) -> str:
         return "It is fitted on validation alone."
     return (
         "Each fold is measured with a temperature of its own, fitted on its validation alone: few photographs can make "
-        "it a bad one. That of the model which is saved is fitted on the answers of the folds, and is not measured."
+        "it a bad one. That of the model which is saved is fitted on the predictions of the folds, and is not measured."
     )
 
 
@@ -214,7 +214,7 @@ def _by_weight(results: Results) -> str:
 def _threshold(results: Results) -> Markup:
     name = f"The threshold{_by_weight(results)}"
     if not results.measured.thresholds or results.extension:
-        reason = "Of more than two classes the likeliest is the answer: no threshold is chosen."
+        reason = "Of more than two classes the likeliest is predicted: no threshold is chosen."
         return elements.figure(name, elements.paragraph(reason, "soft"))
     rows, missed = [], []
     for model, model_name in MODELS.items():

@@ -1,4 +1,4 @@
-"""What a model answers about one photograph, given as the bytes of its file. Nothing is written to disk."""
+"""What a model predicts about one photograph, given as the bytes of its file. Nothing is written to disk."""
 
 import base64
 import hashlib
@@ -86,7 +86,7 @@ class Model:
 
     @property
     def thresholds(self) -> dict[str, float]:
-        """The probability above which a class is answered, of each class that has such a threshold."""
+        """The probability above which a class is predicted, of each class that has such a threshold."""
         if self.has_several:
             return dict(zip(self.description.classes, self.decision.thresholds, strict=True))
         return {} if self.decision.threshold is None else {self.description.classes[1]: self.decision.threshold}

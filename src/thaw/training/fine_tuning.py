@@ -124,15 +124,15 @@ class FineTuning:
         """
         # Limits of `prune_above` are for the mean of the rounds: the hardest fold alone would exceed them.
         unpruned = replace(self, params=self.params.model_copy(update={"prune_above": []}))
-        histories, answers = [], np.empty((len(images), images.labels.max() + 1))
+        histories, predictions = [], np.empty((len(images), images.labels.max() + 1))
         for number, (head, part) in enumerate(zip(heads, images.all_rounds(), strict=True)):
             model, history = unpruned.fit(head, part, lambda scores: None)
             histories.append(history)
             thawed = model_files.thawed_part(model, self.frozen_layer)
             model_files.save(thawed, output / f"{number}.keras", {"class_names": head.outputs})
             if number < len(images.rounds()):
-                answers[part.positions("test")] = out_of_fold.calibrated(part, self._predictor(thawed, head))
-        return histories, answers
+                predictions[part.positions("test")] = out_of_fold.calibrated(part, self._predictor(thawed, head))
+        return histories, predictions
 
     def _predictor(self, thawed: keras.Model, head: Head) -> Callable[[np.ndarray], np.ndarray]:
         predict = loop.predictor(thawed, self.activations)

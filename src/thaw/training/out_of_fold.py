@@ -1,4 +1,4 @@
-"""The rounds of folds together: their mean scores, and the answers of models for images that they have not seen."""
+"""The rounds of folds together: their mean scores, and the predictions of models for images that they have not seen."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -58,5 +58,5 @@ class Verdict:
 
 def judge(fine_tuned: np.ndarray, head: np.ndarray, images: Examples) -> Verdict:
     """Compare two models by their (n, classes) calibrated probabilities for images that they have not seen."""
-    accuracies = (weighted_scores(answers, images)[1] for answers in (head, fine_tuned))
+    accuracies = (weighted_scores(predicted, images)[1] for predicted in (head, fine_tuned))
     return Verdict(paired_change(losses(fine_tuned, images), losses(head, images), images), tuple(accuracies))

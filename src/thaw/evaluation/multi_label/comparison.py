@@ -1,6 +1,6 @@
 """What a model of several labels is compared with: another model on the same images, class frequencies, neighbours.
 
-Each class is a question of its own, asked of the training images whose answer is known.
+Each class is a question of its own, asked of the training images of which the class is known.
 """
 
 from collections.abc import Mapping, Sequence

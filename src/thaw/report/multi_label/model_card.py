@@ -62,7 +62,7 @@ def _use(results: MultiResults) -> str:
     flips = results.parameters["evaluate"]["test_time_flips"]
     if flips:
         parts.append(
-            "The file answers one picture; `predict.py` asks it a photograph and its mirror images (test-time flips: "
+            "The file predicts one picture; `predict.py` gives it a photograph and its mirror images (test-time flips: "
             f"{flips}) and takes the mean, and the figures here are of that mean."
         )
     chosen = results.measured.thresholds[results.saved]["validation"]

@@ -1,4 +1,4 @@
-"""The sections on how good models of several labels are: the answer in a sentence, the metrics, the classes, curves."""
+"""The sections on how good models of several labels are: the result in a sentence, the metrics, the classes, curves."""
 
 from collections.abc import Mapping, Sequence
 

@@ -52,7 +52,7 @@ def _card(card: PairCard, sheet: str) -> Markup:
         pictures += elements.picture(card.heatmap, f"{card.image_id}: what speaks for {card.class_name}", 224)
     confidence = "" if sheet == "mistakes" else elements.percent(card.self_confidence)
     line = Markup("<li><span>label</span><span>{}</span><span>{}</span></li>")
-    lines = [line.format(WORDS[card.is_present], confidence), *(_answer(card, model) for model in MODELS)]
+    lines = [line.format(WORDS[card.is_present], confidence), *(_prediction(card, model) for model in MODELS)]
     notes = [card.image_id, *([] if sheet == "mistakes" else [card.split])]
     notes += [f"weight {card.weight:.2g}"] * (card.weight != 1)
     notes += [f"also {card.others}"] if card.others else []
@@ -69,7 +69,7 @@ def _card(card: PairCard, sheet: str) -> Markup:
     )
 
 
-def _answer(card: PairCard, model: str) -> Markup:
+def _prediction(card: PairCard, model: str) -> Markup:
     called, probability = card.called[model]
     line = Markup('<li class="{} {}"><span>{}</span><span>{}</span><span>{}</span></li>')
     css = "right" if called == card.is_present else "wrong"

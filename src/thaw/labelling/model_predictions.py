@@ -1,4 +1,4 @@
-"""What the finished model answers for photographs, as `src/predict.py` prints it."""
+"""What the finished model predicts for photographs, as `src/predict.py` prints it."""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -9,15 +9,15 @@ from thaw.core.store import Photograph
 from thaw.engines import flips, inference
 from thaw.prediction import deployed_model, stream
 
-Answer = tuple[str, float] | tuple[None, None]
+Predicted = tuple[str, float] | tuple[None, None]
 
 
 def predict(
     paths: Sequence[Photograph], model: Path, cache: Path, classes: Collection[str], bits: int | None
-) -> list[Answer]:
+) -> list[Predicted]:
     """Return the label and its calibrated probability for each photograph.
 
-    An extended model may answer with a class that is no label: then there is none.
+    An extended model may predict a class that is no label: then there is none.
 
     Args:
         paths: photographs that can be read.
@@ -31,10 +31,10 @@ def predict(
     network = deployed_model.converted_network(model, cache)
     engine = inference.compile_openvino(network, deployed_model.OUTPUT, description.size, np.float32)
     images = stream.load_images(paths, description.size, description.resize, bits)
-    answers = []
+    predicted = []
     for prediction in stream.predict(images, flips.average_flips(engine, decision.test_time_flips)):
         calibrated = decision.calibrate(prediction.probabilities[None])
         best = int(decision.predict(calibrated)[0])
         label, probability = description.classes[best], round(float(calibrated[0, best]), 6)
-        answers.append((label, probability) if label in classes else (None, None))
-    return answers
+        predicted.append((label, probability) if label in classes else (None, None))
+    return predicted
