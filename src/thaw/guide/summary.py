@@ -29,10 +29,11 @@ def found(survey: Survey, counts: Counts, split: Section) -> list[str]:
     """
     lines = classes(survey)
     lines += [f"  files: {_formats(survey)}; {_sizes(survey)}", f"  split: {_split(survey, counts, split)}"]
-    if survey.group_sizes:
-        group, size = survey.group_sizes.most_common(1)[0]
-        lines.append(f"  groups: {len(survey.group_sizes):,}, never divided; the largest, {group}, has {size:,}")
-    elif not split.group_columns:
+    groups = survey.group_sizes(split.group_columns)
+    for column, sizes in groups.items():
+        (group, size), name = sizes.most_common(1)[0], "" if column == "meta_group" else f" of {shown(column)}"
+        lines.append(f"  groups{name}: {len(sizes):,}, never divided; the largest, {shown(group)}, has {size:,}")
+    if not groups:
         lines += _unused_groups(survey)
     weights = [image.weight for image in survey.used]
     if min(weights) != max(weights):

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ import polars as pl
 from PIL import Image
 
 from thaw.core import progress, store, tables
-from thaw.core.columns import ADDED
+from thaw.core.columns import ADDED, as_groups
 from thaw.core.encodings import printable
 from thaw.core.errors import ThawError
 from thaw.images import decoding
@@ -69,9 +69,16 @@ class Survey:
         subsets = {image.meta.get("subset", "") for image in self.used}
         return not subsets.isdisjoint(HELD_OUT) or {"train", ""} <= subsets
 
-    @cached_property
-    def group_sizes(self) -> Counter:
-        return Counter(image.meta["group"] for image in self.used if image.meta.get("group"))
+    def group_sizes(self, columns: Iterable[str]) -> dict[str, Counter]:
+        """Return column → group → how many photographs are in it: of the source's own groups, and of columns `meta_…`.
+
+        A column without any group is left out.
+        """
+        of_columns = {}
+        for column in dict.fromkeys(["meta_group", *columns]):
+            values = as_groups([image.meta.get(column.removeprefix("meta_")) for image in self.used])
+            of_columns[column] = Counter(value for value in values if value)
+        return {column: sizes for column, sizes in of_columns.items() if sizes}
 
     @property
     def median_size(self) -> tuple[int, int]:

@@ -20,7 +20,7 @@ SOFTWARE_TAG, SOFTWARE = 0x0131, "thaw predict"  # in the Exif data of a sheet
 
 def is_sheet(file: Path) -> bool:
     """Return whether a file is a sheet that `Sheet.write` wrote."""
-    if not file.is_file():
+    if file.suffix.lower() not in ENDINGS or not file.is_file():
         return False
     try:
         with Image.open(file) as image:
