@@ -16,6 +16,7 @@ import polars as pl
 from thaw.core import store, tables
 from thaw.core.errors import ThawError, did_you_mean, run
 from thaw.core.label_values import PRESENT
+from thaw.core.words import plural
 from thaw.inputs import outputs
 from thaw.inputs.named import Named
 
@@ -37,7 +38,7 @@ def main() -> None:
     images = chosen(images, shown(images), options.ids, options.labels)
     photographs = store.Photographs(RAW)
     count = store.bring_out((photographs[path] for path in images["path"]), options.folder)
-    print(f"bring_out: {count:,} photographs in {options.folder}")
+    print(f"bring_out: {plural(count, 'photograph')} in {options.folder}")
 
 
 def shown(images: pl.DataFrame) -> pl.DataFrame:

@@ -11,6 +11,7 @@ import time
 from thaw.core import cache
 from thaw.core.errors import run
 from thaw.core.progress import duration
+from thaw.core.words import plural
 
 
 def main() -> None:
@@ -25,7 +26,7 @@ def main() -> None:
     kept = cache.named_cache()
     if options.clear or options.limit is not None:
         removed = kept.shrink(0 if options.clear else cache.size_of(options.limit, "--limit"))
-        print(f"cache: {removed:,} files removed")
+        print(f"cache: {plural(removed, 'file')} removed")
     print(f"cache: {kept.folder}, of up to {cache.size_text(kept.limit)} ({cache.LIMIT})")
     for kind in cache.KINDS:
         entries = kept.entries(kind)

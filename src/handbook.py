@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 from thaw.core import params
 from thaw.core.errors import ThawError, run
 from thaw.core.files import atomic_file, read_utf8
+from thaw.core.words import plural
 from thaw.handbook import artifacts, drawing, measured, parameters, reruns, scripts
 from thaw.parameters.whole import Params
 
@@ -42,7 +43,8 @@ def main() -> None:
     for path in changed:
         with atomic_file(path) as temporary:
             temporary.write_text(texts[path], encoding="utf-8")
-    print(f"handbook: {len(changed)} pages written" if changed else "handbook: every page is what the code says")
+    written = f"{plural(len(changed), 'page')} written" if changed else "every page is what the code says"
+    print(f"handbook: {written}")
 
 
 def pages() -> dict[Path, str]:

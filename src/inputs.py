@@ -4,8 +4,8 @@ DVC sees changes of what lies in the project. Photographs, weights and a model t
 stage `fingerprints` has to look at them in every `dvc repro`. `each_time` makes it run: it is `.nan`, which is no
 number and not even equal to itself, so DVC finds it changed each time. Without such files it is 0.
 
-This stage runs before any other: it refuses what DVC would delete, a repository without a commit, and bfloat16
-where these kernels do not multiply it.
+Where it runs, it is before any other stage: it refuses what DVC would delete, a repository without a commit, and
+bfloat16 where these kernels do not multiply it.
 """
 
 import shutil

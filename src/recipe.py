@@ -10,6 +10,7 @@ from pathlib import Path
 
 from thaw.core import params
 from thaw.core.errors import ThawError, did_you_mean, run
+from thaw.core.words import plural
 from thaw.experiments import params_edit
 
 PARAMS = Path("params.yaml")
@@ -33,7 +34,8 @@ def main() -> None:
     params_edit.write(PARAMS, text)
     for key, old, new in changes:
         print(f"{key}: {format_value(old)} → {format_value(new)}")
-    print(f"recipe: {len(changes)} changes in {PARAMS}" if changes else f"recipe: {PARAMS} has it all already")
+    count = plural(len(changes), "change")
+    print(f"recipe: {count} in {PARAMS}" if changes else f"recipe: {PARAMS} has it all already")
 
 
 def format_value(value: object) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from thaw.core import params
 from thaw.core.errors import ThawError, run
+from thaw.core.words import plural
 from thaw.experiments import params_edit, runs, sweeps
 
 PARAMS = Path("params.yaml")
@@ -57,7 +58,7 @@ def main() -> None:
             failed.append(sweeps.as_line(texts))
     if failed:
         raise ThawError(f"{len(failed)} of {len(experiments)} experiments failed: {'; '.join(failed)}")
-    print(f"sweep: {len(experiments)} experiments; `make compare` shows them")
+    print(f"sweep: {plural(len(experiments), 'experiment')}; `make compare` shows them")
 
 
 if __name__ == "__main__":

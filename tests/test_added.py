@@ -176,6 +176,12 @@ def test_a_new_class_comes_behind_those_of_the_source(project):
     assert any("no photograph of download.new_classes: ant" in note for note in found.notes)
 
 
+def test_a_new_class_that_is_named_twice_is_one(project):
+    table = write_table(project / "more.csv", *(f"new/{n}.png,caf\u00e9" for n in range(3)))
+    found = joined(project, added=table, new_classes=["cafe\u0301", "caf\u00e9", "cafe\u0301"])
+    assert found.listing.info.classes == ("cat", "dog", "caf\u00e9")
+
+
 def test_a_new_class_that_looks_like_another_is_refused(project):
     table = write_table(project / "more.csv", "new/0.png,cat")
     assert "look the same" in refusal(project, added=table, new_classes=["cat\u200b"])

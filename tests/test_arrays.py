@@ -20,7 +20,7 @@ def batches(*sizes: int, dtype=np.float16) -> list[np.ndarray]:
     return np.split(counted, np.cumsum(sizes)[:-1])
 
 
-@pytest.mark.parametrize("sizes", [(5,), (2, 3), (1, 1, 1, 2), (3, 0, 2)])
+@pytest.mark.parametrize("sizes", [(5,), (2, 3), (1, 1, 1, 2), (3, 0, 2), (0, 5)])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32])
 def test_batches_read_back_as_one_array(tmp_path, sizes, dtype):
     shape = arrays.write_rows(tmp_path / "a.npy", iter(batches(*sizes, dtype=dtype)), 5)

@@ -106,6 +106,18 @@ def test_what_was_not_used_for_longest_makes_room(tmp_path):
     assert [path.name for path in files(cache)] == ["one.thaw", "two.thaw", "new.thaw"]
 
 
+def test_what_was_used_since_it_was_counted_is_not_pushed_out(tmp_path):
+    cache = Cache(tmp_path, 3 * 100)
+    for age, name in ((3, "a"), (2, "b"), (0, "new")):
+        cache.put(f"pixels/{name}", bytes(70))
+        age_file(cache, f"pixels/{name}", age * caches.RECENT)
+    cache = Cache(tmp_path, 3 * 100)
+    cache._count()
+    cache.get("pixels/a")
+    cache.put("outputs/one", bytes(70))
+    assert [path.name for path in files(cache)] == ["one.thaw", "a.thaw", "new.thaw"]
+
+
 def test_what_was_used_recently_is_not_pushed_out(tmp_path, capfd):
     cache = Cache(tmp_path, 200)
     for name in "abcd":
@@ -211,7 +223,7 @@ def test_the_script_shows_the_cache_and_bounds_it(tmp_path):
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
 
     assert re.search(r"pixels +2 files +2 MB, last used 8.0 h ago\n +outputs +1 files +1 MB", script())
-    assert "1 files removed" in script("--limit", "2.5MB")
+    assert "1 file removed" in script("--limit", "2.5MB")
     assert [path.name for path in files(cache)] == ["of.predict", "d.thaw", "a.jpg", "b.thaw"]
     assert "2 files removed" in script("--clear")
     assert [path.name for path in files(cache)] == ["of.predict", "a.jpg"]

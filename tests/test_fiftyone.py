@@ -182,6 +182,7 @@ def test_fields_of_samples_mean_what_columns_of_a_table_mean():
     ("given", "message"),
     [
         ({"split": "fold 1"}, "^pets: a/0.png: split should be train, validation, test or empty, not 'fold 1'"),
+        ({"weight": "1_0"}, "^pets: a/0.png: weight should be a number from 0, not '1_0'"),
         ({"weight": "-1"}, "^pets: a/0.png: weight should be a number from 0, not '-1'"),
     ],
 )

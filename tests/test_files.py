@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 
 from thaw.core.errors import ThawError
-from thaw.core.files import atomic_entries, atomic_file, atomic_files, atomic_folder, temporary_path, write_json
+from thaw.core.files import (
+    atomic_entries,
+    atomic_file,
+    atomic_files,
+    atomic_folder,
+    read_json,
+    temporary_path,
+    write_json,
+)
 
 
 class Stopped(BaseException):
@@ -109,6 +117,12 @@ def test_temporary_names_are_beside_the_final_one_and_hidden_from_git(tmp_path):
     assert temporary_path(tmp_path / "model.keras").parent == tmp_path
     assert temporary_path(tmp_path / "model.keras").name.startswith(".")
     assert temporary_path(tmp_path / "model.keras").name.endswith(".partial")
+
+
+def test_json_that_two_people_have_changed_is_one_line(tmp_path):
+    (tmp_path / "metrics.json").write_text('<<<<<<< HEAD\n{"a": 1}\n')
+    with pytest.raises(ThawError, match=r"metrics\.json is damaged \(.*\): run `dvc repro`$"):
+        read_json(tmp_path / "metrics.json")
 
 
 def test_json_is_utf8_with_a_line_break_at_its_end(tmp_path):

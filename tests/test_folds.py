@@ -366,6 +366,7 @@ def test_dates_numbers_and_time_zones_are_compared_as_such():
     assert newer(["2024-05-01T10:00:00+02:00", "2024-05-01T09:00:00Z"], "2024-05-01T08:30") == [False, True]
     assert newer(["2024:05:01 10:00:00", "2024:05:03 10:00:00"], "2024-05-02") == [False, True]
     assert newer(["9", "10.5", "100"], 10) == [False, True, True]
+    assert times.dates.parse_date("0001-01-01T00:00:00+02:00") is None  # in UTC it would be of the year 0
 
 
 @pytest.mark.parametrize(

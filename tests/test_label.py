@@ -534,8 +534,9 @@ def test_a_second_take_waits_for_the_first_and_both_labels_are_kept(project):
 def test_rows_are_appended_to_a_table_of_a_persons_own(tmp_path):
     table = tmp_path / "t.csv"
     table.write_text("label,path,meta_place,sha256\ncat,a.jpg,garden,")
-    taking.append(table, taking.ADDED_COLUMNS, [("b, c.jpg", "dog", "12")])
-    assert table.read_text() == 'label,path,meta_place,sha256\ncat,a.jpg,garden,\ndog,"b, c.jpg",,12\n'
+    taking.append(table, taking.ADDED_COLUMNS, [("b, c.jpg", "dog", "12"), ("d\re.jpg", "cat", "34")])
+    added = b'dog,"b, c.jpg",,12\n"cat","d\re.jpg","","34"\n'
+    assert table.read_bytes() == b"label,path,meta_place,sha256\ncat,a.jpg,garden,\n" + added
     table.write_text("a,b\n1,2\n")
     with pytest.raises(ThawError, match="has no column 'path'"):
         taking.append(table, taking.ADDED_COLUMNS, [("b.jpg", "dog", "12")])

@@ -23,7 +23,7 @@ def write_rows(path: Path, batches: Iterable[np.ndarray], rows: int) -> tuple[in
     written, shape = 0, ()
     with path.open("wb") as file:
         for batch in batches:
-            if not written:
+            if not file.tell():  # the first may have no rows
                 shape = (rows, *batch.shape[1:])
                 header = {"descr": np.lib.format.dtype_to_descr(batch.dtype), "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_2_0(file, header)

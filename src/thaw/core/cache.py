@@ -156,8 +156,9 @@ class Cache:
         while self._total + size > self._allowed and self._removable:
             entry = self._removable.pop()
             with contextlib.suppress(OSError):
-                entry.path.unlink()
-                self._total -= entry.size
+                if entry.path.stat().st_mtime == entry.used:  # else it was used since they were counted
+                    entry.path.unlink()
+                    self._total -= entry.size
         return self._total + size <= self._allowed
 
     def _count(self) -> None:

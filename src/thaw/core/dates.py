@@ -54,7 +54,7 @@ def parse_date(text: str) -> date | datetime | None:
     A date such as 03/04/2024 is none: in some countries it is of March, in others of April.
     """
     for parse in (date.fromisoformat, datetime.fromisoformat, _exif_time):
-        with suppress(ValueError):
+        with suppress(ValueError, OverflowError):  # the latter: a zone takes it beyond the years 1 to 9999
             time = parse(text)
             is_zoned = isinstance(time, datetime) and time.tzinfo
             return time.astimezone(UTC).replace(tzinfo=None) if is_zoned else time

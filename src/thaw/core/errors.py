@@ -16,6 +16,7 @@ from thaw.core import encodings, kernels, locks, progress
 
 LIBRARIES = ("PIL", "cv2", "keras", "numpy", "openvino", "polars", "scipy", "sklearn", "tensorflow")
 NO_ACCESS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+BROKEN_PIPE = 128 + 13  # the exit status that a shell gives a program which SIGPIPE has ended
 NO_NAME = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)  # a file where a folder should be, or so
 
 
@@ -38,9 +39,9 @@ def did_you_mean(name: str, valid: Iterable[str], similarity: float = 0.5) -> st
 def run(main: Callable[[], None], stage: str = "") -> None:
     """Run a script's `main`. A person's mistake, or a full disk, ends it with one line and exit status 1.
 
-    It exits silently when stdout is closed early (`| head`). If DVC started the script, it runs as a stage: see
-    `_as_stage`. Names may hold any character, whatever the terminal shows: see `encodings`. `stage` is the docstring of
-    a stage that takes no options: `--help` prints it, and any other argument is a mistake.
+    It exits silently when stdout is closed early (`| head`), with BROKEN_PIPE. If DVC started the script, it runs as a
+    stage: see `_as_stage`. Names may hold any character, whatever the terminal shows: see `encodings`. `stage` is the
+    docstring of a stage that takes no options: `--help` prints it, and any other argument is a mistake.
     """
     if stage:
         _take_no_options(stage)
@@ -62,6 +63,7 @@ def run(main: Callable[[], None], stage: str = "") -> None:
         sys.exit(f"thaw: {encodings.shown(' '.join(str(error).split()))}")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes stdout once more at its exit
+        sys.exit(BROKEN_PIPE)  # what the script had still to do is not done
     except OSError as error:
         if error.errno not in (*NO_ACCESS, *NO_NAME):
             raise

@@ -12,11 +12,13 @@ from thaw.core.errors import ThawError, missing
 
 
 def read_json(path: Path) -> dict | list:
-    """Return the content of an artifact in JSON; raises ThawError if the file is missing."""
+    """Return the content of an artifact in JSON; raises ThawError if the file is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise missing(path) from None
+    except ValueError as error:  # such as what Git leaves in a file that two people have changed
+        raise ThawError(f"{path} is damaged ({error}): run `dvc repro`") from None
 
 
 def read_utf8(path: Path) -> str:

@@ -47,6 +47,8 @@ def read(path: Path, image_ids: Sequence[str], classes: Sequence[str]) -> LabelV
         return None
     if others := sorted(set(table["label"]) - set(classes)):
         raise ThawError(f"{path} has the class {others[0]!r}, which this run does not have: run `dvc repro`")
+    if table.null_count().sum_horizontal().item():
+        raise ThawError(f"{path} has an empty cell: run `dvc repro`")
     if not (table["value"].is_in([ABSENT, PRESENT]).all() and (table["weight"] >= 0).all()):
         raise ThawError(f"{path} has a value other than {ABSENT} and {PRESENT}, or a weight below 0: run `dvc repro`")
     rows = {image_id: row for row, image_id in enumerate(image_ids)}

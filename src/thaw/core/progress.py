@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
+from thaw.core.words import nouns, plural
+
 if TYPE_CHECKING:
     from tqdm import tqdm
 
@@ -122,10 +124,10 @@ def duration(seconds: float) -> str:
 def _amount(done: int, unit: str, total: int | None) -> str:
     if unit == "B":
         return f"{done / 1e6:,.0f} MB" if total is None else f"{done / 1e6:,.0f} of {total / 1e6:,.0f} MB"
-    return f"{done:,} {unit}s" if total is None else f"{done:,} of {total:,} {unit}s"
+    return plural(done, unit) if total is None else f"{done:,} of {plural(total, unit)}"
 
 
 def _rate(rate: float, unit: str) -> str:
     if unit == "B":
         return f"{rate / 1e6:,.1f} MB/s"
-    return f"{rate:,.1f} {unit}s/s" if rate < 10 else f"{rate:,.0f} {unit}s/s"
+    return f"{rate:,.1f} {nouns(unit)}/s" if rate < 10 else f"{rate:,.0f} {nouns(unit)}/s"

@@ -7,6 +7,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from thaw.core.words import plural
 from thaw.drift.comparison import Drift
 from thaw.drift.lines import NAMES, UNITS, left_out_lines
 from thaw.drift.samples import Sample
@@ -105,7 +106,7 @@ def _title(drift: Drift) -> str:
 
 def _summary(drift: Drift) -> Markup:
     test, far = drift.test, drift.far
-    new, held_out = (elements.plural(len(sample), "photograph") for sample in (drift.new, drift.held_out))
+    new, held_out = (plural(len(sample), "photograph") for sample in (drift.new, drift.held_out))
     if test.is_too_small:
         lead = f"The {new} are too few to be compared with the {held_out} that the model was measured on."
     elif test.differ:

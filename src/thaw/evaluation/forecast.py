@@ -79,7 +79,7 @@ class Forecast:
 
     reason: Literal["few", "many", "missed", "flat"] | None
     end: End | None = None  # None where there are too few sizes
-    needed: dict[int, Needed | None] | None = None  # points more → images; None: the interval is too wide
+    needed: dict[int, Needed | None] | None = None  # points more → times as many images; None: a too wide interval
     ahead: Sequence[Row] = ()  # `images`, `accuracy`, `accuracy_low`, `accuracy_high`
 
     def scores(self, photographs: int) -> dict[str, dict[str, float | int | None]]:

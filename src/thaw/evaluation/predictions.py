@@ -23,8 +23,8 @@ class Predictions:
 
     examples: Examples  # (n,) images
     classes: tuple[str, ...]  # (c,) names, in the order of the probabilities
-    probabilities: Mapping[str, np.ndarray]  # model → (n, c) float64, the model's own: not calibrated
-    self_confidence: np.ndarray  # (n,) float64: see `label_errors.self_confidence`
+    probabilities: Mapping[str, np.ndarray]  # model → (n, c) float64
+    self_confidence: np.ndarray  # (n,) float64, with several labels (n, c): see `label_errors.self_confidence`
     rounds: np.ndarray  # (n,) int, in which round the models that predict were trained; 0 without folds
     saved: str = FINE_TUNED  # the model that the run has saved
 

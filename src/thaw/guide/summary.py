@@ -50,7 +50,8 @@ def classes(survey: Survey) -> list[str]:
         f"  classes: {_classes(classes)}",
     ]
     if len(classes) > MAX_CLASSES:
-        lines.append(f"  smallest class: {smallest[0]} with {smallest[1]:,}; largest: {largest[0]} with {largest[1]:,}")
+        (least, few), (most, many) = smallest, largest
+        lines.append(f"  smallest class: {shown(least)} with {few:,}; largest: {shown(most)} with {many:,}")
     if len(classes) > MANY_CLASSES:
         lines.append(
             f"  warning: Thaw was tried with up to {MANY_CLASSES:,} classes; is the label what the model is to tell?"
@@ -106,7 +107,7 @@ def enlarged(survey: Survey, size: int | None, of_network: InputSize) -> list[st
 
 def _classes(classes: Sequence[tuple[str, int]]) -> str:
     by_size = sorted(classes, key=lambda item: -item[1]) if len(classes) > MAX_CLASSES else classes
-    named = ", ".join(f"{name} {count:,}" for name, count in by_size[:MAX_CLASSES])
+    named = ", ".join(f"{shown(name)} {count:,}" for name, count in by_size[:MAX_CLASSES])
     return named + (f" and {len(classes) - MAX_CLASSES:,} more" if len(classes) > MAX_CLASSES else "")
 
 

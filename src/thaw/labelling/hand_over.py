@@ -1,6 +1,5 @@
 """The folder that a person labels from: a contact sheet, a table, and tasks for Label Studio."""
 
-import csv
 import hashlib
 import os
 from collections.abc import Collection, Sequence
@@ -8,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from thaw.core import store
+from thaw.core.csv_rows import row_writer
 from thaw.core.errors import ThawError
 from thaw.core.files import atomic_folder, write_json, write_text
 from thaw.core.store import Member, Photograph
@@ -70,9 +70,11 @@ def write(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with atomic_folder(folder) as temporary:
         with (temporary / TABLE).open("w", newline="", **ENCODING) as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(_row(rank, item) for rank, item in enumerate(items, start=1))
+            write_row = row_writer(file)
+            write_row(COLUMNS)
+            for rank, item in enumerate(items, start=1):
+                row = _row(rank, item)
+                write_row([row[name] for name in COLUMNS])
         sheet.write(temporary / SHEET)
         write_json(temporary / TASKS, tasks)
         write_text(temporary / PAGE, label_studio.page(classes, ["reason"]))

@@ -182,10 +182,12 @@ def append(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]])
             raise ThawError(f"{path} has no column {absent[0]!r}: it is not a table of `take`: name another one")
         before += "" if before.endswith("\n") else "\n"
     delimiter = table_reading.delimiter(before) if before else CSV[path.suffix.lower()]
-    writer = csv.DictWriter(text, header, lineterminator="\n", restval="", delimiter=delimiter)
+    write_row = row_writer(text, delimiter)
     if not before:
-        writer.writeheader()
-    writer.writerows(dict(zip(columns, row, strict=True)) for row in rows)
+        write_row(header)
+    for row in rows:
+        values = dict(zip(columns, row, strict=True))
+        write_row([values.get(name, "") for name in header])
     with atomic_edit(path) as temporary:
         temporary.write_bytes((before + text.getvalue()).encode(**ENCODING))
 

@@ -31,7 +31,7 @@ class _ChosenSource(Section):
         for name in names:
             if fault := class_names.fault(name):
                 raise ValueError(f"download.new_classes: the name {name!r} {fault}: it cannot name a class")
-        return names
+        return list(dict.fromkeys(map(class_names.composed, names)))
 
     @model_validator(mode="after")
     def _required_keys_are_set(self):

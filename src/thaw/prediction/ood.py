@@ -56,10 +56,10 @@ def detector(run: TrainingRun, model: Path, description: Description, quantile: 
     """
     try:
         check_run(run, model, description)
+        training, held_out = read_features(run.features, run.split)
+        limit = distance_limit(held_out_distances(training, held_out), quantile)
     except ThawError as error:
         raise ThawError(f"--far: {error}") from None
-    training, held_out = read_features(run.features, run.split)
-    limit = distance_limit(held_out_distances(training, held_out), quantile)
     engine = inference.compile_openvino(run.backbone / "backbone.xml", FEATURES, description.size, np.float32)
     return distance_engine(engine, training), limit
 
@@ -190,7 +190,7 @@ def distance_limit(held_out: NDArray[np.floating], quantile: float) -> float:
         largest = floor(10_000 * len(held_out) / (len(held_out) + 1)) / 10_000
         raise ThawError(
             f"{len(held_out):,} held-out photographs are too few to tell what lies beyond the share {quantile} of "
-            f"them: take one of at most {largest}"
+            f"them: take a share of at most {largest}"
         )
     return float(np.sort(held_out)[rank - 1])
 

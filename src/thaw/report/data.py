@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from markupsafe import Markup
 
 from thaw.core.params import flatten
+from thaw.core.words import plural
 from thaw.evaluation.measure import resamples_text
 from thaw.report import elements
 from thaw.report.results import Results, RunFacts
@@ -58,21 +59,21 @@ def _duplicates(results: RunFacts) -> Markup:
     health, duplicates = results.health, results.duplicates
     if not health.groups and not duplicates.left_out:
         return Markup()
-    photographs, groups = elements.plural(health.grouped, "photograph"), elements.plural(health.groups, "group")
+    photographs, groups = plural(health.grouped, "photograph"), plural(health.groups, "group")
     text = (
         f"{photographs} share a group with another: they are near-duplicates, or the source names the group. There "
         f"{'is' if health.groups == 1 else 'are'} {groups}, the largest of {health.largest_group:,}."
     )
     if health.across_splits:
         text += (
-            f" {elements.plural(health.across_splits, 'photograph')} are of groups in several splits, since the split "
+            f" {plural(health.across_splits, 'photograph')} are of groups in several splits, since the split "
             "that was given, or their time, has them so: on these, test is easier than new photographs will be."
         )
     else:
         text += f" No group stands in two {'splits' if 'test' in health.counts else 'folds'}."
     if duplicates.left_out:
         text += (
-            f" {elements.plural(duplicates.left_out, 'photograph')} were left out of training: others of their group "
+            f" {plural(duplicates.left_out, 'photograph')} were left out of training: others of their group "
             "are in a split for validation or test that was given with the photographs, or are newer than split.after. "
             "They are not counted here."
         )
@@ -93,7 +94,7 @@ def _duplicates(results: RunFacts) -> Markup:
         )
         listing = Markup('<ul class="columns">{}</ul>').format(Markup().join(items))
         rest = elements.rest(len(health.disputed), len(shown), "groups", "duplicates.csv")
-        caption = f"{elements.plural(len(health.disputed), 'group')} of near-duplicates with different labels"
+        caption = f"{plural(len(health.disputed), 'group')} of near-duplicates with different labels"
         doubt = elements.paragraph("One of the labels may be wrong.", "soft")
         parts.append(elements.figure(caption, listing + rest + doubt))
     return Markup("\n").join(parts)

@@ -72,10 +72,6 @@ def probability(value: float) -> str:
     return f"{value:.3f}" if 0.001 <= value <= 0.999 else f"{value:.6g}"
 
 
-def plural(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
 # --- HTML ---
 
 

@@ -7,6 +7,7 @@ from html import escape
 from markupsafe import Markup
 
 from thaw.core.metrics_file import FINE_TUNED
+from thaw.core.words import plural
 from thaw.evaluation.conformal import LISTED_LEVEL
 from thaw.evaluation.scored import Row
 from thaw.evaluation.thresholds import Threshold
@@ -140,16 +141,14 @@ def _data(results: Results) -> str:
     health, left_out = results.health, results.duplicates.left_out
     if health.groups:
         text = (
-            f"{elements.plural(health.grouped, 'photograph')} share a group with another: they are near-duplicates, or "
+            f"{plural(health.grouped, 'photograph')} share a group with another: they are near-duplicates, or "
             "the source names the group; "
         )
         across = f"{health.across_splits:,} of them are of groups in two splits."
         parts_of = "splits" if "test" in health.counts else "folds"
         parts.append(text + (across if health.across_splits else f"no group is in two {parts_of}."))
     if left_out:
-        parts.append(
-            f"{elements.plural(left_out, 'photograph')} of groups that are held out were left out of training."
-        )
+        parts.append(f"{plural(left_out, 'photograph')} of groups that are held out were left out of training.")
     if results.source["citation"]:
         parts.append(escape_markdown(results.source["citation"]))
     return "\n\n".join(parts)

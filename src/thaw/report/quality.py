@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup
 
 from thaw.core.metrics_file import FINE_TUNED
+from thaw.core.words import plural
 from thaw.evaluation.scored import Row
 from thaw.report import axes, charts, elements
 from thaw.report.charts import IntervalRow, Plane, Point
@@ -53,7 +54,7 @@ def write_summary(results: Results) -> Markup:
         else "each predicted by a model that had not seen it, the"
     )
     lead = Markup("Of {} {} {} gets <b>{}</b> right{}.").format(
-        elements.plural(results.health.tested, "photograph") + "," * (results.folds is not None),
+        plural(results.health.tested, "photograph") + "," * (results.folds is not None),
         unseen,
         results.saved_name,
         elements.percent(test["accuracy"]),
@@ -168,7 +169,7 @@ def describe_extension(results: Results) -> str:
     sentences = []
     if test["agreement"] is not None:
         sentences.append(
-            f"Of {elements.plural(test['without_new'], 'photograph')} that show no new class, it predicts "
+            f"Of {plural(test['without_new'], 'photograph')} that show no new class, it predicts "
             f"{elements.percent(test['agreement'])} as before{interval_text(test, 'agreement')}."
         )
     if test["accuracy_after"] is not None:
@@ -315,7 +316,7 @@ def _both_models_table(results: Results, worst: Sequence[Row]) -> Markup:
     rows = {model: {row["class"]: row for row in rows} for model, rows in results.measured.per_class.items()}
     body = []
     for name, support in ((row["class"], row["support"]) for row in worst):
-        photographs = elements.plural(support, "photograph")
+        photographs = plural(support, "photograph")
         body.append(elements.row_group(Markup("{}, {}").format(elements.isolated(name), photographs), 4))
         body += [elements.row(title, _class_cells(rows[model][name])) for model, title in MODELS.items()]
     return elements.table("wide aligned", [elements.header("", ["Recall", "Precision", "F1"])], body)
@@ -325,7 +326,7 @@ def _worst_classes_table(results: Results, worst: Sequence[Row]) -> Markup:
     beside = {row["class"]: row for row in results.measured.per_class[results.other]}
     taken, body = _taken_for(results), []
     for row in worst:
-        notes = [elements.plural(row["support"], "photograph")]
+        notes = [plural(row["support"], "photograph")]
         for other, times in taken[row["class"]].most_common(1):
             notes.append(Markup("{:,} taken for {}").format(times, elements.isolated(other)))
         name = Markup("{}<small>{}</small>").format(elements.isolated(row["class"]), Markup("; ").join(notes))
@@ -437,7 +438,7 @@ def _confusion_list(results: Results) -> Markup:
     for pair in results.confused:
         picture = elements.picture(pair.picture, f"{pair.image_id}, {pair.actual}", 112) if shows_pictures else ""
         numbers = (
-            f"{elements.plural(pair.count, 'photograph')}, {elements.percent(pair.fraction, 0)} of the class; "
+            f"{plural(pair.count, 'photograph')}, {elements.percent(pair.fraction, 0)} of the class; "
             f"{MODELS[results.other].lower()} {other[pair.actual, pair.predicted]:,}"
         )
         items.append(line.format(picture, *map(elements.isolated, (pair.actual, pair.predicted)), numbers))
@@ -486,7 +487,7 @@ def _coverage(results: Results) -> Markup:
         surest = round(half[0]["coverage"] * results.health.tested)
         right = round(half[0]["accuracy"] * surest)
         note += (
-            f" Of the surest {elements.percent(half[0]['coverage'], 0)}, {elements.plural(surest, 'photograph')}, the "
+            f" Of the surest {elements.percent(half[0]['coverage'], 0)}, {plural(surest, 'photograph')}, the "
             f"{results.saved_name} gets {right:,} right."
         )
     chart = charts.lines("Accuracy among the surest photographs", series, plane)

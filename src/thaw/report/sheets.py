@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
+from thaw.core.words import plural
 from thaw.evaluation.review import Neighbour, ReviewCard
 from thaw.report import elements
 from thaw.report.elements import MODELS
@@ -81,7 +82,7 @@ def note_unreadable(cards: Sequence["ReviewCard | PairCard"]) -> list[Markup]:
         "{} could not be read when this report was written: deleted or damaged since the run; "
         "<code>dvc checkout</code> brings the data back."
     )
-    return [elements.paragraph(note.format(elements.plural(unreadable, "photograph")), "soft")]
+    return [elements.paragraph(note.format(plural(unreadable, "photograph")), "soft")]
 
 
 def _legend(results: Results, cards: Sequence[ReviewCard]) -> str:

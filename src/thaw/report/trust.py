@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from thaw.core.tables import EVALUATED
+from thaw.core.words import plural
 from thaw.evaluation.forecast import in_round_numbers
 from thaw.evaluation.scored import Row
 from thaw.evaluation.slices import MIN_IMAGES
@@ -265,7 +266,7 @@ def list_slices(
     }
     names, few = list(slices[results.saved]), results.measured.small_slices
     verb = "is" if few == 1 else "are"
-    small = f"{elements.plural(few, 'slice')} of fewer than {MIN_IMAGES} photographs {verb} left out: too few to tell."
+    small = f"{plural(few, 'slice')} of fewer than {MIN_IMAGES} photographs {verb} left out: too few to tell."
     if not names:
         nothing = (
             f"Neither a column that the source gives nor the size has two values of {MIN_IMAGES} tested photographs or "
@@ -278,7 +279,7 @@ def list_slices(
         p = f", p {elements.p_value(row['p_value'])}" if row["p_value"] is not None else ""
         estimates = {model: Estimate.read(slices[model][column, value], "accuracy") for model in MODELS}
         name = Markup("{}: {}").format(*map(elements.isolated, (column.replace("_", " "), value)))
-        rows.append(IntervalRow(name, f"{elements.plural(row['count'], 'photograph')}{describe(row)}{p}", estimates))
+        rows.append(IntervalRow(name, f"{plural(row['count'], 'photograph')}{describe(row)}{p}", estimates))
     note += (
         " p says how often chance alone makes a slice differ that much from the rest, the number of slices taken into "
         "account."

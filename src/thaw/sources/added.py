@@ -204,7 +204,7 @@ def join(listing: Listing, download: Any) -> Collected:
     notes: list[str] = []
     warnings: list[str] = []
     if path := added_path(download):
-        added = find(path, {*listing.info.classes, *map(class_names.composed, download.new_classes)})
+        added = find(path, {*listing.info.classes, *download.new_classes})
     classes = _all_classes(listing, added, download)
     if path := corrections_path(download):
         corrected = _Corrections(read_corrections(path), set(classes), str(path))
@@ -240,8 +240,7 @@ def _all_classes(listing: Listing, added: Listing | None, download: Any) -> tupl
 
     Raises ThawError if the added photographs have another label.
     """
-    new = [class_names.composed(name) for name in download.new_classes]
-    classes = (*listing.info.classes, *(name for name in new if name not in listing.info.classes))
+    classes = tuple(dict.fromkeys([*listing.info.classes, *download.new_classes]))
     class_names.check(classes, NEW_CLASSES)
     for image in added.images if added else []:
         if image.label not in classes:

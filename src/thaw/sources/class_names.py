@@ -38,6 +38,8 @@ def fault(name: str) -> str:
     Exported files have a label in each line. A character that turns a line around would show another class, and other
     figures, than a line has.
     """
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        return "has half a character (a lone surrogate)"
     if not is_one_line(name):
         return "cannot be printed on one line"
     if not seen(name).strip():

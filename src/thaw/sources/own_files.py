@@ -112,6 +112,8 @@ def given_weight(text: str, where: str) -> float:
         weight = float(text.replace(",", "."))  # spreadsheets write the decimal sign of their language
     except ValueError:
         weight = math.nan
+    if "_" in text:  # which Python allows between digits
+        weight = math.nan
     if not 0 <= weight < math.inf:
         raise ThawError(f"{where}: weight should be a number from 0, not {text!r}")
     return weight

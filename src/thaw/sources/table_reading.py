@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import math
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -75,7 +76,11 @@ def _read_csv(content: bytes, name: str) -> Table:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter(text), strict=True)
     try:
         for row in reader:
-            if any(value.strip() for value in row) and not (for_excel and reader.line_num == 1):
+            if not any(value.strip() for value in row):
+                continue
+            if for_excel:  # the first line says what separates the values
+                for_excel = None
+            else:
                 rows.append([value.strip() for value in row])
                 lines.append(reader.line_num)
     except csv.Error as error:
@@ -116,6 +121,10 @@ def _read_json_lines(content: bytes, name: str) -> Table:
                 raise ThawError(f"{name}: line {line} is not JSON: {error}") from None
             if not isinstance(record, dict):
                 raise ThawError(f'{name}: line {line} is not an object such as {{"path": …, "label": …}}')
+            if any(not _is_whole(value) for pair in record.items() for value in pair):
+                raise ThawError(f"{name}: line {line} has half a character (a lone surrogate): write it anew")
+            if len({key.strip() for key in record}) < len(record):
+                raise ThawError(f"{name}: line {line} has two names that differ in spaces alone: {', '.join(record)}")
             records.append({key.strip(): value for key, value in record.items()})
             lines.append(line)
     columns = {}
@@ -124,6 +133,14 @@ def _read_json_lines(content: bytes, name: str) -> Table:
         nested = any(isinstance(value, dict | list) for value in values)
         columns[key] = None if nested else [as_text(value) for value in values]
     return Table(columns, lines)
+
+
+def _is_whole(value: object) -> bool:
+    """Return whether a value is no text, or one that a path can have: JSON can name halves of characters."""
+    try:
+        return not isinstance(value, str) or bool(os.fsencode(value)) or not value
+    except UnicodeEncodeError:
+        return False
 
 
 def as_text(value: str | float | bool | None) -> str:

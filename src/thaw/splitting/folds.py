@@ -13,6 +13,7 @@ import polars as pl
 
 from thaw.core.columns import check_each_is_in_a_group
 from thaw.core.errors import ThawError
+from thaw.core.words import plural
 from thaw.parameters.split import HELD_OUT, MIN_FOLDS
 from thaw.splitting.own_groups import MAX_FRACTION, largest, stays_whole
 from thaw.splitting.subsets import must_train
@@ -262,11 +263,6 @@ def sizes_text(fold: pl.Series) -> str:
 def _listed(labels: pl.Series, numbers: pl.Series) -> str:
     named = [f"{label}: {number}" for label, number in zip(labels, numbers, strict=True)]
     return ", ".join(named[:MAX_NAMED]) + (", …" if named[MAX_NAMED:] else "")
-
-
-def plural(count: int, noun: str) -> str:
-    ending = "" if count == 1 else "es" if noun.endswith("s") else "s"
-    return f"{count:,} {noun}{ending}"
 
 
 def _hash(seed: str, text: str) -> str:

@@ -1,6 +1,7 @@
 """The model card of a run of several labels, after Mitchell et al. 2019 (arXiv 1810.03993), as Markdown."""
 
 from thaw.core.metrics_file import FINE_TUNED
+from thaw.core.words import plural
 from thaw.evaluation.multi_label.metrics import BY_CHANCE, MAIN
 from thaw.report import elements
 from thaw.report.model_card import (
@@ -94,12 +95,10 @@ def _data(results: MultiResults) -> str:
     health, left_out = results.health, results.duplicates.left_out
     if health.groups:
         across = f"{health.across_splits:,} of them are of groups in two splits."
-        text = f"{elements.plural(health.grouped, 'photograph')} share a group, of near-duplicates or yours; "
+        text = f"{plural(health.grouped, 'photograph')} share a group, of near-duplicates or yours; "
         parts.append(text + (across if health.across_splits else "no group is in two splits."))
     if left_out:
-        parts.append(
-            f"{elements.plural(left_out, 'photograph')} of groups with held-out photographs were left out of training."
-        )
+        parts.append(f"{plural(left_out, 'photograph')} of groups with held-out photographs were left out of training.")
     if results.source["citation"]:
         parts.append(escape_markdown(results.source["citation"]))
     return "\n\n".join(parts)

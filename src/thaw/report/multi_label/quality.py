@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
+from thaw.core.words import plural
 from thaw.evaluation.multi_label.metrics import BY_CHANCE, MAIN
 from thaw.evaluation.scored import Row
 from thaw.report import axes, charts, elements
@@ -61,7 +62,7 @@ def write_summary(results: MultiResults) -> Markup:
         )
         return elements.paragraph(reason, "lead")
     lead = Markup("On {} that it was never trained on, the {} has a mean average precision of <b>{}</b>{}.").format(
-        elements.plural(test["photographs"], "photograph"),
+        plural(test["photographs"], "photograph"),
         results.saved_name,
         elements.percent(test[MAIN]),
         interval_text(test, MAIN),
@@ -206,7 +207,7 @@ def _metrics_table(results: MultiResults, split: str) -> Markup:
     table = elements.table("wide aligned", [elements.header("", columns)], rows)
     counts = scores[0]
     caption = (
-        f"{split.capitalize()}: {elements.plural(counts['photographs'], 'photograph')}, {counts['known_present']:,} "
+        f"{split.capitalize()}: {plural(counts['photographs'], 'photograph')}, {counts['known_present']:,} "
         f"pairs present and {counts['known_absent']:,} absent, {counts['classes_measured']:,} of "
         f"{len(results.classes):,} classes measured"
     )
