@@ -17,6 +17,7 @@ from thaw.core import params
 from thaw.core.errors import ThawError
 from thaw.sources import added
 from thaw.sources.added import join
+from thaw.sources.base import SourceImage
 from thaw.sources.collection import collect
 from thaw.sources.registry import SOURCES
 from thaw.splitting import splits
@@ -362,3 +363,22 @@ def test_with_several_labels_a_photograph_nothing_is_added(project, key):
     values["download"]["table"] |= {"path": "t.csv", "unlisted": "absent"}
     with pytest.raises(ThawError, match=rf"download\.{key} must be null"):
         params.parse(yaml.safe_dump(values), "params.yaml")
+
+
+def test_near_duplicates_that_were_added_do_not_move_a_photograph_of_the_source():
+    name = next(name for name, split in split_of(rows(60, 60)).items() if split == "train")
+    for number in range(60, 100):
+        table = rows(60, 60).vstack(rows(100, 60)[number : number + 1].with_columns(group=pl.lit(name)))
+        assert split_of(table)[name] == "train"
+
+
+def test_as_many_photographs_as_the_splits_need_are_enough_for_added_ones_to_train():
+    after = split_of(rows(37, 7), validation=0.15, test=0.25)
+    assert {after[f"cat{i:03}"] for i in range(7, 37)} == {"train"}
+
+
+def test_a_corrected_label_weighs_as_one_that_a_person_has_looked_at():
+    corrections = added._Corrections([added.Correction("a", "cat", "dog")], {"cat", "dog"}, "labels.csv")
+    images = [SourceImage(name, Path(f"{name}.png"), "cat", 0.25) for name in "ab"]
+    corrected = corrections.apply(images, are_copied=False)
+    assert [(image.label, image.weight) for image in corrected] == [("dog", 1.0), ("cat", 0.25)]

@@ -365,3 +365,8 @@ def test_hue_forth_and_back_is_the_first_colour():
 
 def test_contrast_comes_before_brightness():
     assert colour((227, 127, 27), contrast=0.5, brightness=0.2) == [228, 178, 128]
+
+
+def test_rotation_comes_before_shear():
+    both = view(noise(), quarter_turns=1, shear=20)
+    np.testing.assert_array_equal(both[8:-8, 8:-8], view(np.rot90(noise()), shear=20)[8:-8, 8:-8])

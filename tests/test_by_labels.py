@@ -111,3 +111,35 @@ def test_a_class_that_a_split_lacks_is_one_line_that_names_both(change, message)
     with pytest.raises(ThawError) as error:
         by_labels.draw(images, labels, CLASSES, section(after="2024-01-01" if change == "after" else None))
     assert str(error.value).startswith(message)
+
+
+def test_what_is_marked_to_train_and_shares_a_group_with_a_photograph_of_test_is_left_out():
+    images, labels = drawn(group=2)
+    images = images.with_columns(subset=pl.Series(["test", "train", *[""] * 6] * 50))
+    split = by_labels.draw(images, labels, CLASSES, section())
+    assert set(split.gather_every(8)) == {"test"} and set(split.gather_every(8, offset=1)) == {None}
+
+
+def test_groups_are_drawn_alike_in_any_order_of_the_rows():
+    images, labels = drawn(group=4)
+    split = by_labels.draw(images, labels, CLASSES, section())
+    order = np.random.default_rng(2).permutation(len(images))
+    shuffled = by_labels.draw(images[order], LabelValues(*(part[order] for part in labels)), CLASSES, section())
+    assert shuffled.to_list() == split[order].to_list()
+
+
+def test_photographs_without_a_known_label_are_divided_by_the_fractions_too():
+    images, labels = drawn()
+    sizes = np.repeat(np.arange(100), np.tile([1, 7], 50))
+    images = images.with_columns(group=pl.Series([f"g{n:03}" for n in sizes[:400]]))
+    labels.values[60:], labels.weights[60:] = UNKNOWN, 0
+    split = by_labels.draw(images, labels, CLASSES, section())
+    assert abs((split == "test").mean() - 0.25) < 0.02 and abs((split == "validation").mean() - 0.15) < 0.02
+
+
+def test_a_label_of_no_weight_does_not_count_where_its_class_is_divided():
+    images, labels = drawn(600)
+    labels.weights[::2, 0] = 0
+    split = by_labels.draw(images, labels, CLASSES, section())
+    labels.values[::2, 0] = UNKNOWN
+    assert split.to_list() == by_labels.draw(images, labels, CLASSES, section()).to_list()

@@ -232,3 +232,11 @@ def test_neighbours_are_looked_for_among_a_draw_where_there_are_many():
     np.testing.assert_array_equal(drawn.features[:, 0], drawn.weights)
     np.testing.assert_array_equal(drawn.labels, drawn.weights % 2)
     assert train.drawn(50, seed=1) is train
+
+
+@pytest.mark.parametrize(("weights", "chosen"), [([1.0, 0.05], 1), ([0.05, 1.0], 3)])
+def test_validation_images_choose_the_neighbours_by_their_weight(weights, chosen):
+    features = np.array([[1, 0], [1, 0.1], [1, 0.2], [0, 1], [0.1, 1], [0.2, 1]])
+    train = labelled([0, 1, 1, 1, 0, 0], features=features)
+    validation = labelled([0, 0], weights, np.array([[1, -0.1], [-0.1, 1]]))
+    assert comparison.choose_neighbours(train, validation, 2, [1, 3]) == chosen

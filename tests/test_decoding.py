@@ -712,3 +712,27 @@ def fault(decode) -> str:
     except ThawError as error:
         return str(error)
     return ""
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_a_check_gives_the_upright_size_of_a_photograph_that_it_reads_reduced(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    large = encode(drawing(600, 800), "JPEG", exif=exif)
+    assert decoding.check(large) == ((800, 600) if orientation > 4 else (600, 800))
+    assert decoding.reduced_size(large, 256).upright == decoding.check(large)
+
+
+def test_a_photograph_that_shrinks_along_one_side_alone_is_averaged():
+    stripes = np.zeros((32, 128, 3), np.uint8)
+    stripes[:, ::4] = 200
+    assert set(np.unique(decoding.fit(stripes, 32, "squash"))) == {50}
+
+
+@pytest.mark.parametrize("is_tall", [False, True])
+def test_of_a_photograph_that_is_longer_than_any_canvas_the_middle_is_kept(is_tall):
+    pixels = np.zeros((20, 201, 3), np.uint8)
+    pixels[:, 100] = 255
+    pixels = pixels.swapaxes(0, 1) if is_tall else pixels
+    view = decoding.centre_crop(decoding.fit(pixels, 20, "crop"), 20)
+    assert np.argmax(view[:, 0, 0] if is_tall else view[0, :, 0]) == 10

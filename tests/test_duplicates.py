@@ -346,3 +346,10 @@ def test_an_image_keeps_its_highest_cosines(monkeypatch):
             seen[image].append(cosine)
     expected = [sorted([-2, -2, -2, *cosines])[-3:] for cosines in seen]
     np.testing.assert_array_equal(best, np.array(expected, np.float32))
+
+
+def test_the_ends_of_two_groups_are_those_whose_hashes_differ_most():
+    bits = np.array([0b0, 0b1, 0b11, 0b111111], np.uint64)
+    hashes = candidates.Hashes(bits, np.full(4, 2**63 - 1, np.uint64))
+    groups = duplicates._Groups(np.empty(0, THUMBNAIL), np.arange(4), hashes)
+    assert groups._ends([0, 1], [2, 3]) == [(0, 3), (1, 3), (0, 2)]  # of (1, 2) they differ in one bit alone

@@ -1362,3 +1362,16 @@ def test_the_workflow_runs_what_the_makefile_has():
     targets = {target for command in commands for target in re.findall(r"make (\w+)", command)}
     assert targets == {"test", "setup", "current"}
     assert targets <= set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+def test_the_best_is_chosen_on_validation_among_those_with_the_same_photographs():
+    better, worse = experiment("b", 0.9, test=0.1), experiment("a", 0.8, test=0.99)
+    other = dataclasses.replace(experiment("c", 0.95), other_validation=True)
+    assert ranking.rank([other, worse, better]) == [better, worse, other]
+
+
+def test_the_wider_of_two_spreads_decides():
+    (still,) = ranking.average_repeats([experiment(f"still{seed}", 0.9, a__seed=seed) for seed in range(2)])
+    runs = [experiment(f"wide{seed}", value, a__seed=seed) for seed, value in enumerate((0.7, 0.9))]
+    (wide,) = ranking.average_repeats(runs)
+    assert "no more than the spread over their seeds (14.1 points" in ranking.verdict(still, wide)

@@ -550,3 +550,11 @@ def test_the_line_after_a_run_counts_every_photograph(run_stage, monkeypatch, ca
     result.main()
     line = "result: 80.0% of the 40 photographs, each tested by a model that had not seen it, are right (95% interval "
     assert line in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_stratum_of_as_many_photographs_as_folds_is_in_each_fold(seed):
+    strata = [f"site {i // 5}" for i in range(20)] + ["the others"] * 280
+    table = photographs("a" * 300).with_columns(stratum=pl.Series(strata))
+    drawn = table.with_columns(draw(table, seed=seed)).filter(pl.col("stratum") != "the others")
+    assert drawn.group_by("stratum").agg(pl.col("fold").n_unique())["fold"].to_list() == [5] * 4

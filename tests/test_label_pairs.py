@@ -224,3 +224,8 @@ def test_a_class_that_validation_does_not_know_to_be_absent_is_one_line():
     given = replace(given, validation=replace(given.validation, values=values, value_weights=weights))
     with pytest.raises(ThawError, match="no photograph of validation is known in which the class 'cat' is absent"):
         registry.train(params(), given, lambda *_: None)
+
+
+def test_a_class_of_one_half_is_not_predicted():
+    images = examples(np.array([[ABSENT], [PRESENT]], np.int8), np.array([[3.0], [1.0]]))
+    assert label_pairs.weighted_scores(np.full((2, 1), 0.5), images)[1] == 0.75

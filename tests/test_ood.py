@@ -83,3 +83,14 @@ def test_the_engine_measures_every_view_in_order(batch, monkeypatch):
     assert [len(part) for part in measured] == [4, 4, 3]
     expected = ood.distances(training, maps.mean(axis=(1, 2)))
     np.testing.assert_allclose(np.concatenate(measured), expected, atol=1e-6)
+
+
+def test_with_folds_each_photograph_is_compared_with_the_training_photographs_of_other_folds(tmp_path):
+    array = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+    folder, split = write_features(tmp_path, array, ["train"] * 6, copies=1)
+    first, *lines = split.read_text().splitlines()
+    split.write_text("\n".join([f"{first},fold", *(f"{line},{i % 3}" for i, line in enumerate(lines))]) + "\n")
+    training, held_out = ood.read_features(folder, split)
+    assert [known.tolist() for _, known in held_out] == [[1, 2, 4, 5], [0, 2, 3, 5], [0, 1, 3, 4]]
+    for fold, (features, _) in enumerate(held_out):
+        np.testing.assert_array_equal(features, training[[fold, fold + 3]])

@@ -982,3 +982,15 @@ def test_it_exits_silently_if_stdout_is_closed_early(model, folder):
     process.stdout.close()
     assert process.stderr.read() == b"" and process.wait() == 0
     process.stderr.close()
+
+
+def test_a_class_is_predicted_above_its_threshold_and_in_a_set_from_its_limit_on():
+    probabilities = np.array([[0.75, 0.25], [0.5, 0.5]])
+    decision = deployed_model.Decision(threshold=0.25, sets={0.9: (0.5, 0.25)})
+    assert decision.predict(probabilities).tolist() == [0, 1]
+    assert decision.set_of(probabilities[0], 0, 0.9) == [0, 1]
+
+
+def test_the_predicted_class_is_in_its_set_even_below_its_limit():
+    decision = deployed_model.Decision(sets={0.9: (0.9, 0.9)})
+    assert decision.set_of(np.array([0.6, 0.4]), 0, 0.9) == [0]

@@ -166,3 +166,26 @@ def test_scores_that_not_all_rounds_have_are_no_means():
     rounds[1][0].scores["train_loss"] = 0.5  # the start of a training has none
     for each in (rounds, rounds[::-1]):
         assert selection.best_scores(each) == {"plain": {"validation_loss": pytest.approx(0.15)}}
+
+
+@pytest.mark.parametrize(("errors", "helped"), [(1.9, False), (2.1, True)])
+def test_the_loss_has_to_fall_by_more_than_two_standard_errors(errors, helped):
+    images = images_of(np.arange(100) % 4, labels=[0] * 100)
+    noise = np.tile([-0.1, 0.1], 50)  # the standard error of its mean is 0.1 / √99
+    own = np.exp(-0.5 + noise + errors * 0.1 / np.sqrt(99))
+    head = np.tile([np.exp(-0.5), 1 - np.exp(-0.5)], (100, 1))
+    verdict = out_of_fold.judge(np.stack([own, 1 - own], axis=1), head, images)
+    assert verdict.change.loss == pytest.approx(-errors * verdict.change.standard_error)
+    assert verdict.helped is helped
+
+
+def test_the_temperature_of_a_round_is_chosen_by_the_weights_of_validation():
+    images = images_of(np.arange(60) % 3, labels=[0] * 60)
+    probabilities = np.tile([0.9, 0.1], (60, 1))
+    probabilities[:30] = [0.2, 0.8]
+    weights = np.where(np.arange(60) < 30, 0.1, 1.0)
+    (part, *_) = dataclasses.replace(images, weights=weights).rounds()
+    validation, test = part.split("validation"), part.split("test")
+    temperature = fit_temperature(probabilities[validation.rows], validation.labels, validation.weights)
+    expected = apply_temperature(probabilities[test.rows], temperature)
+    np.testing.assert_array_equal(out_of_fold.calibrated(part, lambda rows: probabilities[rows]), expected)

@@ -29,3 +29,8 @@ def test_the_cost_of_a_training_counts_what_thaws_in_each_epoch_that_was_trained
     assert training_cost(multiply_adds, ["b", "a"], trained_epochs=1, planned_epochs=4) == 3 * 40
     assert training_cost(multiply_adds, [None], trained_epochs=2, planned_epochs=4) == 3 * 2 * 100
     assert training_cost(multiply_adds, ["features"], trained_epochs=2, planned_epochs=4) == 0
+
+
+def test_of_epochs_that_cannot_be_divided_the_first_phases_have_one_more():
+    assert [phase(epoch, 5, 2) for epoch in range(6)] == [0, 0, 0, 0, 1, 1]
+    assert [phase(epoch, 7, 3) for epoch in range(8)] == [0, 0, 0, 0, 1, 1, 2, 2]

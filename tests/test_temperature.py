@@ -117,3 +117,8 @@ def test_probabilities_that_are_all_equal_keep_their_temperature(labels):
 def test_without_weights_the_temperature_stays():
     probabilities, labels, _ = sure_of_itself(3.0)
     assert fit_temperature(probabilities, labels, np.zeros(len(labels))) == 1
+
+
+@pytest.mark.parametrize("lowest", [1.0, 0.5])
+def test_a_model_that_is_too_unsure_has_the_lowest_temperature_that_is_allowed(lowest):
+    assert fit_temperature(*sure_of_itself(0.2), min_temperature=lowest) == lowest
