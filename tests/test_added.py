@@ -382,3 +382,9 @@ def test_a_corrected_label_weighs_as_one_that_a_person_has_looked_at():
     images = [SourceImage(name, Path(f"{name}.png"), "cat", 0.25) for name in "ab"]
     corrected = corrections.apply(images, are_copied=False)
     assert [(image.label, image.weight) for image in corrected] == [("dog", 1.0), ("cat", 0.25)]
+
+
+def test_a_row_without_a_hash_still_contradicts_one_with_it(project):
+    sha256 = hashlib.sha256((project / "new/0.png").read_bytes()).hexdigest()
+    write_table(project / "more.csv", f"new/0.png,cat,{sha256}", "new/0.png,dog,", columns="path,label,sha256")
+    assert "new/0.png with the label 'cat'" in refusal(project, added="more.csv")

@@ -229,7 +229,13 @@ def test_weights_count_in_the_change_and_its_error(data):
     twice = replace(data.validation, weights=np.array([2.0, 1, 1, 0]))
     change, error = paired_change(np.array([0.2, 0.4, 0.4, 9]), np.full(4, 0.4), twice)
     assert change == pytest.approx(-0.1)
-    assert error == pytest.approx(np.sqrt((0.2**2 + 0.1**2 + 0.1**2) * 4 / 3) / 4)
+    assert error == pytest.approx(np.sqrt((0.2**2 + 0.1**2 + 0.1**2) * 3 / 2) / 4)  # three have a weight
+
+
+def test_where_one_group_alone_has_a_weight_nothing_is_known_of_the_noise(data):
+    validation = replace(data.validation, weights=np.array([1.0, 1, 0, 0]), groups=np.array(["x", "x", "y", "z"]))
+    change = paired_change(np.array([0.1, 0.2, 9, 9]), np.full(4, 0.4), validation)
+    assert change.standard_error is None and not change.is_gain
 
 
 def test_without_a_head_for_each_preset_the_gentlest_is_chosen(data, trained):

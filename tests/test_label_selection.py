@@ -89,3 +89,9 @@ def test_labels_without_weight_do_not_count_and_an_unseen_class_has_no_probabili
     assert np.allclose(p.sum(axis=1), 1)
     assert not p[:, 2:].any()
     assert (p[:20].argmax(axis=1) == np.repeat([0, 1], 10)).all()
+
+
+@pytest.mark.parametrize(("count", "by_doubt"), [(9, False), (10, True)])
+def test_five_labels_a_class_are_enough_for_doubt(count, by_doubt):
+    before = labelled(blobs(KINDS[:2], 5)[:count], ([0] * 5 + [1] * 5)[:count])
+    assert choose(blobs(KINDS, 30), before, CLASSES, 4).by_doubt is by_doubt

@@ -34,7 +34,7 @@ def paired_change(losses: np.ndarray, reference: np.ndarray, validation: Example
     mean = np.average(changes, weights=validation.weights)
     _, group = np.unique(validation.groups, return_inverse=True)
     deviations = np.bincount(group, validation.weights * (changes - mean))
-    count = len(deviations)
+    count = int((np.bincount(group, validation.weights) > 0).sum())  # a group without weight tells nothing
     if count == 1:
         return Change(float(mean), None)
     variance = (deviations**2).sum() * count / (count - 1)
