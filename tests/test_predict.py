@@ -980,7 +980,7 @@ def test_it_exits_silently_if_stdout_is_closed_early(model, folder):
     )
     process.stdout.readline()
     process.stdout.close()
-    assert process.stderr.read() == b"" and process.wait() == 0
+    assert process.stderr.read() == b"" and process.wait() == 141
     process.stderr.close()
 
 
