@@ -1,11 +1,15 @@
 """Run every stage under emulated processors, and compare each output with that of this machine.
 
     python benchmarks/verify_processors.py [--processors Haswell-noTSX EPYC ...] [--stages STAGE ...] [--size 32]
+        [--frozen-sizes 224 448]
         [--set backbone.name=DeiTTi16 backbone.weights=null backbone.pooling=cls_avg fine_tune.freeze_depth=block11]
 
 A small run of real photographs, 44 solar cells and the two photographs of scikit-learn, is made here first. Then
 `qemu-x86_64` runs each stage as another processor, on what the stage before wrote here. So if every stage writes the
 same bytes, a whole run there writes the same `dvc.lock`. The exit status is 1 if an output differs.
+
+The run is small, and libraries choose kernels by the size of maps, too. So the frozen network also computes two
+photographs of usual sizes under each processor.
 
 By default these are a Haswell, Intel's first with AVX2 and FMA, and an EPYC, AMD's first Zen. They differ in maker and
 caches, by which libraries choose block sizes. Where processors approximate roots and reciprocals, each maker in its
@@ -42,6 +46,7 @@ from conftest import Checkout, make_source  # noqa: E402
 from torture import error_line  # noqa: E402
 from verify import COMPUTES, outputs  # noqa: E402
 
+from thaw.backbones.cut_points import FEATURES  # noqa: E402
 from thaw.core import kernels, tables  # noqa: E402
 from thaw.core.errors import ThawError, run  # noqa: E402
 from thaw.core.hashes import md5  # noqa: E402
@@ -50,6 +55,7 @@ QEMU = "qemu-x86_64"
 PROCESSORS = ("Haswell-noTSX", "EPYC")
 CELLS = 22  # of each class
 ACTIVATIONS = "data/activations/activations.npy"
+BACKBONE = "models/backbone/backbone.xml"
 UNSORTED = {  # the environment of `evaluate`
     kernels.NATIVE: "native",  # the rest is what `thaw` has chosen for this process
     "NPY_DISABLE_CPU_FEATURES": f"X86_V3 {kernels.KERNELS['NPY_DISABLE_CPU_FEATURES']}",
@@ -63,6 +69,19 @@ SMALL = conftest.SMALL | {
     "fine_tune.patience": None,  # the last epoch is kept: its weights are compared
 }
 NOISE = "TCG doesn't support requested feature"  # qemu says so for each one
+
+
+FROZEN = f"""
+import sys
+from hashlib import sha256
+from pathlib import Path
+import numpy as np
+from thaw.engines import inference
+for size in map(int, sys.argv[2:]):
+    run = inference.compile_openvino(Path(sys.argv[1]), {FEATURES!r}, size)
+    images = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8)
+    print(size, sha256(np.concatenate([*run([images])]).tobytes()).hexdigest())
+"""
 
 
 class Row(NamedTuple):
@@ -81,6 +100,7 @@ def main() -> None:
     parser.add_argument("--processors", nargs="+", default=PROCESSORS, help="names of `qemu-x86_64 -cpu help`")
     parser.add_argument("--size", type=int, default=SMALL["image.size"], help="of the network's input, in pixels")
     parser.add_argument("--stages", nargs="+", help="only these")
+    parser.add_argument("--frozen-sizes", nargs="*", type=int, default=(224, 448), help="of the frozen network alone")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="other parameters of the small run")
     parser.add_argument("--keep", type=Path, help="a new folder that the runs are kept in")
     arguments = parser.parse_args()
@@ -93,9 +113,14 @@ def main() -> None:
         native = native_run(folder / "native", {"image.size": arguments.size} | changed(arguments.set))
         seconds = time.perf_counter() - start
         print(f"this machine: {len(outputs_by_stage(native.path))} stages in {seconds:.0f} s", flush=True)
+        sizes = list(map(str, arguments.frozen_sizes))
+        here = frozen_outputs(native.path, sizes)
+
+        def emulate(name: str) -> list[Row]:
+            return [*frozen_rows(native.path, name, here), *emulated_run(native, name, stages)]
+
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            runs = pool.map(lambda name: list(emulated_run(native, name, stages)), arguments.processors)
-            rows = [row for stages in runs for row in stages]
+            rows = [row for stages in pool.map(emulate, arguments.processors) for row in stages]
     print_table(rows)
     sys.exit(any(row.differing or row.error for row in rows))
 
@@ -143,6 +168,27 @@ def run_stage(path: Path, stage: str, emulator: Sequence[str] = ()) -> subproces
     environment = os.environ | (UNSORTED if stage == "evaluate" else {})
     command = [*emulator, sys.executable, f"src/{stage}.py"]
     return subprocess.run(command, cwd=path, env=environment, capture_output=True, text=True)
+
+
+def frozen_outputs(path: Path, sizes: Sequence[str], emulator: Sequence[str] = ()) -> dict[str, str]:
+    """Return a hash of what the frozen network of a repository computes at each size, in pixels."""
+    command = [*emulator, sys.executable, "-c", FROZEN, str(path / BACKBONE), *sizes]
+    environment = os.environ | {"PYTHONPATH": str(path / "src")}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if result.returncode:
+        raise ThawError(f"the frozen network failed: {error_line(result)}")
+    return dict(line.split() for line in result.stdout.splitlines())
+
+
+def frozen_rows(path: Path, processor: str, here: dict[str, str]) -> Iterator[Row]:
+    """Compare what the frozen network computes at each size under an emulated processor with what it computes here."""
+    for size, digest in here.items():
+        start = time.perf_counter()
+        there = frozen_outputs(path, [size], [QEMU, "-cpu", processor])
+        differing = [] if there[size] == digest else [f"features of {size} pixels"]
+        row = Row(processor, f"frozen, {size} pixels", differing, 1, time.perf_counter() - start, "")
+        print(line_of(row), flush=True)
+        yield row
 
 
 def copy_photographs(folder: Path) -> None:

@@ -17,6 +17,7 @@ from thaw.core.errors import ThawError, run
 from thaw.core.files import atomic_files, read_json
 from thaw.core.paths import named_path
 from thaw.core.section import as_written
+from thaw.core.words import plural
 from thaw.parameters.backbone import Backbone
 
 PARAMS = Path("params.yaml")
@@ -54,10 +55,9 @@ def main() -> None:
     if about := description.get("own_network"):
         print(f"backbone: {backbone.weights}: {about}")
     size = f"{sum(layer.count_params() for layer in model.layers) / 1e6:.1f} M parameters"
-    count = len(description["cut_points"])
+    points = plural(len(description["cut_points"]), "cut point")
     licence = f", whose licence is {description['licence']}" if description["licence"] else ""
-    points = "cut point" if count == 1 else "cut points"
-    print(f"backbone: {backbone.name}, {size}, {count} {points}, weights {as_written(backbone.weights)}{licence}")
+    print(f"backbone: {backbone.name}, {size}, {points}, weights {as_written(backbone.weights)}{licence}")
 
 
 def print_costs(backbone: Backbone, size: int | None) -> None:

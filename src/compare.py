@@ -19,6 +19,7 @@ from pathlib import Path
 
 from thaw.core.errors import ThawError, run
 from thaw.core.files import write_text
+from thaw.core.words import plural
 from thaw.experiments import photographs, plot, ranking, runs, table
 from thaw.experiments.runs import Files
 
@@ -74,9 +75,9 @@ def main() -> None:
         print(f"{name}: {state}" + (f", `dvc queue logs {name}`" if has_log else ""))
     if not options.md:
         left_out = len(rows) - len(ranked)
-        note = f"{left_out} row{'s' if left_out > 1 else ''} on other test photographs not drawn" if left_out else ""
+        note = f"{plural(left_out, 'row')} on other test photographs not drawn" if left_out else ""
         write_text(PICTURE, plot.draw(ranked, keys, note))
-        print(f"compare: {len(experiments)} run{'s' if len(experiments) > 1 else ''}; {PICTURE}{note and f', {note}'}")
+        print(f"compare: {plural(len(experiments), 'run')}; {PICTURE}{note and f', {note}'}")
 
 
 def show(experiments: Sequence[runs.Experiment], keys: Sequence[str], as_markdown: bool) -> None:

@@ -19,6 +19,7 @@ from collections import Counter
 from pathlib import Path
 
 import thaw  # noqa: F401 - first: it chooses the kernels of other libraries
+from thaw.core.words import plural
 
 # isort: split
 import polars as pl
@@ -102,7 +103,7 @@ def in_shards(shards: store.Shards | None) -> str:
     """Say how many shards the photographs are in; nothing where they are files."""
     if shards is None:
         return ""
-    return f"; in {shards.count:,} {'shard' if shards.count == 1 else 'shards'} (download.shards)"
+    return f"; in {plural(shards.count, 'shard')} (download.shards)"
 
 
 def left_out(missing: pl.DataFrame) -> str:

@@ -1,4 +1,4 @@
-"""Do new photographs come from the same world? `python src/drift.py FOLDER` compares them with the run's test split.
+"""Are new photographs of the same kind? `python src/drift.py FOLDER` compares them with the run's test split.
 
 A classifier tries to tell the new photographs from those of the test split, which the model was not trained on. If it
 can, the new ones differ, and the accuracy that was measured is not theirs. Said too: how many are nothing like the

@@ -11,6 +11,7 @@ from thaw.core import keras_file, params, weight_files
 from thaw.core.encodings import shown
 from thaw.core.errors import ThawError, run
 from thaw.core.files import read_json, write_json
+from thaw.core.hashes import sha256
 from thaw.core.paths import project_folder, repository
 from thaw.core.section import Section
 from thaw.core.task import SINGLE
@@ -63,7 +64,7 @@ def of_photographs(download: Section, task: str, old: str | None) -> str | None:
     if old and path and not memory_of_added(path).known and not added.is_here(path):
         return kept(old, f"no photograph of {path} is on this machine")
     parts = [source or "", of_added(path) if path else ""]
-    parts += [fingerprint.of_file(each.path) for each in labelled if each.parameter == added.CORRECTIONS]
+    parts += [sha256(each.path) for each in labelled if each.parameter == added.CORRECTIONS]
     return fingerprint.of_text(" ".join(parts))
 
 
@@ -118,7 +119,7 @@ def of_file(own: named.Named | None, old: str | None) -> str | None:
         return None
     if own.path.is_file():
         beside = [own.path.with_name(name) for name in BESIDE] if own.path.name == weight_files.FILE else []
-        hashes = [weight_files.sha256(own.path), *(fingerprint.of_file(path) for path in beside if path.is_file())]
+        hashes = [weight_files.sha256(own.path), *(sha256(path) for path in beside if path.is_file())]
         return hashes[0] if len(hashes) == 1 else fingerprint.of_text(" ".join(hashes))
     if old:
         return kept(old, f"{own.path} is not on this machine")

@@ -119,8 +119,8 @@ def next_photographs(options: argparse.Namespace, parameters: Section) -> None:
         )
     ranked = zip(chosen.paths, chosen.hashes, choice.scores, choice.reasons, predicted, strict=True)
     items = [
-        Item(path.absolute(), sha256, float(score), reason, *predicted)
-        for path, sha256, score, reason, predicted in ranked
+        Item(path.absolute(), sha256, float(score), reason, *prediction)
+        for path, sha256, score, reason, prediction in ranked
     ]
     write(options, items, state, parameters.download.bits, how(choice))
     if cache.error:

@@ -58,8 +58,8 @@ def prepare(text: str) -> None:
             "download.table as docs/guides/several-labels.md says, then run `make repro`; for one, set task: single"
         )
     source, path = place.find(text)
-    written = outputs.declared(PIPELINE)
-    outputs.check_apart([Named("PHOTOS", path, "photographs")], written)
+    declared = outputs.declared(PIPELINE)
+    outputs.check_apart([Named("PHOTOS", path, "photographs")], declared)
     section = getattr(before.download, source)
     is_same = before.download.source == source and is_same_file(section.path, path)
     if is_same:
@@ -68,7 +68,7 @@ def prepare(text: str) -> None:
     update = {decision.key.rpartition(".")[2]: decision.new for decision in columns_of_table} | {"path": str(path)}
     listing = survey.list_photographs(source, section.model_copy(update=update), path)
     used = (Named("PHOTOS", image.path, "photographs") for image in listing.images if not image.left_out)
-    outputs.check_apart(used, written)
+    outputs.check_apart(used, declared)
     photographs = survey.open_sample(source, path, listing)
 
     values = params_edit.read(PARAMS)

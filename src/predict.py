@@ -13,7 +13,7 @@ the training photographs, and marks those that lie farther than the share Q of t
 photographs like the validation ones, about 1 - Q are marked. It reads `data/features`, `data/split.csv` and
 `models/backbone` of the run, and runs that network too.
 
-`--sets LEVEL` gives each photograph a set of classes instead of a guess. With 0.95, the set has the true class for 95
+`--sets LEVEL` gives each photograph a set of classes instead of one class. With 0.95, the set has the true class for 95
 of 100 photographs of the kind that the model was made from (conformal prediction). `reports/report.html` says how often
 it had on photographs that were held out, and how large the sets were.
 

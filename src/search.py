@@ -18,6 +18,7 @@ from pathlib import Path
 from compare import FILES
 from thaw.core import params
 from thaw.core.errors import ThawError, run
+from thaw.core.words import plural
 from thaw.experiments import runs, search, sweeps, trials
 
 PARAMS = Path("params.yaml")
@@ -71,8 +72,8 @@ def main() -> None:
         raise ThawError("no trial came to an end: the lines above say why")
     print(f"\n{trials.as_text(finished, ranges)}")
     if left_out:
-        trials_text = "trials" if left_out > 1 else "trial"
-        print(f"search: {left_out} earlier {trials_text} of other code or on other validation photographs left out")
+        earlier = plural(left_out, "earlier trial")
+        print(f"search: {earlier} of other code or on other validation photographs left out")
     print(f"search: to use the best trial: `dvc exp apply {trials.ranked(finished)[0]}`, then set {runs.PRUNE} to [].")
     print("Run `python src/sweep.py --seeds 5` to compare its gain with the spread over seeds.", flush=True)
     if failed:

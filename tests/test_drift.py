@@ -27,7 +27,7 @@ def single(*parts):
     return np.arange(sum(map(len, parts)))
 
 
-def test_of_one_world_alarms_are_no_more_frequent_than_p_says():
+def test_of_one_kind_alarms_are_no_more_frequent_than_p_says():
     p = []
     for seed in range(120):
         generator = np.random.default_rng(seed)
@@ -38,7 +38,7 @@ def test_of_one_world_alarms_are_no_more_frequent_than_p_says():
     assert 0.35 < np.mean(p) < 0.65
 
 
-def test_of_two_worlds_the_difference_is_found_and_the_oddest_images_are_named():
+def test_of_two_kinds_the_difference_is_found_and_the_oddest_images_are_named():
     generator = np.random.default_rng(0)
     first, second = sample(generator, 80), np.concatenate([sample(generator, 10), sample(generator, 20, shift=4)])
     found = two_sample.compare(first, second, single(first, second))
@@ -48,7 +48,7 @@ def test_of_two_worlds_the_difference_is_found_and_the_oddest_images_are_named()
     assert (again.auc, again.p, again.scores.tobytes()) == (found.auc, found.p, found.scores.tobytes())
 
 
-def test_a_burst_of_one_scene_is_no_other_world():
+def test_a_burst_of_one_scene_is_no_other_kind():
     generator = np.random.default_rng(3)
     first, scenes = sample(generator, 60), sample(generator, 5)
     second = np.repeat(scenes, 8, axis=0) + generator.normal(0, 0.01, (40, 12))
@@ -176,7 +176,7 @@ def unlike(tmp_path_factory):
     return folder
 
 
-def test_a_second_draw_is_no_other_world(compare, alike):
+def test_a_second_draw_is_no_other_kind(compare, alike):
     result = compare(alike, "--json")
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout)
@@ -197,7 +197,7 @@ def compared(run_dir, cache, unlike, tmp_path_factory):
     return json.loads(printed[0]), printed[1], folder / "0.html", folder / "1.html"
 
 
-def test_other_photographs_are_another_world_and_what_cannot_be_read_is_counted(compared):
+def test_other_photographs_are_of_another_kind_and_what_cannot_be_read_is_counted(compared):
     found, lines, _, _ = compared
     assert found["new"] == 40 and found["unread"] == 1 and found["other_files"] == 1
     assert found["differ"] is True and found["p"] == 0.001 and found["auc"] > 0.95

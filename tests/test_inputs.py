@@ -20,7 +20,7 @@ from PIL import Image
 
 import fingerprints
 import inputs
-from thaw.core import files, params, paths
+from thaw.core import files, hashes, params, paths
 from thaw.core.errors import ThawError
 from thaw.core.paths import named_path
 from thaw.inputs import fingerprint, named, outputs
@@ -287,7 +287,7 @@ def test_a_parameter_that_does_not_fit_the_photographs_is_refused_before_one_is_
     shutil.copyfile(ROOT / "dvc.yaml", tmp_path / "dvc.yaml")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(fingerprints, "MEMORY", tmp_path / "memory")
-    monkeypatch.setattr(fingerprint, "of_file", lambda path: pytest.fail(f"{path} was read"))
+    monkeypatch.setattr(hashes, "sha256", lambda path: pytest.fail(f"{path} was read"))
     with pytest.raises(ThawError, match=r"^split.group: the photographs have no column meta_patient; "):
         fingerprints.main()
 
@@ -309,7 +309,7 @@ def test_a_model_that_was_trained_on_other_views_is_extended_by_no_stage(tmp_pat
 
 def test_what_is_unchanged_is_neither_listed_nor_read_again(folder, settled, monkeypatch):
     before = taken(folder)
-    monkeypatch.setattr(fingerprint, "of_file", lambda path: pytest.fail(f"{path} was read"))
+    monkeypatch.setattr(hashes, "sha256", lambda path: pytest.fail(f"{path} was read"))
     monkeypatch.setattr(fingerprint, "of_listing", lambda *_: pytest.fail("the folder was listed"))
     assert taken(folder) == before
 
@@ -317,8 +317,8 @@ def test_what_is_unchanged_is_neither_listed_nor_read_again(folder, settled, mon
 def test_of_a_folder_that_changed_only_the_changed_file_is_read_again(folder, settled, monkeypatch):
     taken(folder)
     Image.new("RGB", (9, 9)).save(folder / "cat/0.png")
-    read, of_file = [], fingerprint.of_file
-    monkeypatch.setattr(fingerprint, "of_file", lambda path: read.append(path) or of_file(path))
+    read, sha256 = [], hashes.sha256
+    monkeypatch.setattr(hashes, "sha256", lambda path: read.append(path) or sha256(path))
     taken(folder)
     assert read == [folder / "cat/0.png"]
 
@@ -327,7 +327,7 @@ def test_what_a_folder_of_weights_says_of_pixels_belongs_to_the_weights(tmp_path
     own = named.Named("backbone.weights", tmp_path / "model.safetensors", "the weights")
     own.path.write_bytes(b"tensors")
     alone = fingerprints.of_file(own, None)
-    assert alone == fingerprint.of_file(own.path)
+    assert alone == hashes.sha256(own.path)
     (tmp_path / "preprocessor_config.json").write_text('{"image_mean": [0.5, 0.5, 0.5]}')
     one = fingerprints.of_file(own, alone)
     (tmp_path / "preprocessor_config.json").write_text('{"image_mean": [0.4, 0.5, 0.5]}')

@@ -653,6 +653,19 @@ def test_an_entry_of_the_cache_that_cannot_be_read_says_what_to_delete(tmp_path)
         cache.get(["0"])
 
 
+@pytest.mark.parametrize("module", ["core/arrays.py", "images/views.py", "labelling/candidates.py"])
+def test_features_are_computed_again_when_code_that_decides_them_changes(tmp_path, monkeypatch, module):
+    network = tmp_path / "backbone.bin"
+    network.write_bytes(b"weights")
+    before = feature_cache.key([network], "224 crop None")
+    shutil.copytree(feature_cache.SOURCE, tmp_path / "thaw", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(feature_cache, "SOURCE", tmp_path / "thaw")
+    assert feature_cache.key([network], "224 crop None") == before
+    with (tmp_path / "thaw" / module).open("a") as file:
+        file.write("# edited")
+    assert feature_cache.key([network], "224 crop None") != before
+
+
 def test_the_cache_is_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr(feature_cache, "MAX_IMAGES", 2)
     small = np.zeros((), THUMBNAIL)

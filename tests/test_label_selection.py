@@ -68,6 +68,20 @@ def test_each_is_chosen_once_and_no_more_than_there_are(before, count):
     assert len(choice.scores) == len(choice.reasons) == len(choice.positions)
 
 
+@pytest.mark.parametrize("most", [1, 300])
+def test_what_is_typical_does_not_depend_on_how_many_are_compared_at_a_time(monkeypatch, most):
+    x = selection._unit(blobs(KINDS, 30), 0)
+    at_once = selection._typicality(x)
+    monkeypatch.setattr(selection, "MAX_SIMILARITIES", most)
+    assert selection._typicality(x) == pytest.approx(at_once, abs=1e-6)
+
+
+def test_a_cluster_that_is_empty_gives_its_place_to_the_most_doubtful_left():
+    before = labelled(np.repeat([[1.0, 0], [-1, 0]], 10, axis=0), [0] * 10 + [1] * 10)
+    pool = np.array([[0.9, 0.0]] * 3 + [[0.0, 1.0]] * 4)  # two points, five photographs
+    assert sorted(choose(pool, before, CLASSES, 5).positions)[-4:] == [3, 4, 5, 6]
+
+
 def test_the_choice_is_the_same_every_time():
     before = labelled(blobs(KINDS[:2], 10), [0] * 10 + [1] * 10)
     once, again = (choose(blobs(KINDS, 30), before, CLASSES, 9) for _ in range(2))

@@ -16,7 +16,7 @@ from thaw.core.errors import ThawError
 from thaw.engines import openvino_setup
 from thaw.engines.keras_setup import keras
 from thaw.engines.keras_to_openvino import convert
-from thaw.features import examples, extraction, resize_choice
+from thaw.features import examples, extraction, linear_probe, resize_choice
 from thaw.features.extraction import Dataset, ImageSettings
 
 AUTO = ImageSettings(size=32, resize="auto", engine="openvino")
@@ -73,6 +73,15 @@ def test_squash_wins_where_only_the_ends_show_the_class(tmp_path, backbone):
     assert choice.resize == "squash" and choice.change < -5 * choice.standard_error
     assert choice.validation_loss["squash"] < 0.3 < choice.validation_loss["crop"]
     assert f"squash against crop: validation loss {choice.change:+.3f}" in choice.text
+
+
+def test_features_that_are_too_many_to_hold_are_read_in_blocks_with_the_same_choice(tmp_path, backbone, monkeypatch):
+    dataset = draw(tmp_path, np.r_[:20, 76:96])
+    held = choose(dataset, backbone, tmp_path)
+    monkeypatch.setattr(linear_probe, "MAX_HELD_BYTES", 0)
+    read = choose(dataset, backbone, tmp_path)
+    assert read.resize == held.resize == "squash"
+    assert read.validation_loss == pytest.approx(held.validation_loss, abs=1e-3)
 
 
 @pytest.mark.filterwarnings("error::sklearn.exceptions.ConvergenceWarning")

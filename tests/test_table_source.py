@@ -281,6 +281,8 @@ LISTS = "\n".join(json.dumps({"path": path, "label": [label]}) for path, label i
         (with_column("weight", ["1,500"]), "labels.csv", "line 2: the weight '1,500' may be 1500 or 1.500: write"),
         (with_column("weight", ["inf"]), "labels.csv", "line 2: weight should be a number from 0, not 'inf'"),
         (with_column("weight", [1, 1, 1, 1, 0, 0, 0, 0]), "labels.csv", "class 'dog' have the weight 0"),
+        (as_csv([*[(*row, 0 if row[1] == "dog" else 1) for row in ROWS], ("gone.png", "dog", 1)], "path,label,weight"),
+         "labels.csv", "class 'dog' have the weight 0"),
         (with_column("meta_subset", ["train"]), "labels.csv", "column meta_subset means something else in Thaw"),
         (as_csv([(path, ["1", "1.0", "1.5"][i % 3]) for i, path in enumerate(NAMES)]), "labels.csv",
          "the labels '1' and '1.0' are the same number: write it in one way"),

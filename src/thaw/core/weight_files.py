@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from thaw.core import hashes
 from thaw.core.errors import ThawError
 
 if TYPE_CHECKING:
@@ -39,11 +40,8 @@ def parts(path: Path) -> list[Path]:
 
 def sha256(path: Path) -> str:
     """Return a hash of a file of weights with all its parts; raises ThawError if one is missing."""
-    hashes = []
-    for part in parts(path):
-        with part.open("rb") as file:
-            hashes.append(hashlib.file_digest(file, "sha256").hexdigest())
-    return hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest()
+    each = [hashes.sha256(part) for part in parts(path)]
+    return each[0] if len(each) == 1 else hashlib.sha256(" ".join(each).encode()).hexdigest()
 
 
 def _external_data(path: Path) -> list[Path]:

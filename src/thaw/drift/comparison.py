@@ -1,4 +1,4 @@
-"""Do new photographs come from the world that the model was measured in? All that is said about it, as numbers."""
+"""Are new photographs of the kind that the model was measured on? All that is said about it, as numbers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Change:
     Attributes:
         held_out: its 2.5 %, 50 % and 97.5 % quantiles.
         new: those of the new ones.
-        unusual: the share of the new ones that lie outside the outer two of `held_out`; 5 % do in the same world.
+        unusual: the share of the new ones outside the outer two of `held_out`; of the same kind, 5 % are.
     """
 
     held_out: tuple[float, float, float]

@@ -101,7 +101,7 @@ def render(drift: Drift, folder: str, description: Description) -> str:
 def _title(drift: Drift) -> str:
     if drift.test.is_too_small:
         return "Too few to tell"
-    return "Another world" if drift.test.differ else "No difference was found"
+    return "Another kind" if drift.test.differ else "No difference was found"
 
 
 def _summary(drift: Drift) -> Markup:
@@ -120,7 +120,7 @@ def _summary(drift: Drift) -> Markup:
         f"{elements.percent(far.expected)} would be expected."
     )
     if test.is_too_small:
-        detail += " Near-duplicates count as one photograph. Of so few, chance alone tells all apart now and then."
+        detail += " Near-duplicates count as one photograph. Of so few, chance alone may tell all apart."
     elif not test.differ:
         detail += (
             f" A smaller difference may be there: {elements.percent(test.chance, 0)} or more would have been noticed."
@@ -149,8 +149,8 @@ def _measures(drift: Drift) -> Markup:
     table = elements.table("wide", [elements.header("Median", ["new", "held out", "unusual"])], rows)
     note = (
         "In small print, the middle 95 % of the photographs. Unusual are new photographs outside that of the held-out "
-        "ones: 5 % in the same world. Brightness is the mean of what the network sees, from 0 to 1. Sharpness is how "
-        "much of its contrast is fine detail: blur makes it smaller, noise larger."
+        "ones: 5 % of photographs of the same kind. Brightness is the mean of what the network sees, from 0 to 1. "
+        "Sharpness is how much of its contrast is fine detail: blur makes it smaller, noise larger."
     )
     figures = [
         _distribution(
@@ -249,7 +249,7 @@ def _method(drift: Drift) -> Markup:
         "that it was not fitted to. Near-duplicates stay together.",
         "p is how often such a difference comes about if the photographs are dealt out anew at random, 999 times. It "
         f"is exact for any number of photographs. Below {LEVEL:g} it counts as a difference. So of samples of the same "
-        f"world, at most {LEVEL:.0%} raise a false alarm.",
+        f"kind, at most {LEVEL:.0%} raise a false alarm.",
         *(f"{line[0].upper()}{line[1:]}." for line in left_out_lines(drift)),
     ]
     return Markup("\n").join(elements.paragraph(text) for text in texts)

@@ -1,6 +1,5 @@
 """The two samples that are compared: photographs of the run that its model was not trained on, and new ones."""
 
-import hashlib
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thaw.backbones.cut_points import FEATURES
-from thaw.core import arrays, progress, store, tables
+from thaw.core import arrays, hashes, progress, store, tables
 from thaw.core.errors import ThawError, missing
 from thaw.core.files import read_json
 from thaw.core.metrics_file import FINE_TUNED
@@ -203,8 +202,7 @@ def _sha256(path: Photograph) -> str | None:
     try:
         if isinstance(path, Path) and not path.is_file():
             return None
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashes.sha256(path)
     except OSError:
         return None  # reading it as an image says why
 

@@ -1,10 +1,10 @@
-"""Do two samples of features come from one world? A classifier two-sample test (Lopez-Paz and Oquab 2017).
+"""Are two samples of features of the same kind? A classifier two-sample test (Lopez-Paz and Oquab 2017).
 
 A classifier learns to tell the two samples apart, and is asked about images that it has not seen. If it tells them
 apart better than chance allows, the samples differ. The classifier is ridge regression on features of length 1, which
 weighs all channels, like a linear discriminant. Chance is known exactly: the same is done after the images have been
 dealt out to the two samples anew, PERMUTATIONS times. Near-duplicates always stay together, in the folds and when they
-are dealt out, else a burst of one scene would look like another world.
+are dealt out, else a burst of one scene would look like another kind.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from scipy.stats import rankdata
 from threadpoolctl import threadpool_limits
 
 PERMUTATIONS = 999  # so the smallest p is 0.001
-LEVEL = 0.01  # below which p is an alarm: of samples of one world, at most this share raises one
+LEVEL = 0.01  # below which p is an alarm: of samples of the same kind, at most this share raises one
 FOLDS = 10
 SHRINKAGE = 0.3  # the penalty, as a multiple of the mean eigenvalue: see benchmarks/drift.py
 
@@ -39,7 +39,7 @@ class TwoSample:
 
     @property
     def differ(self) -> bool:
-        """Whether the two samples come from two worlds: p is below LEVEL."""
+        """Whether the two samples are of two kinds: p is below LEVEL."""
         return self.p < LEVEL
 
     @property

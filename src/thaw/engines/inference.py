@@ -86,13 +86,12 @@ def compile_model(
     Raises:
         ThawError: the processor, or the kernels in use, do not multiply bfloat16.
     """
-    from thaw.engines.openvino_setup import ov
+    from thaw.engines.openvino_setup import compile_for_cpu, ov
 
-    core = ov.Core()
     if precision == "bfloat16":
         if kernels.CHOICE.baseline:
             raise ThawError(f"image.precision: bfloat16 needs {kernels.NATIVE}=native in the environment")
-        if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        if "BF16" not in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise ThawError("image.precision: this processor does not multiply bfloat16: set it to float32")
     model.reshape([BATCH, *shape])
     conversions = ov.preprocess.PrePostProcessor(model)
@@ -103,7 +102,7 @@ def compile_model(
     cores = cores or usable_cores()  # one stream on each: cores that share an operation could add in another order
     config = {"NUM_STREAMS": cores, "INFERENCE_NUM_THREADS": cores, "INFERENCE_PRECISION_HINT": HINTS[precision]}
     config |= {"PERFORMANCE_HINT": "THROUGHPUT", **binding}
-    compiled = core.compile_model(conversions.build(), "CPU", config)
+    compiled = compile_for_cpu(conversions.build(), config)
     requests = [
         compiled.create_infer_request() for _ in range(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") + 1)
     ]

@@ -68,12 +68,12 @@ class OpenVINONetwork(keras.layers.Layer):
         return network.output().get_node().input_value(0).get_node()
 
     def call(self, image):
-        from thaw.engines.openvino_setup import ov
+        from thaw.engines.openvino_setup import compile_for_cpu
         from thaw.engines.tensorflow_setup import tf
 
         # Compiled here, and run in a thread of OpenVINO's: TensorFlow's threads take tiny numbers as 0, and in them
         # OpenVINO computes some shapes wrongly.
-        compiled = ov.Core().compile_model(self.read(), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        compiled = compile_for_cpu(self.read(), {"INFERENCE_PRECISION_HINT": "f32"})
 
         def compute(image: np.ndarray) -> np.ndarray:
             request = compiled.create_infer_request()

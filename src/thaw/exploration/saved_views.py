@@ -1,11 +1,11 @@
-"""The saved views of a run's FiftyOne dataset: each split, its mistakes, suspicious labels and near-duplicates."""
+"""The saved views of a run's FiftyOne dataset: each split, its mistakes, likely wrong labels and near-duplicates."""
 
 from thaw.core import tables
 from thaw.core.metrics_file import MODELS
 from thaw.exploration.analysis import MAX_DUPLICATE_DISTANCE
 from thaw.exploration.samples import NEAR_DUPLICATES
 
-SUSPICIOUS_FRACTION = 0.05  # of all photographs, in the view of suspicious labels
+SUSPICIOUS_FRACTION = 0.05  # of all photographs, in the view of likely wrong labels
 MARK = "Written by Thaw, and anew at each run."  # ends the description of a view; by it Thaw knows its own views
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from thaw.core.words import plural
 from thaw.exports.base import Format
 from thaw.exports.check_images import CheckImages
 
@@ -31,4 +32,4 @@ def checked_on(formats: Sequence[Format], images: CheckImages) -> str:
     counts = {export_format.name: images.count(export_format) for export_format in formats}
     fewest = min(counts.values())
     others = [f"{name} on {count:,}" for name, count in counts.items() if count != fewest]
-    return f"{fewest:,} photograph{'s' * (fewest != 1)}" + (f" ({', '.join(others)})" if others else "")
+    return plural(fewest, "photograph") + (f" ({', '.join(others)})" if others else "")

@@ -23,7 +23,7 @@ import numpy as np
 import PIL.features
 import polars as pl
 
-from thaw.core import arrays, kernels, progress, tables
+from thaw.core import arrays, hashes, kernels, progress, tables
 from thaw.core.cache import Cache, say, size_text
 from thaw.core.errors import ThawError
 from thaw.core.files import read_json, write_json
@@ -146,8 +146,8 @@ class PlannedViews:
         image_ids = chosen["image_id"].unique(maintain_order=True).to_list()
         with ThreadPoolExecutor(usable_cores()) as pool:
             self._states |= zip(image_ids, pool.map(self._state, image_ids), strict=True)
-            contents = pool.map(_content_hash, (self._photographs[self._paths[image_id]] for image_id in image_ids))
-            contents = dict(zip(image_ids, contents, strict=True))
+            contents = pool.map(hashes.sha256, (self._photographs[self._paths[image_id]] for image_id in image_ids))
+            contents = dict(zip(image_ids, map(bytes.fromhex, contents), strict=True))
         plan, keys = self._plan.select(pl.col(augmentation_plan.COLUMNS).cast(pl.Float64)), []
         for block in chosen.iter_slices():
             values = plan.select(pl.all().gather(block["planned"])).to_numpy()  # of a plain view, all are NaN
@@ -194,11 +194,6 @@ class PlannedViews:
 def view_key(content_hash: bytes, values: np.ndarray) -> bytes:
     """Return the key of a view: of the SHA-256 of its image file, and of its values in the plan, NaN of a plain one."""
     return hashlib.blake2b(content_hash + values.tobytes(), digest_size=KEY_BYTES).digest()
-
-
-def _content_hash(path: Photograph) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
 
 
 def describe(folder: Path, raw: Path, rows: pl.DataFrame) -> None:

@@ -14,7 +14,7 @@ from thaw.engines import inference
 from thaw.features import extraction
 from thaw.features.examples import Examples, losses, training_weights
 from thaw.features.extraction import Dataset, ImageSettings, PlannedViews
-from thaw.features.linear_probe import Samples, fit_path, until_worse
+from thaw.features.linear_probe import fit_path, read_samples, until_worse
 from thaw.features.paired import paired_change
 
 SQUARE = 1.02  # up to this ratio of its sides, a photograph counts as square: both ways are nearly the same
@@ -84,23 +84,25 @@ def has_oblong(dataset: Dataset) -> bool:
 
 def _features(batches: Iterator[np.ndarray], rows: int, resize: str) -> np.ndarray:
     """Return the pooled features of these many views, (rows, channels) float16."""
+    features, done = np.empty((rows, 0), np.float16), 0
     with progress.bar(f"comparing image.resize, {resize}", rows, leave=False) as bar:
-        blocks = []
         for batch in batches:
             if not np.isfinite(batch).all():
                 raise ThawError(f"features: a value is not finite or too large for {batch.dtype}")
-            blocks.append(batch)
+            if not done:
+                features = np.empty((rows, batch.shape[1]), batch.dtype)
+            features[done : done + len(batch)] = batch
+            done += len(batch)
             bar.update(len(batch))
-    return np.concatenate(blocks)
+    return features
 
 
 def _best_losses(images: Examples, features: np.ndarray, resize: str) -> np.ndarray:
     """Return the losses (v,) on validation of the best linear head, for images (n,) with features (n, channels)."""
     training, validation = images.split("train"), images.split("validation")
-    x, unseen = features[images.positions("train")].astype(np.float32), features[images.positions("validation")]
-    path = until_worse(
-        fit_path(Samples(x, training.labels, training_weights(training, None)), STRENGTHS), unseen, validation
-    )
+    rows, weights = images.positions("train"), training_weights(training, None)
+    samples, unseen = read_samples(features, rows, training.labels, weights), features[images.positions("validation")]
+    path = until_worse(fit_path(samples, STRENGTHS), unseen, validation)
     fits = progress.track(path, f"comparing image.resize, {resize}", "head", len(STRENGTHS))
     best, _, _ = min(fits, key=lambda step: step[1])
     return losses(best.probabilities(unseen), validation)

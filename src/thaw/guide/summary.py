@@ -9,6 +9,7 @@ from thaw.backbones import registry
 from thaw.backbones.base import InputSize
 from thaw.core.encodings import printable, shown
 from thaw.core.section import Section
+from thaw.core.words import listed, plural
 from thaw.guide.settings import Decision
 from thaw.guide.survey import Survey
 from thaw.guide.time_needed import Counts
@@ -74,7 +75,7 @@ def _unused_groups(survey: Survey) -> list[str]:
 def chosen(decisions: Sequence[Decision], changes: Sequence[tuple[str, object, object]], name: str) -> list[str]:
     """Return the lines that say what changes in the parameter file `name`, what stays, and why."""
     reasons = {decision.key: decision.why for decision in decisions}
-    lines = [f"{name}: {len(changes)} change{'s' * (len(changes) > 1)}" if changes else f"{name}: nothing to change"]
+    lines = [f"{name}: {plural(len(changes), 'change')}" if changes else f"{name}: nothing to change"]
     lines += [
         f"  {key}: {_value(old)} → {_value(new)}" + (f" ({reasons[key]})" if reasons.get(key) else "")
         for key, old, new in changes
@@ -107,8 +108,7 @@ def enlarged(survey: Survey, size: int | None, of_network: InputSize) -> list[st
 
 def _classes(classes: Sequence[tuple[str, int]]) -> str:
     by_size = sorted(classes, key=lambda item: -item[1]) if len(classes) > MAX_CLASSES else classes
-    named = ", ".join(f"{shown(name)} {count:,}" for name, count in by_size[:MAX_CLASSES])
-    return named + (f" and {len(classes) - MAX_CLASSES:,} more" if len(classes) > MAX_CLASSES else "")
+    return listed([f"{shown(name)} {count:,}" for name, count in by_size], MAX_CLASSES)
 
 
 def _formats(survey: Survey) -> str:

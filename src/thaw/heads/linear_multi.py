@@ -12,6 +12,7 @@ from thaw.core import arrays, progress
 from thaw.core.errors import ThawError
 from thaw.core.label_values import lacking
 from thaw.core.task import MULTI
+from thaw.core.words import plural
 from thaw.features import label_pairs
 from thaw.features.examples import NO_VIEW, Examples, training_weights
 from thaw.features.linear_probe import Probe, fit_path, read_samples, until_worse
@@ -103,7 +104,7 @@ def train(params: "HeadParams", data: HeadData, log: Log) -> list[Trained]:
         scores = {"validation_loss": loss, "validation_accuracy_weighted": accuracy}
         lowest, highest = min(head.Cs), max(head.Cs)
         strengths = f"C = {lowest:g}" if lowest == highest else f"C from {lowest:g} to {highest:g}"
-        count = f"{len(data.classes):,} {'classes' if data.classes[1:] else 'class'}"
+        count = plural(len(data.classes), "class")
         description = f"logistic regression of each of {count} at {strengths} on {variant_text(variant)}"
         each = label_pairs.losses(p, validation)
         trained.append(Trained(head, variant, Setting(LOGISTIC, head.Cs), each.sum(axis=1), loss, scores, description))

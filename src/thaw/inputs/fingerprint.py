@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from thaw.core import hashes
 from thaw.core.files import write_text
 from thaw.sources.base import Listing
 from thaw.sources.own_files import raise_if_lost
@@ -97,12 +98,6 @@ def of_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def of_file(path: Path) -> str:
-    """Return the hash of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _state(path: str) -> State:
     try:
         status = os.stat(path)  # noqa: PTH116 - of many thousand paths
@@ -114,7 +109,7 @@ def _state(path: str) -> State:
 
 def _read(path: Path) -> str:
     try:
-        return of_file(path)
+        return hashes.sha256(path)
     except OSError as error:
         raise_if_lost(error, path)
         return f"cannot be read ({error.strerror})"

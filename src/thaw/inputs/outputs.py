@@ -11,6 +11,7 @@ import yaml
 from thaw.core.errors import ThawError
 from thaw.core.files import read_utf8
 from thaw.core.paths import project_folder
+from thaw.core.words import listed
 from thaw.inputs.named import Named
 from thaw.sources import nearby
 from thaw.sources.leftovers import is_leftover
@@ -138,7 +139,7 @@ def check_own(folder: Path, made: Iterable[str], lost: Path | None = None) -> No
         ThawError: it holds another file; nothing was touched.
     """
     if others := sorted(_files(folder) - set(made)):
-        names = ", ".join(others[:MAX_NAMES]) + (f" and {len(others) - MAX_NAMES:,} more" if others[MAX_NAMES:] else "")
+        names = listed(others, MAX_NAMES)
         first = f"run `dvc checkout {lost}`, which lists what it wrote and is missing; then " if lost else ""
         raise ThawError(
             f"{folder} would be replaced, and holds {names}, which this pipeline {'would' if lost else 'did'} not write"

@@ -15,14 +15,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from thaw.core import kernels
+from thaw.core import hashes, kernels
 from thaw.core.errors import ThawError
 from thaw.splitting.thumbnails import THUMBNAIL
 
 MAX_KEPT = 4  # networks whose features are kept: those that were used last
 MAX_IMAGES = 200_000  # of each network: 1.5 GB with 1,280 channels. Those that were added first go first
 SOURCE = Path(__file__).parents[1]
-MAKERS = ("images", "engines/inference.py", "splitting/thumbnails.py")  # below SOURCE: what decides the bytes
+MAKERS = (  # below SOURCE: the modules that decide the bytes
+    "core/arrays.py",
+    "core/store.py",
+    "engines/inference.py",
+    "engines/openvino_setup.py",
+    "images",
+    "labelling/candidates.py",
+    "splitting/thumbnails.py",
+)
 LIBRARIES = ("openvino", "numpy", "opencv-python-headless", "pillow")
 BUSY_S = 60  # that a process waits for another one that writes
 BLOCK_HASHES = 500  # of a query
@@ -45,8 +53,7 @@ def key(network: Sequence[Path], settings: str) -> str:
     for name in LIBRARIES:
         digest.update(f"{name}=={importlib.metadata.version(name)}\n".encode())
     for path in network:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(hashes.sha256(path).encode())
     return digest.hexdigest()
 
 

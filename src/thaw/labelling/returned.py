@@ -32,7 +32,7 @@ class Returned:
         path: of the photograph; None if it was not found.
         label: composed; empty if there is none, or several.
         sha256: of the file when it was handed over; empty if that is not known.
-        image_id: of a photograph of the run, whose label was in doubt; else empty.
+        image_id: of a photograph of the run whose label was likely wrong; else empty.
         problem: why the label cannot be used; empty if it can.
     """
 

@@ -26,6 +26,7 @@ MIN_CLUSTER = 5  # photographs; smaller clusters are outliers, and come last
 NEIGHBOURS = 20  # in its cluster, by whose similarity a photograph is typical
 MAX_STEPS = 8  # of k-means: more change the choice little
 BLOCK_ROWS = 4096
+MAX_SIMILARITIES = 2**24  # of rows to rows that are held at a time: 64 MB
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,8 @@ def doubtful(
             members = np.flatnonzero(cluster == i)
             if len(members):
                 chosen.append(int(ahead[members[np.argmin(((x[members] - centres[i]) ** 2).sum(axis=1))]]))
-    chosen += [int(i) for i in ranked if i not in set(chosen)][: count - len(chosen)]  # a cluster may be empty
+    rest = ranked[~np.isin(ranked, chosen)]
+    chosen += rest[: count - len(chosen)].tolist()  # a cluster may be empty
     positions = np.array(sorted(chosen, key=lambda i: (-doubt[i], i)), np.int64)
     parts = [[f"{classes[k]} ({p:.0%})" for k, p in zip(order[i], two[i], strict=True)] for i in positions]
     reasons = [f"by its features {' or '.join(part)}" for part in parts]
@@ -204,13 +206,14 @@ def _nearest(x: NDArray[np.float32], centres: NDArray[np.float32]) -> NDArray[np
 def _typicality(x: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return (n,): the mean cosine similarity of each row to its NEIGHBOURS nearest others; 0 if there is none."""
     neighbours = min(NEIGHBOURS, len(x) - 1)
-    if not neighbours:
+    if neighbours < 1:
         return np.zeros(len(x))
     result = np.empty(len(x))
-    for start in range(0, len(x), BLOCK_ROWS):
-        similar = x[start : start + BLOCK_ROWS] @ x.T
+    rows = min(BLOCK_ROWS, max(1, MAX_SIMILARITIES // len(x)))
+    for start in range(0, len(x), rows):
+        similar = x[start : start + rows] @ x.T
         nearest = -np.partition(-similar, neighbours, axis=1)[:, : neighbours + 1]
-        result[start : start + BLOCK_ROWS] = (nearest.sum(axis=1) - nearest.max(axis=1)) / neighbours  # without itself
+        result[start : start + rows] = (nearest.sum(axis=1) - nearest.max(axis=1)) / neighbours  # without itself
     return result
 
 

@@ -57,11 +57,11 @@ def find(known: Known, raw: Path, predictions: Path, count: int, judged: Collect
     labels = np.array(known.classes)[known.labels]
     if table["image_id"].to_list() != list(known.image_ids) or table["label"].to_list() != labels.tolist():
         raise ThawError(f"{predictions} and the features are not of one run: run `dvc repro`")
-    predictions = out_of_fold(known)
+    unseen = out_of_fold(known)
     photographs, paths = Photographs(raw.resolve()), dict(known.images.select("image_id", "path").iter_rows())
     items, absent, passed = [], 0, 0
     for i in np.argsort(table["self_confidence"].to_numpy(), kind="stable"):
-        image_id, predicted = str(known.image_ids[i]), int(predictions[i].argmax())
+        image_id, predicted = str(known.image_ids[i]), int(unseen[i].argmax())
         confidence = float(table["self_confidence"][int(i)])
         if len(items) == count or confidence >= LIKELY_RIGHT:
             break
@@ -80,7 +80,7 @@ def find(known: Known, raw: Path, predictions: Path, count: int, judged: Collect
             score=1 - confidence,
             reason=f"of the other photographs, {confidence:.1%} for {labels[i]}",
             predicted=known.classes[predicted],
-            probability=float(predictions[i, predicted]),
+            probability=float(unseen[i, predicted]),
             given=str(labels[i]),
             image_id=image_id,
         )

@@ -1,13 +1,13 @@
 """Labels that come back become data: rows of two tables of a person's own, and conflicts, which change nothing."""
 
 import csv
-import hashlib
 import io
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from thaw.core import hashes
 from thaw.core.csv_rows import row_writer
 from thaw.core.errors import ThawError, did_you_mean
 from thaw.core.files import atomic_edit, atomic_file
@@ -62,7 +62,7 @@ class Taken:
 def decide(returned: Iterable[Returned], labelled: Labelled, new_classes_parameter: str) -> Taken:
     """Decide what becomes of each label.
 
-    A photograph that has no label yet is added. The label of a photograph whose label was in doubt is corrected, once.
+    A photograph that has no label yet is added. A likely wrong label is corrected, once.
     Any other label that contradicts one is a conflict: nothing is overwritten.
 
     Args:
@@ -138,8 +138,7 @@ def _is_utf8(text: str) -> bool:
 
 def _sha256(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashes.sha256(path)
     except OSError as error:
         raise ThawError(f"{path} cannot be read: {error.strerror}") from None
 

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from thaw.core import columns, dates
 from thaw.core.errors import ThawError
 from thaw.core.section import Fraction, Section, Seed, as_written
+from thaw.core.words import plural
 
 HELD_OUT = ("test", "validation")  # splits, and subsets of a source, that are not trained on
 MIN_IMAGES = 3  # of a class: one trains, one validates, one tests
@@ -104,7 +105,7 @@ class Split(Section):
         for label, count in sorted(Counter(labels).items(), key=lambda item: (item[1], item[0])):
             if count < MIN_IMAGES:
                 raise ThawError(
-                    f"the class {label!r} has {count} photograph{'s' if count > 1 else ''}: too few to train, validate "
+                    f"the class {label!r} has {plural(count, 'photograph')}: too few to train, validate "
                     f"and test; {MIN_IMAGES} or more are needed"
                 )
 

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol, TextIO
 
@@ -55,6 +56,11 @@ class Table:
     @property
     def marks_unsure(self) -> bool:
         return self.min_probability is not None or self.max_distance is not None
+
+    @cached_property
+    def width(self) -> int:
+        """Characters of the longest class."""
+        return max(len(shown(name)) for name in self.classes)
 
     def row(self, prediction: Prediction) -> Row:
         """Return a prediction as a row.
@@ -177,14 +183,13 @@ def _csv_writer(file: TextIO, table: Table) -> Write:
 
 def _line(row: Row, table: Table) -> str:
     """Return a row for a person. The path comes last, since it may have any length."""
-    width = max(len(shown(name)) for name in table.classes)
     path = shown(str(row["path"]))
     if "error" in row:
-        return f"{'-':{width}} {'':7}  {path}: {shown(str(row['error']))}"
+        return f"{'-':{table.width}} {'':7}  {path}: {shown(str(row['error']))}"
     mark = f"{'unsure' if row['unsure'] else '':6}  " if table.marks_unsure else ""
     top = [f"{shown(name)} {p:.1%}" for name, p in row["probabilities"].items()] if table.top else []
     members = f"  {_set(row['set'], table)}" if table.set_level is not None else ""
-    label = f"{shown(row['label']):{width}} {row['probability']:7.1%}"
+    label = f"{shown(row['label']):{table.width}} {row['probability']:7.1%}"
     return f"{label}  {mark}{path}{members}{'  ' * bool(top)}{', '.join(top)}"
 
 

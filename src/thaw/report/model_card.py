@@ -7,7 +7,7 @@ from html import escape
 from markupsafe import Markup
 
 from thaw.core.metrics_file import FINE_TUNED
-from thaw.core.words import plural
+from thaw.core.words import listed, plural
 from thaw.evaluation.conformal import LISTED_LEVEL
 from thaw.evaluation.scored import Row
 from thaw.evaluation.thresholds import Threshold
@@ -64,20 +64,18 @@ def _model(results: Results) -> str:
             f"{takes} and returns a probability for each of {head['classes']:,} classes: those that it knew, of which "
             f"the figures below take the likeliest, and {new}."
         )
-    names = ", ".join(escape_markdown(name) for name in results.classes[:MAX_CLASSES_NAMED])
-    others = len(results.classes) - MAX_CLASSES_NAMED
-    more = f" and {others:,} more" if others > 0 else ""
+    names = listed([escape_markdown(name) for name in results.classes], MAX_CLASSES_NAMED)
     epoch = model["best_epoch"]
     if results.saved != FINE_TUNED:
         return (
             f"`model.keras`: an image classifier, {backbone} as it came, with a head on its features. {takes} and "
-            f"returns a probability for each of {len(results.classes):,} classes: {names}{more}."
+            f"returns a probability for each of {len(results.classes):,} classes: {names}."
         )
     kept = f"epoch {epoch}" if epoch else "the start, which no epoch was better than"
     return (
         f"`model.keras`: an image classifier, {backbone}, fine-tuned behind `{model['cut'] or 'the input'}` ({kept}, "
         f"of at most {results.parameters['fine_tune']['epochs']}). {takes} and returns a probability for each of "
-        f"{len(results.classes):,} classes: {names}{more}."
+        f"{len(results.classes):,} classes: {names}."
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from thaw.core.machine import usable_cores
-from thaw.engines.openvino_setup import ov
+from thaw.engines.openvino_setup import compile_for_cpu, ov
 
 
 class SharedNetwork:
@@ -33,7 +33,7 @@ class SharedNetwork:
             conversions.output(number).tensor().set_element_type(ov.Type(dtype))
         cores = usable_cores()
         config = {"NUM_STREAMS": cores, "INFERENCE_NUM_THREADS": cores, "INFERENCE_PRECISION_HINT": "f32"}
-        compiled = ov.Core().compile_model(conversions.build(), "CPU", config | {"PERFORMANCE_HINT": "THROUGHPUT"})
+        compiled = compile_for_cpu(conversions.build(), config | {"PERFORMANCE_HINT": "THROUGHPUT"})
         self._count = len(outputs)
         self._idle = queue.SimpleQueue()
         for _ in range(cores):

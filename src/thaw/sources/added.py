@@ -5,7 +5,6 @@ Both are tables of a person's own, in CSV: `download.added` has the columns of t
 """
 
 import filecmp
-import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -15,7 +14,9 @@ from typing import Any, NamedTuple
 
 from thaw.core import columns
 from thaw.core.errors import ThawError, did_you_mean
+from thaw.core.hashes import sha256
 from thaw.core.paths import named_path, without_parents
+from thaw.core.words import listed
 from thaw.sources import class_names, table, table_reading
 from thaw.sources.base import DatasetInfo, Listing, SourceImage
 from thaw.sources.own_files import image_id, with_unique_ids
@@ -101,7 +102,7 @@ def read(path: Path, classes: Collection[str] | None = ()) -> Rows:
         if classes is None or class_names.composed(written) in classes:
             row.label = class_names.composed(written)
     hashes = content.columns.get("sha256") or [""] * len(rows)
-    found = [(row, sha256.lower()) for row, sha256 in zip(rows, hashes, strict=True) if row.given_path]
+    found = [(row, given.lower()) for row, given in zip(rows, hashes, strict=True) if row.given_path]
     notes = table.locate([row for row, _ in found], path.parent)
     return Rows(found, purposes, notes, sum(not (row.given_path and row.label) for row in rows))
 
@@ -154,10 +155,9 @@ def _current(rows: Sequence[table.Row], hashes: Mapping[int, str]) -> list[table
     ]
 
 
-def _has_hash(path: Path, sha256: str) -> bool:
+def _has_hash(path: Path, expected: str) -> bool:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
+        return sha256(path) == expected
     except OSError:  # reading it for the run says why
         return False
 
@@ -177,11 +177,11 @@ def read_corrections(path: Path) -> list[Correction]:
     hashes = content.columns.get("sha256") or [""] * len(content.lines)
     rows = zip(*(content.columns[column] for column in CORRECTION_COLUMNS), hashes, content.lines, strict=True)
     corrections = []
-    for image, old, new, sha256, line in rows:
+    for image, old, new, given, line in rows:
         if not (image and old and new):
             raise ThawError(f"{name}: line {line} needs an image_id, the old label and the new one")
-        sha256 = sha256.lower() if SHA256.fullmatch(sha256.lower()) else ""
-        corrections.append(Correction(image, class_names.composed(old), class_names.composed(new), sha256))
+        kept = given.lower() if SHA256.fullmatch(given.lower()) else ""
+        corrections.append(Correction(image, class_names.composed(old), class_names.composed(new), kept))
     return corrections
 
 
@@ -223,7 +223,7 @@ def join(listing: Listing, download: Any) -> Collected:
     used = {image.label for part in (listing, added) if part for image in part.images if not image.left_out}
     kept = tuple(name for name in classes if name in listing.info.classes or name in used)
     if unused := [name for name in classes if name not in kept]:
-        notes.append(f"no photograph of {NEW_CLASSES}: {class_names.listed(unused)}")
+        notes.append(f"no photograph of {NEW_CLASSES}: {listed(unused)}")
     listing = replace(listing, info=replace(listing.info, classes=kept), bits=download.bits)
     added = added and replace(added, bits=download.bits)
     return Collected(listing, added, tuple(notes), tuple(warnings))

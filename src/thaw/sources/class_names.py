@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 
 from thaw.core.encodings import REORDERING, seen, shown
 from thaw.core.errors import ThawError
+from thaw.core.words import listed
 from thaw.sources.base import is_one_line
 from thaw.sources.own_files import names_no_class
 
 JOINERS = dict.fromkeys(map(ord, "\u200c\u200d\ufe0e\ufe0f"))
-MAX_NAMED = 4  # names in a message
 ZEROS = re.compile(r"(?<![\d.,])0+(?=\d)")  # before a number: 01
 JOINING = re.compile(r"[;,|/&+]")  # what may stand between several classes in one name
 
@@ -106,12 +106,6 @@ def check_subsets(subsets: Mapping[str, set[str]], what: str) -> list[str]:
                     )
             return [f"{subset} has the classes {listed(inside)}, and none of the other splits' ({listed(rest)})"]
     return []
-
-
-def listed(names: list[str]) -> str:
-    """Return the first of the names, and how many more there are."""
-    more = f" and {len(names) - MAX_NAMED:,} more" if len(names) > MAX_NAMED else ""
-    return ", ".join(names[:MAX_NAMED]) + more
 
 
 def _groups(classes: list[str], key) -> list[list[str]]:

@@ -11,6 +11,7 @@ from thaw.core.encodings import printable, shown
 from thaw.core.errors import ThawError
 from thaw.core.paths import named_path
 from thaw.core.section import Section
+from thaw.core.words import listed, plural
 from thaw.sources import class_names, formats, layout, nearby
 from thaw.sources.base import DatasetInfo, Listing, Source, SourceImage
 from thaw.sources.formats import Kind
@@ -146,7 +147,7 @@ class _Walk:
     def notes(self) -> list[str]:
         counts = Counter(self.leftovers)
         names = [shown(name) + (f" ({count:,} times)" if count > 1 else "") for name, count in counts.most_common()]
-        return [f"ignored leftovers: {class_names.listed(names)}"] if names else []
+        return [f"ignored leftovers: {listed(names)}"] if names else []
 
 
 def _is_dir(entry: os.DirEntry) -> bool:
@@ -222,17 +223,17 @@ def _whole_folders(tree: layout.Folder, images: list[SourceImage]) -> list[str]:
                 continue
             count = sum(1 for _ in folder.all_files())
             name = shown(str(folder.path.relative_to(tree.path)))
-            names += [f"{name} ({count:,} file{'s' if count > 1 else ''})"] if count else []
+            names += [f"{name} ({plural(count, 'file')})"] if count else []
             empty += [] if count else [name]
-    notes = [f"folders left out as a whole: {class_names.listed(sorted(names))}"] if names else []
-    return notes + ([f"empty folders: {class_names.listed(sorted(empty))}"] if empty else [])
+    notes = [f"folders left out as a whole: {listed(sorted(names))}"] if names else []
+    return notes + ([f"empty folders: {listed(sorted(empty))}"] if empty else [])
 
 
 def _unread_tables(tree: layout.Folder) -> list[str]:
     """Name the tables beside the folders of the classes: they may have a split, groups, or other labels."""
     names = [shown(path.name) for path in tree.tables]
     them = "one of them" if names[1:] else "it"
-    said = f"not read: {class_names.listed(names)}; name {them} to use its labels, its split or its groups"
+    said = f"not read: {listed(names)}; name {them} to use its labels, its split or its groups"
     return [said] if names else []
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from thaw.core.encodings import printable, shown
 from thaw.core.errors import ThawError
-from thaw.sources.class_names import listed
+from thaw.core.words import listed
 from thaw.sources.formats import Kind
 from thaw.sources.own_files import (
     PLAIN_SUBSETS,

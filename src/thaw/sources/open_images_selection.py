@@ -1,11 +1,11 @@
 """Which images of Open Images are candidates for which class, and in which order."""
 
 import contextlib
-import hashlib
 from collections.abc import Iterator
 
 import polars as pl
 
+from thaw.core import hashes
 from thaw.core.errors import ThawError, did_you_mean
 from thaw.core.section import Section
 from thaw.sources.annotations import Annotations
@@ -135,8 +135,8 @@ def _candidates(labels: pl.DataFrame, params: Section, ids: dict[str, str]) -> p
 
 def _sort(candidates: pl.DataFrame, seed: int) -> pl.DataFrame:
     """Sort by a hash of image id and seed."""
-    orders = [hashlib.sha256(f"{seed}/{image_id}".encode()).digest() for image_id in candidates["ImageID"]]
-    return candidates.with_columns(order=pl.Series(orders, dtype=pl.Binary)).sort("order", "subset").drop("order")
+    orders = [hashes.order(seed, image_id) for image_id in candidates["ImageID"]]
+    return candidates.with_columns(order=pl.Series(orders, dtype=pl.String)).sort("order", "subset").drop("order")
 
 
 def _check(candidates: pl.DataFrame, params: Section) -> None:

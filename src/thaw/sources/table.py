@@ -25,6 +25,7 @@ from thaw.core.encodings import shown
 from thaw.core.errors import ThawError, did_you_mean
 from thaw.core.paths import existing, is_address, named_path, without_parents
 from thaw.core.section import Section
+from thaw.core.words import listed
 from thaw.sources import class_names, nearby, table_reading
 from thaw.sources.base import DatasetInfo, Listing, Source, SourceImage
 from thaw.sources.leftovers import is_leftover
@@ -113,9 +114,7 @@ def find(params: Table) -> Listing:
     if joined := class_names.joined(classes):
         warnings.append(f"taken as one class: {joined}; with task: multi a photograph may have several labels")
     if empty := [label for label in classes if label.lower() in EMPTY_WORDS]:
-        warnings.append(
-            f"{class_names.listed(empty)} counts as a class: if it says that the label is missing, empty it"
-        )
+        warnings.append(f"{listed(empty)} counts as a class: if it says that the label is missing, empty it")
     forms = locate([row for row in rows if row.given_path], table.parent)
     check_that_most_are_there(complete, table.parent, name)
     photographs = without_repeats(complete, name)
@@ -127,7 +126,7 @@ def find(params: Table) -> Listing:
     warnings += unused_splits(content, columns) + unused_groups(content, columns)
     ignored = [column or "one without a name" for column in content.columns if column not in columns.values()]
     ignored = [f"{column} (only for task: multi)" if column.lower() in OF_SEVERAL else column for column in ignored]
-    notes = [f"ignored columns: {shortened(ignored)}"] if ignored else []
+    notes = [f"ignored columns: {listed(ignored, MAX_NAMES)}"] if ignored else []
     notes += forms + class_names.composition_notes(content.columns[columns["label"]]) + split_notes(content, columns)
     notes += missing_groups(content, columns)
     notes += [] if "split" in columns else nearby.unused_tables(table)
@@ -188,17 +187,13 @@ def _missing_column(content: table_reading.Table, column: str, purpose: str, nam
     values = [content.columns[flag] for flag in flags]
     if purpose == "label" and len(flags) > 1 and all(sum(map(float, row)) == 1 for row in zip(*values, strict=True)):
         return (
-            f"{said}, but columns of 0 and 1 ({shortened(flags)}): write one column {column} with the class "
+            f"{said}, but columns of 0 and 1 ({listed(flags, MAX_NAMES)}): write one column {column} with the class "
             "of each photograph"
         )
     return (
         f"{said}{did_you_mean(column, names, 0.6)}: rename the one with the {purpose}, or set "
         f"download.table.{purpose}_column. The first line of a CSV names its columns"
     )
-
-
-def shortened(names: list[str]) -> str:
-    return ", ".join(names[:MAX_NAMES]) + (f" and {len(names) - MAX_NAMES:,} more" if names[MAX_NAMES:] else "")
 
 
 def read_rows(content: table_reading.Table, columns: dict[str, str], name: str) -> list[Row]:
@@ -251,13 +246,13 @@ def missing_groups(content: table_reading.Table, columns: dict[str, str]) -> lis
     """Return a note that counts the groups which stand for an empty value, such as NA; none if there are none."""
     groups = content.columns[columns["group"]] if "group" in columns else []
     words = Counter(group for group in groups if group.lower() in EMPTY_WORDS)
-    return [f"{words.total():,} groups count as empty: {class_names.listed(sorted(words))}"] if words else []
+    return [f"{words.total():,} groups count as empty: {listed(sorted(words))}"] if words else []
 
 
 def split_notes(content: table_reading.Table, columns: dict[str, str]) -> list[str]:
     values = sorted(set(content.columns[columns["split"]]) - {""}) if "split" in columns else []
     renamed = [f"{value} as {subset_of(value)[0]}" for value in values if value.lower() not in PLAIN_SUBSETS]
-    return [f"values that count as a split: {class_names.listed(renamed)}"] if renamed else []
+    return [f"values that count as a split: {listed(renamed)}"] if renamed else []
 
 
 def unused_splits(content: table_reading.Table, columns: dict[str, str]) -> list[str]:
@@ -272,7 +267,7 @@ def unused_splits(content: table_reading.Table, columns: dict[str, str]) -> list
         ],
     }
     return [
-        f"{shortened(likely)} looks like a split, and is not used: {remedy}"
+        f"{listed(likely, MAX_NAMES)} looks like a split, and is not used: {remedy}"
         for remedy, likely in remedies.items()
         if likely
     ]
@@ -420,7 +415,7 @@ def unlike_repeats(rows: list[Row]) -> list[str]:
     ]
     if not unlike:
         return []
-    columns = class_names.listed([f"meta_{key}" for key in sorted(set(unlike))])
+    columns = listed([f"meta_{key}" for key in sorted(set(unlike))])
     return [f"{len(unlike):,} values of {columns} differ from those of the photograph's first line, which counts"]
 
 

@@ -20,6 +20,7 @@ from typing import NamedTuple
 from thaw.core.columns import EMPTY_WORDS
 from thaw.core.errors import ThawError
 from thaw.core.paths import named_path, without_parents
+from thaw.core.words import listed
 from thaw.sources import class_names, several_labels, table, table_reading
 from thaw.sources.base import DatasetInfo, Known, Listing, SourceImage
 from thaw.sources.own_files import image_id, with_unique_ids
@@ -72,7 +73,7 @@ def find(params: Table) -> Listing:
     warnings = several_labels.check_names(classes, name)
     if empty := [label for label in classes if label.lower() in EMPTY_WORDS]:
         what = "present" if params.unlisted == "absent" else "known"
-        warnings.append(f"{class_names.listed(empty)} counts as a class: if it says that no class is {what}, empty it")
+        warnings.append(f"{listed(empty)} counts as a class: if it says that no class is {what}, empty it")
     if joined := class_names.joined(classes):
         warnings.append(f"taken as one class: {joined}; download.table.label_separator is {params.label_separator!r}")
     named = [row for row in rows if row.given_path]
@@ -85,9 +86,9 @@ def find(params: Table) -> Listing:
     images = with_unique_ids([_image(one, classes, params.unlisted, columns) for one in photographs])
     several_labels.check_every_class(images, classes, name, _remedy(classes, params))
     there = [one for one, image in zip(photographs, images, strict=True) if not image.left_out]
-    listed = sum(len(one.known) + len(one.unknown.intersection(classes)) for one in there)
+    pairs = sum(len(one.known) + len(one.unknown.intersection(classes)) for one in there)
     warnings += table.unused_splits(content, columns) + table.unused_groups(content, columns)
-    notes = [several_labels.unlisted_note(images, listed, classes, params.unlisted)]
+    notes = [several_labels.unlisted_note(images, pairs, classes, params.unlisted)]
     notes += _notes(content, columns, params)
     notes += forms
     images += [_without_path(row) for row in rows if not row.given_path]
@@ -191,7 +192,7 @@ def _remedy(classes: tuple[str, ...], params: Table) -> str:
 
 def _notes(content: table_reading.Table, columns: Mapping[str, str], params: Table) -> list[str]:
     ignored = [column or "one without a name" for column in content.columns if column not in columns.values()]
-    notes = [f"ignored columns: {table.shortened(ignored)}"] if ignored else []
+    notes = [f"ignored columns: {listed(ignored, table.MAX_NAMES)}"] if ignored else []
     if "value" in columns:
         empty = sum(not value for value in content.columns[columns["value"]])
         without = f", which {empty:,} rows leave empty: unknown" if empty else ""

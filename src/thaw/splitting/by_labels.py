@@ -3,13 +3,13 @@
 Iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011): the rarest label is divided first.
 """
 
-import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
+from thaw.core import hashes
 from thaw.core.errors import ThawError
 from thaw.core.label_values import ABSENT, PRESENT, LabelValues, lacking
 from thaw.core.tables import SPLITS
@@ -83,8 +83,8 @@ def _order(ids: Sequence[str], group: np.ndarray, seed: str) -> np.ndarray:
     """Return what sorts the groups: the smallest hash of an image of each, (groups,) str."""
     order = [""] * (int(group.max()) + 1)
     for image_id, number in zip(ids, group, strict=True):
-        digest = hashlib.sha256(f"{seed}/{image_id}".encode()).hexdigest()
-        order[number] = min(order[number] or digest, digest)
+        hashed = hashes.order(seed, image_id)
+        order[number] = min(order[number] or hashed, hashed)
     return np.array(order)
 
 

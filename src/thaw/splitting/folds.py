@@ -3,7 +3,6 @@
 Which fold tests and which one validates in which training, `features.examples.Examples.rounds` says.
 """
 
-import hashlib
 from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
@@ -11,9 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import polars as pl
 
+from thaw.core import hashes
 from thaw.core.columns import check_each_is_in_a_group
 from thaw.core.errors import ThawError
-from thaw.core.words import plural
+from thaw.core.words import listed, plural
 from thaw.parameters.split import HELD_OUT, MIN_FOLDS
 from thaw.splitting.own_groups import MAX_FRACTION, largest, stays_whole
 from thaw.splitting.subsets import must_train
@@ -118,8 +118,8 @@ def _united(images: pl.DataFrame) -> str:
     named = [" and ".join(map(repr, group)) for group in names["own_group"].sort().to_list()]
     if not named:
         return ""
-    listed = ", ".join(named[:MAX_NAMED]) + (f" and {len(named) - MAX_NAMED:,} more" if named[MAX_NAMED:] else "")
-    return f"; one fold, since they share near-duplicates, or a group of another column: {listed}"
+    which = listed(named, MAX_NAMED)
+    return f"; one fold, since they share near-duplicates, or a group of another column: {which}"
 
 
 def draw(images: pl.DataFrame, count: int, params: "Split") -> pl.DataFrame:
@@ -161,7 +161,7 @@ def _drawn(images: pl.DataFrame, count: int, seed: str) -> pl.Series:
     groups = _groups(images, count, seed)
     folds = {}
     for stratum, members in groupby(groups.select("stratum", "group", "size").iter_rows(), key=itemgetter(0)):
-        first = int(_hash(seed, stratum), 16) % count
+        first = int(hashes.order(seed, stratum), 16) % count
         order = [(first + i) % count for i in range(count)]
         folds |= _along_a_line([(group, size) for _, group, size in members], order)
     return images["group"].replace_strict(folds, return_dtype=pl.Int64)
@@ -175,7 +175,7 @@ def _groups(images: pl.DataFrame, count: int, seed: str) -> pl.DataFrame:
     """
     # Labels count as equally rare up to a factor of two: then a few images more seldom change which is the rarest.
     rarity = pl.col("group").n_unique().over("label").log(2).floor()
-    order = images["image_id"].map_elements(lambda image_id: _hash(seed, image_id), pl.String)
+    order = images["image_id"].map_elements(lambda image_id: hashes.order(seed, image_id), pl.String)
     groups = images.with_columns(rarity=rarity, order=order).sort("rarity", "label", "order").group_by("group")
     labels = pl.col("label").unique().sort()
     groups = groups.agg(pl.first("label", "stratum"), labels=labels, order=pl.min("order"), size=pl.len())
@@ -263,7 +263,3 @@ def sizes_text(fold: pl.Series) -> str:
 def _listed(labels: pl.Series, numbers: pl.Series) -> str:
     named = [f"{label}: {number}" for label, number in zip(labels, numbers, strict=True)]
     return ", ".join(named[:MAX_NAMED]) + (", …" if named[MAX_NAMED:] else "")
-
-
-def _hash(seed: str, text: str) -> str:
-    return hashlib.sha256(f"{seed}/{text}".encode()).hexdigest()

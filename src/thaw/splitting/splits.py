@@ -1,13 +1,14 @@
 """Assign images to train, validation and test: stratified, groups kept whole, stable when the data change a little."""
 
-import hashlib
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import polars as pl
 
+from thaw.core import hashes
 from thaw.core.errors import ThawError
 from thaw.core.tables import SPLITS
+from thaw.core.words import plural
 from thaw.parameters.split import HELD_OUT, MIN_FOLDS
 from thaw.splitting import folds
 from thaw.splitting.folds import AUTO_FOLDS
@@ -47,7 +48,7 @@ def draw(images: pl.DataFrame, params: "Split") -> pl.Series:
         ThawError: A split has no image of a class.
     """
     images = images.with_columns(
-        order=images["image_id"].map_elements(lambda i: _hash(params.seed, i), pl.String),
+        order=images["image_id"].map_elements(lambda i: hashes.order(params.seed, i), pl.String),
         must_train=must_train(images["subset"], images["is_added"]),
     )
     is_kept = pl.col("subset").is_in(HELD_OUT)
@@ -100,10 +101,6 @@ def _drawn_in_order(groups: pl.DataFrame, fractions: dict[str, float]) -> pl.Dat
     return groups.sort("stratum", "order").select("group", split=split)
 
 
-def _hash(seed: int, image_id: str) -> str:
-    return hashlib.sha256(f"{seed}/{image_id}".encode()).hexdigest()
-
-
 def _check_every_class(images: pl.DataFrame, kept: Collection[str], params: "Split") -> None:
     """Raise ThawError if a split has no image of a class; `kept` are the splits that are subsets of the source."""
     counts = images.group_by("label", "split").len()
@@ -121,7 +118,7 @@ def _check_every_class(images: pl.DataFrame, kept: Collection[str], params: "Spl
         return
     label = incomplete.min()
     more = len(incomplete) - 1
-    others = f"; so it is with {more:,} more {'class' if more == 1 else 'classes'}" if more else ""
+    others = f"; so it is with {plural(more, 'more class')}" if more else ""
     class_counts = counts.filter(label=label)
     missing = [split for split in SPLITS if split not in class_counts["split"]]
     if params.after is not None and missing != ["validation"]:

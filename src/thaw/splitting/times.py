@@ -5,11 +5,14 @@ from collections.abc import Sequence
 import polars as pl
 from PIL import ExifTags
 
-from thaw.core import columns, dates, store
+from thaw.core import columns, dates, prefetch, store
 from thaw.core.errors import ThawError
+from thaw.core.machine import usable_cores
+from thaw.core.progress import track
 from thaw.core.store import Photograph, Photographs
 
 EXIF = "exif"
+AHEAD = 256  # photographs whose dates are read before they are needed
 
 
 def are_newer(images: pl.DataFrame, photographs: Photographs, after: str | float, where: str) -> pl.Series:
@@ -39,7 +42,9 @@ def are_newer(images: pl.DataFrame, photographs: Photographs, after: str | float
 
 def _exif(images: pl.DataFrame, photographs: Photographs) -> Sequence[str]:
     """Return when the camera took each photograph, as it wrote it; empty if the file does not say it."""
-    return [_taken(photographs[path]) for path in images["path"]]
+    files = (photographs[path] for path in images["path"])
+    taken = prefetch.map_in_order(_taken, files, usable_cores(), AHEAD)
+    return list(track(taken, "dates", "image", len(images)))
 
 
 def _taken(photograph: Photograph) -> str:

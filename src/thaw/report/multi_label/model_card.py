@@ -1,7 +1,7 @@
 """The model card of a run of several labels, after Mitchell et al. 2019 (arXiv 1810.03993), as Markdown."""
 
 from thaw.core.metrics_file import FINE_TUNED
-from thaw.core.words import plural
+from thaw.core.words import listed, plural
 from thaw.evaluation.multi_label.metrics import BY_CHANCE, MAIN
 from thaw.report import elements
 from thaw.report.model_card import (
@@ -38,9 +38,7 @@ def write(results: MultiResults) -> str:
 
 def _model(results: MultiResults) -> str:
     model, image = results.parameters["model"], results.parameters["image"]
-    names = ", ".join(escape_markdown(name) for name in results.classes[:MAX_CLASSES_NAMED])
-    others = len(results.classes) - MAX_CLASSES_NAMED
-    more = f" and {others:,} more" if others > 0 else ""
+    names = listed([escape_markdown(name) for name in results.classes], MAX_CLASSES_NAMED)
     how = "as it came, with a head on its features"
     if results.saved == FINE_TUNED:
         epoch = model["best_epoch"]
@@ -50,7 +48,7 @@ def _model(results: MultiResults) -> str:
         f"`model.keras`: it says which classes a photograph shows, none or several. "
         f"{escape_markdown(model['backbone'])}, {how}. It takes RGB pixels 0–255 of {image['size']} × {image['size']} "
         f"({escape_markdown(image['resize'])}) and returns for each of {len(results.classes):,} classes a probability "
-        f"of being present, independent of the others: {names}{more}."
+        f"of being present, independent of the others: {names}."
     )
 
 
