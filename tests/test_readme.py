@@ -27,10 +27,10 @@ def test_the_accuracies_are_those_of_the_committed_run():
     head, tuned = (METRICS[model]["test"] for model in ("head", "fine_tuned"))
     gain = METRICS["comparison"]["fine_tuned_against_head"]
     assert (
-        f"those behind `{params['fine_tune']['freeze_depth']}`, as well. On the 656 test photographs of solar "
-        f"cells, the head is right for {100 * head['accuracy_weighted']:.1f} % (95 % interval "
-        f"{between(head, 'accuracy_weighted')}), the fine-tuned model for {100 * tuned['accuracy_weighted']:.1f} % "
-        f"({between(tuned, 'accuracy_weighted')}), where each photograph is weighted by how sure its label is. "
+        f"those after `{params['fine_tune']['freeze_depth']}`, as well. Both were measured on the 656 test "
+        "photographs of solar cells, each weighted by how sure its label is. The head is right for "
+        f"{100 * head['accuracy_weighted']:.1f} % (95 % interval {between(head, 'accuracy_weighted')}), the fine-tuned "
+        f"model for {100 * tuned['accuracy_weighted']:.1f} % ({between(tuned, 'accuracy_weighted')}). "
         f"The difference is {100 * gain['accuracy_weighted']:.1f} points ({between(gain, 'accuracy_weighted')}): "
     ) in README
 
