@@ -723,10 +723,12 @@ def test_a_check_gives_the_upright_size_of_a_photograph_that_it_reads_reduced(or
     assert decoding.reduced_size(large, 256).upright == decoding.check(large)
 
 
-def test_a_photograph_that_shrinks_along_one_side_alone_is_averaged():
-    stripes = np.zeros((32, 128, 3), np.uint8)
+@pytest.mark.parametrize("other_side", [1, 20, 32, 33])
+def test_a_side_that_shrinks_is_averaged_whether_the_other_one_shrinks_or_grows(other_side):
+    stripes = np.zeros((other_side, 128, 3), np.uint8)
     stripes[:, ::4] = 200
     assert set(np.unique(decoding.fit(stripes, 32, "squash"))) == {50}
+    assert set(np.unique(decoding.fit(stripes.transpose(1, 0, 2), 32, "squash"))) == {50}
 
 
 @pytest.mark.parametrize("is_tall", [False, True])

@@ -186,11 +186,11 @@ def fit(pixels: np.ndarray, size: int, resize: str) -> np.ndarray:
     scale = size / (max if resize == "pad" else min)(height, width)
     new_width, new_height = (size, size) if resize == "squash" else (round(width * scale), round(height * scale))
     new_width, new_height = max(1, new_width), max(1, new_height)
-    if (new_width, new_height) != (width, height):
-        # Area averaging does not alias when an image shrinks; when it grows, it would show blocks.
-        shrinks = new_width <= width and new_height <= height
-        filter = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        pixels = cv2.resize(pixels, (new_width, new_height), interpolation=filter)
+    # Area averaging does not alias a side that shrinks; of a side that grows, it would show blocks.
+    shrunk = min(new_width, width), min(new_height, height)
+    for side, filter in ((shrunk, cv2.INTER_AREA), ((new_width, new_height), cv2.INTER_LINEAR)):
+        if side != pixels.shape[1::-1]:
+            pixels = cv2.resize(pixels, side, interpolation=filter)
     if resize == "pad":
         top, left = (size - new_height) // 2, (size - new_width) // 2
         bottom, right = size - new_height - top, size - new_width - left
