@@ -33,6 +33,7 @@ from thaw.engines import model_files
 from thaw.features import examples, extraction
 from thaw.features.examples import Examples
 from thaw.heads import registry
+from thaw.heads.protocol import Head
 from thaw.training import loop, metrics_folder, out_of_fold, schedule
 from thaw.training.fine_tuning import FineTuning, History, Log, Scores, mean_course
 from thaw.training.out_of_fold import mean_scores
@@ -92,7 +93,10 @@ def main() -> None:
                 live.log_metric(name, value)
             live.next_step()
 
-        outcome = train_split(tuning, images, log) if images.folds is None else train_folds(tuning, images, log, folder)
+        if images.folds is None:
+            outcome = train_split(tuning, start, images, log)
+        else:
+            outcome = train_folds(tuning, start, images, log, folder)
         multiply_adds = costs.multiply_adds(BACKBONE / "backbone.xml", cut["image"]["size"])
         cost = sum(
             schedule.training_cost(multiply_adds, depths, history.epochs, fine_tune.epochs) * history.images
@@ -117,17 +121,16 @@ def main() -> None:
     print(f"fine_tune: {outcome.text}{'; fine_tune.prune_above has no effect with folds' if unused else ''}")
 
 
-def train_split(tuning: FineTuning, images: Examples, log: Log) -> Outcome:
-    """Train on the training split; validation chooses the epoch. No model of a fold is written."""
-    head = registry.load_packed(HEAD, START)
-    model, history = tuning.fit(head, images, log)
-    text = extended_text(head.outputs)
-    if not head.extends:
+def train_split(tuning: FineTuning, start: Head, images: Examples, log: Log) -> Outcome:
+    """Train on the training split, from a head; validation chooses the epoch. No model of a fold is written."""
+    model, history = tuning.fit(start, images, log)
+    text = extended_text(start.outputs)
+    if not start.extends:
         text = f"{tuning.trained_text(model, [history])}; epoch {history.best_epoch} is kept"
-    return Outcome(model, head.outputs, FINE_TUNED, history.best_epoch, history.best, [history], text)
+    return Outcome(model, start.outputs, FINE_TUNED, history.best_epoch, history.best, [history], text)
 
 
-def train_folds(tuning: FineTuning, images: Examples, log: Log, folder: Path) -> Outcome:
+def train_folds(tuning: FineTuning, start: Head, images: Examples, log: Log, folder: Path) -> Outcome:
     """Train in the round of each fold, and write these models into a folder; then train on all images, if it helped."""
     with archive.unpack(HEAD_FOLDS) as heads:
         of_heads = np.load(heads / "predictions.npy")
@@ -137,15 +140,11 @@ def train_folds(tuning: FineTuning, images: Examples, log: Log, folder: Path) ->
         log(scores)
     best_scores = mean_scores([history.best for history in histories])
     epoch = median_low(history.best_epoch for history in histories)
-    judged, keep, head = (
-        out_of_fold.judge(predictions, of_heads, images),
-        tuning.params.keep,
-        registry.load_packed(HEAD, START),
-    )
-    if head.extends:
+    judged, keep = out_of_fold.judge(predictions, of_heads, images), tuning.params.keep
+    if start.extends:
         verdict = {"asked_for": False, "helped": False}
-        model = tuning.attach(head)
-        return Outcome(model, head.outputs, FINE_TUNED, 0, best_scores, histories, extended_text(head.outputs), verdict)
+        model, text = tuning.attach(start), extended_text(start.outputs)
+        return Outcome(model, start.outputs, FINE_TUNED, 0, best_scores, histories, text, verdict)
     helped = judged.helped and epoch > 0
     verdict = {"asked_for": keep != "auto", "helped": helped, "loss_change": judged.change.loss}
     verdict["standard_error"] = judged.change.standard_error
@@ -153,9 +152,9 @@ def train_folds(tuning: FineTuning, images: Examples, log: Log, folder: Path) ->
         head = registry.load_packed(HEAD)
         text = f"the head is kept{'' if epoch else ', as most folds keep the start'}: {judged.text}"
         return Outcome(tuning.attach(head), head.outputs, HEAD_ALONE, epoch, best_scores, histories, text, verdict)
-    model, history = tuning.fit_all(head, images, epoch)
+    model, history = tuning.fit_all(start, images, epoch)
     text = f"{tuning.trained_text(model, histories)}; fine-tuned on all photographs for {epoch} epochs: {judged.text}"
-    return Outcome(model, head.outputs, FINE_TUNED, epoch, best_scores, [*histories, history], text, verdict)
+    return Outcome(model, start.outputs, FINE_TUNED, epoch, best_scores, [*histories, history], text, verdict)
 
 
 def extended_text(outputs: Sequence[str]) -> str:

@@ -27,13 +27,18 @@ def write_rows(path: Path, batches: Iterable[np.ndarray], rows: int) -> tuple[in
                 shape = (rows, *batch.shape[1:])
                 header = {"descr": np.lib.format.dtype_to_descr(batch.dtype), "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_2_0(file, header)
-            if batch.dtype.kind == "f" and not np.isfinite(batch).all():
-                raise ThawError(f"{path.name}: a value is not finite or too large for {batch.dtype}")
+            check_finite(batch, path.name)
             file.write(np.ascontiguousarray(batch))
             written += len(batch)
     if written != rows:
         raise ValueError(f"{path}: {written} rows were written, not {rows}")
     return shape
+
+
+def check_finite(values: np.ndarray, name: str) -> None:
+    """Raise ThawError if one of the values is NaN or infinite; whole numbers are neither."""
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise ThawError(f"{name}: a value is not finite or too large for {values.dtype}")
 
 
 def open_rows(path: Path) -> np.memmap:

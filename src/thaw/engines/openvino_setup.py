@@ -53,7 +53,7 @@ def compile_for_cpu(network: ov.Model, config: Mapping[str, object]) -> ov.Compi
     """
     between = [op.input_value(0) for op in network.get_ordered_ops() if op.get_type_name() == "GroupConvolution"]
     first = [[0] * MAP_AXES, [1] * MAP_AXES, [1] * MAP_AXES]
-    read = [opset.slice(image, *first) for image in between if len(image.get_partial_shape()) == MAP_AXES]
+    read = [opset.slice(image, *first) for image in between if image.get_partial_shape().rank == MAP_AXES]
     outputs = [*network.outputs, *(number.output(0) for number in read)]
     network = ov.Model(outputs, network.get_parameters(), network.get_friendly_name())
     return ov.Core().compile_model(network, "CPU", config)

@@ -426,6 +426,5 @@ class Recomputed:
         """
         flipped_views = (np.flip(view, self._axes) for view in self._planned.draw(rows))
         outputs = np.concatenate(list(self._run(inference.rebatch(flipped_views))))
-        if outputs.dtype.kind == "f" and not np.isfinite(outputs).all():
-            raise ThawError(f"an output of the frozen layers is not finite or too large for {outputs.dtype}")
+        arrays.check_finite(outputs, "outputs of the frozen layers")
         return outputs

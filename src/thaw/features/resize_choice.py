@@ -8,8 +8,7 @@ import numpy as np
 import polars as pl
 
 from thaw.backbones.cut_points import FEATURES
-from thaw.core import progress, tables
-from thaw.core.errors import ThawError
+from thaw.core import arrays, progress, tables
 from thaw.engines import inference
 from thaw.features import extraction
 from thaw.features.examples import Examples, losses, training_weights
@@ -87,8 +86,7 @@ def _features(batches: Iterator[np.ndarray], rows: int, resize: str) -> np.ndarr
     features, done = np.empty((rows, 0), np.float16), 0
     with progress.bar(f"comparing image.resize, {resize}", rows, leave=False) as bar:
         for batch in batches:
-            if not np.isfinite(batch).all():
-                raise ThawError(f"features: a value is not finite or too large for {batch.dtype}")
+            arrays.check_finite(batch, "features")
             if not done:
                 features = np.empty((rows, batch.shape[1]), batch.dtype)
             features[done : done + len(batch)] = batch

@@ -97,9 +97,8 @@ class FineTuning:
     def fit_all(self, head: Head, images: Examples, epochs: int) -> tuple[keras.Model, History]:
         """Train the network with a head on all images for a number of epochs. Nothing is chosen."""
         model, history = self.attach(head), History(images=len(images))
-        if not head.extends:
-            data = loop.TrainingData(self.activations, images, images, self.frozen_layer, self.depths, epochs)
-            history.best_epoch = loop.fit(model, data, self.params, _logged(history, lambda scores: None))
+        data = loop.TrainingData(self.activations, images, images, self.frozen_layer, self.depths, epochs)
+        history.best_epoch = loop.fit(model, data, self.params, _logged(history, lambda scores: None))
         return model, history
 
     def trained_text(self, model: keras.Model, histories: Sequence[History]) -> str:
